@@ -1,0 +1,143 @@
+//! Why an execution was not started. What ran and failed is a result, never one of these.
+
+use std::io;
+
+use crate::names::ScriptName;
+use crate::problem::{Problem, join};
+
+/// Why nothing was started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The request breaks rules; all of them are named.
+    #[error("the request is invalid: {}", join(.0))]
+    Invalid(Vec<Problem>),
+    /// The scripts folder has no such file.
+    #[error("there is no script '{0}' in the scripts folder")]
+    NotFound(ScriptName),
+    /// The file is there but cannot be executed as it is.
+    #[error("cannot run the script '{name}': {fault}")]
+    Script {
+        /// The script.
+        name: ScriptName,
+        /// What is wrong with it.
+        fault: ScriptFault,
+    },
+    /// Whoever vouches for scripts does not vouch for this one.
+    #[error("cannot run unverified scripts: {0}")]
+    Unverified(String),
+    /// The shared workspace is in use by another execution.
+    #[error("the shared workspace '{0}' is in use by another task; try again when it has ended")]
+    WorkspaceBusy(String),
+    /// The host did not let the agent do what it needed.
+    #[error("cannot {operation}: {source}{}", hint(.source))]
+    Host {
+        /// What the agent was about to do, with the path or name that it was about.
+        operation: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// What is wrong with a script's file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ScriptFault {
+    /// It is a link, a folder, a device or a pipe.
+    #[error("it is {0}; scripts are regular files")]
+    NotAFile(&'static str),
+    /// Its mode or owner lets others change it.
+    #[error("{0}")]
+    Unsafe(String),
+    /// It lacks the executable bit, or lies on a file system mounted noexec.
+    #[error("{0}")]
+    NotExecutable(String),
+    /// Its first line does not say how to run it.
+    #[error("{message}")]
+    FirstLine {
+        /// Which way the first line is wrong; stable.
+        code: &'static str,
+        /// What is wrong and what would be right.
+        message: String,
+    },
+    /// Argument list or environment are longer than the kernel takes.
+    #[error(
+        "its arguments and environment are too long: the kernel takes 128 KiB for one of them and a few MiB in all"
+    )]
+    TooLong,
+}
+
+impl ScriptFault {
+    /// The stable code for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NotAFile(_) => "script_not_a_file",
+            Self::Unsafe(_) => "script_unsafe",
+            Self::NotExecutable(_) => "script_not_executable",
+            Self::FirstLine { code, .. } => code,
+            Self::TooLong => "arguments_too_long",
+        }
+    }
+}
+
+impl StartError {
+    /// The stable code for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Invalid(_) => "invalid",
+            Self::NotFound(_) => "script_not_found",
+            Self::Script { fault, .. } => fault.code(),
+            Self::Unverified(_) => "scripts_unverified",
+            Self::WorkspaceBusy(_) => "work_dir_busy",
+            Self::Host { source, .. } => host_code(source),
+        }
+    }
+
+    /// Whether the same request may succeed a little later.
+    pub fn is_retriable(&self) -> bool {
+        matches!(self, Self::WorkspaceBusy(_) | Self::Host { .. })
+    }
+
+    /// The exit code for a command line: 127 no such script, 126 refused or not executable, 125 the agent failed.
+    pub fn command_line_code(&self) -> i32 {
+        match self {
+            Self::NotFound(_) => 127,
+            Self::Host { .. } => 125,
+            _ => 126,
+        }
+    }
+
+    /// One mistake in one field of the request.
+    pub(crate) fn invalid(field: impl Into<String>, rule: &str, expected: impl Into<String>) -> Self {
+        Self::Invalid(vec![Problem::new(field, rule, expected)])
+    }
+
+    /// For `map_err`: says what the agent was about to do.
+    pub(crate) fn host(operation: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let operation = operation.into();
+        move |source| Self::Host { operation, source }
+    }
+}
+
+fn host_code(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE) => "out_of_descriptors",
+        Some(libc::EAGAIN) => "out_of_processes",
+        Some(libc::ENOMEM) => "out_of_memory",
+        Some(libc::ENOSPC | libc::EDQUOT) => "disk_full",
+        Some(libc::EROFS) => "read_only_file_system",
+        Some(libc::EIO) => "io_error",
+        _ => "host_failed",
+    }
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE) => {
+            "; raise the limit of open files (LimitNOFILE=), or run fewer tasks at once"
+        }
+        Some(libc::EAGAIN) => {
+            "; raise the limit of processes (TasksMax=, ulimit -u), or run fewer tasks at once"
+        }
+        Some(libc::ENOSPC | libc::EDQUOT) => "; free some space",
+        _ => "",
+    }
+}

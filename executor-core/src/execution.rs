@@ -1,0 +1,173 @@
+//! The handle of an execution under way: its id, its log, cancelling it, waiting for its result.
+//!
+//! Whoever carries the execution out holds the other end, an [`ExecutionDriver`]; the engine's supervisor is one,
+//! and a runner that starts no script is another.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tokio::sync::{Notify, watch};
+
+use crate::log_reader::LogReader;
+use crate::names::TaskId;
+use crate::progress::{LogProgress, ProgressSender};
+use crate::result::{ExecutionResult, Outcome};
+use crate::wake::WakeUp;
+
+/// An execution under way. Clones are handles of the same one; dropping them ends nothing.
+#[derive(Debug, Clone)]
+pub struct Execution {
+    shared: Arc<Shared>,
+}
+
+/// The end of whoever carries an execution out. Dropped without a result, it leaves one that says so.
+#[derive(Debug)]
+pub struct ExecutionDriver {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    id: TaskId,
+    log_path: PathBuf,
+    progress: ProgressSender,
+    cancels: AtomicU32,
+    cancel_notify: Notify,
+    wake: WakeUp,
+    result: watch::Sender<Option<Arc<ExecutionResult>>>,
+}
+
+impl Execution {
+    /// Makes the two ends of an execution whose log stands at `log_path`.
+    ///
+    /// # Errors
+    /// When the kernel has no descriptor for the wake-up.
+    pub fn new(id: TaskId, log_path: PathBuf) -> std::io::Result<(Self, ExecutionDriver)> {
+        let shared = Arc::new(Shared {
+            id,
+            log_path,
+            progress: ProgressSender::new(),
+            cancels: AtomicU32::new(0),
+            cancel_notify: Notify::new(),
+            wake: WakeUp::new()?,
+            result: watch::Sender::new(None),
+        });
+        Ok((Self { shared: shared.clone() }, ExecutionDriver { shared }))
+    }
+
+    /// The task's id.
+    pub fn id(&self) -> &TaskId {
+        &self.shared.id
+    }
+
+    /// Where the log file stands.
+    pub fn log_path(&self) -> &Path {
+        &self.shared.log_path
+    }
+
+    /// How far the log has come.
+    pub fn log_progress(&self) -> LogProgress {
+        self.shared.progress.get()
+    }
+
+    /// A reader of the log that can follow it.
+    ///
+    /// # Errors
+    /// When the file cannot be opened.
+    pub fn log(&self) -> std::io::Result<LogReader> {
+        LogReader::live(&self.shared.log_path, self.shared.progress.subscribe())
+    }
+
+    /// Asks for the end: the first time politely, with the grace period; a second time at once.
+    pub fn cancel(&self) {
+        self.shared.cancels.fetch_add(1, Ordering::SeqCst);
+        self.shared.cancel_notify.notify_waiters();
+        self.shared.wake.wake();
+    }
+
+    /// The result, if there is one already.
+    pub fn result(&self) -> Option<Arc<ExecutionResult>> {
+        self.shared.result.borrow().clone()
+    }
+
+    /// Waits for the result. Any number of callers may.
+    pub async fn wait(&self) -> Arc<ExecutionResult> {
+        let mut receiver = self.shared.result.subscribe();
+        match receiver.wait_for(Option::is_some).await {
+            Ok(result) => result.clone().expect("waited until there is a result"),
+            // The sender lives in `self.shared`, so this cannot be reached while `self` is borrowed.
+            Err(_) => Arc::new(abandoned()),
+        }
+    }
+}
+
+impl ExecutionDriver {
+    /// The task's id.
+    pub fn id(&self) -> &TaskId {
+        &self.shared.id
+    }
+
+    /// How often somebody asked for the end.
+    pub fn cancels(&self) -> u32 {
+        self.shared.cancels.load(Ordering::SeqCst)
+    }
+
+    /// Waits until somebody asks for the end.
+    pub async fn cancelled(&self) {
+        loop {
+            let notified = self.shared.cancel_notify.notified();
+            if self.cancels() > 0 {
+                return;
+            }
+            notified.await;
+        }
+    }
+
+    /// Another handle of the execution.
+    pub fn handle(&self) -> Execution {
+        Execution { shared: self.shared.clone() }
+    }
+
+    /// Tells everybody who follows how far the log has come.
+    pub(crate) fn progress(&self) -> &ProgressSender {
+        &self.shared.progress
+    }
+
+    /// What becomes readable when somebody asks for the end.
+    pub(crate) fn wake(&self) -> &WakeUp {
+        &self.shared.wake
+    }
+
+    /// Gives the result to everybody who waits.
+    pub fn finish(self, result: ExecutionResult) {
+        self.publish(result);
+    }
+
+    fn publish(&self, result: ExecutionResult) {
+        self.shared.progress.update(|progress| progress.ended = true);
+        self.shared.result.send_if_modified(|slot| {
+            let empty = slot.is_none();
+            if empty {
+                *slot = Some(Arc::new(result));
+            }
+            empty
+        });
+    }
+}
+
+impl Drop for ExecutionDriver {
+    fn drop(&mut self) {
+        if self.shared.result.borrow().is_none() {
+            self.publish(abandoned());
+        }
+    }
+}
+
+fn abandoned() -> ExecutionResult {
+    ExecutionResult::without_run(
+        Outcome::Interrupted,
+        "agent_failed",
+        "the agent stopped watching this execution; its log shows how far it came",
+    )
+}

@@ -1,0 +1,89 @@
+//! Reads a log by byte offset, and waits for more of it while the execution goes on.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use tokio::sync::watch;
+
+use crate::progress::LogProgress;
+
+/// A reader of one log: any number of them, each at its own place, none of them felt by the script.
+#[derive(Debug)]
+pub struct LogReader {
+    file: File,
+    progress: Source,
+}
+
+/// Where a reader learns how far the log has come.
+#[derive(Debug)]
+enum Source {
+    Live(watch::Receiver<LogProgress>),
+    Ended(LogProgress),
+}
+
+impl LogReader {
+    /// Opens the log of an execution under way.
+    ///
+    /// # Errors
+    /// When the file cannot be opened.
+    pub(crate) fn live(path: &Path, progress: watch::Receiver<LogProgress>) -> io::Result<Self> {
+        Ok(Self { file: open(path)?, progress: Source::Live(progress) })
+    }
+
+    /// Opens the log of an execution that has ended, of which `progress` says how long its parts are.
+    ///
+    /// # Errors
+    /// When the file cannot be opened.
+    pub fn ended(path: &Path, progress: LogProgress) -> io::Result<Self> {
+        let file = open(path)?;
+        // What is really there counts: a damaged record must not make a reader wait or read past the end.
+        let bytes = file.metadata()?.len();
+        let progress = LogProgress {
+            bytes,
+            header_bytes: progress.header_bytes.min(bytes),
+            body_end: progress.body_end.map(|end| end.min(bytes)),
+            ended: true,
+        };
+        Ok(Self { file, progress: Source::Ended(progress) })
+    }
+
+    /// How far the log has come.
+    pub fn progress(&self) -> LogProgress {
+        match &self.progress {
+            Source::Live(receiver) => *receiver.borrow(),
+            Source::Ended(progress) => *progress,
+        }
+    }
+
+    /// Waits until the log is longer than `offset` or has ended, and says how far it has come.
+    pub async fn wait_beyond(&mut self, offset: u64) -> LogProgress {
+        match &mut self.progress {
+            Source::Live(receiver) => {
+                let reached = receiver
+                    .wait_for(|progress| progress.ended || progress.bytes > offset)
+                    .await
+                    .map(|progress| *progress);
+                // The writer is gone without having said so: nothing more will come.
+                reached.unwrap_or_else(|_| LogProgress { ended: true, ..*receiver.borrow() })
+            }
+            Source::Ended(progress) => *progress,
+        }
+    }
+
+    /// Reads what is there at `offset` into `buffer`, and says how many bytes that were; 0 at the end of what is there.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let available = self.progress().bytes.saturating_sub(offset);
+        let wanted = usize::try_from(available).unwrap_or(usize::MAX).min(buffer.len());
+        self.file.read_at(&mut buffer[..wanted], offset)
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)
+}

@@ -1,0 +1,51 @@
+//! How far an execution's log has come, told to whoever follows it.
+
+use tokio::sync::watch;
+
+/// How far the log file has come. Watchers are told lengths and read the file themselves, so that a slow one
+/// holds nobody up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LogProgress {
+    /// Length of the file so far, bytes.
+    pub bytes: u64,
+    /// Length of the started banner at its beginning.
+    pub header_bytes: u64,
+    /// Where the script's own bytes end, once they do; the finished banner stands behind.
+    pub body_end: Option<u64>,
+    /// Whether nothing more will come.
+    pub ended: bool,
+}
+
+impl LogProgress {
+    /// The progress of a log that has ended, from the numbers of its result.
+    pub fn of_summary(log: &crate::result::LogSummary) -> Self {
+        Self {
+            bytes: log.bytes,
+            header_bytes: log.header_bytes,
+            body_end: Some(log.bytes.saturating_sub(log.footer_bytes)),
+            ended: true,
+        }
+    }
+}
+
+/// The writing end; one for each execution.
+#[derive(Debug)]
+pub(crate) struct ProgressSender(watch::Sender<LogProgress>);
+
+impl ProgressSender {
+    pub(crate) fn new() -> Self {
+        Self(watch::Sender::new(LogProgress::default()))
+    }
+
+    pub(crate) fn update(&self, change: impl FnOnce(&mut LogProgress)) {
+        self.0.send_modify(change);
+    }
+
+    pub(crate) fn get(&self) -> LogProgress {
+        *self.0.borrow()
+    }
+
+    pub(crate) fn subscribe(&self) -> watch::Receiver<LogProgress> {
+        self.0.subscribe()
+    }
+}

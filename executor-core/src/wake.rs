@@ -1,0 +1,50 @@
+//! Wakes a supervising thread that waits in poll(2): an eventfd(2), and a task waker on top of it.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::task::Wake;
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+/// Becomes readable when woken. Clones are the same one.
+#[derive(Debug, Clone)]
+pub(crate) struct WakeUp(Arc<EventFd>);
+
+impl WakeUp {
+    pub(crate) fn new() -> io::Result<Self> {
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        Ok(Self(Arc::new(EventFd::from_value_and_flags(0, flags)?)))
+    }
+
+    /// Makes the descriptor readable.
+    pub(crate) fn wake(&self) {
+        // It fails only when the counter is full, and then the descriptor is readable already.
+        let _ = self.0.write(1);
+    }
+
+    /// Makes the descriptor unreadable until the next wake-up.
+    pub(crate) fn clear(&self) {
+        // It fails only when nobody woke it meanwhile.
+        let _ = self.0.read();
+    }
+
+    /// A waker for futures that the supervising thread polls itself.
+    pub(crate) fn waker(&self) -> std::task::Waker {
+        Arc::new(FutureWaker(self.clone())).into()
+    }
+}
+
+impl AsFd for WakeUp {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+struct FutureWaker(WakeUp);
+
+impl Wake for FutureWaker {
+    fn wake(self: Arc<Self>) {
+        self.0.wake();
+    }
+}

@@ -1,0 +1,61 @@
+//! What a runner is: something that checks a spec and carries a task out.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use executor_core::{Execution, StartError, TaskId, WorkspaceName};
+use jiff::Timestamp;
+
+use crate::refusal::Refusal;
+use crate::spec::TaskSpec;
+
+/// What [`TaskRunner::start`] gives: an execution under way, or why there is none.
+pub type StartFuture<'a> = Pin<Box<dyn Future<Output = Result<Execution, StartError>> + Send + 'a>>;
+
+/// What a runner says about a spec that it would carry out.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Plan {
+    /// Digest of the verified snapshot that the task must run from, however long it waits.
+    pub pinned: Option<String>,
+    /// The shared workspace that nobody else may work in meanwhile.
+    pub workspace: Option<WorkspaceName>,
+}
+
+/// A task whose turn has come.
+#[derive(Debug, Clone)]
+pub struct TaskOrder {
+    /// The task's id.
+    pub id: TaskId,
+    /// What was asked, as it was accepted.
+    pub spec: Arc<TaskSpec>,
+    /// The snapshot that was pinned when it was accepted.
+    pub pinned: Option<String>,
+    /// The attempt, counted from 1.
+    pub attempt: u32,
+    /// Who asked.
+    pub created_by: String,
+    /// When it was accepted.
+    pub created_at: Timestamp,
+}
+
+/// A named way to do a task. Embedders register their own beside those that come with the agent.
+pub trait TaskRunner: Send + Sync + 'static {
+    /// The name in task specs; it has neither dot nor slash, so that no script can have it.
+    fn name(&self) -> &str;
+
+    /// One sentence for lists.
+    fn description(&self) -> &str;
+
+    /// Checks a spec without running anything.
+    ///
+    /// # Errors
+    /// Every mistake in the spec at once, or why it cannot be accepted now.
+    fn check(&self, spec: &TaskSpec) -> Result<Plan, Refusal>;
+
+    /// Starts an accepted task.
+    ///
+    /// # Errors
+    /// When nothing could be started; what ran and failed is a result.
+    fn start(&self, order: TaskOrder) -> StartFuture<'_>;
+}

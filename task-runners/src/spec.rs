@@ -1,0 +1,271 @@
+//! The task spec: what is asked. Read from JSON with every mistake named at once.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use executor_core::{Problem, TaskId, WorkspaceName};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// Most arguments, parameters, variables or labels in one spec.
+const MAX_ENTRIES: usize = 1024;
+
+/// What to do when the shared workspace is in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnBusy {
+    /// Wait in the queue. The default.
+    #[default]
+    Wait,
+    /// Refuse the submission.
+    Refuse,
+}
+
+/// What is asked: a script or runner by name, with everything that shapes its run.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TaskSpec {
+    /// The script's or runner's name.
+    pub name: String,
+    /// The wanted id; the agent makes one where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<TaskId>,
+    /// Parameters by name.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub params: Map<String, Value>,
+    /// Arguments, passed as they are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
+    /// Variables that the caller sets.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// A shared workspace; without one the task has a folder of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub work_dir: Option<WorkspaceName>,
+    /// Time limit; without one the setting's default.
+    #[serde(skip_serializing_if = "Option::is_none", with = "duration_text")]
+    pub timeout: Option<Duration>,
+    /// Whether to leave a script that reproduces the run.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub debug_script: bool,
+    /// Free labels for filters.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// For whom the caller asks; kept, never trusted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_behalf_of: Option<String>,
+    /// What the script reads from its standard input.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stdin: Option<String>,
+    /// What to do when the shared workspace is in use.
+    #[serde(skip_serializing_if = "is_default")]
+    pub on_busy: OnBusy,
+    /// The script's name again, where it is destructive.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confirm: Option<String>,
+}
+
+impl TaskSpec {
+    /// A spec that only names what to run.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), ..Self::default() }
+    }
+
+    /// Reads a spec from JSON.
+    ///
+    /// # Errors
+    /// Every field that is unknown, of the wrong type, or breaks a rule that needs no catalogue.
+    pub fn from_json(value: Value) -> Result<Self, Vec<Problem>> {
+        let Value::Object(mut fields) = value else {
+            return Err(vec![Problem::new("body", "object", "a JSON object with at least `name`")]);
+        };
+        let mut reader = Reader { problems: Vec::new() };
+        let spec = reader.spec(&mut fields);
+        for field in fields.keys() {
+            reader.problem(field, "unknown_field", "a field of the task spec; this one is not known");
+        }
+        if reader.problems.is_empty() { Ok(spec) } else { Err(reader.problems) }
+    }
+}
+
+/// Reads one field after another and collects what is wrong with them.
+struct Reader {
+    problems: Vec<Problem>,
+}
+
+impl Reader {
+    fn spec(&mut self, fields: &mut Map<String, Value>) -> TaskSpec {
+        let mut take = |name: &str| fields.remove(name).filter(|value| !value.is_null());
+        let spec = TaskSpec {
+            name: self.name(take("name")),
+            id: self.parsed("id", take("id")),
+            params: self.object("params", take("params")),
+            args: self.strings("args", take("args")),
+            env: self.string_map("env", take("env")),
+            work_dir: self.parsed("work_dir", take("work_dir")),
+            timeout: self.timeout(take("timeout")),
+            debug_script: self.boolean("debug_script", take("debug_script")),
+            labels: self.string_map("labels", take("labels")),
+            on_behalf_of: self.string("on_behalf_of", take("on_behalf_of")),
+            stdin: self.string("stdin", take("stdin")),
+            on_busy: self.on_busy(take("on_busy")),
+            confirm: self.string("confirm", take("confirm")),
+        };
+        if take("target").is_some() {
+            self.problem("target", "unsupported", "left out: this agent hands no tasks to nodes yet");
+        }
+        if take("retries").is_some_and(|value| value != 0) {
+            self.problem("retries", "unsupported", "0 or left out: this agent does not retry tasks yet");
+        }
+        spec
+    }
+
+    fn problem(&mut self, field: &str, rule: &str, expected: &str) {
+        self.problems.push(Problem::new(field, rule, expected));
+    }
+
+    fn name(&mut self, value: Option<Value>) -> String {
+        match self.string("name", value) {
+            Some(name) if !name.is_empty() => name,
+            Some(_) => {
+                self.problem("name", "required", "the name of a script or runner");
+                String::new()
+            }
+            None => {
+                if !self.problems.iter().any(|problem| problem.field == "name") {
+                    self.problem("name", "required", "the name of a script or runner");
+                }
+                String::new()
+            }
+        }
+    }
+
+    fn string(&mut self, field: &str, value: Option<Value>) -> Option<String> {
+        match value? {
+            Value::String(text) => Some(text),
+            _ => {
+                self.problem(field, "string", "a string");
+                None
+            }
+        }
+    }
+
+    fn boolean(&mut self, field: &str, value: Option<Value>) -> bool {
+        match value {
+            None => false,
+            Some(Value::Bool(truth)) => truth,
+            Some(_) => {
+                self.problem(field, "boolean", "true or false");
+                false
+            }
+        }
+    }
+
+    fn parsed<T>(&mut self, field: &str, value: Option<Value>) -> Option<T>
+    where
+        T: std::str::FromStr<Err = executor_core::NameError>,
+    {
+        let text = self.string(field, value)?;
+        match text.parse() {
+            Ok(name) => Some(name),
+            Err(executor_core::NameError(problem)) => {
+                self.problems.push(Problem { field: field.to_owned(), ..problem });
+                None
+            }
+        }
+    }
+
+    fn object(&mut self, field: &str, value: Option<Value>) -> Map<String, Value> {
+        match value {
+            None => Map::new(),
+            Some(Value::Object(map)) if map.len() <= MAX_ENTRIES => map,
+            Some(_) => {
+                self.problem(field, "object", "a JSON object of at most 1024 names and values");
+                Map::new()
+            }
+        }
+    }
+
+    fn string_map(&mut self, field: &str, value: Option<Value>) -> BTreeMap<String, String> {
+        let mut strings = BTreeMap::new();
+        for (name, value) in self.object(field, value) {
+            if let Some(text) = self.string(&format!("{field}.{name}"), Some(value)) {
+                strings.insert(name, text);
+            }
+        }
+        strings
+    }
+
+    fn strings(&mut self, field: &str, value: Option<Value>) -> Vec<String> {
+        let items = match value {
+            None => return Vec::new(),
+            Some(Value::Array(items)) if items.len() <= MAX_ENTRIES => items,
+            Some(_) => {
+                self.problem(field, "array", "an array of at most 1024 strings");
+                return Vec::new();
+            }
+        };
+        let mut strings = Vec::with_capacity(items.len());
+        for (index, item) in items.into_iter().enumerate() {
+            strings.extend(self.string(&format!("{field}[{index}]"), Some(item)));
+        }
+        strings
+    }
+
+    fn timeout(&mut self, value: Option<Value>) -> Option<Duration> {
+        let text = match value? {
+            Value::String(text) => text,
+            _ => String::new(),
+        };
+        let parsed = parse_duration(&text);
+        if parsed.is_none() {
+            self.problem("timeout", "duration", DURATION_EXPECTED);
+        }
+        parsed
+    }
+
+    fn on_busy(&mut self, value: Option<Value>) -> OnBusy {
+        match self.string("on_busy", value).as_deref() {
+            None | Some("wait") => OnBusy::Wait,
+            Some("refuse") => OnBusy::Refuse,
+            Some(_) => {
+                self.problem("on_busy", "choice", "\"wait\" or \"refuse\"");
+                OnBusy::Wait
+            }
+        }
+    }
+}
+
+/// What a duration looks like, for messages.
+pub const DURATION_EXPECTED: &str = "a time above zero with its unit, such as \"30s\", \"10m\" or \"1h30m\"";
+
+/// Reads a duration such as `10m`; none when it has no unit, is not above zero, or is no duration.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    let span: jiff::SignedDuration = text.trim().parse().ok()?;
+    Duration::try_from(span).ok().filter(|duration| !duration.is_zero())
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// Durations as text with units, as users write them.
+mod duration_text {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(value: &Option<Duration>, out: S) -> Result<S::Ok, S::Error> {
+        match value.map(jiff::SignedDuration::try_from) {
+            Some(Ok(duration)) => out.serialize_some(&format!("{duration:#}")),
+            _ => out.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Duration>, D::Error> {
+        let Some(text) = Option::<String>::deserialize(input)? else {
+            return Ok(None);
+        };
+        super::parse_duration(&text).map(Some).ok_or_else(|| D::Error::custom(super::DURATION_EXPECTED))
+    }
+}
