@@ -1,1 +1,26 @@
-//! Placeholder.
+//! The one reader of `application.toml`, environment and flags.
+//!
+//! [`Settings::load`] takes the [`Sources`], which a program hands over, and gives plain data, where each value comes from, and
+//! warnings; or every mistake at once, each with its place, what was found and what would be right. Defaults have one home:
+//! the commented `etc/application.toml`, which is built in.
+
+mod check;
+mod document;
+mod draft;
+mod find;
+mod grammar;
+mod input;
+mod keys;
+mod load;
+mod mistake;
+mod nearest;
+mod settings;
+mod sources;
+mod token;
+mod units;
+
+pub use load::{ConfigError, Loaded, Warning};
+pub use mistake::{Mistake, Origin};
+pub use settings::{App, Auth, Http, Limits, Retention, ScriptExecutor, Settings, SiteVariables};
+pub use sources::{Flags, Sources};
+pub use token::{Scope, Token, TokenDigest};

@@ -1,0 +1,107 @@
+//! Rules that join several settings, looked at when every source was read.
+
+use std::path::{Component, Path, PathBuf};
+
+use crate::draft::Draft;
+use crate::mistake::{Mistake, Origin};
+
+const HOST: &str = "http.host";
+const DEFAULT_TIMEOUT: &str = "script_executor.default_timeout";
+const MAX_TIMEOUT: &str = "script_executor.max_timeout";
+const WORK_DIR: &str = "script_executor.work_dir_prefix";
+const SCRIPT_DIR: &str = "script_executor.script_dir_prefix";
+const STATE_DIR: &str = "script_executor.state_dir";
+
+impl Draft {
+    /// Makes paths absolute and looks at the rules that join several settings.
+    pub(crate) fn join_paths_and_check(&mut self, current_dir: &Path) {
+        let executor = &mut self.settings.script_executor;
+        for path in [&mut executor.work_dir_prefix, &mut executor.script_dir_prefix, &mut executor.state_dir]
+        {
+            *path = current_dir.join(&path);
+        }
+        self.check_host();
+        self.check_timeouts();
+        self.check_folders();
+    }
+
+    fn check_host(&mut self) {
+        let http = &self.settings.http;
+        if http.host.is_loopback() || http.behind_tls_proxy {
+            return;
+        }
+        let problem = format!(
+            "found {}, which is not a loopback address: tokens would cross the network in clear, since this version \
+             does not support [tls]",
+            http.host
+        );
+        let remedy = "expected a loopback address, or http.behind_tls_proxy = true with a proxy in front that speaks TLS";
+        self.joint_mistake(&[HOST], problem, remedy);
+    }
+
+    fn check_timeouts(&mut self) {
+        let executor = &self.settings.script_executor;
+        if executor.default_timeout <= executor.max_timeout {
+            return;
+        }
+        let problem = format!(
+            "{MAX_TIMEOUT} ({:?}) is below {DEFAULT_TIMEOUT} ({:?})",
+            executor.max_timeout, executor.default_timeout
+        );
+        let remedy = "expected a ceiling that is not below the default";
+        self.joint_mistake(&[MAX_TIMEOUT, DEFAULT_TIMEOUT], problem, remedy);
+    }
+
+    /// The scripts folder is vouched for as a whole, so that nothing may be written into it; and the two other folders
+    /// have the same names in them.
+    fn check_folders(&mut self) {
+        let executor = &self.settings.script_executor;
+        let scripts = plain(&executor.script_dir_prefix);
+        let work = plain(&executor.work_dir_prefix);
+        let state = plain(&executor.state_dir);
+        let nested = |a: &Path, b: &Path| a.starts_with(b) || b.starts_with(a);
+        let remedy = "expected separate folders";
+        for (key, folder) in [(WORK_DIR, &work), (STATE_DIR, &state)] {
+            if nested(&scripts, folder) {
+                let problem = format!(
+                    "{key} ({}) and {SCRIPT_DIR} ({}) lie in one another",
+                    folder.display(),
+                    scripts.display()
+                );
+                self.joint_mistake(&[key, SCRIPT_DIR], problem, remedy);
+            }
+        }
+        if work == state {
+            let problem = format!("{WORK_DIR} and {STATE_DIR} are both {}", work.display());
+            self.joint_mistake(&[WORK_DIR, STATE_DIR], problem, remedy);
+        }
+    }
+
+    /// A mistake of several settings together, at the place of the one that was set last.
+    fn joint_mistake(&mut self, keys: &[&str], problem: String, remedy: &str) {
+        let last = keys
+            .iter()
+            .filter_map(|key| Some((self.origins.get(*key)?, *key)))
+            .max_by_key(|(origin, _)| *origin);
+        let (origin, key) = match last {
+            Some((origin, key)) => (origin.clone(), key.to_owned()),
+            None => (Origin::Unset, String::new()),
+        };
+        self.mistakes.add(|| Mistake { origin, key, problem, remedy: remedy.to_owned() });
+    }
+}
+
+/// The path without `.` and `..`, by its text alone: the folders need not exist yet.
+fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                plain.pop();
+            }
+            other => plain.push(other),
+        }
+    }
+    plain
+}

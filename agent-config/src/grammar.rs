@@ -1,0 +1,144 @@
+//! What names, patterns and keys look like. Each function takes one text whole or not at all.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+/// The longest name of an agent, a token or a shared working folder, in bytes.
+const NAME_BYTES: usize = 64;
+/// The longest pattern for scripts in bytes, and its most segments: those of a script's name.
+const PATTERN_BYTES: usize = 255;
+const PATTERN_SEGMENTS: usize = 8;
+/// The longest name of a host, in bytes (RFC 1035, section 2.3.4).
+const HOST_BYTES: usize = 253;
+
+/// `[A-Za-z0-9][A-Za-z0-9._-]{0,63}`.
+pub(crate) fn is_name(text: &str) -> bool {
+    let mut bytes = text.bytes();
+    text.len() <= NAME_BYTES
+        && bytes.next().is_some_and(|b| b.is_ascii_alphanumeric())
+        && bytes.all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+}
+
+/// `[A-Za-z_][A-Za-z0-9_]*`.
+pub(crate) fn is_variable(text: &str) -> bool {
+    let mut bytes = text.bytes();
+    bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
+        && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+/// A variable's name, or the beginning of one and `*`, or `*` alone.
+pub(crate) fn is_variable_pattern(text: &str) -> bool {
+    text == "*" || is_variable(text.strip_suffix('*').unwrap_or(text))
+}
+
+/// The grammar of script names with `*` allowed anywhere in a segment.
+pub(crate) fn is_script_pattern(text: &str) -> bool {
+    let segments: Vec<&str> = text.split('/').collect();
+    text.len() <= PATTERN_BYTES
+        && segments.len() <= PATTERN_SEGMENTS
+        && segments.iter().all(|segment| {
+            let mut bytes = segment.bytes();
+            bytes.next().is_some_and(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'*')
+                && bytes.all(|b| b.is_ascii_alphanumeric() || b"._-*".contains(&b))
+        })
+}
+
+/// An IP address, or `localhost`, which is 127.0.0.1 here.
+pub(crate) fn parse_address(text: &str) -> Option<IpAddr> {
+    if text.eq_ignore_ascii_case("localhost") {
+        return Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    }
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    bare.parse::<IpAddr>().ok().map(|ip| ip.to_canonical())
+}
+
+/// A host name without scheme and port, in small letters.
+pub(crate) fn parse_host_name(text: &str) -> Option<String> {
+    let plain = text.len() <= HOST_BYTES
+        && text.split('.').all(|label| {
+            !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        });
+    plain.then(|| text.to_ascii_lowercase())
+}
+
+/// An origin as browsers send it (RFC 6454, section 6.2): scheme, host and port, in small letters.
+pub(crate) fn parse_origin(text: &str) -> Option<String> {
+    let lower = text.to_ascii_lowercase();
+    let authority = lower.strip_prefix("https://").or_else(|| lower.strip_prefix("http://"))?;
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (authority, None),
+    };
+    let bracketed = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .is_some_and(|host| host.parse::<std::net::Ipv6Addr>().is_ok());
+    let port_right = port.is_none_or(|port| port.parse::<u16>().is_ok());
+    (port_right && (bracketed || parse_host_name(host).is_some())).then_some(lower)
+}
+
+/// Absolute folders, separated by colons. An empty or relative one would search the folder of whoever runs a script.
+pub(crate) fn is_search_path(text: &str) -> bool {
+    !text.contains('\0') && text.split(':').all(|folder| folder.starts_with('/'))
+}
+
+/// The shape of a minisign public key: 42 bytes in base64, which begin with the letters `Ed`.
+pub(crate) fn is_public_key(text: &str) -> bool {
+    text.len() == 56
+        && text.starts_with("RW")
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'+' || b == b'/')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_pattern_cannot_leave_the_scripts_folder() {
+        for right in ["**", "*", "deploy/*", "deploy/**", "db/back*.sh", "a/*/c"] {
+            assert!(is_script_pattern(right), "{right}");
+        }
+        for wrong in ["", "/", "/etc/*", "../x", "a//b", "a/", "a/../b", ".hidden", "a b", "a/b\n"] {
+            assert!(!is_script_pattern(wrong), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn an_origin_is_scheme_host_and_port_alone() {
+        for right in
+            ["https://ops.example.com", "http://localhost:3000", "https://[::1]:8443", "https://[::1]"]
+        {
+            assert_eq!(parse_origin(right).as_deref(), Some(right));
+        }
+        assert_eq!(parse_origin("HTTPS://Ops.Example.com").as_deref(), Some("https://ops.example.com"));
+        for wrong in [
+            "",
+            "null",
+            "*",
+            "ops.example.com",
+            "https://",
+            "https://x/",
+            "https://x/path",
+            "https://x:port",
+            "https://u@x",
+            "ftp://x",
+        ] {
+            assert_eq!(parse_origin(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_mapped_address_is_the_address_that_it_stands_for() {
+        assert_eq!(parse_address("::ffff:127.0.0.1"), Some(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+        assert_eq!(parse_address("[::1]"), "::1".parse().ok());
+        assert_eq!(parse_address("127.1"), None);
+        assert_eq!(parse_address("example.com"), None);
+    }
+
+    #[test]
+    fn a_search_path_names_no_relative_folder() {
+        assert!(is_search_path("/usr/bin:/bin"));
+        for wrong in ["", "bin", "/bin:", ":/bin", "/bin::/usr/bin", "/bin:."] {
+            assert!(!is_search_path(wrong), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! The table of all keys outside `[[auth.token]]`: what each takes and where it goes.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use executor_core::Leftovers;
+
+use crate::grammar;
+use crate::input::{Checked, Input};
+use crate::settings::Settings;
+use crate::token::{NAME, own};
+use crate::units::{parse_duration, parse_size};
+
+/// The section of variables for scripts, whose keys are free.
+pub(crate) const VARIABLES: &str = "script_executor.env";
+/// The list of tokens.
+pub(crate) const TOKENS: &str = "auth.token";
+/// Another spelling of a section, which is read too.
+pub(crate) const SPELLINGS: (&str, &str) = ("script_excutor", "script_executor");
+/// Sections that are described for later versions. Ignoring one would pretend that it is in force.
+pub(crate) const UNSUPPORTED: &[&str] = &["node", "fleet", "tls", "hook", "notify"];
+/// Sections in the order of the file.
+pub(crate) const SECTIONS: &[&str] = &["app", "http", "script_executor", "limits", "retention", "auth"];
+
+/// More tasks or waiting ones than these would exhaust any one host.
+const MOST_CONCURRENT: u64 = 10_000;
+const MOST_QUEUED: u64 = 1_000_000;
+
+/// One key and how its value is taken.
+pub(crate) struct Key {
+    /// The section and the name, with a dot between.
+    pub(crate) name: &'static str,
+    pub(crate) set: fn(&mut Settings, Input<'_>) -> Checked<()>,
+}
+
+/// The key of that name.
+pub(crate) fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+/// One line of the table: the key, and the conversion of its value. The field of the settings has the key's name.
+macro_rules! key {
+    ($section:ident . $field:ident, $convert:path) => {
+        Key {
+            name: concat!(stringify!($section), ".", stringify!($field)),
+            set: |settings, input| {
+                settings.$section.$field = $convert(input)?;
+                Ok(())
+            },
+        }
+    };
+}
+
+/// Every key, in the order of the file.
+pub(crate) const KEYS: &[Key] = &[
+    key!(app.name, name),
+    key!(http.host, address),
+    key!(http.port, port),
+    key!(http.behind_tls_proxy, Input::boolean),
+    key!(http.hosts, host_names),
+    key!(http.origins, origins),
+    key!(http.public_metrics, Input::boolean),
+    key!(script_executor.work_dir_prefix, Input::path),
+    key!(script_executor.script_dir_prefix, Input::path),
+    key!(script_executor.state_dir, Input::path),
+    key!(script_executor.is_verify_script_integrity, some_boolean),
+    key!(script_executor.manifest_public_keys, public_keys),
+    key!(script_executor.path, search_path),
+    key!(script_executor.default_timeout, duration),
+    key!(script_executor.max_timeout, duration),
+    key!(script_executor.kill_grace, duration),
+    key!(script_executor.leftovers, leftovers),
+    key!(script_executor.max_log_bytes, size),
+    key!(limits.concurrent, concurrent),
+    key!(limits.queue, queue),
+    key!(limits.body, size),
+    key!(limits.drain, duration),
+    key!(retention.tasks, duration),
+    key!(retention.workspaces, duration),
+];
+
+/// Sets one variable for scripts. The value may be a secret, so that no message repeats it.
+pub(crate) fn set_variable(settings: &mut Settings, name: &str, input: Input<'_>) -> Checked<()> {
+    let right = "a text without NUL characters";
+    let value = input.secret(right, own(|text| !text.contains('\0')))?;
+    settings.script_executor.env.insert(name.to_owned(), value);
+    Ok(())
+}
+
+/// A number whose range was checked, in the type of its setting.
+fn narrow<T: TryFrom<u64>>(number: u64) -> T {
+    T::try_from(number).ok().expect("the range of each number fits the type of its setting")
+}
+
+fn name(input: Input<'_>) -> Checked<String> {
+    input.text(NAME, own(grammar::is_name))
+}
+
+fn port(input: Input<'_>) -> Checked<u16> {
+    input.integer(0, u16::MAX.into()).map(narrow)
+}
+
+fn concurrent(input: Input<'_>) -> Checked<usize> {
+    input.integer(0, MOST_CONCURRENT).map(narrow)
+}
+
+fn queue(input: Input<'_>) -> Checked<usize> {
+    input.integer(1, MOST_QUEUED).map(narrow)
+}
+
+fn some_boolean(input: Input<'_>) -> Checked<Option<bool>> {
+    input.boolean().map(Some)
+}
+
+fn duration(input: Input<'_>) -> Checked<Duration> {
+    let right = "a time with its unit (ms, s, m, h, d), such as \"10s\", above zero and at most 3650d";
+    input.text(right, parse_duration)
+}
+
+fn size(input: Input<'_>) -> Checked<u64> {
+    let right = "a size with its unit (B, KiB, MiB, GiB, TiB, KB, MB, GB, TB), such as \"64KiB\", above zero";
+    input.text(right, parse_size)
+}
+
+fn address(input: Input<'_>) -> Checked<IpAddr> {
+    input.text("an IP address such as \"127.0.0.1\", or \"localhost\"", grammar::parse_address)
+}
+
+fn host_names(input: Input<'_>) -> Checked<Vec<String>> {
+    input.list("a host name without scheme and port, such as \"agent.example.com\"", grammar::parse_host_name)
+}
+
+fn origins(input: Input<'_>) -> Checked<Vec<String>> {
+    input.list(
+        "a scheme, host and port without a path, such as \"https://ops.example.com\"",
+        grammar::parse_origin,
+    )
+}
+
+fn public_keys(input: Input<'_>) -> Checked<Vec<String>> {
+    input.list("a minisign public key: the 56 characters that begin with RW", own(grammar::is_public_key))
+}
+
+fn search_path(input: Input<'_>) -> Checked<String> {
+    input
+        .text("absolute folders separated by colons, such as \"/usr/bin:/bin\"", own(grammar::is_search_path))
+}
+
+fn leftovers(input: Input<'_>) -> Checked<Leftovers> {
+    input.text("\"kill\" or \"report\"", |text| match text {
+        "kill" => Some(Leftovers::Kill),
+        "report" => Some(Leftovers::Report),
+        _ => None,
+    })
+}

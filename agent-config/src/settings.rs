@@ -1,0 +1,178 @@
+//! The settings as plain data: what the programs get once every source was read and checked.
+//!
+//! Defaults are not here but in `etc/application.toml`, which is their only statement.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use executor_core::Leftovers;
+
+use crate::token::Token;
+
+/// Everything that can be set, section by section. Made by [`Settings::load`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// `[app]`: this agent.
+    pub app: App,
+    /// `[http]`: the HTTP service.
+    pub http: Http,
+    /// `[script_executor]`: how scripts are found and run.
+    pub script_executor: ScriptExecutor,
+    /// `[limits]`: bounds on what the agent takes at one time.
+    pub limits: Limits,
+    /// `[retention]`: how long things are kept.
+    pub retention: Retention,
+    /// `[auth]`: who may do what.
+    pub auth: Auth,
+}
+
+/// `[app]`: this agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct App {
+    /// What the agent is called in logs and in `TASK_NODE`: `[A-Za-z0-9][A-Za-z0-9._-]{0,63}`.
+    pub name: String,
+}
+
+/// `[http]`: the HTTP service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Http {
+    /// The address to listen on. Loopback, unless [`behind_tls_proxy`](Self::behind_tls_proxy) is set.
+    pub host: IpAddr,
+    /// The port to listen on; 0 lets the system choose a free one.
+    pub port: u16,
+    /// A proxy in front of the service speaks TLS with the callers.
+    pub behind_tls_proxy: bool,
+    /// Accepted names in the `Host` header beside loopback names and IP addresses; in small letters, without port.
+    pub hosts: Vec<String>,
+    /// Accepted `Origin` headers beside the service's own; in small letters, without a slash at the end.
+    pub origins: Vec<String>,
+    /// `/metrics` is served without a token.
+    pub public_metrics: bool,
+}
+
+/// `[script_executor]`: how scripts are found and run. All folders are absolute when the current folder is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScriptExecutor {
+    /// The folder for the working folders of tasks.
+    pub work_dir_prefix: PathBuf,
+    /// The folder with the scripts. It neither contains nor lies in the other two folders.
+    pub script_dir_prefix: PathBuf,
+    /// The folder for the agent's own records.
+    pub state_dir: PathBuf,
+    /// Whether scripts must match their manifest: always, never, or (none) when the folder has or once had one.
+    pub is_verify_script_integrity: Option<bool>,
+    /// Minisign public keys in base64. When there are any, the manifest must be signed by one of them.
+    pub manifest_public_keys: Vec<String>,
+    /// The `PATH` of scripts: absolute folders, separated by colons.
+    pub path: String,
+    /// How long a script may take when neither its header nor its caller says so.
+    pub default_timeout: Duration,
+    /// The longest time that a caller may ask for where the script's header names none.
+    pub max_timeout: Duration,
+    /// How long a script has between TERM and KILL.
+    pub kill_grace: Duration,
+    /// What becomes of processes that a script left behind.
+    pub leftovers: Leftovers,
+    /// How much of a script's output is kept in its log, in bytes.
+    pub max_log_bytes: u64,
+    /// Variables for every script of this site.
+    pub env: SiteVariables,
+}
+
+/// Variables for every script of this site. Its `Debug` form shows the names only, since values may be secrets.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct SiteVariables(BTreeMap<String, String>);
+
+/// `[limits]`: bounds on what the agent takes at one time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// How many tasks run at the same time; 0 is four for each core, see [`concurrent_on`](Self::concurrent_on).
+    pub concurrent: usize,
+    /// How many tasks may wait.
+    pub queue: usize,
+    /// The largest body of an HTTP request, in bytes.
+    pub body: u64,
+    /// How long the service waits for running tasks when it is told to stop.
+    pub drain: Duration,
+}
+
+/// `[retention]`: how long things are kept after a task ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retention {
+    /// Records of tasks.
+    pub tasks: Duration,
+    /// Working folders that belong to one task.
+    pub workspaces: Duration,
+}
+
+/// `[auth]`: who may do what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Auth {
+    /// `[[auth.token]]`: the tokens, in the order of the file. No two have the same name or the same digest.
+    pub tokens: Vec<Token>,
+}
+
+impl SiteVariables {
+    /// The variables with their values, ordered by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    pub(crate) fn insert(&mut self, name: String, value: String) {
+        self.0.insert(name, value);
+    }
+}
+
+impl fmt::Debug for SiteVariables {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+impl Limits {
+    /// How many tasks run at the same time on a machine with so many cores.
+    pub fn concurrent_on(&self, cores: usize) -> usize {
+        const PER_CORE: usize = 4;
+        match self.concurrent {
+            0 => cores.max(1).saturating_mul(PER_CORE),
+            set => set,
+        }
+    }
+}
+
+impl Settings {
+    /// What the layers are written onto. None of these values is a default: the built-in file sets each key that has one.
+    pub(crate) fn unset() -> Self {
+        Self {
+            app: App { name: String::new() },
+            http: Http {
+                host: IpAddr::V4(Ipv4Addr::LOCALHOST),
+                port: 0,
+                behind_tls_proxy: false,
+                hosts: Vec::new(),
+                origins: Vec::new(),
+                public_metrics: false,
+            },
+            script_executor: ScriptExecutor {
+                work_dir_prefix: PathBuf::new(),
+                script_dir_prefix: PathBuf::new(),
+                state_dir: PathBuf::new(),
+                is_verify_script_integrity: None,
+                manifest_public_keys: Vec::new(),
+                path: String::new(),
+                default_timeout: Duration::ZERO,
+                max_timeout: Duration::ZERO,
+                kill_grace: Duration::ZERO,
+                leftovers: Leftovers::Kill,
+                max_log_bytes: 0,
+                env: SiteVariables::default(),
+            },
+            limits: Limits { concurrent: 0, queue: 0, body: 0, drain: Duration::ZERO },
+            retention: Retention { tasks: Duration::ZERO, workspaces: Duration::ZERO },
+            auth: Auth { tokens: Vec::new() },
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! `[[auth.token]]`: what a token is, and how its section is read.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use jiff::Timestamp;
+
+use crate::grammar;
+use crate::input::{Checked, Input};
+
+/// A token that the service accepts. The token itself is known to its owner only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token {
+    /// Who it is; tasks carry this name as `created_by`.
+    pub name: String,
+    /// What the token's digest must be.
+    pub sha256: TokenDigest,
+    /// What it permits; never empty.
+    pub scopes: BTreeSet<Scope>,
+    /// Patterns of the scripts that it sees: `*` within a folder, `**` across folders. Empty sees none.
+    pub scripts: Vec<String>,
+    /// Shared working folders that it may name.
+    pub work_dirs: Vec<String>,
+    /// Names of variables that it may set for a script; a `*` at the end matches any rest.
+    pub env: Vec<String>,
+    /// From when on it is not accepted; none is never.
+    pub expires: Option<Timestamp>,
+}
+
+/// The SHA-256 of a token. Its `Debug` form does not show it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct TokenDigest([u8; 32]);
+
+/// Something that a token may permit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    /// To start tasks.
+    Run,
+    /// To see tasks, logs and scripts.
+    Read,
+    /// To cancel tasks.
+    Cancel,
+    /// All of them on all scripts, and nodes.
+    Admin,
+    /// To connect as the node of the token's name.
+    Node,
+}
+
+/// What is known of a token while its section is read.
+#[derive(Debug, Default)]
+pub(crate) struct TokenDraft {
+    name: Option<String>,
+    sha256: Option<TokenDigest>,
+    scopes: Option<BTreeSet<Scope>>,
+    scripts: Vec<String>,
+    work_dirs: Vec<String>,
+    env: Vec<String>,
+    expires: Option<Timestamp>,
+}
+
+/// One key of a token's section, and how it is taken.
+pub(crate) struct Field {
+    pub(crate) name: &'static str,
+    pub(crate) required: bool,
+    pub(crate) set: fn(&mut TokenDraft, Input<'_>) -> Checked<()>,
+}
+
+/// The keys of a token's section.
+pub(crate) const FIELDS: &[Field] = &[
+    Field { name: "name", required: true, set: set_name },
+    Field { name: "sha256", required: true, set: set_sha256 },
+    Field { name: "scopes", required: true, set: set_scopes },
+    Field { name: "scripts", required: false, set: set_scripts },
+    Field { name: "work_dirs", required: false, set: set_work_dirs },
+    Field { name: "env", required: false, set: set_env },
+    Field { name: "expires", required: false, set: set_expires },
+];
+
+impl TokenDigest {
+    /// The digest, for a comparison in constant time.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl From<[u8; 32]> for TokenDigest {
+    fn from(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl fmt::Debug for TokenDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenDigest(..)")
+    }
+}
+
+impl Scope {
+    /// Every scope there is.
+    pub const ALL: [Self; 5] = [Self::Run, Self::Read, Self::Cancel, Self::Admin, Self::Node];
+
+    /// The word that the configuration uses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Run => "run",
+            Self::Read => "read",
+            Self::Cancel => "cancel",
+            Self::Admin => "admin",
+            Self::Node => "node",
+        }
+    }
+
+    /// The scope of that word, if there is one.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|scope| scope.as_str() == word)
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl TokenDraft {
+    /// The token, when nothing that is required is missing.
+    pub(crate) fn finish(self) -> Option<Token> {
+        Some(Token {
+            name: self.name?,
+            sha256: self.sha256?,
+            scopes: self.scopes?,
+            scripts: self.scripts,
+            work_dirs: self.work_dirs,
+            env: self.env,
+            expires: self.expires,
+        })
+    }
+}
+
+fn set_name(draft: &mut TokenDraft, input: Input<'_>) -> Checked<()> {
+    draft.name = Some(input.text(NAME, own(grammar::is_name))?);
+    Ok(())
+}
+
+fn set_sha256(draft: &mut TokenDraft, input: Input<'_>) -> Checked<()> {
+    let right = "the token's SHA-256 in 64 hexadecimal digits, as `agent-cli token create` prints it";
+    let digest = input.secret(right, |text| {
+        let mut digest = [0; 32];
+        hex::decode_to_slice(text, &mut digest).ok().map(|()| digest)
+    })?;
+    draft.sha256 = Some(TokenDigest(digest));
+    Ok(())
+}
+
+fn set_scopes(draft: &mut TokenDraft, input: Input<'_>) -> Checked<()> {
+    let right = format!("one of {}", Scope::ALL.map(Scope::as_str).join(", "));
+    let scopes = input.list(&right, Scope::parse)?;
+    if scopes.is_empty() {
+        return input.text("at least one scope", |_| None);
+    }
+    draft.scopes = Some(scopes.into_iter().collect());
+    Ok(())
+}
+
+fn set_scripts(draft: &mut TokenDraft, input: Input<'_>) -> Checked<()> {
+    let right = "a pattern of script names such as \"deploy/*\" or \"**\"";
+    draft.scripts = input.list(right, own(grammar::is_script_pattern))?;
+    Ok(())
+}
+
+fn set_work_dirs(draft: &mut TokenDraft, input: Input<'_>) -> Checked<()> {
+    draft.work_dirs = input.list(NAME, own(grammar::is_name))?;
+    Ok(())
+}
+
+fn set_env(draft: &mut TokenDraft, input: Input<'_>) -> Checked<()> {
+    let right = "a variable's name, or the beginning of one and `*`, such as \"DEPLOY_*\"";
+    draft.env = input.list(right, own(grammar::is_variable_pattern))?;
+    Ok(())
+}
+
+fn set_expires(draft: &mut TokenDraft, input: Input<'_>) -> Checked<()> {
+    draft.expires = Some(input.instant()?);
+    Ok(())
+}
+
+/// The rule for names, in words.
+pub(crate) const NAME: &str =
+    "a name of letters, digits, `.`, `_` and `-` that begins with a letter or digit, at most 64";
+
+/// Makes a test of a text into a conversion that keeps the text.
+pub(crate) fn own(is_right: impl Fn(&str) -> bool) -> impl Fn(&str) -> Option<String> {
+    move |text| is_right(text).then(|| text.to_owned())
+}

@@ -1,0 +1,109 @@
+//! How configuration is read, as a program that uses it sees it.
+
+mod arbitrary_text;
+mod defaults;
+mod environment;
+mod file_choice;
+mod mistakes;
+mod precedence;
+mod tokens;
+mod unreadable_files;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use agent_config::{ConfigError, Loaded, Mistake, Settings, Sources};
+
+/// A folder of its own with a current folder in it.
+struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    /// A place of which this user and root alone can write every folder above, as `/tmp` is not.
+    fn trusted() -> Self {
+        let candidates = ["HOME", "XDG_RUNTIME_DIR"]
+            .into_iter()
+            .filter_map(std::env::var_os)
+            .map(PathBuf::from)
+            .chain([PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from(env!("CARGO_MANIFEST_DIR"))]);
+        let is_safe = |folder: &PathBuf| {
+            folder.ancestors().all(|above| {
+                fs::metadata(above).is_ok_and(|m| {
+                    let owner = std::os::unix::fs::MetadataExt::uid(&m);
+                    m.permissions().mode() & 0o022 == 0 && (owner == 0 || owner == euid())
+                })
+            })
+        };
+        let base = candidates.filter_map(|folder| folder.canonicalize().ok()).find(is_safe).expect(
+            "one of $HOME, $XDG_RUNTIME_DIR and the checkout must be writable for this user and root alone",
+        );
+        let folder = tempfile::tempdir_in(base).unwrap();
+        let place = Self { folder };
+        place.allow("", 0o755);
+        place
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().canonicalize().unwrap()
+    }
+
+    /// Writes a file with usual rights, and its folders.
+    fn write(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path().join(name);
+        let folder = path.parent().unwrap();
+        if !folder.exists() {
+            fs::create_dir_all(folder).unwrap();
+            fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        fs::write(&path, text).unwrap();
+        self.allow(name, 0o644);
+        path
+    }
+
+    fn allow(&self, name: &str, mode: u32) {
+        fs::set_permissions(self.path().join(name), fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    /// Sources with this as the current folder, and a file of the system that does not exist.
+    fn sources(&self) -> Sources {
+        Sources { system_file: self.path().join("system.toml"), ..Sources::new(self.path(), euid()) }
+    }
+
+    /// Loads with this text as the file that `--config` names.
+    fn load(&self, text: &str) -> Result<Loaded, ConfigError> {
+        let config_file = Some(self.write("given.toml", text));
+        Settings::load(Sources { config_file, ..self.sources() })
+    }
+
+    /// What is printed for this text when it is wrong, without the name of the temporary folder.
+    fn complaint(&self, text: &str) -> String {
+        let error = self.load(text).expect_err("the text is wrong");
+        self.nameless(&error.to_string())
+    }
+
+    fn nameless(&self, text: &str) -> String {
+        text.replace(self.path().to_str().unwrap(), "[folder]")
+    }
+}
+
+fn euid() -> u32 {
+    nix::unistd::geteuid().as_raw()
+}
+
+fn mistakes(result: Result<Loaded, ConfigError>) -> Vec<Mistake> {
+    match result {
+        Err(ConfigError::Mistakes { mistakes, .. }) => mistakes,
+        other => panic!("expected mistakes, got {other:?}"),
+    }
+}
+
+fn default_file() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../etc/application.toml");
+    fs::read_to_string(path).unwrap()
+}

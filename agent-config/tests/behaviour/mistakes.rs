@@ -1,0 +1,164 @@
+//! All mistakes of a file at once, each with its place, what was found and what would be right.
+
+use agent_config::{Flags, Settings, Sources};
+
+use crate::{Place, mistakes};
+
+const TWENTY: &str = r#"
+port = 8848
+colour = "blue"
+[app]
+name = "my agent"
+[htpp]
+port = 1
+[http]
+host = "0.0.0.0"
+port = 80000
+prot = 80
+hosts = ["ok.example.com", "https://no.example.com", 7]
+origins = "https://ops.example.com"
+public_metrics = "yes"
+[script_excutor]
+state_dir = ""
+is_verify_script_integrity = 1
+manifest_public_keys = ["untrusted comment: minisign public key"]
+path = "/usr/bin:bin"
+default_timeout = 60
+max_timeout = "10m"
+kill_grace = "0s"
+leftovers = "keep"
+max_log_bytes = "1G"
+[script_executor.env]
+"A B" = "1"
+NUMBER = 1
+[limits]
+queue = -1
+drian = "30s"
+[retention]
+tasks = { days = 30 }
+[node]
+api_server = "wss://api.example.com:8848"
+[[hook]]
+name = "github"
+"#;
+
+#[test]
+fn a_file_with_many_mistakes_tells_them_all() {
+    let place = Place::new();
+    let text = TWENTY.replace("[script_excutor]", "[script_executor]");
+    assert!(mistakes(place.load(&text)).len() > 20);
+    insta::assert_snapshot!(place.complaint(&text));
+}
+
+#[test]
+fn mistakes_of_all_sources_are_told_together() {
+    let place = Place::new();
+    let sources = Sources {
+        config_file: Some(place.write("given.toml", "http.port = \"x\"\n")),
+        environment: vec![("DEVOPS_AGENT__LIMITS__QUEUE".into(), "many".into())],
+        flags: Flags { host: Some("example.com".to_owned()), ..Flags::default() },
+        ..place.sources()
+    };
+    let error = Settings::load(sources).unwrap_err().to_string();
+    insta::assert_snapshot!(place.nameless(&error));
+}
+
+#[test]
+fn text_that_is_no_toml_is_told_line_by_line_beside_the_other_mistakes() {
+    let text =
+        "[http\nport = 1\n[limits]\nqueue = \ndrain = \"30\"\nqueue = 5\nbody = \"1MiB\nconcurrent = 08\n";
+    insta::assert_snapshot!(Place::new().complaint(text));
+}
+
+#[test]
+fn both_spellings_of_the_section_are_read_but_not_together() {
+    let place = Place::new();
+    let kill_grace = |text: &str| {
+        let settings = place.load(text).unwrap().settings;
+        settings.script_executor.kill_grace.as_secs()
+    };
+    assert_eq!(kill_grace("[script_excutor]\nkill_grace = \"3s\"\n"), 3);
+    assert_eq!(kill_grace("[script_executor]\nkill_grace = \"4s\"\n"), 4);
+    let both = "[script_excutor]\nkill_grace = \"3s\"\n[script_executor]\nmax_timeout = \"25h\"\n";
+    insta::assert_snapshot!(place.complaint(both));
+}
+
+#[test]
+fn the_configuration_that_the_project_began_with_is_read() {
+    let text = "[app]\nname = \"devops_agent\"\n[http]\nport = 8848\n[script_excutor]\n\
+                work_dir_prefix = \"workspace\"\nscript_dir_prefix = \"scripts\"\nis_verify_script_integrity = false\n";
+    let settings = Place::new().load(text).unwrap().settings;
+    let verify = settings.script_executor.is_verify_script_integrity;
+    assert_eq!(verify, Some(false));
+}
+
+#[test]
+fn what_this_version_cannot_enforce_is_refused() {
+    let place = Place::new();
+    for section in ["[node]", "[fleet]", "[tls]", "[[hook]]", "[[notify]]", "tls = 1"] {
+        let complaint = place.complaint(&format!("{section}\n"));
+        assert!(complaint.contains("not supported by this version"), "{complaint}");
+    }
+}
+
+#[test]
+fn another_address_than_loopback_needs_a_proxy_that_speaks_tls() {
+    let place = Place::new();
+    for host in ["0.0.0.0", "::", "192.0.2.1", "::ffff:192.0.2.1"] {
+        let text = format!("http.host = \"{host}\"\n");
+        let complaint = place.complaint(&text);
+        assert!(complaint.contains("does not support [tls]"), "{complaint}");
+        assert!(complaint.contains("given.toml:1:13"), "{complaint}");
+        let behind = place.load(&format!("{text}http.behind_tls_proxy = true\n"));
+        assert!(behind.is_ok(), "{behind:?}");
+    }
+    for host in ["127.0.0.1", "127.8.8.8", "::1", "[::1]", "localhost", "::ffff:127.0.0.1"] {
+        let loaded = place.load(&format!("http.host = \"{host}\"\n"));
+        assert!(loaded.unwrap().settings.http.host.is_loopback(), "{host}");
+    }
+}
+
+#[test]
+fn a_ceiling_below_the_default_is_a_mistake_at_the_one_that_was_set() {
+    let complaint = Place::new().complaint("script_executor.max_timeout = \"30m\"\n");
+    insta::assert_snapshot!(complaint);
+}
+
+#[test]
+fn nothing_may_be_written_into_the_scripts_folder() {
+    let place = Place::new();
+    for (work, scripts, state, right) in [
+        ("workspace", "scripts", "state", true),
+        ("var", "scripts", "var/state", true),
+        ("scripts/work", "scripts", "state", false),
+        ("workspace", ".", "state", false),
+        ("workspace", "state/../x/./scripts", "x/scripts", false),
+        ("workspace", "workspace/scripts", "state", false),
+        ("var", "scripts", "./var", false),
+    ] {
+        let text = format!(
+            "[script_executor]\nwork_dir_prefix = \"{work}\"\nscript_dir_prefix = \"{scripts}\"\nstate_dir = \"{state}\"\n"
+        );
+        let loaded = place.load(&text);
+        assert_eq!(loaded.is_ok(), right, "{text}: {loaded:?}");
+    }
+}
+
+#[test]
+fn a_flood_of_mistakes_is_counted_and_not_printed() {
+    let text: String = (0..50_000).map(|n| format!("k{n} = 1\n")).collect();
+    let complaint = Place::new().complaint(&text);
+    assert!(complaint.contains("50000 mistakes"), "{}", &complaint[..200]);
+    assert!(complaint.ends_with("and 49900 more"));
+    assert_eq!(complaint.lines().count(), 102);
+}
+
+#[test]
+fn a_message_carries_no_control_characters() {
+    let text =
+        "\"a\\u001b[31m\\n\" = 1\n[app]\nname = \"x\\u001b]0;title\\u0007\"\n[http]\n\"\\u202e\" = 1\n";
+    let complaint = Place::new().complaint(text);
+    let plain = |c: char| c == '\n' || !(c.is_control() || c == '\u{202e}');
+    assert!(complaint.chars().all(plain), "{complaint:?}");
+    assert_eq!(complaint.lines().count(), 4, "{complaint}");
+}
