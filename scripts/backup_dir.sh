@@ -78,8 +78,8 @@ check_folders() {
 # Packs into the hidden file $partial and reads it back: every byte, through the decompressor's checksum.
 pack() {
     local code=0 listed
-    tar --create --file "$partial" --use-compress-program="$compressor" --numeric-owner --sort=name \
-        --directory="${source%/*}/" -- "${source##*/}" || code=$?
+    entries=$(tar --create --verbose --file "$partial" --use-compress-program="$compressor" --numeric-owner \
+        --sort=name --directory="${source%/*}/" -- "${source##*/}" | wc -l) || code=$?
     # 1: a file changed while it was read. The archive is whole; the file in it may be a mix.
     if ((code == 1)); then
         printf 'backup_dir.sh: files changed while they were read; their copies may be mixed\n' >&2
@@ -89,8 +89,7 @@ pack() {
     sync -- "$partial"
     listed=$(tar --list --file "$partial" --use-compress-program="$compressor" | wc -l) ||
         die 'the archive could not be read back: it does not count' 1
-    ((listed > 0)) || die 'the archive is empty: it does not count' 1
-    entries=$listed
+    ((listed == entries)) || die "the archive holds $listed entries of $entries: it does not count" 1
 }
 
 # The checksum goes first, so that no archive is ever seen without one.

@@ -67,9 +67,10 @@ whole() {
 check_url() {
     local host='(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9][A-Za-z0-9.-]*)(:[0-9]{1,5})?'
     local user='([A-Za-z0-9_][A-Za-z0-9._-]*@)?' path='/[^[:space:][:cntrl:]]+'
-    [[ ! $url =~ ^[a-z]+://[^/]*:[^/@]*@ ]] ||
-        die 'the URL holds a password: leave it out and use a credential helper or an ssh key'
-    [[ $url =~ ^(https|ssh|git)://$user$host$path$ || $url =~ ^file://$path$ ]] ||
+    # A token can stand in the place of the user too; only for ssh is that a plain name.
+    [[ ! $url =~ ^(https|git)://[^/]*@ && ! $url =~ ^ssh://[^/]*:[^/@]*@ ]] ||
+        die 'the URL holds a user or password: leave it out and use a credential helper or an ssh key'
+    [[ $url =~ ^(https|git)://$host$path$ || $url =~ ^ssh://$user$host$path$ || $url =~ ^file://$path$ ]] ||
         die "not a URL that is allowed: ${url@Q}; use https://host/path, ssh://user@host/path, git://host/path or file:///path"
 }
 

@@ -102,7 +102,7 @@ try() {
     local -a options=(--disable --silent --show-error --globoff --proto '=http,https'
         --max-time "$limit" --header @- --write-out '%{stderr}\n%{http_code} %{time_total}\n')
     local headers='' codes line
-    ((!follow)) || options+=(--location --max-redirs 5)
+    ((!follow)) || options+=(--location --max-redirs 5 --proto-redir '=http,https')
     if [[ -n $token ]]; then
         # On standard input, since arguments can be read by every user of the host.
         headers="Authorization: Bearer $token"

@@ -78,7 +78,7 @@ check_unit() {
     case $unit in
         systemd-reboot.service | systemd-soft-reboot.service | systemd-poweroff.service | systemd-halt.service | \
             systemd-kexec.service | systemd-suspend.service | systemd-hibernate.service | \
-            systemd-hybrid-sleep.service | systemd-suspend-then-hibernate.service)
+            systemd-hybrid-sleep.service | systemd-suspend-then-hibernate.service | rescue.service | emergency.service)
             die "refused: $unit takes the host down"
             ;;
     esac
