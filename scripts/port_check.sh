@@ -8,7 +8,7 @@
 #   HOST                 name or address
 #   PORT                 1 to 65535
 # Connects and closes at once; sends nothing.
-# Output parameters: PORT_STATE (open, closed), ATTEMPTS.
+# Output parameters: PORT_STATE (open, closed, unknown for a name that was not resolved), ATTEMPTS.
 # Exit codes: 0 it is so, 1 it was not in time, 2 wrong use, nothing was tried.
 set -euo pipefail
 export LC_ALL=C
@@ -58,17 +58,17 @@ whole() {
     printf '%d' "$((10#$2))"
 }
 
-# Seconds since the host started: a clock that nobody sets.
+# Hundredths of a second since the host started: a clock that nobody sets.
 now() {
     local up
     read -r up _ </proc/uptime
-    printf '%d' "${up%.*}"
+    printf '%d' "$((10#${up/./}))"
 }
 
 # One connection. Sets state, and reason in the system's words. Nobody waits for an answer longer
 # than 5 s, or than what is left.
 try() {
-    local left=$((deadline - $(now))) answer code=0
+    local left=$(((deadline - $(now) + 99) / 100)) answer code=0
     ((left >= 1)) || left=1
     ((left <= 5)) || left=5
     # A shell of its own: only so can a connection that is not answered be given up.
@@ -131,7 +131,7 @@ host=${operands[0]}
 port=$(whole PORT "${operands[1]}" 1 65535)
 
 start=$(now)
-deadline=$((start + limit))
+deadline=$((start + limit * 100))
 attempt=0
 verdict=1
 while :; do
@@ -142,7 +142,7 @@ while :; do
         break
     fi
     printf 'attempt %d: %s port %d: %s\n' "$attempt" "$host" "$port" "$reason"
-    left=$((deadline - $(now)))
+    left=$(((deadline - $(now) + 99) / 100))
     ((left > 0)) || break
     sleep "$((interval < left ? interval : left))"
 done
