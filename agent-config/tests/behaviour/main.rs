@@ -1,5 +1,7 @@
 //! How configuration is read, as a program that uses it sees it.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on ends, in helpers too")]
+
 mod arbitrary_text;
 mod defaults;
 mod environment;

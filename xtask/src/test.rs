@@ -1,0 +1,44 @@
+//! `cargo xtask test`: gets what tests need, builds, runs the examples in the documentation, and then all other tests, so
+//! that the summary of the test runner is the last that is seen.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use crate::failure::Failure;
+use crate::programs;
+use crate::step::{Steps, cargo, say};
+
+/// Runs all tests; the arguments go to the test runner.
+pub(crate) fn run(folder: &Path, arguments: &[String]) -> Result<(), Failure> {
+    programs::ensure(folder)?;
+    let mut steps = Steps::new(folder);
+    let has_nextest = has_nextest(folder);
+    // Tests of one program start others, which cargo does not build for them.
+    if !steps.cargo(&["build", "--workspace", "--bins", "--examples"]) {
+        return steps.finish();
+    }
+    steps.cargo(&["test", "--workspace", "--doc"]);
+    if has_nextest {
+        steps.run(cargo().args(["nextest", "run", "--workspace"]).args(arguments));
+    } else {
+        say(
+            "xtask: cargo-nextest cannot be had here; `cargo test` runs the tests instead, without its time limits",
+        );
+        steps.run(cargo().args(["test", "--workspace", "--all-targets", "--no-fail-fast"]).args(arguments));
+    }
+    steps.finish()
+}
+
+/// Whether the runner is there, installed now if need be. That it cannot be installed is no failure of the tests.
+fn has_nextest(folder: &Path) -> bool {
+    let is_there = || {
+        let mut version = cargo();
+        version
+            .args(["nextest", "--version"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        version.status().is_ok_and(|status| status.success())
+    };
+    is_there() || (Steps::new(folder).cargo(&["install", "cargo-nextest", "--locked"]) && is_there())
+}
