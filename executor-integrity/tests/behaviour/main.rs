@@ -1,0 +1,19 @@
+//! What the crate promises, shown through its public interface on real folders, one module a behaviour.
+//!
+//! `minisign` and `sha256sum` are the real programs: `apt-get install minisign coreutils`.
+// The helpers of tests fail as tests do, and tell which tier they ran in.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
+
+mod example;
+mod formats;
+mod manifests;
+mod modes;
+mod pins;
+mod properties;
+mod race;
+mod ratchet;
+mod signatures;
+mod snapshots;
+mod support;
+mod tampering;
+mod unprivileged;
