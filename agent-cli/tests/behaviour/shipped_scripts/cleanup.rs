@@ -160,7 +160,9 @@ fn without_its_guards_system_folders_and_links_are_entered() {
     let place =
         Place::with_weakened("log_cleanup.sh", &[("[[ $real/ != \"$system\"/* ]]", "[[ -n $real ]]")]);
     let ran = run("log_cleanup.sh", &["--pattern=no such name", "/etc"], &place, SEARCH_PATH);
-    assert_eq!(ran.code, Some(0), "{}", ran.text);
+    // Not 0 for everybody: parts of the folder are only for root to read.
+    assert_ne!(ran.code, Some(2), "{}", ran.text);
+    assert!(ran.text.contains("in all 0 files"), "{}", ran.text);
 
     let place = Place::with_weakened("log_cleanup.sh", &[("--no-symlinks --canon", "--canon")]);
     fill(&place);
