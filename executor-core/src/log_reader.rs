@@ -62,7 +62,7 @@ impl LogReader {
         match &mut self.progress {
             Source::Live(receiver) => {
                 let reached = receiver
-                    .wait_for(|progress| progress.ended || progress.bytes > offset)
+                    .wait_for(|progress| progress.is_complete() || progress.bytes > offset)
                     .await
                     .map(|progress| *progress);
                 // The writer is gone without having said so: nothing more will come.

@@ -10,13 +10,18 @@ pub struct LogProgress {
     pub bytes: u64,
     /// Length of the started banner at its beginning.
     pub header_bytes: u64,
-    /// Where the script's own bytes end, once they do; the finished banner stands behind.
+    /// Where the script's own bytes end; set once the finished banner stands behind them.
     pub body_end: Option<u64>,
     /// Whether nothing more will come.
     pub ended: bool,
 }
 
 impl LogProgress {
+    /// Whether the file has its final length: its finished banner stands, or nothing more will come.
+    pub fn is_complete(&self) -> bool {
+        self.ended || self.body_end.is_some()
+    }
+
     /// The progress of a log that has ended, from the numbers of its result.
     pub fn of_summary(log: &crate::result::LogSummary) -> Self {
         Self {

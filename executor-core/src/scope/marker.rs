@@ -1,0 +1,119 @@
+//! Where there is no cgroup: the processes of the main process's session, those that carry the execution's mark
+//! in their environment, and their children. Best effort: a process that left the session, cleared its
+//! environment and lost its parent is not found.
+
+use std::collections::HashSet;
+
+use crate::proc::{self, ProcStat};
+use crate::scope::{is_same_process, signal_if_still};
+
+/// Most passes of one kill; what forks faster than this meets the next one.
+const MAX_KILL_PASSES: u32 = 20;
+
+/// What tells the processes of one execution from all others.
+#[derive(Debug)]
+pub(crate) struct Marker {
+    /// A whole `NAME=value` that no other execution's environment has.
+    mark: Vec<u8>,
+    main: i32,
+    main_start: u64,
+    own_session: bool,
+}
+
+impl Marker {
+    pub(crate) fn new(mark: Vec<u8>, own_session: bool) -> Self {
+        Self { mark, main: 0, main_start: 0, own_session }
+    }
+
+    /// Remembers the main process. It stays unreaped until the sweep is done, so its number, and that of its
+    /// session, are nobody else's meanwhile.
+    pub(crate) fn set_main(&mut self, pid: i32) {
+        self.main = pid;
+        self.main_start = proc::stat(pid).map_or(0, |stat| stat.start_time);
+    }
+
+    pub(crate) fn main_start(&self) -> u64 {
+        self.main_start
+    }
+
+    /// The live processes of the execution, the main one aside.
+    pub(crate) fn others(&self) -> Vec<ProcStat> {
+        let session = self.own_session.then_some(self.main);
+        let is_marked = |stat: &ProcStat| {
+            stat.start_time >= self.main_start && proc::environment_has(stat.pid, |entry| entry == self.mark)
+        };
+        let mut found = members(session, is_marked, self.main);
+        found.retain(|stat| stat.pid != self.main);
+        found
+    }
+
+    pub(crate) fn signal_others(&self, signals: &[i32]) {
+        signal_all(&self.others(), signals);
+    }
+
+    /// Kills what is found, the main process too, until nothing is.
+    pub(crate) fn kill_all(&self) {
+        if let Some(main) = proc::stat(self.main).filter(ProcStat::is_live) {
+            signal_all(&[main], &[libc::SIGKILL]);
+        }
+        for _ in 0..MAX_KILL_PASSES {
+            let others = self.others();
+            if others.is_empty() {
+                return;
+            }
+            signal_all(&others, &[libc::SIGKILL]);
+        }
+    }
+}
+
+/// Kills what an ended agent left: processes with a variable that starts with `mark_prefix`, and the sessions of
+/// the main processes that it had recorded with their start times. Gives how many there were.
+pub(crate) fn kill_marked(mark_prefix: &[u8], mains: &[(i32, u64)]) -> u64 {
+    let sessions: Vec<i32> =
+        mains.iter().filter(|&&(pid, start)| is_same_process(pid, start)).map(|&(pid, _)| pid).collect();
+    let is_marked = |stat: &ProcStat| {
+        sessions.contains(&stat.session)
+            || proc::environment_has(stat.pid, |entry| entry.starts_with(mark_prefix))
+    };
+    let mut killed = HashSet::new();
+    for _ in 0..MAX_KILL_PASSES {
+        let found = members(None, is_marked, 0);
+        if found.is_empty() {
+            break;
+        }
+        signal_all(&found, &[libc::SIGKILL]);
+        killed.extend(found.iter().map(|stat| (stat.pid, stat.start_time)));
+    }
+    killed.len() as u64
+}
+
+/// The live processes of a session, those for which `is_marked` holds, and all their descendants.
+fn members(session: Option<i32>, is_marked: impl Fn(&ProcStat) -> bool, main: i32) -> Vec<ProcStat> {
+    let own = i32::try_from(std::process::id()).unwrap_or(0);
+    let mut rest = proc::all().unwrap_or_else(|error| {
+        tracing::error!(%error, "could not list processes");
+        Vec::new()
+    });
+    rest.retain(|stat| stat.is_live() && stat.pid != own);
+    let (mut found, mut rest): (Vec<_>, Vec<_>) = rest.into_iter().partition(|stat| {
+        session.is_some_and(|session| stat.session == session || stat.group == session) || is_marked(stat)
+    });
+    let mut known: HashSet<i32> =
+        found.iter().map(|stat| stat.pid).chain([main]).filter(|&pid| pid > 0).collect();
+    loop {
+        let (children, others): (Vec<_>, Vec<_>) =
+            rest.into_iter().partition(|stat| known.contains(&stat.parent));
+        if children.is_empty() {
+            return found;
+        }
+        known.extend(children.iter().map(|stat| stat.pid));
+        found.extend(children);
+        rest = others;
+    }
+}
+
+fn signal_all(processes: &[ProcStat], signals: &[i32]) {
+    for stat in processes {
+        signal_if_still(stat.pid, || is_same_process(stat.pid, stat.start_time), signals);
+    }
+}
