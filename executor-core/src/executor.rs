@@ -19,7 +19,7 @@ use crate::result::{ExecutionResult, KillScope};
 use crate::run;
 use crate::scope::CgroupPool;
 use crate::scratch::ScratchRoot;
-use crate::script_source::{ScriptFolder, ScriptSource};
+use crate::script_source::{ResolvedScript, ScriptFolder, ScriptSource};
 use crate::workspace::Workspaces;
 
 /// The variable whose value marks an execution's processes: the path of its `output.env`, which no other has.
@@ -110,6 +110,15 @@ impl ScriptExecutor {
     /// As [`start`](Self::start).
     pub async fn execute(&self, request: ExecuteScriptRequest) -> Result<Arc<ExecutionResult>, StartError> {
         Ok(self.start(request).await?.wait().await)
+    }
+
+    /// Checks a request, and that its script is there and can be executed, without making or starting anything.
+    /// Reads the script's file: asynchronous callers run it on a thread for blocking work.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start), as far as it can be known before.
+    pub fn check(&self, request: &ExecuteScriptRequest) -> Result<ResolvedScript, StartError> {
+        run::check(&self.inner, request)
     }
 
     /// The executions under way, by task id.

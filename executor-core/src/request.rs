@@ -14,6 +14,7 @@ use crate::environment;
 use crate::names::{NameError, ScriptName, TaskId, WorkspaceName};
 use crate::problem::Problem;
 use crate::record::{DEBUG_FILE, LOG_FILE, RESULT_FILE, TASK_FILE};
+use crate::script_source::ScriptSource;
 
 /// Longest single argument or `NAME=value` that execve(2) takes (MAX_ARG_STRLEN), bytes with the closing null.
 const MAX_STRING_BYTES: usize = 128 << 10;
@@ -52,6 +53,7 @@ pub struct ExecuteScriptRequest {
     pub(crate) cancellation: Option<CancellationToken>,
     pub(crate) metadata: Metadata,
     pub(crate) spec: Option<serde_json::Value>,
+    pub(crate) source: Option<Arc<dyn ScriptSource>>,
 }
 
 /// Who asked for an execution, when, and under which id. What is left out is made when the execution starts.
@@ -92,7 +94,16 @@ impl ExecuteScriptRequest {
             cancellation: None,
             metadata: Metadata::default(),
             spec: None,
+            source: None,
         }
+    }
+
+    /// Takes the script from this source instead of the executor's own, such as the snapshot that was in use when
+    /// the task was accepted.
+    #[must_use]
+    pub fn source(mut self, source: Arc<dyn ScriptSource>) -> Self {
+        self.source = Some(source);
+        self
     }
 
     /// Appends arguments; they arrive as they are, whatever bytes they hold.

@@ -38,7 +38,7 @@ use crate::result::{
 };
 use crate::scope::{Marker, Scope};
 use crate::scratch::Scratch;
-use crate::script_source::ResolvedScript;
+use crate::script_source::{ResolvedScript, ScriptSource};
 use crate::supervise::{Ended, Rules, Supervised, supervise};
 use crate::sys::{self, ChildPlan, SpawnError, SpawnStep, Spawned};
 use crate::workspace::Workspace;
@@ -75,6 +75,16 @@ fn checked(inner: &Inner, request: &ExecuteScriptRequest) -> Result<CheckedNames
         Ok(names) if problems.is_empty() => Ok(names),
         _ => Err(StartError::Invalid(problems)),
     }
+}
+
+/// Checks a request, and that its script is there and can be executed, without making or starting anything.
+pub(crate) fn check(inner: &Inner, request: &ExecuteScriptRequest) -> Result<ResolvedScript, StartError> {
+    let names = checked(inner, request)?;
+    source(inner, request).resolve(&names.script)
+}
+
+fn source<'a>(inner: &'a Inner, request: &'a ExecuteScriptRequest) -> &'a dyn ScriptSource {
+    request.source.as_ref().unwrap_or(&inner.source).as_ref()
 }
 
 /// The execution's thread from beginning to end.
@@ -135,7 +145,7 @@ fn prepare(
     names: CheckedNames,
 ) -> Result<Prepared, StartError> {
     let CheckedNames { script: script_name, id, workspace } = names;
-    let script = inner.source.resolve(&script_name)?;
+    let script = source(inner, request).resolve(&script_name)?;
     let workspace = inner.workspaces.prepare(&id, workspace.as_ref())?;
     inner.records.create(&id).map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => StartError::invalid("id", "unique", "an id that no task has had yet"),
