@@ -1,1 +1,55 @@
-//! Placeholder.
+//! Accepts tasks durably and idempotently, queues and admits them, runs them through the registered runners,
+//! records how they ended, and recovers them after a crash. It is the only owner of history.
+//!
+//! ```
+//! # use task_service::{RunnerRegistry, ServiceSettings, TaskFilter, TaskService};
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! let settings = ServiceSettings { state_dir: folder.path().to_owned(), concurrent: 4, queue: 100 };
+//! let service = TaskService::open(settings, RunnerRegistry::new()).await?;
+//! let page = service.list(TaskFilter::default(), 100, None).await?;
+//! assert!(page.tasks.is_empty() && page.next.is_none());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `service` | [`TaskService`]: opening, reading one task, waiting for its end |
+//! | `submit`, `cancel`, `list`, `log`, `drain` | one operation each, with its errors |
+//! | `keeper` | the one thread that decides and writes; its queue, slots and locks |
+//! | `run` | carries one task out, from its start to its result |
+//! | `live` | the tasks that have not ended, for whoever follows them |
+//! | `recovery` | what happens to the tasks of an agent that died |
+//! | `store` | the database: schema, rows, queries, damage |
+
+mod cancel;
+mod digest;
+mod drain;
+mod keeper;
+mod list;
+mod live;
+mod lock;
+mod log;
+mod recovery;
+mod run;
+mod service;
+mod settings;
+mod store;
+mod submit;
+
+pub use cancel::CancelError;
+pub use drain::DrainReport;
+pub use list::{Cursor, ParseCursorError, TaskFilter, TaskPage, Visible};
+pub use live::TaskChange;
+pub use log::{LogError, LogSource, LogWait};
+pub use service::{OpenError, ReadError, ServiceStats, TaskService};
+pub use settings::ServiceSettings;
+pub use store::StoreError;
+pub use submit::{SubmitError, Submitted};
+pub use task_runners::{
+    ErrorReport, Execution, ExecutionDriver, ExecutionResult, LogProgress, LogReader, LogSummary, OnBusy,
+    Outcome, Plan, Problem, Records, Refusal, RunnerRegistry, StartError, StartFuture, Task, TaskId,
+    TaskOrder, TaskRunner, TaskSpec, TaskStatus, WorkspaceName,
+};

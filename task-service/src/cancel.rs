@@ -1,0 +1,62 @@
+//! Cancels tasks, waiting or running.
+
+use task_runners::{Task, TaskId, TaskStatus};
+use tokio::sync::oneshot;
+
+use crate::keeper::{CancelAnswer, Event};
+use crate::live::Cancelling;
+use crate::run;
+use crate::service::TaskService;
+
+/// Why a task was not cancelled.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CancelError {
+    /// There is no such task.
+    #[error("there is no task '{0}'")]
+    NotFound(TaskId),
+    /// It has ended before.
+    #[error("the task has ended already: it is {0}")]
+    AlreadyEnded(TaskStatus),
+    /// The database could not be read or written; or the service has stopped, and the task waits for its next start.
+    #[error("the task could not be cancelled: {0}; try again later")]
+    Unavailable(String),
+}
+
+impl TaskService {
+    /// Cancels a task. One that waits is cancelled when this returns, and nothing of it is started. One that runs is
+    /// asked to end and given its grace period; asked again, it is killed at once. [`TaskService::wait`] waits for that.
+    ///
+    /// # Errors
+    /// See [`CancelError`].
+    pub async fn cancel(&self, id: &TaskId) -> Result<Task, CancelError> {
+        loop {
+            if self.live().cancel(id) == Cancelling::Told {
+                let task =
+                    self.task(id).await.map_err(|error| CancelError::Unavailable(error.to_string()))?;
+                return task.ok_or_else(|| CancelError::NotFound(id.clone()));
+            }
+            match self.cancel_waiting(id).await {
+                CancelAnswer::Done(task) => {
+                    if let Some(result) = task.result.clone() {
+                        run::record(&self.inner.records, id, result).await;
+                    }
+                    return Ok(task);
+                }
+                // It has started meanwhile, and all who follow it know by now.
+                CancelAnswer::Running => {}
+                CancelAnswer::Ended(status) => return Err(CancelError::AlreadyEnded(status)),
+                CancelAnswer::NotFound => return Err(CancelError::NotFound(id.clone())),
+                CancelAnswer::Unavailable(reason) => return Err(CancelError::Unavailable(reason)),
+            }
+        }
+    }
+
+    async fn cancel_waiting(&self, id: &TaskId) -> CancelAnswer {
+        let (answer, answered) = oneshot::channel();
+        let stopped = || CancelAnswer::Unavailable("the service has stopped".to_owned());
+        match self.inner.events.send(Event::Cancel { id: id.clone(), answer }) {
+            Ok(()) => answered.await.unwrap_or_else(|_| stopped()),
+            Err(_) => stopped(),
+        }
+    }
+}

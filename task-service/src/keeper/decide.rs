@@ -1,0 +1,124 @@
+//! What the keeper decides about each event, and how it writes that. All of this runs within a transaction; the board
+//! is changed last in each step, when nothing can fail any more.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use jiff::Timestamp;
+use task_runners::{ExecutionResult, Outcome as RunOutcome, Task, TaskId, TaskStatus};
+
+use super::board::Placement;
+use super::{CancelAnswer, Event, Keeper, Outcome};
+use crate::run::{self, Start};
+use crate::store::{self, NewTask};
+use crate::submit::{SubmitError, Submitted};
+
+impl Keeper {
+    /// Starts what may start.
+    pub(super) fn admit(&mut self, starts: &mut Vec<Start>) -> rusqlite::Result<()> {
+        let now = Instant::now();
+        while let Some(seq) = self.board.next_start(now) {
+            match self.guarded(|keeper| keeper.admit_one(seq)) {
+                Ok(start) => {
+                    self.board.start(seq);
+                    starts.push(start);
+                }
+                Err(error) if !self.db.is_autocommit() => {
+                    tracing::error!(seq, %error, "a waiting task could not be started; it goes on waiting");
+                    self.board.postpone(seq, now);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn admit_one(&mut self, seq: i64) -> rusqlite::Result<Start> {
+        let mut stored = store::waiting(&self.db, seq)?;
+        let now = Timestamp::now();
+        store::mark_running(&self.db, seq, now)?;
+        stored.task.status = TaskStatus::Running;
+        stored.task.started_at = Some(now);
+        let runner = self.registry.get(&stored.runner).cloned();
+        Ok(Start { seq, task: stored.task, runner_name: stored.runner, runner, pinned: stored.pinned })
+    }
+
+    /// Decides about one event and writes it.
+    pub(super) fn apply(&mut self, event: &Event, starts: &mut Vec<Start>) -> rusqlite::Result<Outcome> {
+        match event {
+            Event::Submit { new, .. } => self.accept(new, starts).map(Outcome::Submitted),
+            Event::Ended(ending) => {
+                if !store::end(&self.db, &ending.task, &ending.result_json)? {
+                    tracing::error!(task_id = %ending.task.id, "this task had ended before; its first end stands");
+                }
+                self.board.remove_running(&ending.task.id);
+                Ok(Outcome::Written)
+            }
+            Event::PutBack { seq, id } => {
+                store::put_back(&self.db, *seq)?;
+                self.board.put_back(*seq, id, Instant::now());
+                Ok(Outcome::Written)
+            }
+            Event::Cancel { id, .. } => self.cancel(id).map(Outcome::Cancelled),
+            // Carried out when they were taken from the channel.
+            Event::Drain { .. } | Event::Close { .. } | Event::Unwatched { .. } => Ok(Outcome::Written),
+        }
+    }
+
+    fn accept(
+        &mut self,
+        new: &NewTask,
+        starts: &mut Vec<Start>,
+    ) -> rusqlite::Result<Result<Submitted, SubmitError>> {
+        let id = &new.task.id;
+        if let Some(known) = store::digest_by_id(&self.db, id)? {
+            let existing = if known == new.digest { store::by_id(&self.db, id)? } else { None };
+            return Ok(match existing {
+                Some(task) => Ok(Submitted { task, created: false }),
+                None => Err(SubmitError::Conflict { id: id.clone() }),
+            });
+        }
+        let workspace = new.plan.workspace.as_ref().map(|name| name.as_str().to_owned());
+        let mut task = Task { created_at: Timestamp::now(), ..new.task.clone() };
+        match self.board.place(workspace.as_deref(), task.spec.on_busy) {
+            Placement::Start => {
+                task.status = TaskStatus::Running;
+                task.started_at = Some(task.created_at);
+                let seq = store::insert(&self.db, new, &task)?;
+                self.board.start_new(id.clone(), workspace);
+                let runner = self.registry.get(&new.runner).cloned();
+                let (runner_name, pinned) = (new.runner.clone(), new.plan.pinned.clone());
+                starts.push(Start { seq, task: task.clone(), runner_name, runner, pinned });
+            }
+            Placement::Wait => {
+                let seq = store::insert(&self.db, new, &task)?;
+                self.board.wait(seq, id.clone(), workspace);
+            }
+            Placement::Busy => {
+                return Ok(Err(SubmitError::Busy { workspace: workspace.unwrap_or_default() }));
+            }
+            Placement::Full => return Ok(Err(SubmitError::Full { waiting: self.board.queued() })),
+            Placement::Draining => return Ok(Err(SubmitError::Draining)),
+        }
+        Ok(Ok(Submitted { task, created: true }))
+    }
+
+    fn cancel(&mut self, id: &TaskId) -> rusqlite::Result<CancelAnswer> {
+        let Some(stored) = store::unfinished_by_id(&self.db, id)? else {
+            let ended = store::by_id(&self.db, id)?;
+            return Ok(ended.map_or(CancelAnswer::NotFound, |task| CancelAnswer::Ended(task.status)));
+        };
+        if stored.task.status != TaskStatus::Queued {
+            return Ok(CancelAnswer::Running);
+        }
+        let result = ExecutionResult::without_run(
+            RunOutcome::Cancelled,
+            "cancelled_in_queue",
+            "cancelled while it waited for its turn; nothing was started",
+        );
+        let ending = run::ending(stored.task, Arc::new(result));
+        store::end(&self.db, &ending.task, &ending.result_json)?;
+        self.board.remove_waiting(stored.seq);
+        Ok(CancelAnswer::Done(ending.task))
+    }
+}

@@ -1,0 +1,252 @@
+//! The keeper: the one thread that decides and writes.
+//!
+//! It takes all events that are waiting, decides about each on its [`Board`], and writes what was decided in one
+//! transaction, each event in a savepoint of its own so that one that fails does not spoil the others. Only after
+//! the commit is anybody told, and only then is a task started. A commit that fails undoes the whole turn: the board is
+//! made anew from the database, callers get an error, and what must not be lost is kept and tried again.
+
+mod board;
+mod decide;
+mod event;
+mod tell;
+
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+use task_runners::RunnerRegistry;
+use tokio::runtime::Handle;
+use tokio::sync::{oneshot, watch};
+
+pub(crate) use board::Board;
+pub(crate) use event::{CancelAnswer, Ending, Event};
+
+use crate::live::Live;
+use crate::lock::ServiceLock;
+use crate::run::{self, Start};
+use crate::service::ServiceStats;
+use crate::store;
+use crate::submit::{SubmitError, Submitted};
+
+/// Most events in one transaction, so that the first of them does not wait for ever.
+const MAX_EVENTS: usize = 256;
+/// How long what could not be written waits before it is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What the keeper owns and works with.
+pub(crate) struct Keeper {
+    pub(crate) db: Connection,
+    pub(crate) board: Board,
+    pub(crate) live: Arc<Live>,
+    pub(crate) stats: watch::Sender<ServiceStats>,
+    pub(crate) registry: RunnerRegistry,
+    pub(crate) context: run::Context,
+    pub(crate) runtime: Handle,
+    pub(crate) receiver: Receiver<Event>,
+    /// Ends of tasks that could not be written yet.
+    pub(crate) unwritten: Vec<Event>,
+    /// Whether the board holds what a failed commit has undone.
+    pub(crate) stale: bool,
+    /// Whether the last turn could not be written.
+    pub(crate) failing: bool,
+    /// Whether all handles are gone.
+    pub(crate) orphaned: bool,
+    /// Held until the database is closed.
+    pub(crate) _lock: ServiceLock,
+}
+
+/// What came of an event, to be told after the commit.
+enum Outcome {
+    Submitted(Result<Submitted, SubmitError>),
+    Cancelled(CancelAnswer),
+    Written,
+}
+
+impl Keeper {
+    /// Starts the thread.
+    pub(crate) fn spawn(self) -> std::io::Result<()> {
+        std::thread::Builder::new().name("task-keeper".to_owned()).spawn(move || self.run()).map(drop)
+    }
+
+    fn run(mut self) {
+        // Those that were waiting when the service was opened.
+        self.turn(Vec::new());
+        let answer = loop {
+            let (events, closing) = self.gather();
+            self.turn(events);
+            if let Some(answer) = closing {
+                break Some(answer);
+            }
+            if self.orphaned && self.board.running() == 0 {
+                break None;
+            }
+        };
+        self.close();
+        // Closes the database and releases the lock, so that whoever hears the answer may open both.
+        drop(self);
+        if let Some(answer) = answer {
+            // Whoever asked may have given up.
+            let _ = answer.send(());
+        }
+    }
+
+    /// Waits for an event or for the time of the next try, and takes all events that are there. Those that need no
+    /// database are carried out at once.
+    fn gather(&mut self) -> (Vec<Event>, Option<oneshot::Sender<()>>) {
+        let mut events = std::mem::take(&mut self.unwritten);
+        let mut closing = None;
+        let mut next = self.first_event(!events.is_empty());
+        while let Some(event) = next {
+            match event {
+                Event::Drain { answer } => {
+                    self.board.drain();
+                    let _ = answer.send(());
+                }
+                Event::Unwatched { id } => {
+                    self.board.drain();
+                    self.board.remove_running(&id);
+                }
+                Event::Close { answer } => {
+                    self.board.drain();
+                    self.orphaned |= answer.is_none();
+                    closing = answer.or(closing);
+                }
+                event => events.push(event),
+            }
+            next = if events.len() < MAX_EVENTS { self.receiver.try_recv().ok() } else { None };
+        }
+        (events, closing)
+    }
+
+    fn first_event(&self, unwritten: bool) -> Option<Event> {
+        let now = Instant::now();
+        let retry = (unwritten || self.stale).then(|| now + RETRY);
+        match [retry, self.board.next_due(now)].into_iter().flatten().min() {
+            // The keeper's own context holds a sender, so that the channel cannot be closed.
+            None => self.receiver.recv().ok(),
+            Some(at) => self.receiver.recv_timeout(at.saturating_duration_since(now)).ok(),
+        }
+    }
+
+    /// One turn: decide and write, then tell.
+    fn turn(&mut self, events: Vec<Event>) {
+        let mut done = Vec::with_capacity(events.len());
+        let mut starts = Vec::new();
+        let mut events = events.into_iter();
+        let written = self.write(&mut events, &mut done, &mut starts);
+        match written {
+            Ok(()) => {
+                if std::mem::take(&mut self.failing) {
+                    tracing::info!("the database can be written again");
+                }
+                for (event, outcome) in done {
+                    self.tell(event, outcome);
+                }
+                for start in starts {
+                    self.live.starting(&start.task.id);
+                    self.runtime.spawn(run::run(start, self.context.clone()));
+                }
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.failing, true) {
+                    tracing::error!(%error, "the database cannot be written; trying until it can");
+                }
+                self.roll_back();
+                self.stale = true;
+                let undone = done.into_iter().map(|(event, _)| event).chain(events);
+                undone.for_each(|event| self.fail(event, &error));
+            }
+        }
+        self.publish();
+    }
+
+    /// Writes what is decided about `events` in one transaction. On an error nothing of it is in the database.
+    fn write(
+        &mut self,
+        events: &mut impl Iterator<Item = Event>,
+        done: &mut Vec<(Event, Outcome)>,
+        starts: &mut Vec<Start>,
+    ) -> rusqlite::Result<()> {
+        if self.stale {
+            self.board.reload(store::unfinished(&self.db)?);
+            self.stale = false;
+        }
+        let changes = self.db.total_changes();
+        self.db.execute_batch("BEGIN IMMEDIATE")?;
+        self.admit(starts)?;
+        for event in events {
+            match self.guarded(|keeper| keeper.apply(&event, starts)) {
+                Ok(outcome) => done.push((event, outcome)),
+                // The transaction goes on: this event alone could not be written.
+                Err(error) if !self.db.is_autocommit() => self.fail(event, &error),
+                Err(error) => {
+                    self.fail(event, &error);
+                    return Err(error);
+                }
+            }
+            self.admit(starts)?;
+        }
+        self.db.execute_batch("COMMIT")?;
+        if self.db.total_changes() != changes {
+            self.stats.send_modify(|stats| stats.commits += 1);
+        }
+        Ok(())
+    }
+
+    /// Does something in a savepoint of its own.
+    fn guarded<T>(&mut self, act: impl FnOnce(&mut Self) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+        self.db.prepare_cached("SAVEPOINT one")?.execute([])?;
+        let outcome = act(self);
+        // SQLite itself may have given up the whole transaction, on a full disk for one; nothing is left to undo then.
+        if outcome.is_err() && !self.db.is_autocommit() {
+            self.savepoint("ROLLBACK TO one")?;
+        }
+        if !self.db.is_autocommit() {
+            self.savepoint("RELEASE one")?;
+        }
+        outcome
+    }
+
+    /// Ends a savepoint. Where that fails nobody knows what the transaction holds, and it is given up.
+    fn savepoint(&self, sql: &str) -> rusqlite::Result<()> {
+        let ended = self.db.prepare_cached(sql).and_then(|mut statement| statement.execute([]));
+        if ended.is_err() {
+            self.roll_back();
+        }
+        ended.map(drop)
+    }
+
+    fn roll_back(&self) {
+        if !self.db.is_autocommit()
+            && let Err(error) = self.db.execute_batch("ROLLBACK")
+        {
+            tracing::error!(%error, "a transaction could not be rolled back");
+        }
+    }
+
+    /// Tells everybody who watches the numbers; by then all that they are about has been told.
+    fn publish(&self) {
+        let unwritten = self.unwritten.len();
+        self.stats.send_modify(|stats| {
+            stats.queued = self.board.queued();
+            stats.running = self.board.running();
+            stats.unwritten = unwritten;
+        });
+    }
+
+    /// The last words: what could not be written is named, and the write-ahead log is copied into the database.
+    fn close(&mut self) {
+        for event in &self.unwritten {
+            if let Event::Ended(ending) = event {
+                tracing::error!(task_id = %ending.task.id,
+                    "the end of this task could not be written; the next start looks for it in the task's record");
+            }
+        }
+        let checkpoint = self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        if let Err(error) = checkpoint {
+            tracing::warn!(%error, "the write-ahead log could not be copied into the database; the next start does it");
+        }
+        self.live.close();
+    }
+}

@@ -1,0 +1,214 @@
+//! Carries one task out: starts it through its runner, waits for its result, and hands that to the keeper.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::task::Poll;
+
+use jiff::Timestamp;
+use task_runners::{
+    Execution, ExecutionResult, OnBusy, Outcome, Records, StartError, Task, TaskId, TaskOrder, TaskRunner,
+    TaskStatus,
+};
+
+use crate::keeper::{Ending, Event};
+use crate::live::Live;
+
+/// The code of a task whose runner is not registered any more.
+const RUNNER_GONE: &str = "runner_gone";
+/// Codes of reasons why an accepted task is not allowed when its turn comes. Other reasons not to start are failures.
+const REJECTIONS: [&str; 5] =
+    [RUNNER_GONE, "invalid", "script_not_found", "scripts_unverified", "work_dir_busy"];
+
+/// A task that is marked as running and now to be started.
+pub(crate) struct Start {
+    pub(crate) seq: i64,
+    pub(crate) task: Task,
+    pub(crate) runner_name: String,
+    pub(crate) runner: Option<Arc<dyn TaskRunner>>,
+    pub(crate) pinned: Option<String>,
+}
+
+/// What every running task shares.
+#[derive(Debug, Clone)]
+pub(crate) struct Context {
+    pub(crate) live: Arc<Live>,
+    pub(crate) records: Records,
+    pub(crate) events: Sender<Event>,
+}
+
+/// What came of an attempt to start a task.
+enum Begun {
+    /// It runs.
+    Runs(Execution),
+    /// It never ran, and this is its result.
+    Never(Arc<ExecutionResult>),
+    /// It never ran, and may later.
+    NotYet,
+}
+
+/// Carries a task out, from its start to its result.
+pub(crate) async fn run(start: Start, context: Context) {
+    let watch = Watch { id: start.task.id.clone(), context: &context, done: false };
+    let event = match begin(&start).await {
+        Begun::Runs(execution) => {
+            context.live.running(&start.task.id, &execution);
+            let result = execution.wait().await;
+            Event::Ended(Box::new(ending(start.task, result)))
+        }
+        Begun::Never(result) => {
+            record(&context.records, &start.task.id, result.clone()).await;
+            Event::Ended(Box::new(ending(start.task, result)))
+        }
+        Begun::NotYet => Event::PutBack { seq: start.seq, id: start.task.id },
+    };
+    watch.done(event);
+}
+
+/// The task with its result, to be written.
+pub(crate) fn ending(task: Task, result: Arc<ExecutionResult>) -> Ending {
+    let result_json = serde_json::to_string(&*result).unwrap_or_else(|error| {
+        // A result has only text, numbers and maps with text as keys: JSON has all of these.
+        tracing::error!(task_id = %task.id, %error, "a result could not be written as JSON");
+        "null".to_owned()
+    });
+    let task = Task {
+        status: status_of(&result),
+        ended_at: Some(Timestamp::now()),
+        log_bytes: result.log.bytes,
+        result: Some(result),
+        ..task
+    };
+    Ending { task, result_json }
+}
+
+/// The terminal state that a result means to the service.
+fn status_of(result: &ExecutionResult) -> TaskStatus {
+    let code = result.error.as_ref().map(|error| error.code.as_str());
+    if result.outcome == Outcome::NotStarted && code.is_some_and(|code| REJECTIONS.contains(&code)) {
+        return TaskStatus::Rejected;
+    }
+    TaskStatus::of_result(result)
+}
+
+/// Writes the record of a task of which nothing was started, unless there is one.
+///
+/// The database decides about such a task, so that a record that cannot be written is only reported.
+pub(crate) async fn record(records: &Records, id: &TaskId, result: Arc<ExecutionResult>) {
+    let (records, task_id) = (records.clone(), id.clone());
+    let written = tokio::task::spawn_blocking(move || match records.read_result(&task_id)? {
+        Some(_) => Ok(()),
+        None => records.write_result(&task_id, &result),
+    });
+    match written.await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(task_id = %id, %error, "the record could not be written"),
+        Err(error) => tracing::warn!(task_id = %id, %error, "the record was not written"),
+    }
+}
+
+async fn begin(start: &Start) -> Begun {
+    let Some(runner) = &start.runner else {
+        let message =
+            format!("the runner '{}' is not registered any more; nothing was started", start.runner_name);
+        return Begun::Never(Arc::new(ExecutionResult::without_run(
+            Outcome::NotStarted,
+            RUNNER_GONE,
+            message,
+        )));
+    };
+    let order = TaskOrder {
+        id: start.task.id.clone(),
+        spec: start.task.spec.clone(),
+        pinned: start.pinned.clone(),
+        attempt: start.task.attempt,
+        created_by: start.task.created_by.clone(),
+        created_at: start.task.created_at,
+    };
+    match unless_panics(runner, order).await {
+        Some(Ok(execution)) => Begun::Runs(execution),
+        Some(Err(error)) => after(&error, start.task.spec.on_busy),
+        None => Begun::Never(Arc::new(ExecutionResult::without_run(
+            Outcome::Interrupted,
+            "runner_panicked",
+            "the runner failed while it started this task; the agent's log shows how",
+        ))),
+    }
+}
+
+/// Starts a task. A runner that panics gives none: it must not take the watch over its task with it.
+async fn unless_panics(
+    runner: &Arc<dyn TaskRunner>,
+    order: TaskOrder,
+) -> Option<Result<Execution, StartError>> {
+    let mut starting = catch_unwind(AssertUnwindSafe(|| runner.start(order))).ok()?;
+    std::future::poll_fn(move |cx| match catch_unwind(AssertUnwindSafe(|| starting.as_mut().poll(cx))) {
+        Ok(poll) => poll.map(Some),
+        Err(_) => Poll::Ready(None),
+    })
+    .await
+}
+
+/// What becomes of a task that could not be started.
+fn after(error: &StartError, on_busy: OnBusy) -> Begun {
+    if matches!(error, StartError::WorkspaceBusy(_)) && on_busy == OnBusy::Wait {
+        return Begun::NotYet;
+    }
+    Begun::Never(Arc::new(ExecutionResult::without_run(Outcome::NotStarted, error.code(), error.to_string())))
+}
+
+/// Tells the keeper when a task is no longer watched, because its runtime was shut down before it ended.
+struct Watch<'a> {
+    id: TaskId,
+    context: &'a Context,
+    done: bool,
+}
+
+impl Watch<'_> {
+    fn done(mut self, event: Event) {
+        self.done = true;
+        if self.context.events.send(event).is_err() {
+            tracing::warn!(task_id = %self.id,
+                "this task ended after the service had stopped; the next start looks for its result in its record");
+        }
+    }
+}
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            // Without a keeper there is nobody to tell.
+            let _ = self.context.events.send(Event::Unwatched { id: self.id.clone() });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+
+    fn host(errno: i32) -> StartError {
+        StartError::Host { operation: "start".to_owned(), source: io::Error::from_raw_os_error(errno) }
+    }
+
+    #[test]
+    fn what_could_not_be_started_waits_is_rejected_or_fails() {
+        use TaskStatus::{Failed, Rejected};
+        let busy = || StartError::WorkspaceBusy("w".to_owned());
+        let table = [
+            (busy(), OnBusy::Wait, None),
+            (busy(), OnBusy::Refuse, Some((Rejected, "work_dir_busy"))),
+            (StartError::Unverified("x".to_owned()), OnBusy::Wait, Some((Rejected, "scripts_unverified"))),
+            (StartError::Invalid(Vec::new()), OnBusy::Wait, Some((Rejected, "invalid"))),
+            (host(24), OnBusy::Wait, Some((Failed, "out_of_descriptors"))),
+        ];
+        for (error, on_busy, expected) in table {
+            let found = match after(&error, on_busy) {
+                Begun::Never(result) => Some((status_of(&result), result.error.clone().unwrap().code)),
+                _ => None,
+            };
+            assert_eq!(found, expected.map(|(status, code)| (status, code.to_owned())), "{error}");
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! The service as its callers hold it: opening, reading, waiting.
+
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Sender};
+
+use rusqlite::Connection;
+use task_runners::{Records, RunnerRegistry, Task, TaskId, TaskStatus};
+use tokio::runtime::Handle;
+use tokio::sync::{broadcast, watch};
+
+use crate::keeper::{Board, Event, Keeper};
+use crate::live::{Live, Phase, TaskChange};
+use crate::lock::{LockError, ServiceLock};
+use crate::recovery;
+use crate::run::Context;
+use crate::settings::ServiceSettings;
+use crate::store::{self, Readers, StoreError};
+
+/// The task service. Clones are handles of the same one. When the last is dropped the service accepts and starts
+/// nothing more, and closes its database when what runs has ended; [`TaskService::drain`] does that in the open.
+#[derive(Debug, Clone)]
+pub struct TaskService {
+    pub(crate) inner: Arc<Inner>,
+}
+
+/// What the handles share.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) events: Sender<Event>,
+    pub(crate) readers: Readers,
+    pub(crate) records: Records,
+    pub(crate) registry: RunnerRegistry,
+    pub(crate) stats: watch::Receiver<ServiceStats>,
+    live: Arc<Live>,
+}
+
+/// The service in numbers, for metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ServiceStats {
+    /// Tasks that wait.
+    pub queued: usize,
+    /// Tasks that run, and those that have ended and could not be written yet.
+    pub running: usize,
+    /// Tasks that have ended and could not be written yet.
+    pub unwritten: usize,
+    /// Most tasks that run at once.
+    pub slots: usize,
+    /// Transactions that were written since the service was opened.
+    pub commits: u64,
+}
+
+/// Why a service was not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another service works on the state folder.
+    #[error("{holder} runs a service on the state folder {}; stop it first, or use another state folder", .state_dir.display())]
+    Held {
+        /// The folder.
+        state_dir: PathBuf,
+        /// Who, in words.
+        holder: String,
+    },
+    /// The state folder cannot be used.
+    #[error("cannot use the state folder {}: {source}", .state_dir.display())]
+    StateDir {
+        /// The folder.
+        state_dir: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The database cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The tasks of the last run cannot be taken over.
+    #[error("cannot take over the tasks of the last run: {0}")]
+    Recover(rusqlite::Error),
+    /// The thread that writes cannot be started.
+    #[error("cannot start the thread that keeps the tasks: {0}")]
+    Thread(io::Error),
+}
+
+/// Why tasks could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("the history cannot be read: {0}; try again later")]
+pub struct ReadError(String);
+
+impl TaskService {
+    /// Opens the service on a state folder: takes its lock, opens the database, brings the tasks of the last run to
+    /// where they belong, and goes on with those that wait.
+    ///
+    /// The engine's own recovery must have ended what a dead agent left behind before this is called. Tasks run on the
+    /// runtime that this is called on.
+    ///
+    /// # Errors
+    /// See [`OpenError`]. A damaged database is none: it is set aside, and the start goes on.
+    pub async fn open(settings: ServiceSettings, registry: RunnerRegistry) -> Result<Self, OpenError> {
+        let runtime = Handle::current();
+        let opened = tokio::task::spawn_blocking(move || open(&settings, registry, runtime));
+        match opened.await {
+            Ok(opened) => opened,
+            Err(error) => Err(OpenError::Thread(io::Error::other(error))),
+        }
+    }
+
+    /// One task as it stands.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn task(&self, id: &TaskId) -> Result<Option<Task>, ReadError> {
+        let wanted = id.clone();
+        let task = self.read(move |db| store::by_id(db, &wanted)).await?;
+        Ok(task.map(|task| self.completed(task)))
+    }
+
+    /// Waits until a task has ended, and gives it with its result; none when there is no such task. A task that still
+    /// waits when the service stops is given as it stands.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn wait(&self, id: &TaskId) -> Result<Option<Task>, ReadError> {
+        loop {
+            let mut turns = self.inner.stats.clone();
+            turns.mark_unchanged();
+            if let Some(mut phase) = self.live().follow(id) {
+                let ended = phase.wait_for(|phase| matches!(phase, Phase::Ended(_))).await;
+                if let Ok(Phase::Ended(task)) = ended.as_deref() {
+                    return Ok(Some(Task::clone(task)));
+                }
+            }
+            let task = self.task(id).await?;
+            let open = task.as_ref().is_some_and(|task| !task.status.is_terminal());
+            // An open task that nobody can follow: the keeper is about to tell of it, or has stopped.
+            if !open || turns.changed().await.is_err() {
+                return Ok(task);
+            }
+        }
+    }
+
+    /// The runners that tasks may name.
+    pub fn runners(&self) -> &RunnerRegistry {
+        &self.inner.registry
+    }
+
+    /// The service in numbers, as they stand.
+    pub fn stats(&self) -> ServiceStats {
+        *self.inner.stats.borrow()
+    }
+
+    /// Follows every change of a task's state from now on, each after it was written. Who is more than 1,024 changes
+    /// behind is told that it has missed some, and no task waits for it.
+    pub fn changes(&self) -> broadcast::Receiver<TaskChange> {
+        self.live().changes()
+    }
+
+    pub(crate) fn live(&self) -> &Live {
+        &self.inner.live
+    }
+
+    /// The task with what only its execution knows.
+    pub(crate) fn completed(&self, mut task: Task) -> Task {
+        self.live().complete(&mut task);
+        task
+    }
+
+    /// Reads something off the runtime's own threads.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, ReadError> {
+        let readers = self.inner.readers.clone();
+        match tokio::task::spawn_blocking(move || readers.read_here(read)).await {
+            Ok(outcome) => outcome.map_err(|error| ReadError(error.to_string())),
+            Err(error) => Err(ReadError(error.to_string())),
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // The keeper has gone already when the service was drained.
+        let _ = self.events.send(Event::Close { answer: None });
+    }
+}
+
+fn open(
+    settings: &ServiceSettings,
+    registry: RunnerRegistry,
+    runtime: Handle,
+) -> Result<TaskService, OpenError> {
+    let state_dir = &settings.state_dir;
+    let unusable = |source| OpenError::StateDir { state_dir: state_dir.clone(), source };
+    DirBuilder::new().recursive(true).mode(0o700).create(state_dir).map_err(unusable)?;
+    let lock = ServiceLock::take(state_dir).map_err(|error| match error {
+        LockError::Held(holder) => OpenError::Held { state_dir: state_dir.clone(), holder },
+        LockError::Io(source) => unusable(source),
+    })?;
+    let records = Records::open(state_dir).map_err(unusable)?;
+    let mut db = store::open(state_dir)?;
+    recovery::recover(&mut db, &records).map_err(OpenError::Recover)?;
+    let unfinished = store::unfinished(&db).map_err(OpenError::Recover)?;
+
+    let live = Arc::new(Live::new());
+    for task in unfinished.iter().filter(|task| task.status == TaskStatus::Queued) {
+        live.queued(&task.id);
+    }
+    let mut board = Board::new(settings.slots(), settings.queue);
+    board.reload(unfinished);
+    let (events, receiver) = mpsc::channel();
+    let first = ServiceStats { queued: board.queued(), slots: settings.slots(), ..ServiceStats::default() };
+    let (stats, watched) = watch::channel(first);
+    let context = Context { live: live.clone(), records: records.clone(), events: events.clone() };
+    let keeper = Keeper {
+        db,
+        board,
+        live: live.clone(),
+        stats,
+        registry: registry.clone(),
+        context,
+        runtime,
+        receiver,
+        unwritten: Vec::new(),
+        stale: false,
+        failing: false,
+        orphaned: false,
+        _lock: lock,
+    };
+    keeper.spawn().map_err(OpenError::Thread)?;
+    let readers = Readers::new(state_dir);
+    Ok(TaskService { inner: Arc::new(Inner { events, readers, records, registry, stats: watched, live }) })
+}

@@ -1,0 +1,29 @@
+//! The database `agent.db`: SQLite in WAL mode with `synchronous = FULL`, so that what was committed survives a
+//! power loss (https://sqlite.org/pragma.html#pragma_synchronous).
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `schema` | the tables, and how an older database becomes a newer one |
+//! | `open` | opening, and setting a damaged file aside |
+//! | `row` | a row as a task |
+//! | `write` | every statement that changes something |
+//! | `read` | one task, and pages of them |
+//! | `readers` | the connections for reading |
+
+mod open;
+mod read;
+mod readers;
+mod row;
+mod schema;
+mod write;
+
+pub use open::StoreError;
+pub(crate) use open::open;
+pub(crate) use read::{by_id, digest_by_id, page};
+pub(crate) use readers::Readers;
+pub(crate) use write::{
+    NewTask, Unfinished, end, insert, mark_running, put_back, unfinished, unfinished_by_id, waiting,
+};
+
+/// Name of the database in a state folder.
+pub(crate) const DATABASE_FILE: &str = "agent.db";

@@ -1,0 +1,140 @@
+//! Opens the database for writing. A file that is none, or is damaged, is set aside, said in the log, and the start
+//! goes on with an empty one.
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode};
+
+use super::{DATABASE_FILE, schema};
+
+/// How long a statement waits for another program that writes, such as a database shell.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// The write-ahead log is cut back to this many bytes after it was copied into the database.
+const WAL_BYTES: i64 = 16 << 20;
+/// Prepared statements that a connection keeps.
+pub(crate) const STATEMENTS: usize = 64;
+/// What SQLite appends to a database's name for its companions.
+const COMPANIONS: [&str; 3] = ["", "-wal", "-shm"];
+
+/// Why the database was not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A newer agent has written it.
+    #[error(
+        "the database {} has version {found}, and this agent knows versions up to {known}; start the newer agent again, or restore a backup from before it",
+        .path.display()
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: i64,
+        /// The newest version that this build knows.
+        known: i64,
+    },
+    /// The file system refused.
+    #[error("cannot {operation} {}: {source}", .path.display())]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// SQLite refused, for another reason than damage.
+    #[error("cannot open the database {}: {source}", .path.display())]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+}
+
+/// Opens `agent.db` in a state folder for writing, brought to the newest version.
+pub(crate) fn open(state_dir: &Path) -> Result<Connection, StoreError> {
+    let path = state_dir.join(DATABASE_FILE);
+    match try_open(&path) {
+        Err(StoreError::Sqlite { source, .. }) if is_damage(&source) => {
+            let aside = set_aside(&path)?;
+            tracing::error!(database = %path.display(), set_aside = %aside.display(), error = %source,
+                "the database is damaged and was set aside; the history begins anew, the records of tasks are kept");
+            try_open(&path)
+        }
+        other => other,
+    }
+}
+
+fn try_open(path: &Path) -> Result<Connection, StoreError> {
+    let io = |operation| {
+        let path = path.to_owned();
+        move |source| StoreError::Io { operation, path, source }
+    };
+    let sqlite = |source| StoreError::Sqlite { path: path.to_owned(), source };
+    // SQLite would make the file readable by others; its companions get the mode of the file.
+    OpenOptions::new().append(true).create(true).mode(0o600).open(path).map_err(io("make the database"))?;
+    let mut connection = Connection::open(path).map_err(sqlite)?;
+    prepare(&connection).map_err(sqlite)?;
+    let found = schema::version(&connection).map_err(sqlite)?;
+    if found > schema::VERSION {
+        return Err(StoreError::Newer { path: path.to_owned(), found, known: schema::VERSION });
+    }
+    schema::migrate(&mut connection).map_err(sqlite)?;
+    Ok(connection)
+}
+
+fn prepare(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.pragma_update(None, "journal_size_limit", WAL_BYTES)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    check(connection)
+}
+
+/// Reads every page once: damage is better found now than when a task's row is asked for.
+fn check(connection: &Connection) -> rusqlite::Result<()> {
+    let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if verdict == "ok" {
+        return Ok(());
+    }
+    let corrupt = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+    Err(rusqlite::Error::SqliteFailure(corrupt, Some(verdict)))
+}
+
+fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+}
+
+/// Renames the database and its companions to the first free `agent.db.damaged-<n>`.
+fn set_aside(path: &Path) -> Result<PathBuf, StoreError> {
+    let numbered = |n: u32| with_suffix(path, &format!(".damaged-{n}"));
+    let aside = (1..).map(numbered).find(|aside| !aside.exists()).unwrap_or_else(|| numbered(0));
+    for companion in COMPANIONS {
+        let from = with_suffix(path, companion);
+        let moved = fs::rename(&from, with_suffix(&aside, companion));
+        match moved {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(StoreError::Io {
+                    operation: "set the damaged database aside:",
+                    path: from,
+                    source: error,
+                });
+            }
+            _ => {}
+        }
+    }
+    Ok(aside)
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}

@@ -1,0 +1,60 @@
+//! The tables, and how an older database becomes a newer one: step by step, each in a transaction of its own that
+//! ends by raising `user_version`.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+/// One step for each version. Steps that were released are never changed; new ones are added behind.
+const STEPS: &[&str] = &[
+    // 1: tasks. `seq` is the order of acceptance and the key of pages; clocks step, sequences do not. The long
+    // columns stand last, because SQLite reads a row from its front.
+    "CREATE TABLE task (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        id TEXT NOT NULL UNIQUE,
+        name TEXT NOT NULL,
+        runner TEXT NOT NULL,
+        status TEXT NOT NULL,
+        node TEXT,
+        attempt INTEGER NOT NULL,
+        workspace TEXT,
+        pinned TEXT,
+        created_by TEXT NOT NULL,
+        created_at INTEGER NOT NULL,
+        started_at INTEGER,
+        ended_at INTEGER,
+        unreachable_since INTEGER,
+        log_bytes INTEGER NOT NULL,
+        request_sha256 BLOB NOT NULL,
+        spec TEXT NOT NULL,
+        result TEXT
+    ) STRICT;
+    CREATE INDEX task_created ON task (created_at);
+    CREATE INDEX task_status ON task (status);
+    CREATE INDEX task_name ON task (name, status);
+    CREATE TABLE label (
+        key TEXT NOT NULL,
+        value TEXT NOT NULL,
+        seq INTEGER NOT NULL REFERENCES task (seq) ON DELETE CASCADE,
+        PRIMARY KEY (key, value, seq)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX label_task ON label (seq);",
+];
+
+/// The version that this build writes.
+pub(crate) const VERSION: i64 = STEPS.len() as i64;
+
+/// The version of a database; 0 for a new one.
+pub(crate) fn version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
+/// Takes the steps that a database still lacks.
+pub(crate) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
+    let from = usize::try_from(version(connection)?).unwrap_or(0);
+    for (index, step) in STEPS.iter().enumerate().skip(from) {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute_batch(step)?;
+        transaction.pragma_update(None, "user_version", index as i64 + 1)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,170 @@
+//! Accepts tasks: checked by their runner, then written, then said to be accepted.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use jiff::Timestamp;
+use task_runners::{Plan, Refusal, Task, TaskId, TaskSpec, TaskStatus};
+use tokio::sync::oneshot;
+
+use crate::digest;
+use crate::keeper::Event;
+use crate::service::{Inner, TaskService};
+use crate::store::{self, NewTask};
+
+/// The runner that carries out tasks named after a script.
+const SCRIPT_RUNNER: &str = "script";
+
+/// A submission that led to a task.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Submitted {
+    /// The task, new or as it stands.
+    pub task: Task,
+    /// Whether this submission made it; otherwise the same spec was accepted under this id before.
+    pub created: bool,
+}
+
+/// Why a submission left no task.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    /// The spec is wrong, or cannot be run as things are.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The id belongs to a task with another spec.
+    #[error(
+        "the id '{id}' belongs to another task; submit the same spec under it, or this spec under another id"
+    )]
+    Conflict {
+        /// The id.
+        id: TaskId,
+    },
+    /// The shared workspace is in use, and the spec says not to wait for it.
+    #[error(
+        "the shared workspace '{workspace}' is in use; try again later, or wait for it with \"on_busy\": \"wait\""
+    )]
+    Busy {
+        /// The workspace.
+        workspace: String,
+    },
+    /// As many tasks wait as may.
+    #[error("the queue is full: {waiting} tasks wait; try again when some have ended")]
+    Full {
+        /// How many wait.
+        waiting: usize,
+    },
+    /// The service is stopping.
+    #[error("the service is stopping and accepts no tasks; try again when it is back")]
+    Draining,
+    /// The task could not be written down.
+    #[error("the task could not be accepted: {0}; try again later")]
+    Unavailable(String),
+}
+
+impl SubmitError {
+    /// The stable code for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Refused(refusal) => refusal.code(),
+            Self::Conflict { .. } => "id_conflict",
+            Self::Busy { .. } => "work_dir_busy",
+            Self::Full { .. } => "queue_full",
+            Self::Draining => "draining",
+            Self::Unavailable(_) => "unavailable",
+        }
+    }
+}
+
+/// What a look at a spec led to, before anything is written.
+enum Prepared {
+    New(Box<NewTask>),
+    Existing(Box<Task>),
+}
+
+impl TaskService {
+    /// Accepts a task. Once this says so the task is on disk and will reach exactly one terminal state.
+    ///
+    /// The spec's `name` is that of a registered runner, or else of a script, which the runner `script` carries out;
+    /// where a script without a dot in its name has the name of a runner, the runner wins. A submission under an id
+    /// that exists gives that task when it asks for the same, whatever has become of the script meanwhile.
+    ///
+    /// # Errors
+    /// See [`SubmitError`]; in all cases there is no new task.
+    pub async fn submit(&self, spec: TaskSpec, created_by: &str) -> Result<Submitted, SubmitError> {
+        let (inner, created_by) = (self.inner.clone(), created_by.to_owned());
+        let prepared = tokio::task::spawn_blocking(move || prepare(&inner, spec, created_by));
+        let new = match prepared.await {
+            Ok(Ok(Prepared::New(new))) => new,
+            Ok(Ok(Prepared::Existing(task))) => {
+                return Ok(Submitted { task: self.completed(*task), created: false });
+            }
+            Ok(Err(error)) => return Err(error),
+            Err(error) => return Err(SubmitError::Unavailable(format!("it could not be checked: {error}"))),
+        };
+        let (answer, answered) = oneshot::channel();
+        self.inner.events.send(Event::Submit { new, answer }).map_err(|_| SubmitError::Draining)?;
+        // A keeper that has gone without an answer has stopped.
+        let submitted = answered.await.unwrap_or(Err(SubmitError::Draining))?;
+        Ok(Submitted { task: self.completed(submitted.task), ..submitted })
+    }
+}
+
+/// Checks a spec. It may block: runners look into the scripts folder.
+fn prepare(inner: &Inner, spec: TaskSpec, created_by: String) -> Result<Prepared, SubmitError> {
+    let digest = digest::of_spec(&spec).map_err(unencodable)?;
+    if let Some(id) = &spec.id
+        && let Some(task) = existing(inner, id, &digest)?
+    {
+        return Ok(Prepared::Existing(Box::new(task)));
+    }
+    let (runner, plan) = check(inner, &spec)?;
+    let spec_json = serde_json::to_string(&spec).map_err(unencodable)?;
+    let task = Task {
+        id: spec.id.clone().unwrap_or_else(TaskId::generate),
+        name: spec.name.clone(),
+        spec: spec.into(),
+        status: TaskStatus::Queued,
+        node: None,
+        attempt: 1,
+        created_by,
+        created_at: Timestamp::now(),
+        started_at: None,
+        ended_at: None,
+        log_bytes: 0,
+        unreachable_since: None,
+        result: None,
+    };
+    Ok(Prepared::New(Box::new(NewTask { task, runner, plan, digest, spec_json })))
+}
+
+/// The task that was accepted under this id for the same spec.
+fn existing(inner: &Inner, id: &TaskId, digest: &[u8; 32]) -> Result<Option<Task>, SubmitError> {
+    // First the folder, then the row: a task's row is written before its folder is made.
+    let has_record = inner.records.folder(id).exists();
+    let known = inner
+        .readers
+        .read_here(|db| Ok(store::digest_by_id(db, id)?.zip(store::by_id(db, id)?)))
+        .map_err(|error| SubmitError::Unavailable(format!("the history cannot be read: {error}")))?;
+    match known {
+        Some((known, task)) if known == *digest => Ok(Some(task)),
+        Some(_) => Err(SubmitError::Conflict { id: id.clone() }),
+        // The history that knew this task was damaged and set aside, or it ran beside this service. Nothing runs twice.
+        None if has_record => Err(SubmitError::Conflict { id: id.clone() }),
+        None => Ok(None),
+    }
+}
+
+/// Name of the runner, and what it says about the spec.
+fn check(inner: &Inner, spec: &TaskSpec) -> Result<(String, Plan), Refusal> {
+    let registry = &inner.registry;
+    let runner = registry
+        .get(&spec.name)
+        .or_else(|| registry.get(SCRIPT_RUNNER))
+        .ok_or_else(|| Refusal::NotFound { name: spec.name.clone() })?;
+    let plan = catch_unwind(AssertUnwindSafe(|| runner.check(spec)))
+        .unwrap_or_else(|_| Err(Refusal::Unavailable(format!("the runner '{}' failed", runner.name()))))?;
+    Ok((runner.name().to_owned(), plan))
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "used with map_err")]
+fn unencodable(error: serde_json::Error) -> SubmitError {
+    Refusal::Unavailable(format!("the spec cannot be written as JSON: {error}")).into()
+}
