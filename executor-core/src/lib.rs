@@ -19,6 +19,7 @@ mod problem;
 mod proc;
 mod progress;
 mod record;
+mod recorder;
 mod request;
 mod result;
 mod run;
@@ -43,6 +44,7 @@ pub use policy::Leftovers;
 pub use problem::Problem;
 pub use progress::LogProgress;
 pub use record::{DEBUG_FILE, LOG_FILE, RESULT_FILE, Records, TASK_FILE};
+pub use recorder::{Completion, Recorder};
 pub use request::{ExecuteScriptRequest, LogCallback, Metadata};
 pub use result::{
     Confinement, Containment, ErrorReport, ExecutionResult, KillScope, LogSummary, Outcome, Usage,

@@ -6,20 +6,33 @@
 //! | [`task`] | the task: a spec that was accepted, with its state and result |
 //! | [`runner`] | the trait of a runner, and what it is handed |
 //! | [`registry`] | the runners by name |
+//! | [`scripts`] | the scripts folder, verified or not: where execution and integrity meet |
+//! | [`script_runner`] | the runners `script` and `task_debug` |
+//! | [`function_runner`] | a runner made of an async function, for embedders |
 //! | [`refusal`] | why a spec was not accepted, the same words for every front |
 
+pub mod function_runner;
+mod listing;
 pub mod refusal;
 pub mod registry;
 pub mod runner;
+pub mod script_runner;
+pub mod scripts;
 pub mod spec;
 pub mod task;
 
 pub use executor_core::{
-    ErrorReport, Execution, ExecutionDriver, ExecutionResult, LogProgress, LogReader, LogSummary, NameError,
-    Outcome, Problem, Records, ScriptName, StartError, TaskId, WorkspaceName,
+    BuildError, Completion, Containment, ErrorReport, ExecuteScriptRequest, Execution, ExecutionDriver,
+    ExecutionResult, KillScope, Leftovers, LogProgress, LogReader, LogSummary, Metadata, NameError, Outcome,
+    Problem, Recorder, Records, ScriptExecutor, ScriptExecutorBuilder, ScriptName, StartError, TaskId,
+    WorkspaceName,
 };
+pub use executor_integrity::{PublicKey, VerificationMode};
+pub use function_runner::FunctionRunner;
 pub use refusal::Refusal;
 pub use registry::RunnerRegistry;
 pub use runner::{Plan, StartFuture, TaskOrder, TaskRunner};
+pub use script_runner::{SCRIPT_RUNNER, ScriptRunner, TaskDebugRunner};
+pub use scripts::{ScriptEntry, Scripts, ScriptsSettings, ScriptsStatus};
 pub use spec::{OnBusy, TaskSpec};
 pub use task::{Task, TaskStatus};

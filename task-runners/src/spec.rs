@@ -104,7 +104,7 @@ impl Reader {
             env: self.string_map("env", take("env")),
             work_dir: self.parsed("work_dir", take("work_dir")),
             timeout: self.timeout(take("timeout")),
-            debug_script: self.boolean("debug_script", take("debug_script")),
+            debug_script: self.boolean("debug_script", take("debug_script").as_ref()),
             labels: self.string_map("labels", take("labels")),
             on_behalf_of: self.string("on_behalf_of", take("on_behalf_of")),
             stdin: self.string("stdin", take("stdin")),
@@ -150,10 +150,10 @@ impl Reader {
         }
     }
 
-    fn boolean(&mut self, field: &str, value: Option<Value>) -> bool {
+    fn boolean(&mut self, field: &str, value: Option<&Value>) -> bool {
         match value {
             None => false,
-            Some(Value::Bool(truth)) => truth,
+            Some(Value::Bool(truth)) => *truth,
             Some(_) => {
                 self.problem(field, "boolean", "true or false");
                 false

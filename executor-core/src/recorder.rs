@@ -1,0 +1,104 @@
+//! Records an execution that is no script: the same log, banners and result, written by whoever carries it out.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::time::Instant;
+
+use jiff::Timestamp;
+
+use crate::banner::{self, Started};
+use crate::execution::{Execution, ExecutionDriver};
+use crate::log_writer::LogWriter;
+use crate::names::TaskId;
+use crate::record::{LOG_FILE, Records};
+use crate::result::{ErrorReport, ExecutionResult, Outcome};
+
+/// Most bytes that such an execution's log keeps.
+const MAX_LOG_BYTES: u64 = 1 << 30;
+
+/// The writing end of an execution that is carried out by code instead of a script. Dropped without
+/// [`finish`](Self::finish), it leaves a result that says that the agent stopped watching.
+#[derive(Debug)]
+pub struct Recorder {
+    records: Records,
+    driver: ExecutionDriver,
+    log: LogWriter,
+    started: Instant,
+}
+
+/// What such an execution ended with.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Completion {
+    /// Output parameters.
+    pub output_params: BTreeMap<String, String>,
+    /// Why it failed; none means that it succeeded.
+    pub failure: Option<String>,
+}
+
+impl Completion {
+    /// One that failed, and why.
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self { failure: Some(message.into()), ..Self::default() }
+    }
+}
+
+impl Recorder {
+    /// Makes the record and its log with the started banner, and the handle for those who wait.
+    ///
+    /// # Errors
+    /// When the record cannot be made; `AlreadyExists` when the id was used before.
+    pub fn begin(
+        records: &Records,
+        id: &TaskId,
+        runner: &str,
+        created_by: &str,
+    ) -> io::Result<(Execution, Self)> {
+        let folder = records.create(id)?;
+        let header = banner::started(&Started {
+            at: Timestamp::now(),
+            work_dir: "none",
+            script: runner,
+            metadata: &[("id", id.to_string()), ("created_by", created_by.to_owned())],
+        });
+        let log = LogWriter::create(&folder, LOG_FILE, MAX_LOG_BYTES, &header)?;
+        let (execution, driver) = Execution::new(id.clone(), folder.join(LOG_FILE))?;
+        log.announce(driver.progress());
+        Ok((execution, Self { records: records.clone(), driver, log, started: Instant::now() }))
+    }
+
+    /// Appends to the log.
+    pub fn write(&mut self, bytes: &[u8]) {
+        self.log.append(bytes, self.driver.progress());
+    }
+
+    /// Waits until somebody asks for the end.
+    pub async fn cancelled(&self) {
+        self.driver.cancelled().await;
+    }
+
+    /// Writes the finished banner and the result, and gives the result to those who wait.
+    pub fn finish(self, completion: Completion) {
+        let Completion { output_params, failure } = completion;
+        let outcome = match (&failure, self.driver.cancels()) {
+            (None, _) => Outcome::Exited { code: 0 },
+            (Some(_), 0) => Outcome::Exited { code: 1 },
+            (Some(_), _) => Outcome::Cancelled,
+        };
+        let mut result = ExecutionResult::without_run(outcome, "runner_failed", "");
+        result.success = failure.is_none();
+        result.exit_code = match result.outcome {
+            Outcome::Exited { code } => Some(code),
+            _ => None,
+        };
+        result.duration_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        result.output_params = output_params;
+        result.error = failure.map(|message| ErrorReport { code: "runner_failed".to_owned(), message });
+        let footer = banner::finished(Timestamp::now(), &result);
+        result.log = self.log.finish(&footer, self.driver.progress());
+        if let Err(error) = self.records.write_result(self.driver.id(), &result) {
+            tracing::error!(task_id = %self.driver.id(), %error, "could not write the result");
+            result.log.incomplete.get_or_insert(format!("the result could not be written: {error}"));
+        }
+        self.driver.finish(result);
+    }
+}

@@ -1,0 +1,198 @@
+//! The runner `script`: a task is a script of the scripts folder. And `task_debug`, which runs one fixed script
+//! with everything that helps to find out what a script gets here.
+
+use std::ffi::OsString;
+use std::sync::Arc;
+
+use executor_core::{ExecuteScriptRequest, Metadata, Problem, ScriptExecutor, StartError};
+
+use crate::refusal::Refusal;
+use crate::runner::{Plan, StartFuture, TaskOrder, TaskRunner};
+use crate::scripts::Scripts;
+use crate::spec::TaskSpec;
+
+/// Name of the runner of scripts.
+pub const SCRIPT_RUNNER: &str = "script";
+/// Name of the runner that shows what a script gets.
+pub const TASK_DEBUG_RUNNER: &str = "task_debug";
+/// The script that the latter runs.
+const TASK_DEBUG_SCRIPT: &str = "task_debug.sh";
+/// The parameter that names a script where the runner is named itself.
+const SCRIPT_PARAM: &str = "script";
+
+/// Runs scripts of the scripts folder, verified where that is asked for.
+#[derive(Debug, Clone)]
+pub struct ScriptRunner {
+    executor: ScriptExecutor,
+    scripts: Arc<Scripts>,
+}
+
+/// Runs `task_debug.sh`, always with a `debug.sh` in its record.
+#[derive(Debug, Clone)]
+pub struct TaskDebugRunner(ScriptRunner);
+
+impl ScriptRunner {
+    /// A runner of these scripts by this executor.
+    pub fn new(executor: ScriptExecutor, scripts: Arc<Scripts>) -> Self {
+        Self { executor, scripts }
+    }
+
+    /// The executor.
+    pub fn executor(&self) -> &ScriptExecutor {
+        &self.executor
+    }
+
+    /// The scripts.
+    pub fn scripts(&self) -> &Arc<Scripts> {
+        &self.scripts
+    }
+
+    fn check_script(&self, script: &str, spec: &TaskSpec) -> Result<Plan, Refusal> {
+        let mut problems = params_problems(spec);
+        let request = request(script, spec);
+        if let Err(found) = request.check() {
+            problems.extend(found);
+        }
+        if !problems.is_empty() {
+            return Err(Refusal::Invalid(problems));
+        }
+        let (source, pinned) = self.scripts.source()?;
+        self.executor.check(&request.source(source)).map_err(|error| refusal(script, error))?;
+        Ok(Plan { pinned, workspace: spec.work_dir.clone() })
+    }
+
+    fn start_script(&self, script: String, order: TaskOrder) -> StartFuture<'_> {
+        Box::pin(async move {
+            let mut request = request(&script, &order.spec);
+            if let Some(pinned) = order.pinned.clone() {
+                request = request.source(self.open_pinned(pinned).await?);
+            }
+            let metadata = Metadata {
+                id: Some(order.id.to_string()),
+                created_by: Some(order.created_by),
+                created_at: Some(order.created_at),
+                attempt: order.attempt,
+            };
+            let spec = serde_json::to_value(&*order.spec).unwrap_or_default();
+            self.executor.start(request.metadata(metadata).spec(spec)).await
+        })
+    }
+
+    async fn open_pinned(&self, pinned: String) -> Result<Arc<dyn executor_core::ScriptSource>, StartError> {
+        if let Some(source) = self.scripts.current(&pinned) {
+            return Ok(source);
+        }
+        let scripts = self.scripts.clone();
+        let opened = tokio::task::spawn_blocking(move || scripts.pinned(&pinned)).await;
+        opened.unwrap_or_else(|error| {
+            Err(StartError::Unverified(format!("the snapshot was not opened: {error}")))
+        })
+    }
+}
+
+impl TaskRunner for ScriptRunner {
+    fn name(&self) -> &str {
+        SCRIPT_RUNNER
+    }
+
+    fn description(&self) -> &str {
+        "Runs a script of the scripts folder."
+    }
+
+    fn check(&self, spec: &TaskSpec) -> Result<Plan, Refusal> {
+        self.check_script(&script_name(spec)?, spec)
+    }
+
+    fn start(&self, order: TaskOrder) -> StartFuture<'_> {
+        // It was there when the spec was checked; a spec that lost it is refused by its empty name.
+        let script = script_name(&order.spec).unwrap_or_default();
+        self.start_script(script, order)
+    }
+}
+
+impl TaskDebugRunner {
+    /// A runner of `task_debug.sh` from these scripts.
+    pub fn new(scripts: ScriptRunner) -> Self {
+        Self(scripts)
+    }
+}
+
+impl TaskRunner for TaskDebugRunner {
+    fn name(&self) -> &str {
+        TASK_DEBUG_RUNNER
+    }
+
+    fn description(&self) -> &str {
+        "Runs task_debug.sh, which shows what a script gets, and leaves a debug.sh that reproduces it."
+    }
+
+    fn check(&self, spec: &TaskSpec) -> Result<Plan, Refusal> {
+        self.0.check_script(TASK_DEBUG_SCRIPT, spec)
+    }
+
+    fn start(&self, mut order: TaskOrder) -> StartFuture<'_> {
+        Arc::make_mut(&mut order.spec).debug_script = true;
+        self.0.start_script(TASK_DEBUG_SCRIPT.to_owned(), order)
+    }
+}
+
+/// The script that a spec means: its name, or the parameter `script` where it names the runner.
+fn script_name(spec: &TaskSpec) -> Result<String, Refusal> {
+    if spec.name != SCRIPT_RUNNER {
+        return Ok(spec.name.clone());
+    }
+    let named = spec.params.get(SCRIPT_PARAM).and_then(|value| value.as_str());
+    named.map(str::to_owned).ok_or_else(|| {
+        Refusal::invalid(
+            "params.script",
+            "required",
+            "the name of the script that the runner 'script' is to run",
+        )
+    })
+}
+
+/// Scripts declare no parameters yet, so every parameter is undeclared.
+fn params_problems(spec: &TaskSpec) -> Vec<Problem> {
+    let is_script_param = |name: &str| spec.name == SCRIPT_RUNNER && name == SCRIPT_PARAM;
+    let undeclared = spec.params.keys().filter(|name| !is_script_param(name));
+    undeclared
+        .map(|name| {
+            let expected = "a parameter that the script declares; this one declares none, so use `args`";
+            Problem::new(format!("params.{}", name.escape_debug()), "undeclared", expected)
+        })
+        .collect()
+}
+
+/// The engine's request for a spec.
+fn request(script: &str, spec: &TaskSpec) -> ExecuteScriptRequest {
+    let mut request = ExecuteScriptRequest::new(script)
+        .args(spec.args.iter().map(OsString::from))
+        .debug_script(spec.debug_script);
+    for (name, value) in &spec.env {
+        request = request.env(name, value);
+    }
+    if let Some(work_dir) = &spec.work_dir {
+        request = request.work_dir(work_dir.as_str());
+    }
+    if let Some(timeout) = spec.timeout {
+        request = request.timeout(timeout);
+    }
+    if let Some(stdin) = &spec.stdin {
+        request = request.stdin(stdin.as_bytes());
+    }
+    request
+}
+
+/// What a failed check means for whoever submitted.
+fn refusal(script: &str, error: StartError) -> Refusal {
+    match error {
+        StartError::Invalid(problems) => Refusal::Invalid(problems),
+        StartError::NotFound(_) => Refusal::NotFound { name: script.to_owned() },
+        StartError::Script { name, fault } => Refusal::Broken {
+            name: name.to_string(),
+            code: fault.code().to_owned(),
+            message: fault.to_string(),
+        },
+        other => Refusal::Unavailable(other.to_string()),
+    }
+}
