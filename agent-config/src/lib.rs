@@ -4,6 +4,7 @@
 //! warnings; or every mistake at once, each with its place, what was found and what would be right. Defaults have one home:
 //! the commented `etc/application.toml`, which is built in.
 
+mod apply;
 mod check;
 mod document;
 mod draft;
@@ -19,6 +20,7 @@ mod sources;
 mod token;
 mod units;
 
+pub use apply::ScriptFolderSettings;
 pub use load::{ConfigError, Loaded, Warning};
 pub use mistake::{Mistake, Origin};
 pub use settings::{App, Auth, Http, Limits, Retention, ScriptExecutor, Settings, SiteVariables};
