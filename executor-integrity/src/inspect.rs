@@ -39,7 +39,10 @@ pub(crate) fn read_seal(root: &File, policy: &VerifyPolicy, problems: &mut Probl
             }
         }
     };
-    policy.judge(manifest.header(), problems);
+    // A header that could not be read says nothing about its age.
+    if !problems.as_slice().iter().any(Problem::is_bad_header) {
+        policy.judge(manifest.header(), problems);
+    }
     Some(Seal { manifest, signature, signed_by })
 }
 
@@ -57,23 +60,26 @@ pub(crate) fn read_manifest(root: &File, problems: &mut Problems) -> Option<Mani
     }
 }
 
-/// Compares every file of the folder `root` with `entries`, and copies it, when `copy_to` names a folder,
+/// Compares every file of the folder `root` with what `manifest` lists, and copies it, when `copy_to` names a folder,
 /// while it is being hashed. Copying stops at the first problem, the comparing goes on.
 ///
-/// Gives the files that are as listed. An error is one of writing the copy.
+/// Gives the files that are as listed. Without a manifest the files are looked at for what is wrong in any
+/// case. An error is one of writing the copy.
 pub(crate) fn check_files(
     root: &File,
-    entries: &BTreeMap<RelativeName, Digest>,
+    manifest: Option<&Manifest>,
     copy_to: Option<&File>,
     problems: &mut Problems,
 ) -> io::Result<BTreeMap<RelativeName, SnapshotFile>> {
+    let entries = manifest.map(Manifest::entries);
     let mut checker =
         Checker { entries, copy_to, chunk: vec![0; CHUNK_BYTES], seen: BTreeMap::new(), failed: None };
     folder::walk(root, &mut checker, problems);
     if let Some(error) = checker.failed {
         return Err(error);
     }
-    tell_missing(entries.keys().filter(|name| !checker.seen.contains_key(*name)), problems);
+    let listed = entries.into_iter().flat_map(BTreeMap::keys);
+    tell_missing(listed.filter(|name| !checker.seen.contains_key(*name)), problems);
     Ok(checker.seen.into_iter().filter_map(|(name, file)| Some((name, file?))).collect())
 }
 
@@ -87,7 +93,7 @@ fn tell_missing<'a>(names: impl Iterator<Item = &'a RelativeName>, problems: &mu
 }
 
 struct Checker<'a> {
-    entries: &'a BTreeMap<RelativeName, Digest>,
+    entries: Option<&'a BTreeMap<RelativeName, Digest>>,
     copy_to: Option<&'a File>,
     chunk: Vec<u8>,
     /// Every listed file that was found; None when it is not as listed.
@@ -102,7 +108,8 @@ impl Visitor for Checker<'_> {
         if self.failed.is_some() {
             return;
         }
-        let Some(&listed) = self.entries.get(&name) else {
+        let Some(entries) = self.entries else { return };
+        let Some(&listed) = entries.get(&name) else {
             return problems.push(Problem::file_fault(name.as_str(), FileFault::Unlisted));
         };
         let copy = match self.copy_to.filter(|_| problems.is_empty()) {

@@ -47,6 +47,10 @@ impl Problem {
         Self::Line { line, fault }
     }
 
+    pub(crate) fn is_bad_header(&self) -> bool {
+        matches!(self, Self::Line { fault: LineFault::BadHeader { .. }, .. })
+    }
+
     /// The kind of problem, in snake_case. Stable: programs may compare it.
     #[must_use]
     pub fn code(&self) -> &'static str {

@@ -3,14 +3,26 @@
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::ops::Range;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use ct_codecs::{Base64, Decoder};
 use minisign::{KeyPair, SecretKeyBox};
 
-/// The first two bytes of a public key: Ed25519.
+/// The first two bytes of a key: Ed25519.
 const ALGORITHM: &[u8] = b"Ed";
+
+/// The length of a secret key's file, its line of base64 decoded.
+const SECRET_BYTES: usize = 158;
+/// Where it says how the key is locked.
+const LOCK: Range<usize> = 2..4;
+/// What it says there of a key without a password.
+const NO_LOCK: &[u8] = &[0, 0];
+/// Where it has a checksum of the key. `minisign` leaves it out when there is no password, which the library
+/// takes for damage; that such a key is whole shows when it signs, since the signature is checked then.
+const CHECKSUM: Range<usize> = 126..158;
 
 /// A minisign public key: one line of base64.
 #[derive(Clone)]
@@ -135,22 +147,24 @@ impl SecretKey {
             path: path.to_owned(),
             source,
         })?;
-        if let Ok(key) = SecretKeyBox::from(text.clone()).into_unencrypted_secret_key() {
-            return Ok(Self(key));
-        }
-        let Some(password) = password else {
-            return Err(if is_locked_key(&text) {
-                KeyError::PasswordNeeded { path: path.to_owned() }
-            } else {
-                KeyError::NotSecret { path: path.to_owned() }
-            });
-        };
-        match SecretKeyBox::from(text).into_secret_key(Some(password.to_owned())) {
-            Ok(key) => Ok(Self(key)),
-            Err(error) if matches!(error.kind(), minisign::ErrorKind::Verify) => {
-                Err(KeyError::WrongPassword { path: path.to_owned() })
+        let not_secret = || KeyError::NotSecret { path: path.to_owned() };
+        let bytes = decoded(&text).ok_or_else(not_secret)?;
+        match (&bytes[LOCK], password) {
+            (NO_LOCK, _) if bytes[CHECKSUM].iter().all(|byte| *byte == 0) => {
+                minisign::SecretKey::from_bytes(&bytes).map(Self).map_err(|_| not_secret())
             }
-            Err(_) => Err(KeyError::NotSecret { path: path.to_owned() }),
+            (NO_LOCK, _) => {
+                let key = SecretKeyBox::from(text).into_unencrypted_secret_key();
+                key.map(Self).map_err(|_| not_secret())
+            }
+            (_, None) => Err(KeyError::PasswordNeeded { path: path.to_owned() }),
+            (_, Some(password)) => {
+                let key = SecretKeyBox::from(text).into_secret_key(Some(password.to_owned()));
+                key.map(Self).map_err(|error| match error.kind() {
+                    minisign::ErrorKind::Verify => KeyError::WrongPassword { path: path.to_owned() },
+                    _ => not_secret(),
+                })
+            }
         }
     }
 
@@ -207,9 +221,10 @@ fn generate(error: &minisign::PError) -> KeyError {
     KeyError::Generate { reason: error.to_string() }
 }
 
-/// Whether the file's second line starts as that of a key that a password locks: `Ed`, then `Sc` for scrypt.
-fn is_locked_key(text: &str) -> bool {
-    text.lines().nth(1).is_some_and(|line| line.starts_with("RWRTY"))
+/// The bytes of a secret key's file, when they are as long and begin as such bytes do.
+fn decoded(text: &str) -> Option<Vec<u8>> {
+    let bytes = Base64::decode_to_vec(text.lines().nth(1)?, None).ok()?;
+    (bytes.len() == SECRET_BYTES && bytes.starts_with(ALGORITHM)).then_some(bytes)
 }
 
 fn write_new(path: &Path, mode: u32, text: &str) -> Result<(), KeyError> {

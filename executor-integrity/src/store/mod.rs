@@ -146,7 +146,8 @@ impl SnapshotStore {
 
     /// Pins and checks the snapshot of `digest`; one that is not whole is set aside.
     fn find(&self, digest: &Digest) -> Result<Found, StoreError> {
-        if let Some(inner) = self.live().get(digest).and_then(Weak::upgrade) {
+        let live = self.live().get(digest).and_then(Weak::upgrade);
+        if let Some(inner) = live.filter(|inner| self.is_at(&digest.to_string(), &inner.pin)) {
             return Ok(Found::Whole(Snapshot { inner }));
         }
         let Some(pin) = self.pin(digest)? else { return Ok(Found::Absent) };
@@ -156,6 +157,14 @@ impl SnapshotStore {
                 self.set_aside(&pin, digest, &problems)?;
                 Ok(Found::Damaged(problems))
             }
+        }
+    }
+
+    /// Whether `name` in the store still is the open `folder`, which others may have removed or replaced.
+    fn is_at(&self, name: &str, folder: &File) -> bool {
+        match (fs::stat_at(&self.folder, Path::new(name)), fs::stat(folder)) {
+            (Ok(there), Ok(open)) => (there.st_dev, there.st_ino) == (open.st_dev, open.st_ino),
+            _ => false,
         }
     }
 
@@ -193,12 +202,8 @@ impl SnapshotStore {
         let aside = format!("{DAMAGED_PREFIX}{name}");
         let failed = self.failed("set damaged snapshot aside", &name);
         let _guard = self.lock()?;
-        let same = match fs::stat_at(&self.folder, Path::new(&name)) {
-            Ok(there) => there.st_ino == fs::stat(damaged).map_err(&failed)?.st_ino,
-            Err(_) => false,
-        };
         // Otherwise another process was faster, and has made it anew perhaps.
-        if same {
+        if self.is_at(&name, damaged) {
             fs::remove_tree(&self.folder, Path::new(&aside)).map_err(&failed)?;
             renameat(&self.folder, name.as_str(), &self.folder, aside.as_str())
                 .map_err(|error| failed(error.into()))?;

@@ -17,6 +17,9 @@ impl SnapshotStore {
     /// Removes all snapshots but the `keep` that were taken last and those that any process has pinned, and
     /// all damaged ones but the newest. Gives the digests of the removed snapshots.
     ///
+    /// A process that ended has pinned nothing: after a start, the snapshots of tasks that still wait are to
+    /// be [opened](Self::open) before anybody prunes.
+    ///
     /// # Errors
     ///
     /// [`StoreError::Io`]. What is left of a snapshot that could not be removed is no snapshot any more.

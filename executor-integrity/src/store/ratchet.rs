@@ -32,7 +32,8 @@ const MAX_BYTES: u64 = 1 << 20;
 type Versions = BTreeMap<String, u64>;
 
 impl SnapshotStore {
-    /// Whether a manifest was ever accepted, or [noted](Self::note_manifest), by this store.
+    /// Whether a manifest was ever accepted into this store, or seen when
+    /// [`VerificationMode::decide`](crate::VerificationMode::decide) was asked about its scripts folder.
     ///
     /// # Errors
     ///

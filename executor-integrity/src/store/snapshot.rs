@@ -83,7 +83,7 @@ pub(super) fn load(pin: File, path: PathBuf, digest: Digest) -> Result<Inner, (F
             problems.push(Problem::file_fault(MANIFEST_NAME, fault));
         }
         // Nothing is copied, so that there is no error of copying.
-        check_files(&pin, manifest.entries(), None, &mut problems).unwrap_or_default()
+        check_files(&pin, Some(&manifest), None, &mut problems).unwrap_or_default()
     });
     match files {
         Some(files) if problems.is_empty() => Ok(Inner { digest, path, files, pin: Arc::new(pin) }),

@@ -55,11 +55,11 @@ impl SnapshotStore {
         let policy = policy.with_floor(self.floor(policy.keys())?);
         let Some(seal) = read_seal(&root, &policy, &mut problems) else {
             // What else is wrong is told at the same time; nothing is copied, so that there is no other error.
-            let _ = check_files(&root, &BTreeMap::new(), None, &mut problems);
+            let _ = check_files(&root, None, None, &mut problems);
             return Err(refused(problems));
         };
         let place = if problems.is_empty() { self.place(&seal)? } else { Place::Nowhere };
-        let files = check_files(&root, seal.manifest.entries(), place.to_fill(), &mut problems)
+        let files = check_files(&root, Some(&seal.manifest), place.to_fill(), &mut problems)
             .map_err(self.failed("write snapshot", ""))?;
         if problems.is_empty() {
             self.raise(&seal, &policy, &mut problems)?;

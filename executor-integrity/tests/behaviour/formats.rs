@@ -8,6 +8,9 @@ fn a_digest_is_what_the_standard_says_in_lowercase_digits() {
     let text = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
     assert_eq!(Digest::of(b"abc").to_string(), text);
     assert_eq!(Digest::of_reader(&b"abc"[..]).unwrap(), Digest::of(b"abc"));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&file, "abc").unwrap();
+    assert_eq!(Digest::of_file(file.path()).unwrap(), Digest::of(b"abc"));
     assert_eq!(text.parse::<Digest>().unwrap(), Digest::of(b"abc"));
     let json = serde_json::to_string(&Digest::of(b"abc")).unwrap();
     assert_eq!(json, format!("\"{text}\""));

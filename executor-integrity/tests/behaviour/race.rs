@@ -15,7 +15,7 @@ use crate::support::{Area, policy, refusal, write};
 const NAME: &str = "big.sh";
 const BYTES: usize = 256 * 1024;
 /// How often a snapshot is taken.
-const ROUNDS: usize = 400;
+const ROUNDS: usize = 300;
 
 fn good() -> Vec<u8> {
     vec![b'g'; BYTES]

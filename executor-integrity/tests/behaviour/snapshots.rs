@@ -113,8 +113,11 @@ fn an_execute_permission_that_is_given_or_taken_later_arrives_in_the_snapshot() 
     }
 }
 
+/// What was done, how, and what is said of it.
+type Damage = (&'static str, fn(&Path), &'static str);
+
 /// What a power cut, a bad disk or an administrator may do to a snapshot.
-const DAMAGES: [(&str, fn(&Path), &str); 6] = [
+const DAMAGES: [Damage; 6] = [
     ("a file is empty", |at| overwrite(&at.join("check.py"), b""), "digest_differs check.py"),
     (
         "a byte differs",
@@ -161,6 +164,16 @@ fn a_damaged_snapshot_is_never_used_but_set_aside_and_made_anew() {
         damage(&path);
         assert_whole(&area.store().take(&area.scripts, &policy()).unwrap());
     }
+}
+
+#[test]
+fn a_snapshot_that_was_removed_under_its_holder_is_made_anew() {
+    let area = Area::with_manifest();
+    let store = area.store();
+    let held = store.take(&area.scripts, &policy()).unwrap();
+    fs::rename(held.path(), area.path("away")).unwrap();
+    assert!(matches!(store.open(&held.digest()), Err(StoreError::NotFound { .. })));
+    assert_whole(&store.take(&area.scripts, &policy()).unwrap());
 }
 
 #[test]

@@ -46,23 +46,14 @@ const CASES: [Case; 27] = [
     (
         "a link stands for the manifest",
         |area| move_and_link(area, "MANIFEST.sha256"),
-        &[
-            "symbolic_link MANIFEST.sha256",
-            "unlisted check.py",
-            "unlisted deploy/web.sh",
-            "unlisted lib/common.sh",
-        ],
+        &["symbolic_link MANIFEST.sha256"],
     ),
     ("a hard link from outside", link_hard, &["hard_link check.py"]),
     ("a named pipe", |area| pipe(area, "check.py"), &["special_file check.py"]),
     ("a socket", socket, &["special_file lib/s"]),
     ("a folder stands for a file", folder_for_file, &["missing check.py"]),
     ("a line twice", |area| edit(area, twice), &["duplicate_line MANIFEST.sha256:4"]),
-    (
-        "CRLF",
-        |area| edit(area, |text| text.replace('\n', "\r\n")),
-        &["bad_header MANIFEST.sha256:2", "carriage_return MANIFEST.sha256:1"],
-    ),
+    ("CRLF", |area| edit(area, |text| text.replace('\n', "\r\n")), &["carriage_return MANIFEST.sha256:1"]),
     (
         "a byte order mark",
         |area| edit(area, |text| format!("\u{feff}{text}")),
@@ -92,26 +83,8 @@ const CASES: [Case; 27] = [
         |area| edit(area, |text| text[..text.len() - 5].to_owned()),
         &["unlisted lib/common.sh", "unterminated_line MANIFEST.sha256:5"],
     ),
-    (
-        "a huge manifest",
-        huge,
-        &[
-            "manifest_too_large MANIFEST.sha256",
-            "unlisted check.py",
-            "unlisted deploy/web.sh",
-            "unlisted lib/common.sh",
-        ],
-    ),
-    (
-        "no manifest",
-        |area| remove(area, "MANIFEST.sha256"),
-        &[
-            "no_manifest MANIFEST.sha256",
-            "unlisted check.py",
-            "unlisted deploy/web.sh",
-            "unlisted lib/common.sh",
-        ],
-    ),
+    ("a huge manifest", huge, &["manifest_too_large MANIFEST.sha256"]),
+    ("no manifest", |area| remove(area, "MANIFEST.sha256"), &["no_manifest MANIFEST.sha256"]),
 ];
 
 #[test]
@@ -138,7 +111,7 @@ fn a_sparse_file_of_a_tebibyte_is_refused_at_once() {
     let area = Area::with_manifest();
     fs::File::options().write(true).open(area.script("check.py")).unwrap().set_len(1 << 40).unwrap();
     let error = verify(&area.scripts, &policy()).unwrap_err();
-    assert_eq!(named(error.problems()), ["file_too_large check.py", "missing check.py"][..1]);
+    assert_eq!(named(error.problems()), ["file_too_large check.py"]);
 }
 
 #[test]
