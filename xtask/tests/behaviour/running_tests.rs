@@ -1,0 +1,138 @@
+//! `cargo xtask test`: what it gets, the order of its steps, and what it makes of their failures. Programs that stand in
+//! for cargo and apt-get write down how they are called.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::Path;
+use std::process::{Command, Output};
+
+const BUILD: &str = "build --workspace --bins --examples";
+const DOC_TESTS: &str = "test --workspace --doc";
+const FALLBACK: &str = "test --workspace --all-targets --no-fail-fast";
+
+/// A folder that is the whole `PATH`.
+struct Host {
+    path: tempfile::TempDir,
+    calls: tempfile::NamedTempFile,
+}
+
+impl Host {
+    /// Without any program.
+    fn bare() -> Self {
+        Self { path: tempfile::tempdir().unwrap(), calls: tempfile::NamedTempFile::new().unwrap() }
+    }
+
+    /// With all programs that tests need.
+    fn equipped() -> Self {
+        let host = Self::bare();
+        for program in host.missing_programs() {
+            symlink("/bin/true", host.path.path().join(program)).unwrap();
+        }
+        host
+    }
+
+    /// The programs that the report of a run on this host names.
+    fn missing_programs(&self) -> Vec<String> {
+        let report = text(&self.test(&[], &[]));
+        let lines = report.lines().filter(|line| line.starts_with("  "));
+        lines.filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
+    }
+
+    fn test(&self, arguments: &[&str], failing: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        command.arg("test").args(arguments).env("PATH", self.path.path());
+        command.env("CARGO", stand_in("cargo")).env("CALLS", self.calls.path());
+        // A text that no call begins with keeps the list from being empty, which would stand for every call.
+        command.env("FAILING", [&["nothing"], failing].concat().join("\n"));
+        command.output().unwrap()
+    }
+
+    fn calls(&self) -> Vec<String> {
+        fs::read_to_string(self.calls.path()).unwrap().lines().map(str::to_owned).collect()
+    }
+}
+
+fn stand_in(name: &str) -> String {
+    format!("{}/tests/behaviour/stand_ins/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[test]
+fn the_test_runner_comes_last_and_gets_the_arguments() {
+    let host = Host::equipped();
+    let output = host.test(&["-p", "xtask"], &[]);
+    assert!(output.status.success(), "{}", text(&output));
+    let expected = ["nextest --version", BUILD, DOC_TESTS, "nextest run --workspace -p xtask"];
+    assert_eq!(host.calls(), expected);
+}
+
+#[test]
+fn missing_programs_are_named_with_the_command_that_installs_them_and_nothing_is_built() {
+    let host = Host::bare();
+    let output = host.test(&[], &[]);
+    assert_eq!(output.status.code(), Some(1));
+    let report = text(&output);
+    assert!(report.contains("apt-get update && apt-get install -y "), "{report}");
+    for program in ["minisign", "shellcheck", "strace", "sqlite3"] {
+        assert!(report.contains(program), "{report}");
+    }
+    assert!(host.calls().is_empty());
+}
+
+/// Root installs what is missing; anybody else is told.
+#[test]
+fn only_root_installs_missing_programs() {
+    let host = Host::bare();
+    let missing = host.missing_programs();
+    symlink(stand_in("apt-get"), host.path.path().join("apt-get")).unwrap();
+    let output = host.test(&[], &[]);
+    let is_root = fs::metadata(Path::new("/proc/self")).unwrap().uid() == 0;
+    assert_eq!(output.status.success(), is_root, "{}", text(&output));
+    let calls = host.calls();
+    if is_root {
+        assert_eq!(calls[0], "apt-get -q update");
+        let install = format!("apt-get -q install -y --no-install-recommends {}", missing.join(" "));
+        assert_eq!(calls[1], install);
+        assert_eq!(calls[3], BUILD);
+    } else {
+        assert!(calls.is_empty(), "{calls:?}");
+    }
+}
+
+#[test]
+fn a_runner_that_is_missing_is_installed_or_else_cargo_runs_the_tests() {
+    let host = Host::equipped();
+    let output = host.test(&["name"], &["nextest", "install"]);
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(text(&output).contains("cargo-nextest cannot be had here"));
+    let install = "install cargo-nextest --locked";
+    let fallback = format!("{FALLBACK} name");
+    assert_eq!(host.calls(), ["nextest --version", install, BUILD, DOC_TESTS, &fallback]);
+}
+
+#[test]
+fn a_failed_documentation_example_fails_the_run_and_the_other_tests_still_run() {
+    let host = Host::equipped();
+    let output = host.test(&[], &["test --workspace --doc"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output).ends_with("xtask: failed: cargo test --workspace --doc\n"), "{}", text(&output));
+    assert_eq!(host.calls().last().unwrap(), "nextest run --workspace");
+}
+
+#[test]
+fn a_failed_test_fails_the_run() {
+    let host = Host::equipped();
+    let output = host.test(&[], &["nextest run"]);
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn a_failed_build_ends_the_run() {
+    let host = Host::equipped();
+    let output = host.test(&[], &["build"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(host.calls().last().unwrap(), BUILD);
+}
