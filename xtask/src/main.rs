@@ -58,10 +58,11 @@ fn dispatch(arguments: &[String]) -> Result<(), Failure> {
     (command.run)(&top_folder(), rest)
 }
 
-/// The repository's top folder, whatever the current folder is.
+/// The repository's top folder, whatever the current folder is. Cargo says at run time which checkout it works in; what
+/// was compiled in may be another one, where several share their build folder.
 fn top_folder() -> PathBuf {
-    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
-    xtask.parent().unwrap_or(xtask).to_path_buf()
+    let xtask = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    Path::new(&xtask).parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf)
 }
 
 fn help() -> String {
