@@ -47,7 +47,9 @@ impl Settings {
             folder: &settings.script_dir_prefix,
             state_dir: &settings.state_dir,
             verification: settings.is_verify_script_integrity.into(),
-            public_keys: keys.collect::<Result<_, _>>().expect("keys were checked when the settings were loaded"),
+            public_keys: keys
+                .collect::<Result<_, _>>()
+                .expect("keys were checked when the settings were loaded"),
         }
     }
 }

@@ -47,9 +47,20 @@ impl ScriptRunner {
         &self.scripts
     }
 
-    fn check_script(&self, script: &str, spec: &TaskSpec) -> Result<Plan, Refusal> {
+    /// The engine's request for a spec that names a script, checked as far as that can be done without a start; with
+    /// arguments behind those of the spec, which need not be text; and the digest of the manifest that vouches for
+    /// the script. Reads the disk: asynchronous callers run it on a thread for blocking work.
+    ///
+    /// # Errors
+    /// Every mistake at once, or why the script cannot be run now.
+    pub fn request(
+        &self,
+        spec: &TaskSpec,
+        args: Vec<OsString>,
+    ) -> Result<(ExecuteScriptRequest, Option<String>), Refusal> {
+        let script = script_name(spec)?;
         let mut problems = params_problems(spec);
-        let request = request(script, spec);
+        let request = request(&script, spec).args(args);
         if let Err(found) = request.check() {
             problems.extend(found);
         }
@@ -57,8 +68,9 @@ impl ScriptRunner {
             return Err(Refusal::Invalid(problems));
         }
         let (source, pinned) = self.scripts.source()?;
-        self.executor.check(&request.source(source)).map_err(|error| refusal(script, error))?;
-        Ok(Plan { pinned, workspace: spec.work_dir.clone() })
+        let request = request.source(source);
+        self.executor.check(&request).map_err(|error| refusal(&script, error))?;
+        Ok((request, pinned))
     }
 
     fn start_script(&self, script: String, order: TaskOrder) -> StartFuture<'_> {
@@ -100,7 +112,8 @@ impl TaskRunner for ScriptRunner {
     }
 
     fn check(&self, spec: &TaskSpec) -> Result<Plan, Refusal> {
-        self.check_script(&script_name(spec)?, spec)
+        let (_, pinned) = self.request(spec, Vec::new())?;
+        Ok(Plan { pinned, workspace: spec.work_dir.clone() })
     }
 
     fn start(&self, order: TaskOrder) -> StartFuture<'_> {
@@ -127,7 +140,7 @@ impl TaskRunner for TaskDebugRunner {
     }
 
     fn check(&self, spec: &TaskSpec) -> Result<Plan, Refusal> {
-        self.0.check_script(TASK_DEBUG_SCRIPT, spec)
+        self.0.check(&TaskSpec { name: TASK_DEBUG_SCRIPT.to_owned(), ..spec.clone() })
     }
 
     fn start(&self, mut order: TaskOrder) -> StartFuture<'_> {
