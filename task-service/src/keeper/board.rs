@@ -203,7 +203,8 @@ mod tests {
 
     #[test]
     fn the_oldest_task_whose_workspace_is_free_is_next() {
-        let table: &[(usize, &[&str], &[&str], Option<i64>)] = &[
+        type Row = (usize, &'static [&'static str], &'static [&'static str], Option<i64>);
+        let table: &[Row] = &[
             (1, &[], &[], None),
             (1, &[], &["", ""], Some(1)),
             (1, &[""], &["", ""], None),
@@ -221,7 +222,9 @@ mod tests {
     #[test]
     fn a_new_task_starts_waits_or_is_refused() {
         use OnBusy::{Refuse, Wait};
-        let table: &[(&[&str], &[&str], Option<&str>, OnBusy, Placement)] = &[
+        type Row =
+            (&'static [&'static str], &'static [&'static str], Option<&'static str>, OnBusy, Placement);
+        let table: &[Row] = &[
             (&[], &[], None, Wait, Placement::Start),
             (&[""], &[], Some("a"), Refuse, Placement::Start),
             (&["a"], &[], Some("a"), Wait, Placement::Wait),

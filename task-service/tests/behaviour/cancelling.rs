@@ -1,0 +1,99 @@
+//! Cancelling a task in each of its states.
+
+use serde_json::json;
+use task_service::{CancelError, ExecutionResult, Outcome, TaskStatus};
+
+use crate::support::{Bench, error_code, soon, spec, with_id};
+
+fn cancelled() -> ExecutionResult {
+    ExecutionResult::without_run(Outcome::Cancelled, "cancelled", "somebody asked for that")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_waiting_task_is_cancelled_at_once_and_never_starts() {
+    let bench = Bench::new(1, 10).await;
+    for id in ["runs", "waits", "next"] {
+        bench.submit(with_id(id)).await;
+    }
+    let task = soon(bench.service.cancel(&"waits".parse().unwrap())).await.unwrap();
+    assert_eq!((task.status, task.started_at), (TaskStatus::Cancelled, None));
+    assert_eq!(error_code(&task), "cancelled_in_queue");
+    assert_eq!(bench.wait("waits").await, task);
+    assert!(bench.state().join("tasks/waits/result.json").is_file());
+    bench.manual.next().await.exit(0);
+    let next = bench.manual.next().await;
+    assert_eq!(next.id(), "next");
+    next.exit(0);
+    bench.wait("next").await;
+    assert!(bench.manual.is_idle().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_task_is_asked_to_end_and_the_second_time_killed() {
+    let bench = Bench::new(1, 10).await;
+    bench.submit(with_id("runs")).await;
+    let started = bench.manual.next().await;
+    let task = soon(bench.service.cancel(&"runs".parse().unwrap())).await.unwrap();
+    assert_eq!(task.status, TaskStatus::Running);
+    soon(started.driver.cancelled()).await;
+    assert_eq!(started.driver.cancels(), 1);
+    soon(bench.service.cancel(&"runs".parse().unwrap())).await.unwrap();
+    assert_eq!(started.driver.cancels(), 2);
+    started.driver.finish(cancelled());
+    assert_eq!(bench.wait("runs").await.status, TaskStatus::Cancelled);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_has_ended_and_one_that_never_was_cannot_be_cancelled() {
+    let bench = Bench::new(1, 10).await;
+    bench.submit(with_id("done")).await;
+    bench.manual.next().await.exit(0);
+    bench.wait("done").await;
+    let error = bench.service.cancel(&"done".parse().unwrap()).await.unwrap_err();
+    assert_eq!(error, CancelError::AlreadyEnded(TaskStatus::Succeeded));
+    let error = bench.service.cancel(&"nobody".parse().unwrap()).await.unwrap_err();
+    assert_eq!(error, CancelError::NotFound("nobody".parse().unwrap()));
+    assert_eq!(bench.service.wait(&"nobody".parse().unwrap()).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_was_put_back_can_be_cancelled_like_any_that_waits() {
+    let bench = Bench::new(1, 10).await;
+    bench.submit(spec(json!({"id": "busy", "work_dir": "w", "params": {"busy": 1_000_000}}))).await;
+    // Whether it waits or is about to start just now, it ends without ever having run.
+    soon(bench.service.cancel(&"busy".parse().unwrap())).await.unwrap();
+    assert_eq!(bench.wait("busy").await.status, TaskStatus::Cancelled);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sixty_four_cancels_while_tasks_start_and_end_leave_each_in_one_state() {
+    let bench = Bench::new(2, 100).await;
+    let ids: Vec<String> = (0..64).map(|number| format!("t{number}")).collect();
+    for id in &ids {
+        bench.submit(with_id(id)).await;
+    }
+    let cancels: Vec<_> = ids
+        .iter()
+        .map(|id| {
+            let (service, id) = (bench.service.clone(), id.parse().unwrap());
+            tokio::spawn(async move { service.cancel(&id).await })
+        })
+        .collect();
+    let manual = bench.manual.clone();
+    let driving = tokio::spawn(async move {
+        loop {
+            manual.next().await.driver.finish(cancelled());
+        }
+    });
+    for cancel in cancels {
+        match soon(cancel).await.unwrap() {
+            Ok(_) | Err(CancelError::AlreadyEnded(TaskStatus::Cancelled)) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    for id in &ids {
+        assert_eq!(bench.wait(id).await.status, TaskStatus::Cancelled);
+    }
+    driving.abort();
+    assert_eq!(bench.service.stats().running, 0);
+}

@@ -1,0 +1,106 @@
+//! Stopping the service.
+
+use std::time::Duration;
+
+use task_service::{DrainReport, LogSource, TaskStatus};
+
+use crate::support::{Bench, exited, open, soon, with_id};
+
+const LONG: Duration = Duration::from_secs(3600);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drained_service_has_waited_for_what_ran_and_keeps_what_waits() {
+    let bench = Bench::new(1, 10).await;
+    for id in ["runs", "waits"] {
+        bench.submit(with_id(id)).await;
+    }
+    let started = bench.manual.next().await;
+    let drain = tokio::spawn({
+        let service = bench.service.clone();
+        async move { service.drain(LONG).await }
+    });
+    // From some moment on nothing is accepted, while ids that exist are still answered.
+    let refused = loop {
+        match bench.service.submit(with_id("late"), "tester").await {
+            Err(error) => break error,
+            Ok(_) => tokio::task::yield_now().await,
+        }
+    };
+    assert_eq!(refused.code(), "draining");
+    assert!(!bench.service.submit(with_id("waits"), "tester").await.unwrap().created);
+    assert!(!drain.is_finished());
+    started.exit(0);
+    let report = soon(drain).await.unwrap();
+    assert!(report.cancelled.is_empty() && report.queued >= 1, "{report:?}");
+    // History can be read, and the folder is free.
+    assert_eq!(bench.status("runs").await, "succeeded");
+    assert_eq!(bench.wait("waits").await.status, TaskStatus::Queued);
+    assert!(matches!(bench.service.log(&"waits".parse().unwrap()).await.unwrap(), LogSource::None));
+    assert!(bench.service.cancel(&"waits".parse().unwrap()).await.is_err());
+    let (service, manual) = open(&bench.state(), 10, 10).await;
+    let mut next = manual.next().await;
+    while next.id() != "waits" {
+        next = manual.next().await;
+    }
+    next.exit(0);
+    assert_eq!(
+        soon(service.wait(&"waits".parse().unwrap())).await.unwrap().unwrap().status,
+        TaskStatus::Succeeded
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_still_runs_at_the_deadline_is_cancelled_and_waited_for() {
+    let bench = Bench::new(2, 10).await;
+    bench.submit(with_id("slow")).await;
+    let started = bench.manual.next().await;
+    let drain = tokio::spawn({
+        let service = bench.service.clone();
+        async move { service.drain(Duration::ZERO).await }
+    });
+    soon(started.driver.cancelled()).await;
+    assert!(!drain.is_finished());
+    // A second call kills.
+    let second = tokio::spawn({
+        let service = bench.service.clone();
+        async move { service.drain(Duration::ZERO).await }
+    });
+    while started.driver.cancels() < 2 {
+        tokio::task::yield_now().await;
+    }
+    started.driver.finish(exited(0));
+    let report = soon(drain).await.unwrap();
+    assert_eq!(report, DrainReport { cancelled: vec!["slow".parse().unwrap()], queued: 0 });
+    soon(second).await.unwrap();
+    assert_eq!(bench.status("slow").await, "succeeded");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_whose_handles_are_gone_ends_with_its_last_task() {
+    let bench = Bench::new(1, 10).await;
+    for id in ["runs", "waits"] {
+        bench.submit(with_id(id)).await;
+    }
+    let started = bench.manual.next().await;
+    let (manual, folder) = (bench.manual.clone(), bench.folder);
+    drop(bench.service);
+    started.exit(0);
+    // The lock is released when the last end is written; until then the folder is held.
+    let service = loop {
+        let mut registry = task_service::RunnerRegistry::new();
+        registry.register(manual.clone()).unwrap();
+        match task_service::TaskService::open(crate::support::settings(folder.path(), 1, 10), registry).await
+        {
+            Ok(service) => break service,
+            Err(task_service::OpenError::Held { .. }) => tokio::task::yield_now().await,
+            Err(error) => panic!("{error}"),
+        }
+    };
+    let next = manual.next().await;
+    assert_eq!(next.id(), "waits");
+    next.exit(0);
+    for id in ["runs", "waits"] {
+        let task = soon(service.wait(&id.parse().unwrap())).await.unwrap().unwrap();
+        assert_eq!(task.status, TaskStatus::Succeeded);
+    }
+}

@@ -1,0 +1,17 @@
+//! The behaviour of the task service, seen through its public interface. Each module is one behaviour.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
+
+mod cancelling;
+mod changes;
+mod crash;
+mod damage;
+mod disk;
+mod draining;
+mod group_commit;
+mod logs;
+mod paging;
+mod queue;
+mod restart;
+mod submission;
+mod support;

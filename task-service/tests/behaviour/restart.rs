@@ -1,0 +1,130 @@
+//! What a later start makes of the tasks that an earlier one left behind. The database of an agent that died is a copy of
+//! its files, taken while it lived: that is what a crash leaves.
+
+use std::path::Path;
+
+use serde_json::json;
+use task_service::{Records, RunnerRegistry, TaskId, TaskService, TaskStatus};
+
+use crate::support::{Bench, exited, open, settings, soon, spec, with_id};
+
+/// Copies what a crash at this moment would leave. No commit may be under way.
+fn crashed(state: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    copy_folder(state, copy.path());
+    copy
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+fn id(text: &str) -> TaskId {
+    text.parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn running_tasks_are_interrupted_and_waiting_ones_start_in_their_order() {
+    let bench = Bench::new(2, 10).await;
+    for name in ["r1", "r2", "q1", "q2"] {
+        bench.submit(spec(json!({"id": name, "labels": {"of": name}}))).await;
+    }
+    let running = [bench.manual.next().await, bench.manual.next().await];
+    let crash = crashed(&bench.state());
+    let (service, manual) = open(crash.path(), 1, 10).await;
+    for name in ["r1", "r2"] {
+        let task = soon(service.wait(&id(name))).await.unwrap().unwrap();
+        assert_eq!(task.status, TaskStatus::Interrupted);
+        let result = task.result.unwrap();
+        assert_eq!(result.error.as_ref().unwrap().code, "agent_died");
+        assert_eq!((task.log_bytes, result.log.bytes), (6, 6), "the log that was there is still to be read");
+        let record = Records::open(crash.path()).unwrap().read_result(&id(name)).unwrap().unwrap();
+        assert_eq!(record, *result);
+    }
+    for name in ["q1", "q2"] {
+        let started = manual.next().await;
+        assert_eq!((started.id().as_str(), started.order.pinned.as_deref()), (name, Some("snapshot")));
+        assert_eq!(started.order.spec.labels["of"], name);
+        started.exit(0);
+        assert_eq!(soon(service.wait(&id(name))).await.unwrap().unwrap().status, TaskStatus::Succeeded);
+    }
+    running.into_iter().for_each(|started| started.exit(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_whole_result_beats_the_row_and_a_damaged_one_does_not() {
+    let bench = Bench::new(3, 10).await;
+    for name in ["whole", "damaged", "empty", "waits"] {
+        bench.submit(with_id(name)).await;
+    }
+    let running = [bench.manual.next().await, bench.manual.next().await, bench.manual.next().await];
+    let crash = crashed(&bench.state());
+    let records = Records::open(crash.path()).unwrap();
+    records.write_result(&id("whole"), &exited(7)).unwrap();
+    std::fs::write(records.folder(&id("damaged")).join("result.json"), "{\"outcome\":").unwrap();
+    std::fs::write(records.folder(&id("empty")).join("result.json"), "").unwrap();
+    // A row of an older database whose task has run since.
+    records.write_result(&id("waits"), &exited(0)).unwrap();
+    let (service, manual) = open(crash.path(), 3, 10).await;
+    let states = [
+        ("whole", TaskStatus::Failed),
+        ("damaged", TaskStatus::Interrupted),
+        ("empty", TaskStatus::Interrupted),
+        ("waits", TaskStatus::Succeeded),
+    ];
+    for (name, status) in states {
+        let task = service.task(&id(name)).await.unwrap().unwrap();
+        assert_eq!((task.status, task.ended_at.is_some()), (status, true), "{name}");
+    }
+    assert_eq!(service.task(&id("whole")).await.unwrap().unwrap().result.unwrap().exit_code, Some(7));
+    assert!(records.folder(&id("damaged")).join("result.json.damaged").exists());
+    assert!(manual.is_idle().await);
+    running.into_iter().for_each(|started| started.exit(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_whose_runner_is_gone_is_rejected_when_its_turn_comes() {
+    let bench = Bench::new(1, 10).await;
+    for name in ["runs", "waits"] {
+        bench.submit(with_id(name)).await;
+    }
+    let running = bench.manual.next().await;
+    let crash = crashed(&bench.state());
+    let service = TaskService::open(settings(crash.path(), 1, 10), RunnerRegistry::new()).await.unwrap();
+    let task = soon(service.wait(&id("waits"))).await.unwrap().unwrap();
+    assert_eq!(task.status, TaskStatus::Rejected);
+    let error = task.result.unwrap().error.clone().unwrap();
+    assert_eq!(error.code, "runner_gone");
+    assert!(error.message.contains("'manual'"), "{}", error.message);
+    // The record alone leads to the same state.
+    let record = Records::open(crash.path()).unwrap().read_result(&id("waits")).unwrap().unwrap();
+    assert_eq!(record.error.unwrap().code, "runner_gone");
+    running.exit(0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workspaces_stay_exclusive_across_a_restart() {
+    let bench = Bench::new(4, 10).await;
+    for name in ["w1", "w2", "w3"] {
+        bench.submit(spec(json!({"id": name, "work_dir": "w"}))).await;
+    }
+    let running = bench.manual.next().await;
+    let crash = crashed(&bench.state());
+    let (service, manual) = open(crash.path(), 4, 10).await;
+    let w2 = manual.next().await;
+    assert_eq!((w2.id().as_str(), service.stats().running), ("w2", 1));
+    assert!(manual.is_idle().await);
+    w2.exit(0);
+    let w3 = manual.next().await;
+    assert_eq!(w3.id(), "w3");
+    w3.exit(0);
+    running.exit(0);
+}
