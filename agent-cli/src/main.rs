@@ -1,2 +1,79 @@
-//! Placeholder.
-fn main() {}
+//! The agent as a command line: runs scripts here, keeps their manifest, and talks to the HTTP service.
+//!
+//! Data goes to standard output, talk to standard error.
+
+mod args;
+mod client;
+mod context;
+mod dry_run;
+mod manifest;
+mod output;
+mod run;
+mod scripts;
+mod task;
+mod terminal;
+mod token;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use crate::args::{Cli, Command};
+use crate::output::Failure;
+
+/// Exit code of `run` when the command line itself is wrong: every code below 125 may be the script's own.
+const RUN_USAGE_CODE: u8 = 125;
+/// Exit code of the other commands in that case.
+const USAGE_CODE: u8 = 2;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    log_warnings();
+    match dispatch(cli) {
+        Ok(code) => code,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
+    match cli.command {
+        Command::Run(args) => run::run(&cli.global, *args),
+        Command::List(args) => scripts::list(&cli.global, &args),
+        Command::Show(args) => scripts::show(&cli.global, &args),
+        Command::Manifest(command) => manifest::run(&cli.global, command),
+        Command::Task(command) => task::run(&cli.global, *command),
+        Command::Token(command) => token::run(&command),
+    }
+}
+
+/// Help and version are no failures; anything else is, with a code that no script of `run` can have.
+fn usage(error: &clap::Error) -> ExitCode {
+    // Nothing can be done when even this cannot be printed.
+    let _ = error.print();
+    match error.use_stderr() {
+        false => ExitCode::SUCCESS,
+        true if is_run(std::env::args_os()) => ExitCode::from(RUN_USAGE_CODE),
+        true => ExitCode::from(USAGE_CODE),
+    }
+}
+
+fn is_run(mut words: impl Iterator<Item = OsString>) -> bool {
+    words.any(|word| word == "run")
+}
+
+/// Warnings and errors of the libraries go to standard error; `RUST_LOG` asks for more.
+fn log_warnings() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(terminal::stderr_has_colour())
+        .without_time()
+        .with_target(false)
+        .init();
+}

@@ -1,0 +1,292 @@
+//! The grammar of the command line, and its help.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Runs vetted scripts, keeps their manifest, and talks to the agent's HTTP service.
+#[derive(Debug, Parser)]
+#[command(name = "agent-cli", version, propagate_version = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// Configuration file [default: etc/application.toml here, else /etc/devops-agent/application.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Folder with the scripts, instead of the configured one
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) scripts: Option<PathBuf>,
+    /// Folder for the agent's own records, instead of the configured one
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) state: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a script here, show its output while it is written, and exit with its code
+    Run(Box<RunArgs>),
+    /// List the scripts
+    List(ListArgs),
+    /// Show one script: where it is, its digest, whether it is verified, and what it says about itself
+    Show(ShowArgs),
+    /// Make, check and sign the list of digests that vouches for the scripts
+    #[command(subcommand)]
+    Manifest(ManifestCommand),
+    /// Submit, watch and cancel tasks of the HTTP service
+    #[command(subcommand)]
+    Task(Box<TaskCommand>),
+    /// Make tokens for the HTTP service
+    #[command(subcommand)]
+    Token(TokenCommand),
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit codes: the script's own; 124 timed out, 125 the agent failed, 126 refused or not \
+    executable, 127 no such script, 128+n ended by signal n, 130 cancelled.\n\nEverything behind the script's name is \
+    the script's, --help too."
+)]
+pub(crate) struct RunArgs {
+    /// Set a declared parameter
+    #[arg(long = "param", value_name = "NAME=VALUE")]
+    pub(crate) params: Vec<String>,
+    /// Set a secret parameter from a file, or from standard input with @-
+    #[arg(long = "secret", value_name = "NAME=@FILE")]
+    pub(crate) secrets: Vec<String>,
+    /// Set a variable for the script
+    #[arg(long = "env", value_name = "NAME=VALUE")]
+    pub(crate) env: Vec<String>,
+    /// End the script after this time, such as 30s or 10m
+    #[arg(long, value_name = "TIME")]
+    pub(crate) timeout: Option<String>,
+    /// Work in the shared workspace of this name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) work_dir: Option<String>,
+    /// Leave a debug.sh in the record that reproduces the run by hand
+    #[arg(long)]
+    pub(crate) debug_script: bool,
+    /// Print the task with its result as JSON instead of the script's output
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Show what would run, and run nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Run a destructive script without being asked
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// The script's name, and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_names = ["SCRIPT", "ARGS"])]
+    pub(crate) words: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShowArgs {
+    /// The script's name
+    pub(crate) script: String,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ManifestCommand {
+    /// Write MANIFEST.sha256 for a scripts folder as it is now
+    Create {
+        /// The scripts folder [default: the configured one]
+        folder: Option<PathBuf>,
+        /// When the manifest stops being accepted, such as 2027-01-01T00:00:00Z
+        #[arg(long, value_name = "TIME")]
+        expires: Option<String>,
+    },
+    /// Check a scripts folder against its manifest, and name everything that is wrong
+    Verify {
+        /// The scripts folder [default: the configured one]
+        folder: Option<PathBuf>,
+        /// Insist on a signature by one of these minisign keys [default: the configured ones]
+        #[arg(long = "public-key", value_name = "KEY")]
+        public_keys: Vec<String>,
+    },
+    /// Sign the manifest of a scripts folder, as minisign does
+    Sign {
+        /// The scripts folder [default: the configured one]
+        folder: Option<PathBuf>,
+        /// The secret key's file
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        /// Read the key's password from this file, or from standard input with -
+        #[arg(long, value_name = "FILE")]
+        password_file: Option<PathBuf>,
+    },
+    /// Make a pair of keys for signing
+    Keygen {
+        /// Where the secret key goes
+        #[arg(long, value_name = "FILE", default_value = "minisign.key")]
+        secret: PathBuf,
+        /// Where the public key goes
+        #[arg(long, value_name = "FILE", default_value = "minisign.pub")]
+        public: PathBuf,
+        /// Lock the secret key with the password in this file, or on standard input with -
+        #[arg(long, value_name = "FILE", required_unless_present = "no_password")]
+        password_file: Option<PathBuf>,
+        /// Do not lock the secret key
+        #[arg(long, conflicts_with = "password_file")]
+        no_password: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Server {
+    /// The service's address [default: the configured one on this host]
+    #[arg(long, value_name = "URL")]
+    pub(crate) server: Option<String>,
+    /// File with the token [default: the file that the service on this host made]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TaskCommand {
+    /// Submit a task; prints its id
+    Submit(SubmitArgs),
+    /// List tasks, newest first
+    List(TaskListArgs),
+    /// Show one task
+    Show {
+        #[command(flatten)]
+        server: Server,
+        /// The task's id
+        id: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a task's log
+    Logs {
+        #[command(flatten)]
+        server: Server,
+        /// The task's id
+        id: String,
+        /// Follow it until the task ends, and exit with the script's code
+        #[arg(short, long)]
+        follow: bool,
+        /// With the lines that the agent writes before and behind
+        #[arg(long)]
+        banner: bool,
+    },
+    /// Cancel a task; a second time kills it at once
+    Cancel {
+        #[command(flatten)]
+        server: Server,
+        /// The task's id
+        id: String,
+    },
+    /// Print the script that reproduces a task by hand
+    DebugScript {
+        #[command(flatten)]
+        server: Server,
+        /// The task's id
+        id: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SubmitArgs {
+    #[command(flatten)]
+    pub(crate) server: Server,
+    /// The wanted id; the same id and task twice run once
+    #[arg(long)]
+    pub(crate) id: Option<String>,
+    /// Set a parameter
+    #[arg(long = "param", value_name = "NAME=VALUE")]
+    pub(crate) params: Vec<String>,
+    /// Set a variable for the script
+    #[arg(long = "env", value_name = "NAME=VALUE")]
+    pub(crate) env: Vec<String>,
+    /// Add a label
+    #[arg(long = "label", value_name = "NAME=VALUE")]
+    pub(crate) labels: Vec<String>,
+    /// End the script after this time, such as 30s or 10m
+    #[arg(long, value_name = "TIME")]
+    pub(crate) timeout: Option<String>,
+    /// Work in the shared workspace of this name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) work_dir: Option<String>,
+    /// Leave a script that reproduces the run by hand
+    #[arg(long)]
+    pub(crate) debug_script: bool,
+    /// Repeat the name of a destructive script
+    #[arg(long, value_name = "NAME")]
+    pub(crate) confirm: Option<String>,
+    /// Follow the log until the task ends, and exit with the script's code
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Print the task as JSON instead of its id
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The script's or runner's name, and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_names = ["NAME", "ARGS"])]
+    pub(crate) words: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TaskListArgs {
+    #[command(flatten)]
+    pub(crate) server: Server,
+    /// Only tasks in this state
+    #[arg(long)]
+    pub(crate) status: Option<String>,
+    /// Only tasks of this script or runner
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// How many at most
+    #[arg(long, default_value_t = 20)]
+    pub(crate) limit: u32,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a token: prints it once, and what goes into the configuration
+    Create(TokenArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TokenArgs {
+    /// Who it is for; tasks carry this name
+    #[arg(long)]
+    pub(crate) name: String,
+    /// What it permits: run, read, cancel, admin or node
+    #[arg(long = "scope", required = true, value_name = "SCOPE")]
+    pub(crate) scopes: Vec<String>,
+    /// Scripts that it sees: * within a folder, ** across folders
+    #[arg(long = "script", value_name = "PATTERN")]
+    pub(crate) scripts: Vec<String>,
+    /// Shared workspaces that it may name
+    #[arg(long = "work-dir", value_name = "NAME")]
+    pub(crate) work_dirs: Vec<String>,
+    /// Variables that it may set, such as DEPLOY_*
+    #[arg(long = "env", value_name = "PATTERN")]
+    pub(crate) env: Vec<String>,
+    /// From when on it is not accepted, such as 2027-01-01T00:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub(crate) expires: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}

@@ -1,0 +1,165 @@
+//! The HTTP API as a client: one place that knows address, token and errors.
+
+use std::fs::File;
+use std::io::Read;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use agent_config::Settings;
+use serde_json::Value;
+use task_runners::Problem;
+use ureq::http::{Request, Response, StatusCode};
+use ureq::{Agent, Body, SendBody};
+
+use crate::args::{Global, Server};
+use crate::context;
+use crate::output::{Failure, chain};
+
+/// Time to reach the service.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest token file, bytes.
+const MAX_TOKEN_BYTES: u64 = 4096;
+/// Largest answer that is read as JSON, bytes.
+const MAX_JSON_BYTES: u64 = 64 << 20;
+/// Name of the file with the token that a service makes at its first start.
+const TOKEN_FILE: &str = "token";
+
+/// A client of one service.
+#[derive(Debug)]
+pub(crate) struct Client {
+    agent: Agent,
+    base: String,
+    token: String,
+}
+
+impl Client {
+    /// The client for what the command line and the settings say.
+    pub(crate) fn new(global: &Global, server: &Server) -> Result<Self, Failure> {
+        let settings = match (&server.server, &server.token_file) {
+            (Some(_), Some(_)) => None,
+            _ => Some(context::settings(global)?),
+        };
+        let base = match (&server.server, &settings) {
+            (Some(url), _) => url.trim_end_matches('/').to_owned(),
+            (None, Some(settings)) => own_address(settings),
+            (None, None) => String::new(),
+        };
+        refuse_clear_text(&base)?;
+        let token_file = match (&server.token_file, &settings) {
+            (Some(file), _) => file.clone(),
+            (None, Some(settings)) => settings.script_executor.state_dir.join(TOKEN_FILE),
+            (None, None) => PathBuf::new(),
+        };
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .max_redirects(0)
+            .build();
+        Ok(Self { agent: config.into(), base, token: read_token(&token_file)? })
+    }
+
+    /// GETs JSON.
+    pub(crate) fn get(&self, path: &str) -> Result<Value, Failure> {
+        json(self.send("GET", path, None)?)
+    }
+
+    /// POSTs JSON, and gives the status and the JSON that came back.
+    pub(crate) fn post(&self, path: &str, body: Option<&Value>) -> Result<(StatusCode, Value), Failure> {
+        let response = self.send("POST", path, body)?;
+        Ok((response.status(), json(response)?))
+    }
+
+    /// GETs bytes as they come.
+    pub(crate) fn stream(&self, path: &str) -> Result<impl Read + use<>, Failure> {
+        Ok(self.send("GET", path, None)?.into_body().into_reader())
+    }
+
+    fn send(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Response<Body>, Failure> {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.base))
+            .header("authorization", format!("Bearer {}", self.token))
+            .header("accept", "application/json, application/problem+json, */*");
+        let sent = match body {
+            Some(body) => request
+                .header("content-type", "application/json")
+                .body(SendBody::from_owned_reader(std::io::Cursor::new(body.to_string())))
+                .map_err(ureq::Error::from)
+                .and_then(|request| self.agent.run(request)),
+            None => request.body(()).map_err(ureq::Error::from).and_then(|request| self.agent.run(request)),
+        };
+        let response = sent.map_err(|error| self.unreachable(&error))?;
+        if response.status().is_success() { Ok(response) } else { Err(refused(response)) }
+    }
+
+    fn unreachable(&self, error: &ureq::Error) -> Failure {
+        let message = format!("cannot reach the service at {}: {}", self.base, chain(error));
+        Failure::new(message).with_details(vec!["is it running? it starts with: agent-http".to_owned()])
+    }
+}
+
+/// One path segment, percent-encoded (RFC 3986, 2.1).
+pub(crate) fn segment(text: &str) -> String {
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
+    text.bytes().map(|b| if is_plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+}
+
+fn own_address(settings: &Settings) -> String {
+    let host = match settings.http.host {
+        IpAddr::V4(address) if address.is_unspecified() => "127.0.0.1".to_owned(),
+        IpAddr::V6(address) if address.is_unspecified() => "[::1]".to_owned(),
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    };
+    format!("http://{host}:{}", settings.http.port)
+}
+
+/// A token is not sent over plain HTTP but to this host itself.
+fn refuse_clear_text(base: &str) -> Result<(), Failure> {
+    let uri: ureq::http::Uri = base
+        .parse()
+        .map_err(|_| Failure::new(format!("'{base}' is no address; write it as https://HOST:PORT")))?;
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+    let is_loopback =
+        host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    match uri.scheme_str() {
+        Some("https") => Ok(()),
+        Some("http") if is_loopback => Ok(()),
+        Some("http") => Err(Failure::new(format!(
+            "a token is not sent in clear to {host}; use https://, or a tunnel that ends on this host"
+        ))),
+        _ => Err(Failure::new(format!("'{base}' is no address; write it as https://HOST:PORT"))),
+    }
+}
+
+fn read_token(path: &Path) -> Result<String, Failure> {
+    let mut text = String::new();
+    let read = File::open(path).and_then(|file| file.take(MAX_TOKEN_BYTES).read_to_string(&mut text));
+    read.map_err(|error| {
+        let hint =
+            "name it with --token-file; a service without configured tokens makes one at its first start";
+        Failure::new(format!("cannot read the token in {}: {error}", path.display()))
+            .with_details(vec![hint.to_owned()])
+    })?;
+    let token = text.trim();
+    if token.is_empty() || token.contains(|c: char| c.is_control() || c.is_whitespace()) {
+        return Err(Failure::new(format!("there is no token in {}: expected one word", path.display())));
+    }
+    Ok(token.to_owned())
+}
+
+fn json(response: Response<Body>) -> Result<Value, Failure> {
+    let read = response.into_body().into_with_config().limit(MAX_JSON_BYTES).read_json();
+    read.map_err(|error| Failure::new(format!("cannot read the service's answer: {error}")))
+}
+
+/// What a refusal says (RFC 9457), in the service's own words.
+fn refused(response: Response<Body>) -> Failure {
+    let status = response.status();
+    let problem = json(response).unwrap_or_default();
+    let text = |name: &str| problem[name].as_str().map(str::to_owned);
+    let message = text("detail").or_else(|| text("title")).unwrap_or_else(|| status.to_string());
+    let errors: Vec<Problem> = serde_json::from_value(problem["errors"].clone()).unwrap_or_default();
+    Failure::new(message).with_details(errors.iter().map(Problem::to_string).collect())
+}

@@ -1,0 +1,78 @@
+//! What the commands have in common: the settings, and the scripts that they are about.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use agent_config::{ConfigError, Flags, Settings, Sources};
+use task_runners::{ScriptRunner, Scripts, ScriptsSettings};
+
+use crate::args::Global;
+use crate::output::{Failure, chain, say};
+
+/// Reads the settings as they hold in the current folder.
+pub(crate) fn settings(global: &Global) -> Result<Settings, Failure> {
+    let current_dir = std::env::current_dir()
+        .map_err(|error| Failure::agent(format!("cannot find the current folder: {error}")))?;
+    let mut sources = Sources::new(current_dir, effective_user());
+    sources.config_file = global.config.clone();
+    sources.environment = std::env::vars_os().collect();
+    sources.flags =
+        Flags { script_dir: global.scripts.clone(), state_dir: global.state.clone(), ..Flags::default() };
+    let loaded = Settings::load(sources).map_err(|error| bad_settings(&error))?;
+    for warning in &loaded.warnings {
+        say(&format!("note: {}: {}", warning.path.display(), warning.message));
+    }
+    Ok(loaded.settings)
+}
+
+/// Opens the scripts folder, and verifies it where that is asked for.
+pub(crate) fn scripts(settings: &Settings) -> Result<Arc<Scripts>, Failure> {
+    let found = settings.scripts();
+    let settings = ScriptsSettings {
+        folder: found.folder.to_owned(),
+        state_dir: found.state_dir.to_owned(),
+        verification: found.verification,
+        public_keys: found.public_keys,
+    };
+    let scripts = Scripts::open(settings).map_err(|error| Failure::agent(chain(&error)))?;
+    Ok(Arc::new(scripts))
+}
+
+/// A runner of scripts that is an engine of its own.
+pub(crate) fn runner(settings: &Settings) -> Result<ScriptRunner, Failure> {
+    let executor = settings.executor().build().map_err(|error| Failure::agent(chain(&error)))?;
+    Ok(ScriptRunner::new(executor, scripts(settings)?))
+}
+
+/// The scripts folder that a command is about: the one that it names, else the configured one.
+pub(crate) fn folder(global: &Global, named: Option<PathBuf>) -> Result<PathBuf, Failure> {
+    match named {
+        Some(folder) => Ok(folder),
+        None => Ok(settings(global)?.script_executor.script_dir_prefix),
+    }
+}
+
+/// Splits `NAME=VALUE`.
+pub(crate) fn pair(option: &str, text: &str) -> Result<(String, String), Failure> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(Failure::agent(format!("{option} {text}: expected NAME=VALUE"))),
+    }
+}
+
+fn effective_user() -> u32 {
+    nix::unistd::geteuid().as_raw()
+}
+
+fn bad_settings(error: &ConfigError) -> Failure {
+    match error {
+        ConfigError::Mistakes { mistakes, more } => {
+            let mut details: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+            if *more > 0 {
+                details.push(format!("and {more} more"));
+            }
+            Failure::agent("the configuration has mistakes").with_details(details)
+        }
+        other => Failure::agent(chain(other)),
+    }
+}

@@ -1,0 +1,193 @@
+//! Terminals: colour where it is wanted, and logs without the sequences that would let a script's output write
+//! anywhere on the screen or into the terminal's own settings.
+
+use std::io::{self, IsTerminal};
+
+/// Whether messages are coloured: on a terminal, unless `NO_COLOR` is set (https://no-color.org).
+pub(crate) fn stderr_has_colour() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Colours text, or leaves it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Style(bool);
+
+impl Style {
+    /// As standard error wants it.
+    pub(crate) fn of_stderr() -> Self {
+        Self(stderr_has_colour())
+    }
+
+    pub(crate) fn red(self, text: &str) -> String {
+        self.sgr("31;1", text)
+    }
+
+    pub(crate) fn green(self, text: &str) -> String {
+        self.sgr("32", text)
+    }
+
+    pub(crate) fn dim(self, text: &str) -> String {
+        self.sgr("2", text)
+    }
+
+    fn sgr(self, code: &str, text: &str) -> String {
+        if self.0 { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+/// Makes a log safe to show on a terminal: text, newlines, tabs and colours pass; every other control character is
+/// shown as an escape. Bytes that are no UTF-8 become replacement characters. Works on pieces of any size.
+#[derive(Debug, Default)]
+pub(crate) struct TerminalFilter {
+    /// The beginning of a character or of a colour whose rest has not come yet.
+    held: Vec<u8>,
+}
+
+/// Longest colour sequence that is waited for, bytes.
+const MAX_SEQUENCE_BYTES: usize = 32;
+
+impl TerminalFilter {
+    /// The next piece, safe.
+    pub(crate) fn filter(&mut self, bytes: &[u8]) -> String {
+        self.held.extend_from_slice(bytes);
+        let held = std::mem::take(&mut self.held);
+        let (text, rest) = decode(&held);
+        let (shown, kept) = show(&text);
+        self.held.extend_from_slice(kept.as_bytes());
+        self.held.extend_from_slice(rest);
+        shown
+    }
+
+    /// What was held back, at the end.
+    pub(crate) fn finish(&mut self) -> String {
+        let held = std::mem::take(&mut self.held);
+        String::from_utf8_lossy(&held).chars().map(escaped).collect()
+    }
+}
+
+/// The text of some bytes, and the bytes of a character at their end that is not whole.
+fn decode(bytes: &[u8]) -> (String, &[u8]) {
+    let mut text = String::new();
+    let mut rest = bytes;
+    loop {
+        match std::str::from_utf8(rest) {
+            Ok(valid) => {
+                text.push_str(valid);
+                return (text, &[]);
+            }
+            Err(error) => {
+                let (valid, behind) = rest.split_at(error.valid_up_to());
+                text.push_str(&String::from_utf8_lossy(valid));
+                match error.error_len() {
+                    Some(length) => {
+                        text.push(char::REPLACEMENT_CHARACTER);
+                        rest = &behind[length..];
+                    }
+                    None => return (text, behind),
+                }
+            }
+        }
+    }
+}
+
+/// The shown form of some text, and what stands at its end that may become a colour.
+fn show(text: &str) -> (String, &str) {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        if c == '\x1b' {
+            match colour(rest) {
+                Colour::Whole(length) => {
+                    shown.push_str(&rest[..length]);
+                    rest = &rest[length..];
+                    continue;
+                }
+                Colour::Beginning => return (shown, rest),
+                Colour::None => {}
+            }
+        }
+        shown.push_str(&escaped(c));
+        rest = &rest[c.len_utf8()..];
+    }
+    (shown, "")
+}
+
+enum Colour {
+    Whole(usize),
+    Beginning,
+    None,
+}
+
+/// Whether a text begins with a colour (ECMA-48, SGR): ESC `[`, digits and `;`, `m`.
+fn colour(text: &str) -> Colour {
+    let bytes = text.as_bytes();
+    if bytes.len() > 1 && bytes[1] != b'[' {
+        return Colour::None;
+    }
+    let end = bytes.iter().skip(2).position(|b| !b.is_ascii_digit() && *b != b';');
+    match end {
+        Some(at) if bytes[at + 2] == b'm' => Colour::Whole(at + 3),
+        None if bytes.len() < MAX_SEQUENCE_BYTES => Colour::Beginning,
+        _ => Colour::None,
+    }
+}
+
+fn escaped(c: char) -> String {
+    match c {
+        '\n' | '\t' => c.to_string(),
+        // Progress bars: a line each is readable, and hides nothing.
+        '\r' => "\n".to_owned(),
+        c if c.is_control() => c.escape_default().to_string(),
+        // Would reorder what is read (Unicode bidirectional controls).
+        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => c.escape_unicode().to_string(),
+        c => c.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn whole(bytes: &[u8]) -> String {
+        let mut filter = TerminalFilter::default();
+        let mut shown = filter.filter(bytes);
+        shown.push_str(&filter.finish());
+        shown
+    }
+
+    #[test]
+    fn colours_pass_and_everything_else_is_shown() {
+        assert_eq!(whole(b"a\x1b[31mred\x1b[0m\n"), "a\x1b[31mred\x1b[0m\n");
+        assert_eq!(whole(b"\x1b]0;title\x07"), "\\u{1b}]0;title\\u{7}");
+        assert_eq!(whole(b"\x1b[2J\x1b[1;1H"), "\\u{1b}[2J\\u{1b}[1;1H");
+        assert_eq!(whole("\u{9b}31m".as_bytes()), "\\u{9b}31m");
+        assert_eq!(whole(b"\xff\xfe"), "\u{fffd}\u{fffd}");
+    }
+
+    proptest! {
+        #[test]
+        fn no_control_character_but_newline_tab_and_colours_passes(bytes: Vec<u8>) {
+            let shown = whole(&bytes);
+            let mut rest = shown.as_str();
+            while let Some(at) = rest.find('\x1b') {
+                let Colour::Whole(length) = colour(&rest[at..]) else {
+                    return Err(TestCaseError::fail("an escape that is no colour"));
+                };
+                prop_assert!(!rest[..at].chars().any(|c| c.is_control() && c != '\n' && c != '\t'));
+                rest = &rest[at + length..];
+            }
+            prop_assert!(!rest.chars().any(|c| c.is_control() && c != '\n' && c != '\t'));
+        }
+
+        #[test]
+        fn pieces_show_what_the_whole_shows(bytes: Vec<u8>, cut in 0usize..64) {
+            let cut = cut.min(bytes.len());
+            let mut filter = TerminalFilter::default();
+            let mut shown = filter.filter(&bytes[..cut]);
+            shown.push_str(&filter.filter(&bytes[cut..]));
+            shown.push_str(&filter.finish());
+            prop_assert_eq!(shown, whole(&bytes));
+        }
+    }
+}
