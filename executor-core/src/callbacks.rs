@@ -12,6 +12,9 @@ use crate::request::LogCallback;
 
 /// Time that all callbacks together may hold a result up.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// The same, counted from the end of the main process: the result is promised a tenth of a second later, however long
+/// its output was held open.
+const PATIENCE_AFTER_END: Duration = Duration::from_millis(2400);
 /// Bytes handed to a callback at once.
 const CHUNK_BYTES: usize = 64 << 10;
 
@@ -40,8 +43,9 @@ impl Callbacks {
     }
 
     /// Waits until all have seen the whole log, or the patience is over.
-    pub(crate) fn wait(&self, id: &TaskId) {
-        let deadline = Instant::now() + PATIENCE;
+    pub(crate) fn wait(&self, id: &TaskId, main_ended: Option<Instant>) {
+        let patience = Instant::now() + PATIENCE;
+        let deadline = main_ended.map_or(patience, |ended| patience.min(ended + PATIENCE_AFTER_END));
         for finished in 0..self.started {
             if self.done.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_err() {
                 let stuck = self.started - finished;

@@ -1,46 +1,51 @@
 //! Writes small files so that a reader, or a power loss, finds either the old content or the new one, whole.
+//!
+//! Files are named beneath the descriptor of their folder: whatever becomes of the folder's path meanwhile, nothing is
+//! written elsewhere.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::os::fd::AsFd;
 
-/// Writes `content` to `folder/name`: a temporary file, flushed, renamed over the name, and the folder flushed
+use nix::fcntl::{AtFlags, OFlag, openat, renameat};
+use nix::sys::stat::Mode;
+use nix::unistd::{UnlinkatFlags, fsync, linkat, unlinkat};
+
+/// Writes `content` to `name` in a folder: a temporary file, flushed, renamed over the name, and the folder flushed
 /// (rename(2), fsync(2)).
 ///
 /// # Errors
 /// When any of these steps fails; the old content, if there was any, is still there then.
-pub(crate) fn write(folder: &Path, name: &str, content: &[u8]) -> io::Result<()> {
-    let temporary = folder.join(format!(".{name}.new"));
+pub(crate) fn write(folder: impl AsFd, name: &str, content: &[u8]) -> io::Result<()> {
+    let folder = folder.as_fd();
+    let temporary = format!(".{name}.new");
     // What a writer that died left behind is no longer anybody's.
-    let _ = fs::remove_file(&temporary);
-    let written = write_flushed(&temporary, content)
-        .and_then(|()| fs::rename(&temporary, folder.join(name)))
-        .and_then(|()| flush_folder(folder));
+    let _ = unlinkat(folder, temporary.as_str(), UnlinkatFlags::NoRemoveDir);
+    let written = create_new(folder, &temporary, 0o600)
+        .and_then(|mut file| file.write_all(content).and_then(|()| file.sync_all()))
+        .and_then(|()| Ok(renameat(folder, temporary.as_str(), folder, name)?))
+        .and_then(|()| Ok(fsync(folder)?));
     if written.is_err() {
         // Left behind it would only take space; the error above is the one to report.
-        let _ = fs::remove_file(&temporary);
+        let _ = unlinkat(folder, temporary.as_str(), UnlinkatFlags::NoRemoveDir);
     }
     written
 }
 
-/// Makes the names in a folder survive a power loss.
-pub(crate) fn flush_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
-}
-
 /// Makes a file that was not there before, and writes `content`; what is flushed later, or never, is the caller's
 /// to decide.
-pub(crate) fn create(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    open_new(path, mode)?.write_all(content)
+pub(crate) fn create(folder: impl AsFd, name: &str, content: &[u8], mode: u32) -> io::Result<()> {
+    create_new(folder, name, mode)?.write_all(content)
 }
 
-fn write_flushed(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = open_new(path, 0o600)?;
-    file.write_all(content)?;
-    file.sync_all()
+/// Makes an empty file that was not there before; a link of that name is not followed.
+pub(crate) fn create_new(folder: impl AsFd, name: &str, mode: u32) -> io::Result<File> {
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    Ok(openat(folder, name, flags, Mode::from_bits_truncate(mode))?.into())
 }
 
-fn open_new(path: &Path, mode: u32) -> io::Result<File> {
-    OpenOptions::new().write(true).create_new(true).mode(mode).custom_flags(libc::O_NOFOLLOW).open(path)
+/// Gives a file of a folder a second name that was not there before.
+pub(crate) fn link(folder: impl AsFd, name: &str, second: &str) -> io::Result<()> {
+    let folder = folder.as_fd();
+    Ok(linkat(folder, name, folder, second, AtFlags::empty())?)
 }

@@ -1,6 +1,6 @@
 //! The script's environment, built from nothing: the agent's own variables do not pass.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
@@ -110,21 +110,39 @@ pub fn is_variable_name(name: &str) -> bool {
 
 /// Checks the variables that a caller sets.
 pub(crate) fn check_callers(env: &[(String, OsString)], problems: &mut Vec<Problem>) {
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     for (name, value) in env {
-        let field = format!("env.{}", name.escape_debug());
-        if !is_variable_name(name) {
-            let expected = "a name of letters, digits and '_' that does not start with a digit";
-            problems.push(Problem::new(&field, "variable_name", expected));
-        } else if is_refused_variable(name) {
+        let field = field(name);
+        if check_one(name, value, problems) && is_refused_variable(name) {
             let expected = "another name: this one changes what a loader, shell, interpreter or tool does, or is \
                 set by the agent";
-            problems.push(Problem::new(&field, "refused_variable", expected));
+            problems.push(Problem::new(field, "refused_variable", expected));
         } else if !seen.insert(name) {
-            problems.push(Problem::new(&field, "duplicate", "each variable once"));
+            problems.push(Problem::new(field, "duplicate", "each variable once"));
         }
-        problems.extend(string_problem(&field, value));
     }
+}
+
+/// Checks the variables that the operator sets for every script: any name that is one, the last value counts.
+pub(crate) fn check_names(env: &[(String, OsString)], problems: &mut Vec<Problem>) {
+    for (name, value) in env {
+        check_one(name, value, problems);
+    }
+}
+
+/// Whether the name is one; a value that execve(2) cannot pass is a problem too.
+fn check_one(name: &str, value: &OsStr, problems: &mut Vec<Problem>) -> bool {
+    let is_name = is_variable_name(name);
+    if !is_name {
+        let expected = "a name of letters, digits and '_' that does not start with a digit";
+        problems.push(Problem::new(field(name), "variable_name", expected));
+    }
+    problems.extend(string_problem(&field(name), value));
+    is_name
+}
+
+fn field(name: &str) -> String {
+    format!("env.{}", name.escape_debug())
 }
 
 /// An environment in the making; a name set again replaces the earlier value.

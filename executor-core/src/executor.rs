@@ -7,19 +7,21 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::environment::Account;
+use crate::environment::{self, Account};
 use crate::error::StartError;
 use crate::execution::Execution;
 use crate::instance::{self, Instance, Recovered};
 use crate::names::TaskId;
 use crate::policy::Leftovers;
+use crate::problem::{Problem, join};
 use crate::record::Records;
-use crate::request::ExecuteScriptRequest;
+use crate::request::{ExecuteScriptRequest, string_problem};
 use crate::result::{ExecutionResult, KillScope};
 use crate::run;
 use crate::scope::CgroupPool;
 use crate::scratch::ScratchRoot;
 use crate::script_source::{ResolvedScript, ScriptFolder, ScriptSource};
+use crate::sys;
 use crate::workspace::Workspaces;
 
 /// The variable whose value marks an execution's processes: the path of its `output.env`, which no other has.
@@ -79,6 +81,14 @@ pub enum BuildError {
     /// The wanted kill scope is not to be had on this host.
     #[error("the kill scope 'cgroup' is not to be had on this host: {0}")]
     NoCgroup(String),
+    /// A setting breaks a rule; all of them are named.
+    #[error("the executor's settings are invalid: {}", join(.0))]
+    Settings(Vec<Problem>),
+    /// The embedding program has told the kernel to forget its children, so that how scripts end cannot be learnt.
+    #[error(
+        "this process ignores SIGCHLD, so how scripts end cannot be learnt; give the signal its default disposition"
+    )]
+    ChildrenIgnored,
 }
 
 /// Builds a [`ScriptExecutor`].
@@ -155,6 +165,17 @@ impl Inner {
     pub(crate) fn running(&self) -> MutexGuard<'_, BTreeMap<TaskId, Execution>> {
         // The table is whole between any two of its calls.
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Settings {
+    /// What scripts get must be what execve(2) can pass.
+    fn check(&self) -> Result<(), Vec<Problem>> {
+        let mut problems = Vec::new();
+        environment::check_names(&self.env, &mut problems);
+        problems.extend(string_problem("path", self.path.as_ref()));
+        problems.extend(string_problem("node", self.node.as_ref()));
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
 }
 
@@ -288,9 +309,14 @@ impl ScriptExecutorBuilder {
     /// Makes the folders, probes what this host offers, and cleans up after agents that died on this state folder.
     ///
     /// # Errors
-    /// When a folder cannot be made, or a wanted kill scope is not to be had.
+    /// When a setting breaks a rule, a folder cannot be made, a wanted kill scope is not to be had, or this process
+    /// ignores SIGCHLD.
     pub fn build(self) -> Result<ScriptExecutor, BuildError> {
         let mut settings = self.settings;
+        settings.check().map_err(BuildError::Settings)?;
+        if sys::ignores_children() {
+            return Err(BuildError::ChildrenIgnored);
+        }
         let records = Records::open(&settings.state_dir);
         let records = records.map_err(failed("make the state folder", &settings.state_dir))?;
         settings.state_dir = settings

@@ -2,11 +2,14 @@
 //!
 //! Each instance has a file in `state/instances` that it holds locked (flock(2)) as long as it lives. The file says
 //! what is needed to find its processes again. Whoever gets the lock of such a file has a dead instance before
-//! them, and cleans up after that one and no other.
+//! them, and cleans up after that one and no other. The folder itself is locked for the moment in which a file is made
+//! or its lock is tried, so that a file that is not locked yet is never taken for a dead one's.
 
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -25,6 +28,8 @@ use crate::scratch;
 const HEADER_BYTES: usize = 4096;
 /// Bytes of each part behind it, one for each execution under way.
 const SLOT_BYTES: usize = 512;
+/// Ending of the name of a file that is damaged and was set aside.
+const DAMAGED: &str = "damaged";
 /// Largest file that is read back: far more executions at once than threads that can be had.
 const MAX_FILE_BYTES: u64 = 64 << 20;
 
@@ -70,6 +75,16 @@ pub struct Recovered {
     pub killed: u64,
 }
 
+impl Header {
+    /// Whether what is to be killed and removed carries the instance's own name, so that nothing else is when the
+    /// file was garbled.
+    fn is_of(&self, name: &str) -> bool {
+        let is_named = |path: &Path, expected: String| path.file_name() == Some(OsStr::new(&expected));
+        is_named(&self.scratch, scratch::folder_name(name))
+            && self.cgroup.as_deref().is_none_or(|path| is_named(path, scope::cgroup_name(name)))
+    }
+}
+
 impl Instance {
     /// Enters a new instance into the state folder.
     pub(crate) fn create(
@@ -85,14 +100,17 @@ impl Instance {
             scratch: scratch.to_owned(),
             cgroup: cgroup.map(Path::to_owned),
         };
-        // Locked before it has its name: nobody can take it for a dead one's in between.
-        let temporary = folder.join(format!(".{name}.new"));
-        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&temporary)?;
+        let path = folder.join(name);
+        let guard = lock_folder(&folder)?;
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
         let file = Flock::lock(file, FlockArg::LockExclusiveNonblock)
             .map_err(|(_, error)| io::Error::from(error))?;
-        file.write_all_at(&padded(&header, HEADER_BYTES)?, 0)?;
-        let path = folder.join(name);
-        fs::rename(&temporary, &path)?;
+        drop(guard);
+        if let Err(error) = padded(&header, HEADER_BYTES).and_then(|bytes| file.write_all_at(&bytes, 0)) {
+            // Nothing was started for it yet; the error is the one to report.
+            let _ = fs::remove_file(&path);
+            return Err(error);
+        }
         Ok(Self { path, file, used: Mutex::new(Vec::new()) })
     }
 
@@ -165,6 +183,9 @@ pub(crate) fn recover(state_dir: &Path, records: &Records) -> io::Result<Vec<Rec
     let mut recovered = Vec::new();
     for entry in fs::read_dir(folder(state_dir)?)? {
         let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == DAMAGED) {
+            continue;
+        }
         match recover_one(&path, records) {
             Ok(found) => recovered.extend(found),
             Err(error) => {
@@ -176,43 +197,55 @@ pub(crate) fn recover(state_dir: &Path, records: &Records) -> io::Result<Vec<Rec
 }
 
 fn recover_one(path: &Path, records: &Records) -> io::Result<Option<Recovered>> {
-    let file = match OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOFOLLOW).open(path) {
-        Ok(file) => file,
-        // Its agent ended well just now.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let Ok(file) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else {
+    let (Some(file), Some(name)) = (lock_dead(path)?, path.file_name().and_then(OsStr::to_str)) else {
         return Ok(None);
     };
     let mut bytes = Vec::new();
     (&*file).take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
-    let entries = entries(&bytes);
-    let killed = match header(&bytes) {
-        Some(header) => end_processes(&header, &entries)?,
-        None => {
-            tracing::error!(file = %path.display(), "an agent's file is damaged; what it ran cannot be looked for");
-            0
-        }
+    let (entries, damaged_entries) = entries(&bytes);
+    let header = header(&bytes).filter(|header| header.is_of(name));
+    let killed = match &header {
+        Some(header) => end_processes(header, &entries)?,
+        // The name is in the mark of all that it ran, which is not sure to be all.
+        None => scope::kill_marked(|variable| is_mark_of(variable, name), &[]),
     };
     for entry in &entries {
         interrupt(records, &entry.id)?;
     }
-    fs::remove_file(path)?;
+    if header.is_none() || damaged_entries > 0 {
+        let aside = path.with_extension(DAMAGED);
+        tracing::error!(file = %path.display(), set_aside = %aside.display(), damaged_entries,
+            "the file of an agent that died is damaged and was set aside; some of what it ran may not be found");
+        fs::rename(path, aside)?;
+    } else {
+        fs::remove_file(path)?;
+    }
     Ok(Some(Recovered { tasks: entries.into_iter().map(|entry| entry.id).collect(), killed }))
+}
+
+/// Opens an instance's file and takes its lock; none when its agent lives, or ended well just now.
+fn lock_dead(path: &Path) -> io::Result<Option<Flock<File>>> {
+    let guard = path.parent().map(lock_folder).transpose()?;
+    let file = match OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOFOLLOW).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let locked = Flock::lock(file, FlockArg::LockExclusiveNonblock).ok();
+    drop(guard);
+    // Its agent, or another recovery, may have removed it before it gave the lock up.
+    Ok(locked.filter(|file| file.metadata().is_ok_and(|metadata| metadata.nlink() > 0)))
 }
 
 fn end_processes(header: &Header, entries: &[Entry]) -> io::Result<u64> {
     // No process outlives a start of the machine.
-    if header.boot_id != proc::boot_id()? {
-        return Ok(0);
-    }
     let killed = match &header.cgroup {
+        _ if header.boot_id != proc::boot_id()? => 0,
         Some(cgroup) => scope::kill_cgroup_tree(cgroup)?,
         None => {
             let mark = format!("{}={}/", crate::executor::MARK_VARIABLE, header.scratch.display());
             let mains: Vec<(i32, u64)> = entries.iter().filter_map(|entry| entry.main).collect();
-            scope::kill_marked(mark.as_bytes(), &mains)
+            scope::kill_marked(|variable| variable.starts_with(mark.as_bytes()), &mains)
         }
     };
     scratch::remove(&header.scratch);
@@ -254,15 +287,32 @@ fn header(bytes: &[u8]) -> Option<Header> {
     serde_json::from_slice(bytes.get(..HEADER_BYTES)?).ok()
 }
 
-fn entries(bytes: &[u8]) -> Vec<Entry> {
+/// The executions that were under way, and how many more there were whose entries are damaged.
+fn entries(bytes: &[u8]) -> (Vec<Entry>, usize) {
     let slots = bytes.get(HEADER_BYTES..).unwrap_or_default().chunks(SLOT_BYTES);
-    slots.filter_map(|slot| serde_json::from_slice(slot).ok()).collect()
+    let used = slots.filter(|slot| !slot.iter().all(|byte| *byte == b' '));
+    let (read, damaged): (Vec<_>, Vec<_>) =
+        used.map(serde_json::from_slice::<Entry>).partition(Result::is_ok);
+    (read.into_iter().flatten().collect(), damaged.len())
+}
+
+/// Keeps others from making files in the folder, or trying their locks, for a moment.
+fn lock_folder(folder: &Path) -> io::Result<Flock<File>> {
+    Flock::lock(File::open(folder)?, FlockArg::LockExclusive).map_err(|(_, error)| error.into())
+}
+
+/// Whether a variable is the mark of an execution of the instance of that name.
+fn is_mark_of(variable: &[u8], name: &str) -> bool {
+    let prefix = format!("{}=", crate::executor::MARK_VARIABLE);
+    let folder = scratch::folder_name(name);
+    variable
+        .strip_prefix(prefix.as_bytes())
+        .is_some_and(|path| path.split(|&byte| byte == b'/').any(|part| part == folder.as_bytes()))
 }
 
 /// The value by which processes of an execution are told from all others: its `output.env`'s path, which holds
 /// the instance's name.
 pub(crate) fn mark(scratch: &Path) -> Vec<u8> {
-    use std::os::unix::ffi::OsStrExt;
     let path = scratch.join(OUTPUT_FILE);
     [crate::executor::MARK_VARIABLE.as_bytes(), b"=", path.as_os_str().as_bytes()].concat()
 }

@@ -2,6 +2,7 @@
 
 mod banner;
 mod callbacks;
+mod collect;
 mod debug_script;
 mod durable;
 mod environment;
@@ -10,11 +11,13 @@ mod execution;
 mod executor;
 mod folder;
 mod instance;
+mod launch;
 mod log_reader;
 mod log_writer;
 mod names;
 mod output_params;
 mod policy;
+mod prepare;
 mod problem;
 mod proc;
 mod progress;
@@ -29,6 +32,7 @@ mod script_head;
 mod script_source;
 mod supervise;
 mod sys;
+mod task_file;
 mod wake;
 mod workspace;
 

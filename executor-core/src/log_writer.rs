@@ -2,12 +2,13 @@
 //!
 //! A disk that fails never ends the script: what can no longer be written is counted and said.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::os::fd::AsFd;
 
+use crate::durable;
 use crate::progress::ProgressSender;
+use crate::record::LOG_FILE;
 use crate::result::LogSummary;
 
 /// The writing end of one log.
@@ -16,27 +17,31 @@ pub(crate) struct LogWriter {
     file: File,
     max_body_bytes: u64,
     body_bytes: u64,
+    failure: Option<Failure>,
     summary: LogSummary,
 }
 
+/// Why a log ends before the script does.
+#[derive(Debug)]
+struct Failure {
+    reason: io::Error,
+    lost_bytes: u64,
+}
+
 impl LogWriter {
-    /// Makes the file `name` in a record's folder and writes the started banner. Nothing that lies there is opened.
-    pub(crate) fn create(folder: &Path, name: &str, max_body_bytes: u64, header: &str) -> io::Result<Self> {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW)
-            .open(folder.join(name))?;
+    /// Makes the log in a record's folder and writes the started banner. Nothing that lies there is opened.
+    pub(crate) fn create(folder: impl AsFd, max_body_bytes: u64, header: &str) -> io::Result<Self> {
+        let mut file = durable::create_new(folder, LOG_FILE, 0o600)?;
         file.write_all(header.as_bytes())?;
         let length = header.len() as u64;
         let summary = LogSummary { bytes: length, header_bytes: length, ..LogSummary::default() };
-        Ok(Self { file, max_body_bytes, body_bytes: 0, summary })
+        Ok(Self { file, max_body_bytes, body_bytes: 0, failure: None, summary })
     }
 
     /// Appends what the script wrote; what is above the cap is dropped and counted.
     pub(crate) fn append(&mut self, bytes: &[u8], progress: &ProgressSender) {
-        if self.summary.incomplete.is_some() {
+        if let Some(failure) = &mut self.failure {
+            failure.lost_bytes += bytes.len() as u64;
             return;
         }
         let room = usize::try_from(self.max_body_bytes - self.body_bytes).unwrap_or(usize::MAX);
@@ -63,7 +68,7 @@ impl LogWriter {
     }
 
     /// Writes the finished banner, flushes the file, and tells followers; gives the final numbers.
-    pub(crate) fn finish(mut self, footer: &str, progress: &ProgressSender) -> LogSummary {
+    pub(crate) fn finish(&mut self, footer: &str, progress: &ProgressSender) -> LogSummary {
         let body_end = self.summary.bytes;
         if self.file.write_all(footer.as_bytes()).is_ok() {
             self.summary.footer_bytes = footer.len() as u64;
@@ -71,17 +76,24 @@ impl LogWriter {
         } else if let Err(error) = self.file.set_len(body_end) {
             tracing::warn!(%error, "could not cut a torn banner off a log");
         }
-        if let Err(error) = self.file.sync_data() {
-            self.summary.incomplete.get_or_insert_with(|| format!("the log could not be flushed: {error}"));
-        }
+        let flushed = self.file.sync_data();
+        self.summary.incomplete = match (&self.failure, flushed) {
+            (Some(failure), _) => Some(format!(
+                "the log ends at byte {body_end}: {}; {} bytes that the script wrote behind it are lost",
+                failure.reason, failure.lost_bytes
+            )),
+            (None, Err(error)) => Some(format!("the log could not be flushed: {error}")),
+            (None, Ok(())) => None,
+        };
         progress.update(|progress| {
             progress.bytes = self.summary.bytes;
             progress.body_end = Some(body_end);
         });
-        self.summary
+        self.summary.clone()
     }
 
-    /// Writes what can be written and gives how many bytes that were; the first failure ends the log.
+    /// Writes what can be written and gives how many bytes that were; the first failure ends the log, since what is
+    /// behind a hole would be taken for what stands there.
     fn write(&mut self, mut bytes: &[u8]) -> u64 {
         let before = self.summary.bytes;
         while !bytes.is_empty() {
@@ -94,8 +106,7 @@ impl LogWriter {
                 failed => {
                     let reason = failed.err().unwrap_or_else(|| io::ErrorKind::WriteZero.into());
                     tracing::error!(error = %reason, "a log cannot be written; the script goes on without");
-                    let message = format!("the log ends at byte {}: {reason}", self.summary.bytes);
-                    self.summary.incomplete = Some(message);
+                    self.failure = Some(Failure { reason, lost_bytes: bytes.len() as u64 });
                     break;
                 }
             }

@@ -3,16 +3,22 @@
 
 use std::fs::{self, DirBuilder};
 use std::io::{self, Read};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{OFlag, renameat};
+use nix::sys::stat::{Mode, mkdirat};
+use nix::unistd::fsync;
+
 use crate::durable;
+use crate::folder;
 use crate::log_reader::LogReader;
 use crate::names::TaskId;
 use crate::progress::LogProgress;
 use crate::result::ExecutionResult;
 
-/// Name of the log in a record, unless the request names another.
+/// Name of the log in a record. Where a request names another, the log has both names.
 pub const LOG_FILE: &str = "stdout.txt";
 /// Name of the result in a record.
 pub const RESULT_FILE: &str = "result.json";
@@ -21,11 +27,16 @@ pub const TASK_FILE: &str = "task.json";
 /// Name of the reproduction script in a record.
 pub const DEBUG_FILE: &str = "debug.sh";
 
-/// Largest result that is read back: 256 output parameters of 64 KiB stay below their own limit of 1 MiB, and
-/// JSON escapes a byte by six at most.
-const MAX_RESULT_BYTES: u64 = 16 << 20;
+/// Largest result that is read back: output parameters of 1 MiB and the few MiB of arguments that the kernel takes, of
+/// which JSON escapes a byte by six at most.
+const MAX_RESULT_BYTES: u64 = 64 << 20;
+/// Mode of a record's folder.
+const FOLDER_MODE: Mode = Mode::S_IRWXU;
 
 /// The folder `tasks` below a state folder.
+///
+/// A result is flushed before anyone hears of it, and the log before the result: both survive a loss of power. `task.json`
+/// and `debug.sh` are there for people and are not flushed by themselves, since each flush costs as much as a start.
 #[derive(Debug, Clone)]
 pub struct Records {
     tasks: PathBuf,
@@ -57,14 +68,14 @@ impl Records {
     /// # Errors
     /// `AlreadyExists` when there is one: an id is used once.
     pub fn create(&self, id: &TaskId) -> io::Result<PathBuf> {
-        let folder = self.folder(id);
-        DirBuilder::new().mode(0o700).create(&folder)?;
-        Ok(folder)
+        self.make(id).map(|_| self.folder(id))
     }
 
-    /// Makes the folder's own name survive a power loss.
-    pub(crate) fn flush(&self) -> io::Result<()> {
-        durable::flush_folder(&self.tasks)
+    /// Makes the folder of a task and opens it.
+    pub(crate) fn make(&self, id: &TaskId) -> io::Result<OwnedFd> {
+        let tasks = folder::open_folder(&self.tasks)?;
+        mkdirat(&tasks, id.as_str(), FOLDER_MODE)?;
+        open(&tasks, id.as_str())
     }
 
     /// Opens the log of a task that has ended; `log` is what its result says about it.
@@ -80,12 +91,18 @@ impl Records {
     /// # Errors
     /// When it cannot be written.
     pub fn write_result(&self, id: &TaskId, result: &ExecutionResult) -> io::Result<()> {
-        let folder = self.folder(id);
-        DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+        let tasks = folder::open_folder(&self.tasks)?;
+        let folder = folder::ensure_folder(&tasks, id.as_str(), FOLDER_MODE)?;
+        self.write_result_in(&folder, result)
+    }
+
+    /// The same into a record's folder that is open already, wherever its path leads by now.
+    pub(crate) fn write_result_in(&self, folder: &OwnedFd, result: &ExecutionResult) -> io::Result<()> {
         let mut json = serde_json::to_vec_pretty(result).map_err(io::Error::other)?;
         json.push(b'\n');
-        durable::write(&folder, RESULT_FILE, &json)?;
-        self.flush()
+        durable::write(folder, RESULT_FILE, &json)?;
+        // The folder's own name must survive as well.
+        Ok(fsync(folder::open_folder(&self.tasks)?)?)
     }
 
     /// Reads a task's result; none when there is none. An empty or damaged file is set aside under a name that
@@ -94,8 +111,12 @@ impl Records {
     /// # Errors
     /// When the file is there and cannot be read.
     pub fn read_result(&self, id: &TaskId) -> io::Result<Option<ExecutionResult>> {
-        let path = self.folder(id).join(RESULT_FILE);
-        let bytes = match read_regular(&path) {
+        let folder = match open(&folder::open_folder(&self.tasks)?, id.as_str()) {
+            Ok(folder) => folder,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let bytes = match read_regular(&folder, RESULT_FILE) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
@@ -103,20 +124,23 @@ impl Records {
         match serde_json::from_slice(&bytes) {
             Ok(result) => Ok(Some(result)),
             Err(error) => {
-                let aside = path.with_extension("json.damaged");
-                tracing::error!(task_id = %id, file = %path.display(), set_aside = %aside.display(), %error,
+                let aside = format!("{RESULT_FILE}.damaged");
+                tracing::error!(task_id = %id, file = RESULT_FILE, set_aside = %aside, %error,
                     "a damaged result was set aside");
-                fs::rename(&path, &aside)?;
+                renameat(&folder, RESULT_FILE, &folder, aside.as_str())?;
                 Ok(None)
             }
         }
     }
 }
 
+fn open(tasks: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
+    Ok(folder::open_beneath(tasks, name, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?)
+}
+
 /// Reads a file of a bounded size that is no link and no device.
-fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
-    let file =
-        fs::OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+fn read_regular(folder: &OwnedFd, name: &str) -> io::Result<Vec<u8>> {
+    let file = fs::File::from(folder::open_beneath(folder, name, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?);
     let mut bytes = Vec::new();
     file.take(MAX_RESULT_BYTES).read_to_end(&mut bytes)?;
     Ok(bytes)

@@ -10,7 +10,7 @@ use crate::banner::{self, Started};
 use crate::execution::{Execution, ExecutionDriver};
 use crate::log_writer::LogWriter;
 use crate::names::TaskId;
-use crate::record::{LOG_FILE, Records};
+use crate::record::Records;
 use crate::result::{ErrorReport, ExecutionResult, Outcome};
 
 /// Most bytes that such an execution's log keeps.
@@ -53,15 +53,15 @@ impl Recorder {
         runner: &str,
         created_by: &str,
     ) -> io::Result<(Execution, Self)> {
-        let folder = records.create(id)?;
+        let folder = records.make(id)?;
         let header = banner::started(&Started {
             at: Timestamp::now(),
             work_dir: "none",
             script: runner,
             metadata: &[("id", id.to_string()), ("created_by", created_by.to_owned())],
         });
-        let log = LogWriter::create(&folder, LOG_FILE, MAX_LOG_BYTES, &header)?;
-        let (execution, driver) = Execution::new(id.clone(), folder.join(LOG_FILE))?;
+        let log = LogWriter::create(&folder, MAX_LOG_BYTES, &header)?;
+        let (execution, driver) = Execution::new(id.clone(), records.log_path(id))?;
         log.announce(driver.progress());
         Ok((execution, Self { records: records.clone(), driver, log, started: Instant::now() }))
     }
@@ -77,7 +77,7 @@ impl Recorder {
     }
 
     /// Writes the finished banner and the result, and gives the result to those who wait.
-    pub fn finish(self, completion: Completion) {
+    pub fn finish(mut self, completion: Completion) {
         let Completion { output_params, failure } = completion;
         let outcome = match (&failure, self.driver.cancels()) {
             (None, _) => Outcome::Exited { code: 0 },

@@ -168,7 +168,7 @@ impl ExecuteScriptRequest {
         self
     }
 
-    /// Name of the log file within the record; `stdout.txt` where nothing is said.
+    /// Name of the log file within the record, beside `stdout.txt`, which every log has (link(2)).
     #[must_use]
     pub fn log_file(mut self, name: impl Into<String>) -> Self {
         self.log_file = name.into();
@@ -239,6 +239,9 @@ impl ExecuteScriptRequest {
             self.work_dir.as_ref().and_then(|name| keep(name.parse::<WorkspaceName>(), &mut problems));
         self.check_args(&mut problems);
         environment::check_callers(&self.env, &mut problems);
+        if let Some(created_by) = &self.metadata.created_by {
+            problems.extend(string_problem("created_by", created_by.as_ref()));
+        }
         self.check_times(&mut problems);
         self.check_log_file(&mut problems);
         match (script, id) {

@@ -34,7 +34,7 @@ impl ScratchRoot {
             None => memory_folder().unwrap_or_else(|| state_dir.join("scratch")),
         };
         DirBuilder::new().recursive(true).mode(0o700).create(&parent)?;
-        let path = std::fs::canonicalize(parent)?.join(format!("devops-agent-{instance}"));
+        let path = std::fs::canonicalize(parent)?.join(folder_name(instance));
         // Not recursive: somebody else's folder of that name must not be taken over.
         DirBuilder::new().mode(0o700).create(&path)?;
         Ok(Self { path })
@@ -63,6 +63,11 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         remove(&self.path);
     }
+}
+
+/// The name of the folder that the scratch folders of an instance stand in.
+pub(crate) fn folder_name(instance: &str) -> String {
+    format!("devops-agent-{instance}")
 }
 
 /// Removes a folder and all that is in it; links are removed, never followed.

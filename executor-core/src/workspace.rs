@@ -8,17 +8,20 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::sys::stat::Mode;
+use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::error::StartError;
 use crate::folder;
 use crate::names::{TaskId, WorkspaceName};
+use crate::output_params::OUTPUT_FILE;
 
 /// All workspaces of one agent.
 #[derive(Debug)]
 pub(crate) struct Workspaces {
     root: PathBuf,
+    root_dir: OwnedFd,
     locks: PathBuf,
 }
 
@@ -39,7 +42,8 @@ impl Workspaces {
         }
         let locks = state_dir.join("locks");
         DirBuilder::new().recursive(true).mode(0o700).create(&locks)?;
-        Ok(Self { root: std::fs::canonicalize(root)?, locks })
+        let root = std::fs::canonicalize(root)?;
+        Ok(Self { root_dir: folder::open_folder(&root)?, root, locks })
     }
 
     /// The folder for one execution: the shared one of that name, locked, or the task's own.
@@ -59,18 +63,16 @@ impl Workspaces {
 
     fn folder(&self, kind: &str, name: &str, lock: Option<Flock<File>>) -> Result<Workspace, StartError> {
         let path = self.root.join(kind).join(name);
-        let parent = folder::open_folder(&self.root.join(kind));
-        let dir = parent.and_then(|parent| {
-            folder::ensure_folder(parent, name, Mode::from_bits_truncate(0o755)).map_err(
-                |error| match error {
-                    // Said by the errors alone, a planted link would look like a loop or a file.
-                    Errno::ELOOP | Errno::ENOTDIR => io::Error::new(
-                        io::ErrorKind::NotADirectory,
-                        "there is a link or a file of that name where a folder should be",
-                    ),
-                    other => other.into(),
-                },
-            )
+        let parent = folder::open_beneath(&self.root_dir, kind, OFlag::O_RDONLY | OFlag::O_DIRECTORY);
+        let mode = Mode::from_bits_truncate(0o755);
+        let dir = parent.and_then(|parent| folder::ensure_folder(parent, name, mode));
+        let dir = dir.map_err(|error| match error {
+            // Said by the errors alone, a planted link would look like a loop or a file.
+            Errno::ELOOP | Errno::ENOTDIR => io::Error::new(
+                io::ErrorKind::NotADirectory,
+                "there is a link or a file of that name where a folder should be",
+            ),
+            other => other.into(),
         });
         let dir = dir.map_err(StartError::host(format!("make the working folder {}", path.display())))?;
         Ok(Workspace { path, dir, _lock: lock })
@@ -86,6 +88,17 @@ impl Workspaces {
             Ok(lock) => Ok(lock),
             Err((_, Errno::EWOULDBLOCK)) => Err(StartError::WorkspaceBusy(name.to_string())),
             Err((_, error)) => Err(StartError::host(operation())(error.into())),
+        }
+    }
+}
+
+impl Workspace {
+    /// Removes the file of output parameters that an earlier script left, so that it is not taken for this one's. A
+    /// folder of that name is left alone: it is no file of parameters, and said to be none at the end.
+    pub(crate) fn forget_output(&self) -> io::Result<()> {
+        match unlinkat(&self.dir, OUTPUT_FILE, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT | Errno::EISDIR) => Ok(()),
+            Err(error) => Err(error.into()),
         }
     }
 }

@@ -54,6 +54,7 @@ struct Cgroup {
 pub(crate) struct Lease {
     pool: Arc<CgroupPool>,
     cgroup: Option<Cgroup>,
+    let_go: bool,
 }
 
 /// Why there is no cgroup scope on this host.
@@ -70,7 +71,7 @@ impl CgroupPool {
     /// a cgroup in it, a start in that one, and its `cgroup.kill`.
     pub(crate) fn probe(instance: &str) -> Result<Arc<Self>, ProbeError> {
         let (mount, own) = own_cgroup().ok_or(ProbeError::NoMount)?;
-        let name = format!("devops-agent.{instance}");
+        let name = cgroup_name(instance);
         let parent = mount.join(own.trim_start_matches('/')).join(&name);
         fs::create_dir(&parent).map_err(step("make a cgroup"))?;
         let kernel_path = format!("{}/{name}", own.trim_end_matches('/'));
@@ -99,7 +100,7 @@ impl CgroupPool {
             Some(cgroup) => cgroup,
             None => self.make()?,
         };
-        Ok(Lease { pool: self.clone(), cgroup: Some(cgroup) })
+        Ok(Lease { pool: self.clone(), cgroup: Some(cgroup), let_go: false })
     }
 
     fn make(&self) -> io::Result<Cgroup> {
@@ -156,6 +157,10 @@ impl Lease {
         }
     }
 
+    pub(crate) fn let_go(&mut self) {
+        self.let_go = true;
+    }
+
     pub(crate) fn kill(&self) {
         if let Err(error) = self.cgroup().kill() {
             tracing::error!(cgroup = %self.cgroup().path.display(), %error, "could not kill a cgroup");
@@ -179,6 +184,9 @@ impl Cgroup {
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        if !self.let_go && !self.is_empty() {
+            self.kill();
+        }
         let Some(cgroup) = self.cgroup.take() else {
             return;
         };
@@ -195,6 +203,11 @@ impl Drop for Lease {
             remove_tree(&cgroup.path);
         }
     }
+}
+
+/// The name of the cgroup of an instance.
+pub(crate) fn cgroup_name(instance: &str) -> String {
+    format!("devops-agent.{instance}")
 }
 
 /// Kills everything below an ended agent's cgroup, waits for the end, and removes it. Gives how many there were.
@@ -280,7 +293,7 @@ fn try_start_in(cgroup: &Cgroup, entry: CgroupEntry) -> io::Result<()> {
         Err(error) => Err(error.source),
         Ok(child) => {
             // It was killed before it came that far.
-            let _ = sys::reap(child.pid);
+            let _ = sys::reap(child.pidfd.as_fd());
             Err(io::Error::other("a process that starts in it is killed at birth"))
         }
     }

@@ -18,11 +18,12 @@ pub(crate) struct Marker {
     main: i32,
     main_start: u64,
     own_session: bool,
+    let_go: bool,
 }
 
 impl Marker {
     pub(crate) fn new(mark: Vec<u8>, own_session: bool) -> Self {
-        Self { mark, main: 0, main_start: 0, own_session }
+        Self { mark, main: 0, main_start: 0, own_session, let_go: false }
     }
 
     /// Remembers the main process. It stays unreaped until the sweep is done, so its number, and that of its
@@ -30,6 +31,10 @@ impl Marker {
     pub(crate) fn set_main(&mut self, pid: i32) {
         self.main = pid;
         self.main_start = proc::stat(pid).map_or(0, |stat| stat.start_time);
+    }
+
+    pub(crate) fn let_go(&mut self) {
+        self.let_go = true;
     }
 
     pub(crate) fn main_start(&self) -> u64 {
@@ -66,15 +71,21 @@ impl Marker {
     }
 }
 
-/// Kills what an ended agent left: processes with a variable that starts with `mark_prefix`, and the sessions of
-/// the main processes that it had recorded with their start times. Gives how many there were.
-pub(crate) fn kill_marked(mark_prefix: &[u8], mains: &[(i32, u64)]) -> u64 {
+impl Drop for Marker {
+    fn drop(&mut self) {
+        if !self.let_go && self.main != 0 {
+            self.kill_all();
+        }
+    }
+}
+
+/// Kills what an ended agent left: processes with a variable that is one of its marks, and the sessions of the main
+/// processes that it had recorded with their start times. Gives how many there were.
+pub(crate) fn kill_marked(is_mark: impl Fn(&[u8]) -> bool, mains: &[(i32, u64)]) -> u64 {
     let sessions: Vec<i32> =
         mains.iter().filter(|&&(pid, start)| is_same_process(pid, start)).map(|&(pid, _)| pid).collect();
-    let is_marked = |stat: &ProcStat| {
-        sessions.contains(&stat.session)
-            || proc::environment_has(stat.pid, |entry| entry.starts_with(mark_prefix))
-    };
+    let is_marked =
+        |stat: &ProcStat| sessions.contains(&stat.session) || proc::environment_has(stat.pid, &is_mark);
     let mut killed = HashSet::new();
     for _ in 0..MAX_KILL_PASSES {
         let found = members(None, is_marked, 0);

@@ -10,7 +10,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
-pub(crate) use cgroup::{CgroupPool, kill_tree as kill_cgroup_tree};
+pub(crate) use cgroup::{CgroupPool, cgroup_name, kill_tree as kill_cgroup_tree};
 pub(crate) use marker::{Marker, kill_marked};
 
 use crate::proc;
@@ -78,6 +78,14 @@ impl Scope {
         match self {
             Self::Cgroup(lease) => lease.kill(),
             Self::Marker(marker) => marker.kill_all(),
+        }
+    }
+
+    /// Says that all was decided: what is still live now may live on. Without, a scope that is dropped kills.
+    pub(crate) fn let_go(&mut self) {
+        match self {
+            Self::Cgroup(lease) => lease.let_go(),
+            Self::Marker(marker) => marker.let_go(),
         }
     }
 

@@ -7,14 +7,13 @@ mod pump;
 
 use std::future::Future;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, killpg};
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use tokio_util::sync::CancellationToken;
 
@@ -23,7 +22,7 @@ use crate::log_writer::LogWriter;
 use crate::policy::Leftovers;
 use crate::result::Outcome;
 use crate::scope::Scope;
-use crate::sys::{self, Reaped, Spawned};
+use crate::sys::{self, End, Reaped, Spawned};
 use decide::{Action, Deadline, Event, Phase, State, Stop};
 use pump::{OutputPump, Pumped};
 
@@ -40,9 +39,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// What is supervised, and by which rules.
 #[derive(Debug)]
 pub(crate) struct Supervised<'a> {
-    pub(crate) child: Spawned,
+    pub(crate) child: &'a Spawned,
     pub(crate) scope: &'a Scope,
-    pub(crate) output: OwnedFd,
+    /// The reading end of its output, non-blocking.
+    pub(crate) output: BorrowedFd<'a>,
     pub(crate) log: &'a mut LogWriter,
     pub(crate) driver: &'a ExecutionDriver,
     pub(crate) rules: Rules,
@@ -63,6 +63,8 @@ pub(crate) struct Rules {
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) outcome: Outcome,
+    /// When the main process ended.
+    pub(crate) at: Instant,
     pub(crate) duration: Duration,
     /// Live processes, the main one aside, when the sweep began.
     pub(crate) leftovers: u64,
@@ -81,8 +83,9 @@ pub(crate) fn supervise(supervised: Supervised<'_>) -> io::Result<Ended> {
     match watch.run() {
         Ok(()) => Ok(watch.into_ended()),
         Err(error) => {
-            watch.supervised.scope.kill();
-            let _ = sys::reap(watch.supervised.child.pid);
+            watch.kill_scope();
+            // Somebody else reaping it may be the very error.
+            let _ = sys::reap(watch.supervised.child.pidfd.as_fd());
             Err(error)
         }
     }
@@ -157,7 +160,7 @@ impl<'a> Watch<'a> {
     fn wait(&self) -> io::Result<Ready> {
         let supervised = &self.supervised;
         let mut fds = vec![PollFd::new(supervised.driver.wake().as_fd(), PollFlags::POLLIN)];
-        let output = push_if(&mut fds, self.output_open, supervised.output.as_fd(), PollFlags::POLLIN);
+        let output = push_if(&mut fds, self.output_open, supervised.output, PollFlags::POLLIN);
         let main =
             push_if(&mut fds, self.state.main_is_live(), supervised.child.pidfd.as_fd(), PollFlags::POLLIN);
         let mut timeout = self.next_deadline();
@@ -230,7 +233,7 @@ impl<'a> Watch<'a> {
 
     fn pump_output(&mut self) -> io::Result<()> {
         let Supervised { output, log, driver, .. } = &mut self.supervised;
-        if self.pump.pump(output.as_fd(), log, driver.progress())? == Pumped::Closed {
+        if self.pump.pump(*output, log, driver.progress())? == Pumped::Closed {
             self.output_open = false;
             self.handle(Event::OutputClosed);
         }
@@ -240,11 +243,10 @@ impl<'a> Watch<'a> {
     /// The main process ended: its status is read, and it stays unreaped, so that its number and its group's
     /// stay its own until the sweep is done.
     fn main_ended(&mut self) -> io::Result<()> {
-        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | WaitPidFlag::WNOHANG;
-        let outcome = match waitid(Id::PIDFd(self.supervised.child.pidfd.as_fd()), flags)? {
-            WaitStatus::Exited(_, code) => Outcome::Exited { code },
-            WaitStatus::Signaled(_, signal, _) => Outcome::Signaled { signal: signal as i32 },
-            _ => return Ok(()),
+        let outcome = match sys::peek_end(self.supervised.child.pidfd.as_fd())? {
+            Some(End::Exited(code)) => Outcome::Exited { code },
+            Some(End::Signaled(signal)) => Outcome::Signaled { signal },
+            None => return Ok(()),
         };
         self.main_ended = Some((Instant::now(), outcome));
         // What the main process itself wrote is in the pipe: if that is not the end, somebody else holds it open.
@@ -252,11 +254,12 @@ impl<'a> Watch<'a> {
             self.pump_output()?;
         }
         self.leaked_output = self.output_open;
-        self.leftovers = match self.supervised.scope.is_empty() {
-            true => 0,
-            false => self.supervised.scope.count_others(self.supervised.child.pid),
-        };
-        self.handle(Event::MainEnded { others: self.leftovers > 0 });
+        // What the kernel says decides. A count may miss what ends, or is hidden, at this moment.
+        let others = !self.supervised.scope.is_empty();
+        if others {
+            self.leftovers = self.supervised.scope.count_others(self.supervised.child.pid);
+        }
+        self.handle(Event::MainEnded { others });
         Ok(())
     }
 
@@ -319,7 +322,7 @@ impl<'a> Watch<'a> {
     fn into_ended(self) -> Ended {
         let (at, outcome) = self.main_ended.unwrap_or((Instant::now(), Outcome::Interrupted));
         let survivors = self.leftovers > 0 && !self.supervised.scope.is_empty();
-        let usage = sys::reap(self.supervised.child.pid);
+        let usage = sys::reap(self.supervised.child.pidfd.as_fd());
         if let Err(error) = &usage {
             tracing::warn!(task_id = %self.supervised.driver.id(), %error, "somebody else reaped the main process");
         }
@@ -329,6 +332,7 @@ impl<'a> Watch<'a> {
                 Some(Stop::Cancelled) => Outcome::Cancelled,
                 None => outcome,
             },
+            at,
             duration: at.saturating_duration_since(self.supervised.rules.started),
             leftovers: self.leftovers,
             survivors,

@@ -1,27 +1,20 @@
-//! The only unsafe code of this crate: starting a process at vfork speed in a cgroup, and the few system calls
-//! that no library at hand wraps. Everything else talks to the kernel through `nix`.
-//!
-//! The start follows clone(2), clone3 and vfork(2): parent and child share memory until the child executes
-//! another program, so the child must not allocate, lock, or touch anything that the parent did not prepare.
-#![allow(unsafe_code)]
+//! The parent's side of a start: clone(2), clone3 and vfork(2). Parent and child share memory until the child
+//! executes another program, so everything that the child needs is prepared here.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::time::Duration;
+
+use nix::fcntl::{FcntlArg, fcntl};
+
+use super::KERNEL_SIGSET_BYTES;
+use super::child::{FIRST_CLOSED_FD, Shared, child_entry};
+use super::process::reap;
 
 /// Stack of the child between clone and execve, bytes. Its functions are few and flat.
 const CHILD_STACK_BYTES: usize = 64 << 10;
-/// Signal numbers that Linux knows, 1 to 64 (signal(7)).
-const SIGNALS: c_int = 64;
-/// Size of the kernel's own signal set, bytes (rt_sigprocmask(2)).
-const KERNEL_SIGSET_BYTES: usize = 8;
-/// Lowest descriptor that a script does not get.
-const FIRST_CLOSED_FD: libc::c_uint = 3;
-/// What is closed one by one where close_range(2) is not allowed.
-const FALLBACK_CLOSED_FDS: RawFd = 65_536;
 
 /// Everything that the child needs, prepared by the parent.
 #[derive(Debug)]
@@ -81,21 +74,6 @@ pub(crate) struct SpawnError {
     pub(crate) source: io::Error,
 }
 
-/// What the child reads and writes; it lives in the parent's frame, which is suspended meanwhile.
-struct Shared {
-    program: *const c_char,
-    argv: *const *const c_char,
-    envp: *const *const c_char,
-    work_dir: RawFd,
-    stdin: RawFd,
-    output: RawFd,
-    cgroup_procs: RawFd,
-    new_session: bool,
-    open_files: Option<(u64, u64)>,
-    step: AtomicI32,
-    errno: AtomicI32,
-}
-
 /// `struct clone_args` of clone3 (clone(2)), version 2 with `cgroup`.
 #[repr(C, align(8))]
 #[derive(Default)]
@@ -123,13 +101,15 @@ const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 pub(crate) fn spawn(plan: &ChildPlan<'_>) -> Result<Spawned, SpawnError> {
     let argv = null_terminated(plan.argv);
     let envp = null_terminated(plan.envp);
+    let stdin = above_standard(plan.stdin)?;
+    let output = above_standard(plan.output)?;
     let shared = Shared {
         program: plan.program.as_ptr(),
         argv: argv.as_ptr(),
         envp: envp.as_ptr(),
         work_dir: plan.work_dir.as_raw_fd(),
-        stdin: plan.stdin.as_raw_fd(),
-        output: plan.output.as_raw_fd(),
+        stdin: raw(&stdin, plan.stdin),
+        output: raw(&output, plan.output),
         cgroup_procs: -1,
         new_session: plan.new_session,
         open_files: plan.open_files,
@@ -148,6 +128,23 @@ pub(crate) fn spawn(plan: &ChildPlan<'_>) -> Result<Spawned, SpawnError> {
     };
     drop(blocked);
     cloned
+}
+
+/// A copy above the standard descriptors of one that lies among them, as it does in a program that has closed its own:
+/// the child would overwrite it before it is copied, or lose it when it executes.
+fn above_standard(fd: BorrowedFd<'_>) -> Result<Option<OwnedFd>, SpawnError> {
+    if fd.as_raw_fd() >= FIRST_CLOSED_FD {
+        return Ok(None);
+    }
+    match fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(FIRST_CLOSED_FD)) {
+        // SAFETY: the kernel has just made it, and nobody else owns it.
+        Ok(copy) => Ok(Some(unsafe { OwnedFd::from_raw_fd(copy) })),
+        Err(error) => Err(SpawnError { step: SpawnStep::Descriptors, source: error.into() }),
+    }
+}
+
+fn raw(copy: &Option<OwnedFd>, original: BorrowedFd<'_>) -> RawFd {
+    copy.as_ref().map_or(original.as_raw_fd(), AsRawFd::as_raw_fd)
 }
 
 /// The child by clone3, straight into its cgroup.
@@ -251,8 +248,8 @@ fn finish(cloned: io::Result<Spawned>, shared: &Shared) -> Result<Spawned, Spawn
     match shared.errno.load(Ordering::SeqCst) {
         0 => Ok(child),
         errno => {
-            // It has ended and is ours alone, so its number cannot be somebody else's. What it ended with is known.
-            let _ = reap(child.pid);
+            // What it ended with is known.
+            let _ = reap(child.pidfd.as_fd());
             let step = STEPS[shared.step.load(Ordering::SeqCst) as usize];
             Err(SpawnError { step, source: io::Error::from_raw_os_error(errno) })
         }
@@ -272,103 +269,6 @@ const STEPS: [SpawnStep; 7] = [
 fn null_terminated(strings: &[&CStr]) -> Vec<*const c_char> {
     strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect()
 }
-
-/// Where the child begins. Never returns: it executes, or ends with the failed step noted.
-extern "C" fn child_entry(shared: *mut c_void) -> c_int {
-    // SAFETY: the parent passed a pointer to a `Shared` in its own, suspended frame.
-    let shared = unsafe { &*shared.cast::<Shared>() };
-    let (step, errno) = child_main(shared);
-    shared.step.store(step as i32, Ordering::SeqCst);
-    shared.errno.store(errno, Ordering::SeqCst);
-    // SAFETY: ends the child alone, without running anything of the parent's.
-    unsafe { libc::_exit(127) }
-}
-
-/// Brings the child to executing its program; returns only the step that failed, with its error number.
-fn child_main(shared: &Shared) -> (SpawnStep, c_int) {
-    // SAFETY: only system calls on values that the parent prepared, all allowed between vfork and exec. `errno`
-    // lies in the suspended parent thread's own storage.
-    unsafe {
-        if shared.cgroup_procs >= 0 && libc::write(shared.cgroup_procs, c"0".as_ptr().cast(), 1) != 1 {
-            return (SpawnStep::Cgroup, errno());
-        }
-        default_signals();
-        if shared.new_session && libc::setsid() < 0 {
-            return (SpawnStep::Session, errno());
-        }
-        libc::umask(0o022);
-        if let Some((soft, hard)) = shared.open_files {
-            let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
-            if libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) < 0 {
-                return (SpawnStep::Limits, errno());
-            }
-        }
-        if libc::fchdir(shared.work_dir) < 0 {
-            return (SpawnStep::WorkDir, errno());
-        }
-        // All three lie above 2, so none is overwritten before it is copied.
-        for (from, to) in [(shared.stdin, 0), (shared.output, 1), (shared.output, 2)] {
-            if libc::dup2(from, to) < 0 {
-                return (SpawnStep::Descriptors, errno());
-            }
-        }
-        close_others();
-        unblock_signals();
-        libc::execve(shared.program, shared.argv, shared.envp);
-        (SpawnStep::Execute, errno())
-    }
-}
-
-/// Every signal to its default: what the agent or its embedder ignores, the script must not.
-unsafe fn default_signals() {
-    // The kernel's `struct sigaction`, all zero: SIG_DFL, no flags, empty mask. The C library's wrapper refuses the
-    // two signals that it keeps for itself.
-    let action = [0u64; 4];
-    for signal in 1..=SIGNALS {
-        // SAFETY: a valid action of the kernel's layout; KILL and STOP are refused, which changes nothing.
-        unsafe {
-            libc::syscall(
-                libc::SYS_rt_sigaction,
-                signal,
-                action.as_ptr(),
-                std::ptr::null::<u64>(),
-                KERNEL_SIGSET_BYTES,
-            )
-        };
-    }
-}
-
-unsafe fn unblock_signals() {
-    let none = 0u64;
-    // SAFETY: a valid set of the kernel's size.
-    unsafe {
-        libc::syscall(
-            libc::SYS_rt_sigprocmask,
-            libc::SIG_SETMASK,
-            &raw const none,
-            std::ptr::null::<u64>(),
-            KERNEL_SIGSET_BYTES,
-        )
-    };
-}
-
-/// Closes every descriptor above 2, whoever opened it.
-unsafe fn close_others() {
-    // SAFETY: the child's table is its own copy; nothing in it is used any more.
-    unsafe {
-        if libc::syscall(libc::SYS_close_range, FIRST_CLOSED_FD, libc::c_uint::MAX, 0) < 0 {
-            for fd in FIRST_CLOSED_FD as RawFd..FALLBACK_CLOSED_FDS {
-                libc::close(fd);
-            }
-        }
-    }
-}
-
-fn errno() -> c_int {
-    // SAFETY: the C library's own location, valid in every thread.
-    unsafe { *libc::__errno_location() }
-}
-
 /// All signals of this thread blocked, so that none is handled in the child; given back when dropped.
 struct BlockedSignals(u64);
 
@@ -403,65 +303,4 @@ impl Drop for BlockedSignals {
             )
         };
     }
-}
-
-/// What a reaped child ended with and used.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Reaped {
-    pub(crate) user: Duration,
-    pub(crate) system: Duration,
-    pub(crate) max_rss_kib: u64,
-}
-
-/// Reaps a child that has ended, and gives what it used (wait4(2)). Its number is free for others from then on.
-pub(crate) fn reap(pid: i32) -> io::Result<Reaped> {
-    let mut status: c_int = 0;
-    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
-    loop {
-        // SAFETY: both pointers lead to values of the right type in this frame.
-        let reaped = unsafe { libc::wait4(pid, &raw mut status, libc::__WALL, usage.as_mut_ptr()) };
-        if reaped == pid {
-            break;
-        }
-        let error = io::Error::last_os_error();
-        if error.kind() != io::ErrorKind::Interrupted {
-            return Err(error);
-        }
-    }
-    // SAFETY: zero is a valid `rusage`, and wait4 has filled it.
-    let usage = unsafe { usage.assume_init() };
-    Ok(Reaped {
-        user: duration(usage.ru_utime),
-        system: duration(usage.ru_stime),
-        max_rss_kib: u64::try_from(usage.ru_maxrss).unwrap_or(0),
-    })
-}
-
-fn duration(time: libc::timeval) -> Duration {
-    let micros = time.tv_sec.saturating_mul(1_000_000).saturating_add(time.tv_usec);
-    Duration::from_micros(u64::try_from(micros).unwrap_or(0))
-}
-
-/// A descriptor of a live process (pidfd_open(2)).
-pub(crate) fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
-    // SAFETY: a plain system call; the descriptor that it returns is owned by nobody else.
-    unsafe {
-        let fd = libc::syscall(libc::SYS_pidfd_open, pid, 0);
-        if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(fd as RawFd)) }
-    }
-}
-
-/// Sends a signal to the very process that the descriptor is of (pidfd_send_signal(2)).
-pub(crate) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: c_int) -> io::Result<()> {
-    // SAFETY: a plain system call on a descriptor that is open for the call's duration.
-    let sent = unsafe {
-        libc::syscall(
-            libc::SYS_pidfd_send_signal,
-            pidfd.as_raw_fd(),
-            signal,
-            std::ptr::null::<libc::siginfo_t>(),
-            0,
-        )
-    };
-    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -1,0 +1,130 @@
+//! What the engine adds to starting a process: the time of one run and the rate of many at once, beside a bare
+//! posix_spawn(3) of the same script, measured in turns in one run.
+//!
+//! ```text
+//! cargo bench --package executor-core --bench engine [-- FOLDER]
+//! ```
+//!
+//! FOLDER is where state, workspace and scripts go; a memory file system unless it is named.
+#![allow(clippy::print_stdout)]
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use executor_core::{ExecuteScriptRequest, ScriptExecutor};
+
+/// Runs of one turn in sequence.
+const SEQUENCE: usize = 200;
+/// Runs of one turn at once.
+const AT_ONCE: usize = 64;
+/// Runs of one turn with many at once.
+const MANY: usize = 1500;
+/// Turns; the median of them counts.
+const TURNS: usize = 7;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let folder = std::env::args().skip(1).find(|word| !word.starts_with('-'));
+    let place = tempfile::tempdir_in(folder.unwrap_or_else(|| "/dev/shm".to_owned()))?;
+    let script = write_script(place.path())?;
+    let executor = ScriptExecutor::builder()
+        .script_dir(place.path().join("scripts"))
+        .work_dir(place.path().join("workspace"))
+        .state_dir(place.path().join("state"))
+        .build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+
+    let (mut floor_times, mut engine_times) = (Vec::new(), Vec::new());
+    let (mut floor_rates, mut engine_rates) = (Vec::new(), Vec::new());
+    for _ in 0..TURNS {
+        floor_times.push(median(floor_sequence(&script)?));
+        engine_times.push(median(runtime.block_on(engine_sequence(&executor))?));
+        floor_rates.push(floor_rate(&script)?);
+        engine_rates.push(runtime.block_on(engine_rate(&executor))?);
+    }
+    let (floor, engine) = (median(floor_times), median(engine_times));
+    println!("place                 {} ({:?})", place.path().display(), executor.kill_scope());
+    println!("in sequence   floor   {:.3} ms p50", floor.as_secs_f64() * 1e3);
+    println!("in sequence   engine  {:.3} ms p50", engine.as_secs_f64() * 1e3);
+    println!("in sequence   ratio   {:.2} x floor", engine.as_secs_f64() / floor.as_secs_f64());
+    let (floor, engine) = (middle(floor_rates), middle(engine_rates));
+    println!("{AT_ONCE} at once    floor   {floor:.0} /s");
+    println!("{AT_ONCE} at once    engine  {engine:.0} /s");
+    println!("{AT_ONCE} at once    ratio   {:.2} of the floor's rate", engine / floor);
+    Ok(())
+}
+
+fn write_script(place: &Path) -> std::io::Result<PathBuf> {
+    let folder = place.join("scripts");
+    std::fs::create_dir(&folder)?;
+    let script = folder.join("exit.sh");
+    std::fs::write(&script, "#!/bin/sh\nexit 0\n")?;
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755))?;
+    Ok(script)
+}
+
+/// The standard library starts by posix_spawn where nothing special is asked of it.
+fn spawn(script: &Path) -> std::io::Result<()> {
+    let mut command = Command::new(script);
+    command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().map(|_| ())
+}
+
+fn floor_sequence(script: &Path) -> std::io::Result<Vec<Duration>> {
+    (0..SEQUENCE)
+        .map(|_| {
+            let start = Instant::now();
+            spawn(script)?;
+            Ok(start.elapsed())
+        })
+        .collect()
+}
+
+async fn engine_sequence(executor: &ScriptExecutor) -> Result<Vec<Duration>, executor_core::StartError> {
+    let mut times = Vec::with_capacity(SEQUENCE);
+    for _ in 0..SEQUENCE {
+        let start = Instant::now();
+        executor.execute(ExecuteScriptRequest::new("exit.sh")).await?;
+        times.push(start.elapsed());
+    }
+    Ok(times)
+}
+
+fn floor_rate(script: &Path) -> std::io::Result<f64> {
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        let runs = |thread| (thread..MANY).step_by(AT_ONCE).try_for_each(|_| spawn(script));
+        let threads: Vec<_> = (0..AT_ONCE).map(|thread| scope.spawn(move || runs(thread))).collect();
+        threads.into_iter().try_for_each(|thread| thread.join().unwrap_or(Ok(())))
+    })?;
+    Ok(MANY as f64 / start.elapsed().as_secs_f64())
+}
+
+async fn engine_rate(executor: &ScriptExecutor) -> Result<f64, Box<dyn std::error::Error>> {
+    let start = Instant::now();
+    let mut workers = tokio::task::JoinSet::new();
+    for worker in 0..AT_ONCE {
+        let executor = executor.clone();
+        workers.spawn(async move {
+            for _ in (worker..MANY).step_by(AT_ONCE) {
+                executor.execute(ExecuteScriptRequest::new("exit.sh")).await?;
+            }
+            Ok::<(), executor_core::StartError>(())
+        });
+    }
+    while let Some(worker) = workers.join_next().await {
+        worker??;
+    }
+    Ok(MANY as f64 / start.elapsed().as_secs_f64())
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+fn middle(mut rates: Vec<f64>) -> f64 {
+    rates.sort_unstable_by(f64::total_cmp);
+    rates[rates.len() / 2]
+}

@@ -1,0 +1,77 @@
+//! After the end: what the script handed back, what it used, and the result that says it all.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::executor::Inner;
+use crate::launch::Running;
+use crate::output_params::{self, OutputError};
+use crate::policy::Leftovers;
+use crate::prepare::Prepared;
+use crate::result::{Confinement, Containment, ExecutionResult, KillScope, LogSummary, Outcome, Usage};
+use crate::supervise::Ended;
+
+/// The result of a script that ran, its log aside.
+pub(crate) fn result_of(
+    inner: &Inner,
+    prepared: &Prepared<'_>,
+    running: &Running,
+    ended: Ended,
+) -> ExecutionResult {
+    let (output_params, output_error) = match collect_output(prepared) {
+        Ok(params) => (params, None),
+        Err(error) => (BTreeMap::new(), Some(error.to_string())),
+    };
+    let exit_code = match ended.outcome {
+        Outcome::Exited { code } => Some(code),
+        _ => None,
+    };
+    let waived = ended.survivors || (ended.leftovers > 0 && inner.settings.leftovers == Leftovers::Report);
+    let kill_scope = running.scope.kind();
+    ExecutionResult {
+        success: exit_code == Some(0),
+        exit_code,
+        duration_ms: millis(ended.duration),
+        command: running.command.clone(),
+        script_sha256: None,
+        manifest: None,
+        output_params,
+        output_error,
+        kill_scope: Some(kill_scope),
+        containment: Some(match kill_scope {
+            _ if waived => Containment::Waived,
+            KillScope::Cgroup => Containment::Guaranteed,
+            KillScope::Marker => Containment::BestEffort,
+        }),
+        confinement: Confinement::None,
+        leftovers_killed: ended.leftovers,
+        leaked_output: ended.leaked_output,
+        log: LogSummary::default(),
+        usage: ended.usage.map_or_else(Usage::default, |used| Usage {
+            user_ms: millis(used.user),
+            system_ms: millis(used.system),
+            max_rss_kib: Some(used.max_rss_kib).filter(|&peak| peak > own_peak_kib()),
+        }),
+        error: None,
+        outcome: ended.outcome,
+    }
+}
+
+/// `$TASK_OUTPUT` wins; else the file of that name in the working folder.
+fn collect_output(prepared: &Prepared<'_>) -> Result<BTreeMap<String, String>, OutputError> {
+    if let Some(params) = output_params::collect(&prepared.equipment.scratch.dir)? {
+        return Ok(params);
+    }
+    Ok(output_params::collect(&prepared.accepted.workspace.dir)?.unwrap_or_default())
+}
+
+/// The agent's own peak: what a child shows below it may be the agent's memory before execve (getrusage(2)).
+fn own_peak_kib() -> u64 {
+    use nix::sys::resource::{UsageWho, getrusage};
+    getrusage(UsageWho::RUSAGE_SELF)
+        .map_or(u64::MAX, |usage| u64::try_from(usage.max_rss()).unwrap_or(u64::MAX))
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

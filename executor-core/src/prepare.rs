@@ -1,0 +1,178 @@
+//! Before a start: the script is looked up, and the record, workspace, scratch and environment are made.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::durable;
+use crate::environment::Environment;
+use crate::error::StartError;
+use crate::executor::Inner;
+use crate::instance::Slot;
+use crate::names::TaskId;
+use crate::output_params::OUTPUT_FILE;
+use crate::record::LOG_FILE;
+use crate::request::{CheckedNames, ExecuteScriptRequest};
+use crate::result::{ExecutionResult, LogSummary, Outcome};
+use crate::scratch::Scratch;
+use crate::script_source::{ResolvedScript, ScriptSource};
+use crate::task_file;
+use crate::workspace::Workspace;
+
+/// An execution that has a record, so that it must get a result whatever happens.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    pub(crate) id: TaskId,
+    pub(crate) script_name: String,
+    pub(crate) script: ResolvedScript,
+    pub(crate) workspace: Workspace,
+    /// The record's folder.
+    pub(crate) record: OwnedFd,
+    pub(crate) timeout: Duration,
+    pub(crate) attempt: u32,
+    pub(crate) created_by: String,
+    pub(crate) created_at: Timestamp,
+}
+
+/// What it holds beside its record until its end.
+#[derive(Debug)]
+pub(crate) struct Equipment<'a> {
+    pub(crate) slot: Slot<'a>,
+    pub(crate) scratch: Scratch,
+    pub(crate) environment: Environment,
+}
+
+/// Everything that an execution needs before it starts.
+#[derive(Debug)]
+pub(crate) struct Prepared<'a> {
+    pub(crate) accepted: Accepted,
+    pub(crate) equipment: Equipment<'a>,
+}
+
+/// Where a request's script comes from.
+pub(crate) fn source<'a>(inner: &'a Inner, request: &'a ExecuteScriptRequest) -> &'a dyn ScriptSource {
+    request.source.as_ref().unwrap_or(&inner.source).as_ref()
+}
+
+/// Prepares an execution. When that fails after its record was made, the record has a result that says so.
+pub(crate) fn prepare<'a>(
+    inner: &'a Inner,
+    request: &ExecuteScriptRequest,
+    names: CheckedNames,
+) -> Result<Prepared<'a>, StartError> {
+    let accepted = accept(inner, request, names)?;
+    match equip(inner, request, &accepted) {
+        Ok(equipment) => Ok(Prepared { accepted, equipment }),
+        Err(error) => Err(accepted.not_started(inner, LogSummary::default(), error)),
+    }
+}
+
+/// Looks the script up, takes the workspace, and makes the record. What fails here leaves no record.
+fn accept(
+    inner: &Inner,
+    request: &ExecuteScriptRequest,
+    names: CheckedNames,
+) -> Result<Accepted, StartError> {
+    let CheckedNames { script: script_name, id, workspace } = names;
+    let script = source(inner, request).resolve(&script_name)?;
+    let workspace = inner.workspaces.prepare(&id, workspace.as_ref())?;
+    let record = inner.records.make(&id).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => StartError::invalid("id", "unique", "an id that no task has had yet"),
+        _ => StartError::host(format!("make the record of task {id}"))(error),
+    })?;
+    let metadata = &request.metadata;
+    Ok(Accepted {
+        id,
+        script_name: script_name.to_string(),
+        script,
+        workspace,
+        record,
+        timeout: request.timeout.unwrap_or(inner.settings.default_timeout.min(inner.settings.max_timeout)),
+        attempt: metadata.attempt,
+        created_by: metadata.created_by.clone().unwrap_or_else(|| inner.account.name.clone()),
+        created_at: metadata.created_at.unwrap_or_else(Timestamp::now),
+    })
+}
+
+/// Notes the execution for a recovery, and makes its scratch folder, environment and the record's first files.
+fn equip<'a>(
+    inner: &'a Inner,
+    request: &ExecuteScriptRequest,
+    accepted: &Accepted,
+) -> Result<Equipment<'a>, StartError> {
+    let id = &accepted.id;
+    let slot = inner.instance.enter(id);
+    let slot = slot.map_err(StartError::host("note the execution in the state folder"))?;
+    let scratch = inner.scratch.prepare(&format!("{id}.{}", accepted.attempt));
+    let scratch = scratch.map_err(StartError::host(format!("make the scratch folder of task {id}")))?;
+    accepted.workspace.forget_output().map_err(StartError::host(format!(
+        "remove the {OUTPUT_FILE} that lay in the working folder {}",
+        accepted.workspace.path.display()
+    )))?;
+    let environment = environment(inner, request, accepted, &scratch);
+    task_file::write(request, accepted, &environment)?;
+    Ok(Equipment { slot, scratch, environment })
+}
+
+/// The standard variables, the site's, the caller's.
+fn environment(
+    inner: &Inner,
+    request: &ExecuteScriptRequest,
+    accepted: &Accepted,
+    scratch: &Scratch,
+) -> Environment {
+    let mut env = Environment::default();
+    env.set("PATH", &inner.settings.path);
+    env.set("LANG", "C.UTF-8");
+    for (name, value) in inner.settings.env.iter().chain(&request.env) {
+        env.set(name, value);
+    }
+    env.set("HOME", &inner.account.home);
+    env.set("USER", &inner.account.name);
+    env.set("LOGNAME", &inner.account.name);
+    env.set("TMPDIR", &scratch.path);
+    env.set("TASK_ID", accepted.id.as_str());
+    env.set("TASK_NAME", &accepted.script_name);
+    env.set("TASK_WORK_DIR", &accepted.workspace.path);
+    env.set("TASK_SCRIPT_DIR", &accepted.script.folder);
+    env.set("TASK_OUTPUT", scratch.path.join(OUTPUT_FILE));
+    env.set("TASK_TIMEOUT_S", accepted.timeout.as_secs().to_string());
+    env.set("TASK_CREATED_BY", &accepted.created_by);
+    env.set("TASK_ATTEMPT", accepted.attempt.to_string());
+    env.set("TASK_NODE", &inner.settings.node);
+    env
+}
+
+impl Accepted {
+    /// Gives an execution that did not come to a start its result, and the error back.
+    pub(crate) fn not_started(&self, inner: &Inner, log: LogSummary, error: StartError) -> StartError {
+        let mut result = ExecutionResult::without_run(Outcome::NotStarted, error.code(), error.to_string());
+        result.log = log;
+        self.record_result(inner, &mut result);
+        error
+    }
+
+    /// Writes the result into the record; when that fails the result itself says so.
+    pub(crate) fn record_result(&self, inner: &Inner, result: &mut ExecutionResult) {
+        result.script_sha256 = Some(self.script.sha256.clone());
+        result.manifest.clone_from(&self.script.manifest);
+        if let Err(error) = inner.records.write_result_in(&self.record, result) {
+            tracing::error!(task_id = %self.id, %error, "could not write the result");
+            let lost = format!("the result could not be written: {error}");
+            result.log.incomplete = Some(match result.log.incomplete.take() {
+                Some(earlier) => format!("{earlier}; {lost}"),
+                None => lost,
+            });
+        }
+    }
+
+    /// Gives the log the name that the request wants as well.
+    pub(crate) fn name_log(&self, name: &str) -> io::Result<()> {
+        if name == LOG_FILE {
+            return Ok(());
+        }
+        durable::link(&self.record, LOG_FILE, name)
+    }
+}
