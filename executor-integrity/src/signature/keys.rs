@@ -212,9 +212,10 @@ pub fn keygen(secret: &Path, public: &Path, password: Option<&str>) -> Result<Pu
     Ok(PublicKey(pair.pk))
 }
 
-/// The id of a key as `minisign` prints it: its 8 bytes as a little-endian number.
+/// The id of a key as `minisign` prints it: its 8 bytes as a little-endian number, without leading zeros.
 pub(super) fn key_id(bytes: &[u8]) -> String {
-    bytes.iter().rev().map(|byte| format!("{byte:02X}")).collect()
+    let number = bytes.iter().rev().fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+    format!("{number:X}")
 }
 
 fn generate(error: &minisign::PError) -> KeyError {
@@ -244,4 +245,16 @@ fn write_new(path: &Path, mode: u32, text: &str) -> Result<(), KeyError> {
         // The file is ours, it was new; the first error is the one to tell.
         let _ = std::fs::remove_file(path);
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::key_id;
+
+    #[test]
+    fn a_key_id_is_shown_without_leading_zeros_as_minisign_does() {
+        assert_eq!(key_id(&[0x85, 0x24, 0x2e, 0x8e, 0x44, 0xd0, 0x4c, 0xda]), "DA4CD0448E2E2485");
+        assert_eq!(key_id(&[0x85, 0x24, 0x2e, 0x8e, 0x44, 0xd0, 0x4c, 0x0a]), "A4CD0448E2E2485");
+        assert_eq!(key_id(&[0; 8]), "0");
+    }
 }

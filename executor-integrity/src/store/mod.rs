@@ -239,9 +239,15 @@ impl SnapshotStore {
             } else {
                 Ok(())
             };
-            if let Err(error) = removed {
+            match removed {
+                Ok(()) => {}
+                // Who made it has just removed it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 // Rubbish costs space only; the agent starts.
-                tracing::warn!(path = %self.path.join(&name).display(), %error, "cannot be removed");
+                Err(error) => {
+                    let path = self.path.join(&name);
+                    tracing::warn!(path = %path.display(), %error, "cannot be removed");
+                }
             }
         }
         Ok(())

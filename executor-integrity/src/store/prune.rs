@@ -1,6 +1,6 @@
 //! Removes old snapshots, except those that somebody uses.
 
-use std::fs::TryLockError;
+use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +12,14 @@ use crate::{Digest, fs};
 
 /// How many snapshots are kept when nothing else is said.
 pub const KEEP_SNAPSHOTS: usize = 3;
+
+/// A former snapshot that is about to be removed.
+struct Retired {
+    /// Its name now.
+    name: PathBuf,
+    /// Its folder, locked: whoever cleans the store meanwhile leaves it alone.
+    _claim: File,
+}
 
 impl SnapshotStore {
     /// Removes all snapshots but the `keep` that were taken last and those that any process has pinned, and
@@ -34,14 +42,14 @@ impl SnapshotStore {
                 retired.extend(self.retire(name).map_err(&failed)?);
             }
             for digest in snapshots.into_iter().skip(keep) {
-                if let Some(name) = self.retire(&digest.to_string()).map_err(&failed)? {
-                    retired.push(name);
+                if let Some(snapshot) = self.retire(&digest.to_string()).map_err(&failed)? {
+                    retired.push(snapshot);
                     removed.push(digest);
                 }
             }
         }
-        for name in retired {
-            fs::remove_tree(&self.folder, &name).map_err(&failed)?;
+        for snapshot in retired {
+            fs::remove_tree(&self.folder, &snapshot.name).map_err(&failed)?;
         }
         Ok(removed)
     }
@@ -51,13 +59,12 @@ impl SnapshotStore {
         let mut snapshots = Vec::new();
         let mut damaged = Vec::new();
         for name in fs::names(&self.folder, usize::MAX)?.0 {
+            // Other names come and go without the store's lock.
             let Some(text) = name.to_str() else { continue };
-            let stat = fs::stat_at(&self.folder, Path::new(&name))?;
-            let time = (stat.st_mtime, stat.st_mtime_nsec);
             if let Ok(digest) = text.parse::<Digest>() {
-                snapshots.push((time, digest));
+                snapshots.push((self.time_of(text)?, digest));
             } else if text.starts_with(DAMAGED_PREFIX) {
-                damaged.push((time, text.to_owned()));
+                damaged.push((self.time_of(text)?, text.to_owned()));
             }
         }
         snapshots.sort_unstable_by(|a, b| b.cmp(a));
@@ -68,9 +75,14 @@ impl SnapshotStore {
         ))
     }
 
-    /// Takes the name away from a folder that nobody has pinned, and tells the one under which it can be
-    /// removed. The caller holds the store's lock, so that nobody pins it in between.
-    fn retire(&self, name: &str) -> io::Result<Option<PathBuf>> {
+    fn time_of(&self, name: &str) -> io::Result<(i64, i64)> {
+        let stat = fs::stat_at(&self.folder, Path::new(name))?;
+        Ok((stat.st_mtime, stat.st_mtime_nsec))
+    }
+
+    /// Takes the name away from a folder that nobody has pinned. The caller holds the store's lock, so that
+    /// nobody pins it in between.
+    fn retire(&self, name: &str) -> io::Result<Option<Retired>> {
         let folder = fs::open_folder_at(&self.folder, Path::new(name))?;
         match folder.try_lock() {
             Ok(()) => {}
@@ -79,6 +91,6 @@ impl SnapshotStore {
         }
         let temporary = temporary_name();
         renameat(&self.folder, name, &self.folder, &temporary)?;
-        Ok(Some(temporary))
+        Ok(Some(Retired { name: temporary, _claim: folder }))
     }
 }

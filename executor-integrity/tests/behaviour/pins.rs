@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use executor_integrity::{Digest, KEEP_SNAPSHOTS, Snapshot, SnapshotStore, StoreError};
 
@@ -57,6 +58,45 @@ fn using_a_snapshot_again_makes_it_the_newest() {
     area.edit_manifest(|bytes| bytes[..bytes.len() - 8].to_vec());
     assert_eq!(store.take(&area.scripts, &policy()).unwrap().digest(), old);
     assert_eq!(store.prune(1).unwrap(), [new]);
+}
+
+#[test]
+fn whatever_is_taken_while_others_prune_everything_is_whole_while_it_is_held() {
+    let area = Area::with_manifest();
+    let (taking, opening) = (area.store(), area.store());
+    let stop = AtomicBool::new(false);
+    let opened = std::thread::scope(|scope| {
+        let pruner = || {
+            let store = area.store();
+            let mut removed = 0;
+            while !stop.load(Ordering::Relaxed) {
+                removed += store.prune(0).unwrap().len();
+            }
+            removed
+        };
+        let pruners = [scope.spawn(pruner), scope.spawn(pruner)];
+        let mut opened = 0;
+        for _ in 0..200 {
+            let held = taking.take(&area.scripts, &policy()).unwrap();
+            assert_whole(&held);
+            let digest = held.digest();
+            drop(held);
+            match opening.open(&digest) {
+                Ok(held) => {
+                    opened += 1;
+                    assert_whole(&held);
+                }
+                Err(StoreError::NotFound { .. }) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        let removed: usize = pruners.map(|pruner| pruner.join().unwrap()).into_iter().sum();
+        assert!(removed > 0, "nothing was pruned meanwhile: this showed nothing");
+        opened
+    });
+    println!("{opened} of 200 were opened again before they were pruned");
+    assert!(store_entries(taking.path(), "damaged-").is_empty());
 }
 
 #[test]

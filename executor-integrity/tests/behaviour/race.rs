@@ -13,7 +13,9 @@ use crate::support::{Area, policy, refusal, write};
 
 /// The file that is attacked: large enough that there is time while it is copied.
 const NAME: &str = "big.sh";
-const BYTES: usize = 256 * 1024;
+const BYTES: usize = 128 * 1024;
+/// How often a block is changed and put back before the next one.
+const TOGGLES: usize = 200;
 /// How often a snapshot is taken.
 const ROUNDS: usize = 300;
 
@@ -28,20 +30,20 @@ fn folder() -> Area {
     area
 }
 
-/// Changes one block in the middle of the file in place and puts it back, then replaces the file by
-/// renaming others over it, until it is told to stop.
+/// Changes one block of the file in place and puts it back, many times in the time that the hashing of a
+/// chunk takes, at the beginning, in the middle and at the end, and replaces the file by renaming others over
+/// it, until it is told to stop.
 fn rewrite(file: &Path, stop: &AtomicBool) {
-    let (evil, fresh) = (file.with_file_name("evil.tmp"), file.with_file_name("good.tmp"));
-    let open = || fs::File::options().write(true).open(file).unwrap();
     // The other files are made outside the folder, where they are no problem of their own.
     let outside = file.parent().unwrap().parent().unwrap();
-    let (evil, fresh) = (outside.join(evil.file_name().unwrap()), outside.join(fresh.file_name().unwrap()));
+    let (evil, fresh) = (outside.join("evil.tmp"), outside.join("good.tmp"));
     while !stop.load(Ordering::Relaxed) {
+        let open = fs::File::options().write(true).open(file).unwrap();
         for offset in [0, BYTES as u64 / 2, BYTES as u64 - 4096] {
-            open().write_all_at(&[b'e'; 4096], offset).unwrap();
-            std::thread::yield_now();
-            open().write_all_at(&[b'g'; 4096], offset).unwrap();
-            std::thread::yield_now();
+            for _ in 0..TOGGLES {
+                open.write_all_at(&[b'e'; 4096], offset).unwrap();
+                open.write_all_at(&[b'g'; 4096], offset).unwrap();
+            }
         }
         write(&evil, vec![b'e'; BYTES], 0o755);
         fs::rename(&evil, file).unwrap();

@@ -12,7 +12,8 @@ use std::path::Path;
 use executor_integrity::{
     CreateError, CreateOptions, MAX_PROBLEMS, VerifyPolicy, create_manifest, sign_manifest, verify,
 };
-use nix::sys::stat::Mode;
+use nix::errno::Errno;
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::unistd::{Uid, chown, mkfifo};
 
 use crate::support::{Area, assert_whole, make_folder, named, policy, refusal, write};
@@ -181,6 +182,21 @@ fn a_file_of_another_user_is_refused_and_one_of_the_folders_owner_is_not() {
     assert_eq!(named(error.problems()), ["foreign_owner check.py"]);
     chown(&area.scripts, Some(Uid::from_raw(65534)), None).unwrap();
     verify(&area.scripts, &policy()).unwrap();
+}
+
+#[test]
+fn a_device_is_refused_without_being_opened() {
+    let area = Area::with_manifest();
+    let device = area.script("zero");
+    // Linux: memory devices are 1, and 5 is /dev/zero, which could be read for ever.
+    let made = mknod(&device, SFlag::S_IFCHR, Mode::from_bits_truncate(0o644), makedev(1, 5));
+    if made == Err(Errno::EPERM) {
+        println!("tier: devices cannot be made here, which is what was asserted");
+        return;
+    }
+    made.unwrap();
+    let error = verify(&area.scripts, &policy()).unwrap_err();
+    assert_eq!(named(error.problems()), ["special_file zero"]);
 }
 
 #[test]
