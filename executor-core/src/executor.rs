@@ -13,6 +13,7 @@ use crate::execution::Execution;
 use crate::instance::{self, Instance, Recovered};
 use crate::names::TaskId;
 use crate::policy::Leftovers;
+use crate::preview::{self, Preview};
 use crate::problem::{Problem, join};
 use crate::record::Records;
 use crate::request::{ExecuteScriptRequest, string_problem};
@@ -129,6 +130,14 @@ impl ScriptExecutor {
     /// As [`start`](Self::start), as far as it can be known before.
     pub fn check(&self, request: &ExecuteScriptRequest) -> Result<ResolvedScript, StartError> {
         run::check(&self.inner, request)
+    }
+
+    /// What would be executed for a request, without making or starting anything.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    pub fn preview(&self, request: &ExecuteScriptRequest) -> Result<Preview, StartError> {
+        preview::preview(&self.inner, request)
     }
 
     /// The executions under way, by task id.

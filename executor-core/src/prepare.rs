@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -89,9 +90,9 @@ fn accept(
         script,
         workspace,
         record,
-        timeout: request.timeout.unwrap_or(inner.settings.default_timeout.min(inner.settings.max_timeout)),
+        timeout: timeout(inner, request),
         attempt: metadata.attempt,
-        created_by: metadata.created_by.clone().unwrap_or_else(|| inner.account.name.clone()),
+        created_by: created_by(inner, request),
         created_at: metadata.created_at.unwrap_or_else(Timestamp::now),
     })
 }
@@ -111,18 +112,33 @@ fn equip<'a>(
         "remove the {OUTPUT_FILE} that lay in the working folder {}",
         accepted.workspace.path.display()
     )))?;
-    let environment = environment(inner, request, accepted, &scratch);
+    let facts = Facts {
+        id: id.as_str(),
+        script_name: &accepted.script_name,
+        work_dir: &accepted.workspace.path,
+        script_folder: &accepted.script.folder,
+        scratch: &scratch.path,
+        timeout: accepted.timeout,
+        created_by: &accepted.created_by,
+    };
+    let environment = environment(inner, request, &facts);
     task_file::write(request, accepted, &environment)?;
     Ok(Equipment { slot, scratch, environment })
 }
 
+/// What the standard variables tell of one execution.
+pub(crate) struct Facts<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) script_name: &'a str,
+    pub(crate) work_dir: &'a Path,
+    pub(crate) script_folder: &'a Path,
+    pub(crate) scratch: &'a Path,
+    pub(crate) timeout: Duration,
+    pub(crate) created_by: &'a str,
+}
+
 /// The standard variables, the site's, the caller's.
-fn environment(
-    inner: &Inner,
-    request: &ExecuteScriptRequest,
-    accepted: &Accepted,
-    scratch: &Scratch,
-) -> Environment {
+pub(crate) fn environment(inner: &Inner, request: &ExecuteScriptRequest, facts: &Facts<'_>) -> Environment {
     let mut env = Environment::default();
     env.set("PATH", &inner.settings.path);
     env.set("LANG", "C.UTF-8");
@@ -132,17 +148,27 @@ fn environment(
     env.set("HOME", &inner.account.home);
     env.set("USER", &inner.account.name);
     env.set("LOGNAME", &inner.account.name);
-    env.set("TMPDIR", &scratch.path);
-    env.set("TASK_ID", accepted.id.as_str());
-    env.set("TASK_NAME", &accepted.script_name);
-    env.set("TASK_WORK_DIR", &accepted.workspace.path);
-    env.set("TASK_SCRIPT_DIR", &accepted.script.folder);
-    env.set("TASK_OUTPUT", scratch.path.join(OUTPUT_FILE));
-    env.set("TASK_TIMEOUT_S", accepted.timeout.as_secs().to_string());
-    env.set("TASK_CREATED_BY", &accepted.created_by);
-    env.set("TASK_ATTEMPT", accepted.attempt.to_string());
+    env.set("TMPDIR", facts.scratch);
+    env.set("TASK_ID", facts.id);
+    env.set("TASK_NAME", facts.script_name);
+    env.set("TASK_WORK_DIR", facts.work_dir);
+    env.set("TASK_SCRIPT_DIR", facts.script_folder);
+    env.set("TASK_OUTPUT", facts.scratch.join(OUTPUT_FILE));
+    env.set("TASK_TIMEOUT_S", facts.timeout.as_secs().to_string());
+    env.set("TASK_CREATED_BY", facts.created_by);
+    env.set("TASK_ATTEMPT", request.metadata.attempt.to_string());
     env.set("TASK_NODE", &inner.settings.node);
     env
+}
+
+/// The time limit that holds for a request.
+pub(crate) fn timeout(inner: &Inner, request: &ExecuteScriptRequest) -> Duration {
+    request.timeout.unwrap_or(inner.settings.default_timeout.min(inner.settings.max_timeout))
+}
+
+/// Who asked, where nobody else is named the agent's own user.
+pub(crate) fn created_by(inner: &Inner, request: &ExecuteScriptRequest) -> String {
+    request.metadata.created_by.clone().unwrap_or_else(|| inner.account.name.clone())
 }
 
 impl Accepted {

@@ -53,7 +53,7 @@ pub(crate) fn check(inner: &Inner, request: &ExecuteScriptRequest) -> Result<Res
     source(inner, request).resolve(&names.script)
 }
 
-fn checked(inner: &Inner, request: &ExecuteScriptRequest) -> Result<CheckedNames, StartError> {
+pub(crate) fn checked(inner: &Inner, request: &ExecuteScriptRequest) -> Result<CheckedNames, StartError> {
     let checked = request.checked();
     let mut problems = checked.as_ref().err().cloned().unwrap_or_default();
     if request.timeout.is_some_and(|timeout| timeout > inner.settings.max_timeout) {

@@ -46,6 +46,14 @@ impl Workspaces {
         Ok(Self { root_dir: folder::open_folder(&root)?, root, locks })
     }
 
+    /// Where the folder for one execution is, or would be made.
+    pub(crate) fn path(&self, id: &TaskId, shared: Option<&WorkspaceName>) -> PathBuf {
+        match shared {
+            Some(name) => self.root.join("shared").join(name.as_str()),
+            None => self.root.join("tasks").join(id.as_str()),
+        }
+    }
+
     /// The folder for one execution: the shared one of that name, locked, or the task's own.
     pub(crate) fn prepare(
         &self,
