@@ -42,7 +42,7 @@ fn main() -> ExitCode {
 
 fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
     match cli.command {
-        Command::Run(args) => run::run(&cli.global, *args),
+        Command::Run(args) => run::run(&cli.global, &args),
         Command::List(args) => scripts::list(&cli.global, &args),
         Command::Show(args) => scripts::show(&cli.global, &args),
         Command::Manifest(command) => manifest::run(&cli.global, command),
@@ -66,9 +66,11 @@ fn is_run(mut words: impl Iterator<Item = OsString>) -> bool {
     words.any(|word| word == "run")
 }
 
-/// Warnings and errors of the libraries go to standard error; `RUST_LOG` asks for more.
+/// Warnings and errors of the libraries go to standard error, but for those that a command reports itself; `RUST_LOG`
+/// asks for more.
 fn log_warnings() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new("warn,task_runners::scripts=off"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -23,8 +23,8 @@ use crate::terminal::{Style, TerminalFilter};
 const CHUNK_BYTES: usize = 64 << 10;
 
 /// Runs a script, or shows what would run.
-pub(crate) fn run(global: &Global, args: RunArgs) -> Result<ExitCode, Failure> {
-    let (spec, script_args) = spec(&args)?;
+pub(crate) fn run(global: &Global, args: &RunArgs) -> Result<ExitCode, Failure> {
+    let (spec, script_args) = spec(args)?;
     let settings = context::settings(global)?;
     let runner = context::runner(&settings)?;
     let (request, _) = runner.request(&spec, script_args)?;

@@ -40,9 +40,9 @@ fn submit(global: &Global, args: &SubmitArgs) -> Result<ExitCode, Failure> {
         return ended(&client, &id);
     }
     if args.json {
-        output::print_json(&task)
+        output::print_json(&task);
     } else {
-        output::print(&id)
+        output::print(&id);
     }
     Ok(ExitCode::SUCCESS)
 }

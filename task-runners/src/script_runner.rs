@@ -177,7 +177,7 @@ fn params_problems(spec: &TaskSpec) -> Vec<Problem> {
 }
 
 /// The engine's request for a spec.
-fn request(script: &str, spec: &TaskSpec) -> ExecuteScriptRequest {
+pub(crate) fn request(script: &str, spec: &TaskSpec) -> ExecuteScriptRequest {
     let mut request = ExecuteScriptRequest::new(script)
         .args(spec.args.iter().map(OsString::from))
         .debug_script(spec.debug_script);

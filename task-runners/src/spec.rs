@@ -7,6 +7,8 @@ use executor_core::{Problem, TaskId, WorkspaceName};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::script_runner;
+
 /// Most arguments, parameters, variables or labels in one spec.
 const MAX_ENTRIES: usize = 1024;
 
@@ -84,6 +86,7 @@ impl TaskSpec {
         for field in fields.keys() {
             reader.problem(field, "unknown_field", "a field of the task spec; this one is not known");
         }
+        reader.check_as_request(&spec);
         if reader.problems.is_empty() { Ok(spec) } else { Err(reader.problems) }
     }
 }
@@ -118,6 +121,16 @@ impl Reader {
             self.problem("retries", "unsupported", "0 or left out: this agent does not retry tasks yet");
         }
         spec
+    }
+
+    /// What the engine would refuse whatever the script is, so that it is named together with everything else.
+    fn check_as_request(&mut self, spec: &TaskSpec) {
+        let Err(problems) = script_runner::request(&spec.name, spec).check() else { return };
+        for problem in problems {
+            if !self.problems.iter().any(|known| known.field == problem.field) {
+                self.problems.push(problem);
+            }
+        }
     }
 
     fn problem(&mut self, field: &str, rule: &str, expected: &str) {
