@@ -74,12 +74,9 @@ impl Live {
         }
     }
 
-    /// The task's turn has come. Said twice it changes nothing.
+    /// The task's turn has come.
     pub(crate) fn starting(&self, id: &TaskId) {
-        let begun = matches!(self.follow(id).map(|phase| phase.borrow().clone()), Some(Phase::Starting(_)));
-        if !begun {
-            self.enter(id, Phase::Starting(0), TaskStatus::Running);
-        }
+        self.enter(id, Phase::Starting(0), TaskStatus::Running);
     }
 
     /// The task's execution is under way. What was asked of it meanwhile is passed on.

@@ -1,5 +1,6 @@
 //! The service as its callers hold it: opening, reading, waiting.
 
+use std::collections::BTreeSet;
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -138,6 +139,14 @@ impl TaskService {
                 return Ok(task);
             }
         }
+    }
+
+    /// The snapshots that tasks which have not ended must run from: pruning has to leave these.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn pinned(&self) -> Result<BTreeSet<String>, ReadError> {
+        self.read(store::pinned).await
     }
 
     /// The runners that tasks may name.

@@ -3,16 +3,13 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use jiff::Timestamp;
-use task_runners::{Plan, Refusal, Task, TaskId, TaskSpec, TaskStatus};
+use task_runners::{Plan, Refusal, SCRIPT_RUNNER, Task, TaskId, TaskSpec, TaskStatus};
 use tokio::sync::oneshot;
 
 use crate::digest;
 use crate::keeper::Event;
 use crate::service::{Inner, TaskService};
 use crate::store::{self, NewTask};
-
-/// The runner that carries out tasks named after a script.
-const SCRIPT_RUNNER: &str = "script";
 
 /// A submission that led to a task.
 #[derive(Debug, Clone, PartialEq)]

@@ -140,13 +140,7 @@ impl Keeper {
                 if std::mem::take(&mut self.failing) {
                     tracing::info!("the database can be written again");
                 }
-                for (event, outcome) in done {
-                    self.tell(event, outcome);
-                }
-                for start in starts {
-                    self.live.starting(&start.task.id);
-                    self.runtime.spawn(run::run(start, self.context.clone()));
-                }
+                self.tell(done, starts);
             }
             Err(error) => {
                 if !std::mem::replace(&mut self.failing, true) {
@@ -156,9 +150,21 @@ impl Keeper {
                 self.stale = true;
                 let undone = done.into_iter().map(|(event, _)| event).chain(events);
                 undone.for_each(|event| self.fail(event, &error));
+                self.publish();
             }
         }
+    }
+
+    /// Tells what was written, and starts what is marked as running. First come the tasks that can be followed now, then
+    /// the numbers, then the answers: whoever got an answer finds the rest as it says.
+    fn tell(&mut self, done: Vec<(Event, Outcome)>, starts: Vec<Start>) {
+        done.iter().for_each(|(event, outcome)| self.show(event, outcome));
+        starts.iter().for_each(|start| self.live.starting(&start.task.id));
         self.publish();
+        done.into_iter().for_each(|(event, outcome)| self.answer(event, outcome));
+        for start in starts {
+            self.runtime.spawn(run::run(start, self.context.clone()));
+        }
     }
 
     /// Writes what is decided about `events` in one transaction. On an error nothing of it is in the database.
@@ -225,7 +231,7 @@ impl Keeper {
         }
     }
 
-    /// Tells everybody who watches the numbers; by then all that they are about has been told.
+    /// Tells the numbers.
     fn publish(&self) {
         let unwritten = self.unwritten.len();
         self.stats.send_modify(|stats| {

@@ -10,27 +10,32 @@ use crate::submit::SubmitError;
 use crate::submit::Submitted;
 
 impl Keeper {
-    /// Tells what came of an event. It is in the database now.
-    pub(super) fn tell(&mut self, event: Event, outcome: Outcome) {
+    /// Shows a task that waits now to those who follow it.
+    pub(super) fn show(&self, event: &Event, outcome: &Outcome) {
+        match (event, outcome) {
+            (Event::Submit { .. }, Outcome::Submitted(Ok(Submitted { task, created: true })))
+                if task.status == TaskStatus::Queued =>
+            {
+                self.live.queued(&task.id);
+            }
+            (Event::PutBack { id, .. }, _) => {
+                let cancels = self.live.queued(id);
+                if cancels > 0 {
+                    self.cancel_later(id.clone());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Answers whoever asked, and gives ended tasks to those who wait for them.
+    pub(super) fn answer(&self, event: Event, outcome: Outcome) {
         match (event, outcome) {
             (Event::Submit { answer, .. }, Outcome::Submitted(submitted)) => {
-                match &submitted {
-                    Ok(Submitted { task, created: true }) if task.status == TaskStatus::Queued => {
-                        self.live.queued(&task.id);
-                    }
-                    Ok(Submitted { task, created: true }) => self.live.starting(&task.id),
-                    _ => {}
-                }
                 // Whoever asked may have gone away; the task stays accepted.
                 let _ = answer.send(submitted);
             }
             (Event::Ended(ending), _) => self.live.ended(&Arc::new(ending.task)),
-            (Event::PutBack { id, .. }, _) => {
-                let cancels = self.live.queued(&id);
-                if cancels > 0 {
-                    self.cancel_later(id);
-                }
-            }
             (Event::Cancel { answer, .. }, Outcome::Cancelled(cancelled)) => {
                 if let CancelAnswer::Done(task) = &cancelled {
                     self.live.ended(&Arc::new(task.clone()));

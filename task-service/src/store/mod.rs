@@ -22,7 +22,7 @@ pub(crate) use open::open;
 pub(crate) use read::{by_id, digest_by_id, page};
 pub(crate) use readers::Readers;
 pub(crate) use write::{
-    NewTask, Unfinished, end, insert, mark_running, put_back, unfinished, unfinished_by_id, waiting,
+    NewTask, Unfinished, end, insert, mark_running, pinned, put_back, unfinished, unfinished_by_id, waiting,
 };
 
 /// Name of the database in a state folder.

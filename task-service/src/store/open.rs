@@ -17,6 +17,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const WAL_BYTES: i64 = 16 << 20;
 /// Prepared statements that a connection keeps.
 pub(crate) const STATEMENTS: usize = 64;
+/// Databases up to this size are checked for damage at each start, which takes about 3 s for a GiB.
+const MAX_CHECKED_BYTES: i64 = 1 << 30;
 /// What SQLite appends to a database's name for its companions.
 const COMPANIONS: [&str; 3] = ["", "-wal", "-shm"];
 
@@ -100,6 +102,15 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
 
 /// Reads every page once: damage is better found now than when a task's row is asked for.
 fn check(connection: &Connection) -> rusqlite::Result<()> {
+    let bytes: i64 = connection.query_row(
+        "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size",
+        [],
+        |row| row.get(0),
+    )?;
+    if bytes > MAX_CHECKED_BYTES {
+        tracing::info!(bytes, "the database is too large to be checked for damage at each start");
+        return Ok(());
+    }
     let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     if verdict == "ok" {
         return Ok(());

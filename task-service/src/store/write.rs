@@ -1,6 +1,8 @@
 //! Every statement that changes something. A row leaves `queued` and `running` only by these, and a terminal state
 //! never.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, named_params, params};
 use task_runners::{Plan, Task, TaskId, TaskStatus};
@@ -115,6 +117,12 @@ pub(crate) fn unfinished(db: &Connection) -> rusqlite::Result<Vec<Unfinished>> {
         }
     }
     Ok(unfinished)
+}
+
+/// The snapshots that tasks which have not ended must run from.
+pub(crate) fn pinned(db: &Connection) -> rusqlite::Result<BTreeSet<String>> {
+    let sql = "SELECT DISTINCT pinned FROM task WHERE status IN ('queued', 'running') AND pinned IS NOT NULL";
+    db.prepare_cached(sql)?.query_map([], |row| row.get(0))?.collect()
 }
 
 /// A task's row, if it has not ended.

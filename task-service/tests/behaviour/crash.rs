@@ -42,7 +42,8 @@ impl TaskRunner for Noting {
     fn start(&self, order: TaskOrder) -> StartFuture<'_> {
         Box::pin(async move {
             let file = std::fs::OpenOptions::new().create(true).append(true).open(self.0.join("starts"));
-            writeln!(file.unwrap(), "{}", order.id).unwrap();
+            // In one write: two could be torn apart by the kill, or by another start.
+            file.unwrap().write_all(format!("{}\n", order.id).as_bytes()).unwrap();
             let records = Records::open(&self.0).unwrap();
             let (execution, driver) = Execution::new(order.id.clone(), records.log_path(&order.id)).unwrap();
             tokio::spawn(async move {

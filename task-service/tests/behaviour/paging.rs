@@ -15,7 +15,7 @@ async fn add(bench: &Bench, number: usize, labels: &BTreeMap<String, String>) {
         labels: labels.clone(),
         ..TaskSpec::new("instant")
     };
-    let created_by = if number % 3 == 0 { "alice" } else { "bob" };
+    let created_by = if number.is_multiple_of(3) { "alice" } else { "bob" };
     soon(bench.service.submit(spec, created_by)).await.unwrap();
     bench.wait(&format!("t{number}")).await;
 }
@@ -134,7 +134,7 @@ async fn a_page_holds_only_what_its_reader_may_see() {
         visible: Some(std::sync::Arc::new(|task: &Task| task.created_by == "alice")),
         ..TaskFilter::default()
     };
-    let expected: Vec<usize> = (0..30).rev().filter(|number| number % 3 == 0).collect();
+    let expected: Vec<usize> = (0..30).rev().filter(|number: &usize| number.is_multiple_of(3)).collect();
     for limit in [1, 3, 10, 1000] {
         assert_eq!(numbers(&pages(&bench, &filter, limit).await), expected);
     }

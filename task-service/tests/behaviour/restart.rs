@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use serde_json::json;
-use task_service::{Records, RunnerRegistry, TaskId, TaskService, TaskStatus};
+use task_service::{OpenError, Records, RunnerRegistry, TaskId, TaskService, TaskStatus};
 
 use crate::support::{Bench, exited, open, settings, soon, spec, with_id};
 
@@ -40,6 +40,7 @@ async fn running_tasks_are_interrupted_and_waiting_ones_start_in_their_order() {
     let running = [bench.manual.next().await, bench.manual.next().await];
     let crash = crashed(&bench.state());
     let (service, manual) = open(crash.path(), 1, 10).await;
+    assert_eq!(service.pinned().await.unwrap().into_iter().collect::<Vec<_>>(), ["snapshot"]);
     for name in ["r1", "r2"] {
         let task = soon(service.wait(&id(name))).await.unwrap().unwrap();
         assert_eq!(task.status, TaskStatus::Interrupted);
@@ -56,6 +57,7 @@ async fn running_tasks_are_interrupted_and_waiting_ones_start_in_their_order() {
         started.exit(0);
         assert_eq!(soon(service.wait(&id(name))).await.unwrap().unwrap().status, TaskStatus::Succeeded);
     }
+    assert!(service.pinned().await.unwrap().is_empty());
     running.into_iter().for_each(|started| started.exit(0));
 }
 
@@ -107,6 +109,43 @@ async fn a_task_whose_runner_is_gone_is_rejected_when_its_turn_comes() {
     // The record alone leads to the same state.
     let record = Records::open(crash.path()).unwrap().read_result(&id("waits")).unwrap().unwrap();
     assert_eq!(record.error.unwrap().code, "runner_gone");
+    running.exit(0);
+}
+
+#[test]
+fn a_service_whose_runtime_is_shut_down_lets_go_of_the_folder_and_the_next_one_takes_over() {
+    let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let first = runtime();
+    let bench = first.block_on(async {
+        let bench = Bench::new(1, 10).await;
+        for name in ["runs", "waits"] {
+            bench.submit(with_id(name)).await;
+        }
+        bench
+    });
+    let running = first.block_on(bench.manual.next());
+    let Bench { service, folder, manual } = bench;
+    drop(first);
+    drop(service);
+    let second = runtime();
+    second.block_on(async {
+        let opened = soon(async {
+            loop {
+                let mut registry = RunnerRegistry::new();
+                registry.register(manual.clone()).unwrap();
+                match TaskService::open(settings(folder.path(), 1, 10), registry).await {
+                    Ok(service) => break service,
+                    Err(OpenError::Held { .. }) => tokio::task::yield_now().await,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        });
+        let service = opened.await;
+        assert_eq!(service.task(&id("runs")).await.unwrap().unwrap().status, TaskStatus::Interrupted);
+        let waits = manual.next().await;
+        assert_eq!(waits.id(), "waits");
+        waits.exit(0);
+    });
     running.exit(0);
 }
 

@@ -204,9 +204,9 @@ pub(crate) fn settings(state: &Path, concurrent: usize, queue: usize) -> Service
 
 /// A spec of the runner `manual` from JSON fields.
 pub(crate) fn spec(fields: serde_json::Value) -> TaskSpec {
-    let mut spec = serde_json::json!({"name": "manual"});
-    spec.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
-    TaskSpec::from_json(spec).unwrap()
+    let serde_json::Value::Object(mut fields) = fields else { panic!("a spec is an object") };
+    fields.insert("name".to_owned(), "manual".into());
+    TaskSpec::from_json(fields.into()).unwrap()
 }
 
 pub(crate) fn with_id(id: &str) -> TaskSpec {
