@@ -1,0 +1,73 @@
+//! This test program again, as another process that embeds the engine: one that can be killed, run out of things, or
+//! be measured without disturbing other tests. What it does is told by its environment.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// The variable that says what to do.
+const TASK: &str = "EXECUTOR_CORE_HELPER";
+/// The variable that names the folder to do it in.
+const FOLDER: &str = "EXECUTOR_CORE_HELPER_FOLDER";
+
+#[test]
+fn the_test_program_acts_as_another_agent_when_told_to() {
+    let (Ok(task), Some(folder)) = (std::env::var(TASK), std::env::var_os(FOLDER)) else {
+        return;
+    };
+    let folder = PathBuf::from(folder);
+    match task.as_str() {
+        other => panic!("nobody knows how to {other}"),
+    }
+}
+
+/// The command that starts this program as such a process.
+pub(crate) fn command(task: &str, folder: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", "helper::the_test_program_acts_as_another_agent_when_told_to", "--nocapture"])
+        .env(TASK, task)
+        .env(FOLDER, folder)
+        .stdin(Stdio::null());
+    command
+}
+
+/// Runs one to its end, which must be a good one; gives what it wrote.
+pub(crate) fn run(task: &str, folder: &Path) -> String {
+    finish(command(task, folder))
+}
+
+/// Runs a command to its end, which must be a good one; gives what it wrote.
+pub(crate) fn finish(mut command: Command) -> String {
+    let output = command.output().unwrap();
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+    text
+}
+
+/// A helper that is killed when the test is done with it.
+pub(crate) struct Helper(Child);
+
+impl Helper {
+    pub(crate) fn start(task: &str, folder: &Path) -> Self {
+        Self(command(task, folder).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Kills it as `kill -9` does, and waits for its end.
+    pub(crate) fn kill(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        // It has ended already where the test killed it.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

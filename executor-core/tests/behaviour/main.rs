@@ -1,0 +1,29 @@
+//! How the engine behaves, seen through its public interface: real scripts, real processes, temporary folders.
+//! One module for each behaviour; `bench` holds what they share.
+
+mod bench;
+mod helper;
+
+mod arguments;
+mod banners;
+mod broken_scripts;
+mod callbacks;
+mod cancelling;
+mod clean_end;
+mod containment;
+mod defects;
+mod descriptors;
+mod disk_faults;
+mod durability;
+mod environment;
+mod examples;
+mod exhaustion;
+mod followers;
+mod fresh_scripts;
+mod links;
+mod output;
+mod output_params;
+mod process_numbers;
+mod recovery;
+mod traversal;
+mod workspaces;
