@@ -4,6 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use crate::descriptors;
+
 /// The variable that says what to do.
 const TASK: &str = "EXECUTOR_CORE_HELPER";
 /// The variable that names the folder to do it in.
@@ -16,6 +18,9 @@ fn the_test_program_acts_as_another_agent_when_told_to() {
     };
     let folder = PathBuf::from(folder);
     match task.as_str() {
+        "run without standard descriptors" => descriptors::help_without_standard_descriptors(&folder),
+        "run with ignored signals" => descriptors::help_with_ignored_signals(&folder),
+        "build while children are ignored" => descriptors::help_while_children_are_ignored(&folder),
         other => panic!("nobody knows how to {other}"),
     }
 }
