@@ -14,6 +14,7 @@ use crate::instance::{self, Instance, Recovered};
 use crate::names::TaskId;
 use crate::policy::Leftovers;
 use crate::preview::{self, Preview};
+use crate::problem::Problem;
 use crate::problem::{Problem, join};
 use crate::record::Records;
 use crate::request::{ExecuteScriptRequest, string_problem};
@@ -121,6 +122,17 @@ impl ScriptExecutor {
     /// As [`start`](Self::start).
     pub async fn execute(&self, request: ExecuteScriptRequest) -> Result<Arc<ExecutionResult>, StartError> {
         Ok(self.start(request).await?.wait().await)
+    }
+
+    /// Checks a request against the rules and this executor's limits, without looking for its script.
+    ///
+    /// # Errors
+    /// Every mistake, in the order of the fields.
+    pub fn check_request(&self, request: &ExecuteScriptRequest) -> Result<(), Vec<Problem>> {
+        match run::checked(&self.inner, request) {
+            Err(StartError::Invalid(problems)) => Err(problems),
+            _ => Ok(()),
+        }
     }
 
     /// Checks a request, and that its script is there and can be executed, without making or starting anything.

@@ -61,7 +61,7 @@ impl ScriptRunner {
         let script = script_name(spec)?;
         let mut problems = params_problems(spec);
         let request = request(&script, spec).args(args);
-        if let Err(found) = request.check() {
+        if let Err(found) = self.executor.check_request(&request) {
             problems.extend(found);
         }
         if !problems.is_empty() {

@@ -220,7 +220,8 @@ impl Reader {
         };
         let mut strings = Vec::with_capacity(items.len());
         for (index, item) in items.into_iter().enumerate() {
-            strings.extend(self.string(&format!("{field}[{index}]"), Some(item)));
+            // One that is no string keeps its place, so that the others keep their numbers.
+            strings.push(self.string(&format!("{field}[{index}]"), Some(item)).unwrap_or_default());
         }
         strings
     }

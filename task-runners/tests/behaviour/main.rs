@@ -1,0 +1,9 @@
+//! Tasks as an embedding program sees them: specs, runners, and scripts that are verified or not.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
+
+mod examples;
+mod heavy;
+mod place;
+mod runners;
+mod specs;
+mod verification;

@@ -1,0 +1,125 @@
+//! Verified scripts: what is in use stays in use, what does not verify is refused with everything that is wrong.
+
+use executor_integrity::{CreateOptions, VerificationMode, create_manifest};
+use task_runners::{Refusal, ScriptRunner, TaskRunner, TaskSpec};
+
+use crate::place::{Place, body, order, write_executable};
+
+fn spec() -> TaskSpec {
+    TaskSpec::new("hello.sh")
+}
+
+async fn run(
+    runner: &ScriptRunner,
+    order: task_runners::TaskOrder,
+) -> (String, task_runners::ExecutionResult) {
+    let execution = runner.start(order).await.unwrap();
+    let result = execution.wait().await;
+    (body(execution.log_path(), &result.log), (*result).clone())
+}
+
+#[tokio::test]
+async fn a_folder_with_a_manifest_runs_from_its_snapshot_and_the_result_names_it() {
+    let place = Place::new();
+    place.script("hello.sh", "#!/bin/sh\ndirname \"$0\"; cat \"$TASK_SCRIPT_DIR/lib.txt\"\n");
+    std::fs::write(place.scripts_dir().join("lib.txt"), "a library\n").unwrap();
+    place.manifest();
+    let runner = place.runner(VerificationMode::Auto);
+    let (output, result) = run(&runner, order(&runner, spec())).await;
+    let manifest = runner.scripts().status().manifest.unwrap();
+    let store = place.path().canonicalize().unwrap().join("state/store").join(&manifest);
+    assert_eq!(output, format!("{}\na library\n", store.display()));
+    assert_eq!(result.manifest, Some(manifest));
+}
+
+#[tokio::test]
+async fn a_folder_without_a_manifest_runs_unverified_until_it_has_one_and_never_again() {
+    let place = Place::new();
+    place.script("hello.sh", "#!/bin/sh\necho plain\n");
+    let runner = place.runner(VerificationMode::Auto);
+    let (_, result) = run(&runner, order(&runner, spec())).await;
+    assert_eq!(result.manifest, None);
+
+    place.manifest();
+    let (_, result) = run(&runner, order(&runner, spec())).await;
+    assert!(result.manifest.is_some());
+
+    // Whoever removes the manifest does not turn verification off; what is in use stays in use.
+    std::fs::remove_file(place.scripts_dir().join("MANIFEST.sha256")).unwrap();
+    let (_, result) = run(&runner, order(&runner, spec())).await;
+    assert!(result.manifest.is_some());
+    assert!(!runner.scripts().refresh().problems.is_empty());
+    let fresh = ScriptRunner::new(runner.executor().clone(), place.scripts(VerificationMode::Auto));
+    assert!(matches!(fresh.check(&spec()), Err(Refusal::Unverified { .. })));
+}
+
+#[tokio::test]
+async fn an_unverified_folder_is_refused_with_all_problems_and_works_as_soon_as_it_is_mended() {
+    let place = Place::new();
+    place.script("hello.sh", "#!/bin/sh\necho vouched for\n");
+    place.script("other.sh", "#!/bin/sh\n");
+    place.manifest();
+    place.script("hello.sh", "#!/bin/sh\necho changed\n");
+    place.script("extra.sh", "#!/bin/sh\n");
+    let runner = place.runner(VerificationMode::Auto);
+    let Err(Refusal::Unverified { problems, mend }) = runner.check(&spec()) else {
+        panic!("it was accepted")
+    };
+    assert_eq!(problems.len(), 2, "{problems:?}");
+    assert!(mend.starts_with("agent-cli manifest create "), "{mend}");
+
+    create_manifest(&place.scripts_dir(), &CreateOptions::default()).unwrap();
+    let (output, _) = run(&runner, order(&runner, spec())).await;
+    assert_eq!(output, "changed\n");
+}
+
+#[tokio::test]
+async fn a_task_runs_what_was_in_use_when_it_was_accepted_however_long_it_waited() {
+    let place = Place::new();
+    place.script("hello.sh", "#!/bin/sh\necho first\n");
+    place.manifest();
+    let runner = place.runner(VerificationMode::Auto);
+    let waiting = order(&runner, spec());
+    place.script("hello.sh", "#!/bin/sh\necho second\n");
+    place.manifest();
+    let (output, _) = run(&runner, order(&runner, spec())).await;
+    assert_eq!(output, "second\n");
+    let (output, _) = run(&runner, waiting.clone()).await;
+    assert_eq!(output, "first\n");
+
+    // After a restart too.
+    let restarted = ScriptRunner::new(place.executor(), place.scripts(VerificationMode::Auto));
+    let again = task_runners::TaskOrder { id: task_runners::TaskId::generate(), ..waiting };
+    let (output, _) = run(&restarted, again).await;
+    assert_eq!(output, "first\n");
+}
+
+#[tokio::test]
+async fn a_tampered_folder_leaves_the_snapshot_in_use_and_is_reported() {
+    let place = Place::new();
+    place.script("hello.sh", "#!/bin/sh\necho vouched for\n");
+    place.manifest();
+    let runner = place.runner(VerificationMode::Auto);
+    assert_eq!(run(&runner, order(&runner, spec())).await.0, "vouched for\n");
+    write_executable(&place.scripts_dir().join("hello.sh"), "#!/bin/sh\necho tampered\n");
+    let status = runner.scripts().refresh();
+    assert!(status.problems[0].contains("hello.sh"), "{status:?}");
+    assert_eq!(run(&runner, order(&runner, spec())).await.0, "vouched for\n");
+}
+
+#[test]
+fn lists_name_executable_files_and_say_what_is_broken() {
+    let place = Place::new();
+    place.script("deploy/web.sh", "#!/bin/sh\n");
+    place.script("torn.sh", "echo no first line\n");
+    std::fs::write(place.scripts_dir().join("notes.txt"), "not a script").unwrap();
+    let listed = |verification| {
+        let entries = place.scripts(verification).list().unwrap();
+        entries.iter().map(|e| (e.name.clone(), e.verified, e.broken.len())).collect::<Vec<_>>()
+    };
+    let unverified = listed(VerificationMode::Auto);
+    assert_eq!(unverified, [("deploy/web.sh".to_owned(), false, 0), ("torn.sh".to_owned(), false, 1)]);
+    place.manifest();
+    let verified = listed(VerificationMode::Auto);
+    assert_eq!(verified, [("deploy/web.sh".to_owned(), true, 0), ("torn.sh".to_owned(), false, 1)]);
+}
