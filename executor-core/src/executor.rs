@@ -14,7 +14,6 @@ use crate::instance::{self, Instance, Recovered};
 use crate::names::TaskId;
 use crate::policy::Leftovers;
 use crate::preview::{self, Preview};
-use crate::problem::Problem;
 use crate::problem::{Problem, join};
 use crate::record::Records;
 use crate::request::{ExecuteScriptRequest, string_problem};
