@@ -146,8 +146,7 @@ impl Keeper {
                 if !std::mem::replace(&mut self.failing, true) {
                     tracing::error!(%error, "the database cannot be written; trying until it can");
                 }
-                self.roll_back();
-                self.stale = true;
+                self.undo();
                 let undone = done.into_iter().map(|(event, _)| event).chain(events);
                 undone.for_each(|event| self.fail(event, &error));
                 self.publish();
@@ -174,10 +173,7 @@ impl Keeper {
         done: &mut Vec<(Event, Outcome)>,
         starts: &mut Vec<Start>,
     ) -> rusqlite::Result<()> {
-        if self.stale {
-            self.board.reload(store::unfinished(&self.db)?);
-            self.stale = false;
-        }
+        self.refresh()?;
         let changes = self.db.total_changes();
         self.db.execute_batch("BEGIN IMMEDIATE")?;
         self.admit(starts)?;
@@ -221,6 +217,24 @@ impl Keeper {
             self.roll_back();
         }
         ended.map(drop)
+    }
+
+    /// Makes the board anew where it holds what a failed commit has undone.
+    fn refresh(&mut self) -> rusqlite::Result<()> {
+        if self.stale {
+            self.board.reload(store::unfinished(&self.db)?);
+            self.stale = false;
+        }
+        Ok(())
+    }
+
+    /// Undoes a turn. A disk that fails at reading too leaves the board stale, and the next turn tries again.
+    fn undo(&mut self) {
+        self.roll_back();
+        self.stale = true;
+        if let Err(error) = self.refresh() {
+            tracing::error!(%error, "the database cannot be read");
+        }
     }
 
     fn roll_back(&self) {

@@ -66,6 +66,31 @@ async fn a_task_that_was_put_back_can_be_cancelled_like_any_that_waits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_is_about_to_start_is_told_as_soon_as_it_has_started() {
+    let bench = Bench::new(1, 10).await;
+    bench.submit(spec(json!({"id": "slow", "params": {"hold": true}}))).await;
+    bench.manual.begun(1).await;
+    let task = soon(bench.service.cancel(&"slow".parse().unwrap())).await.unwrap();
+    assert_eq!(task.status, TaskStatus::Running);
+    bench.manual.gate.add_permits(1);
+    let started = bench.manual.next().await;
+    soon(started.driver.cancelled()).await;
+    started.driver.finish(cancelled());
+    assert_eq!(bench.wait("slow").await.status, TaskStatus::Cancelled);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_whose_start_found_its_workspace_in_use_stays_cancelled() {
+    let bench = Bench::new(1, 10).await;
+    let params = json!({"hold": true, "busy": 1_000_000});
+    bench.submit(spec(json!({"id": "slow", "work_dir": "w", "params": params}))).await;
+    bench.manual.begun(1).await;
+    soon(bench.service.cancel(&"slow".parse().unwrap())).await.unwrap();
+    bench.manual.gate.add_permits(1);
+    assert_eq!(bench.wait("slow").await.status, TaskStatus::Cancelled);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn sixty_four_cancels_while_tasks_start_and_end_leave_each_in_one_state() {
     let bench = Bench::new(2, 100).await;
     let ids: Vec<String> = (0..64).map(|number| format!("t{number}")).collect();

@@ -60,6 +60,7 @@ async fn helper_process_on_the_small_disk() {
     let large = || TaskSpec { stdin: Some("x".repeat(200_000)), ..spec(json!({})) };
     let error = soon(service.submit(large(), "tester")).await.unwrap_err();
     assert!(matches!(error, SubmitError::Unavailable(_)), "{error}");
+    assert_eq!((service.stats().running, service.stats().queued), (1, 0), "the refused task holds no place");
     // What was written before can be read, and a task that ends meanwhile is not told to have ended.
     assert_eq!(service.task(&"before".parse().unwrap()).await.unwrap().unwrap().status, TaskStatus::Running);
     let mut large_end = crate::support::exited(0);
@@ -80,5 +81,6 @@ async fn helper_process_on_the_small_disk() {
     assert!(after.created);
     manual.next().await.exit(0);
     assert_eq!(soon(service.wait(&after.task.id)).await.unwrap().unwrap().status, TaskStatus::Succeeded);
-    assert_eq!(service.stats().unwritten, 0);
+    let stats = service.stats();
+    assert_eq!((stats.unwritten, stats.running, stats.queued), (0, 0, 0));
 }

@@ -9,7 +9,7 @@ use task_service::{
     Execution, ExecutionDriver, ExecutionResult, Outcome, Plan, Records, Refusal, RunnerRegistry,
     ServiceSettings, StartError, StartFuture, Task, TaskOrder, TaskRunner, TaskService, TaskSpec,
 };
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, Semaphore, mpsc};
 
 /// Long enough for any machine; only a test that fails waits for it.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -37,25 +37,44 @@ impl Started {
 
 /// A runner that does what the test says, and what the spec's parameters say:
 /// `busy`: so many starts find the workspace in use; `refuse`: the check fails; `panic`: `check` or `start` panics;
-/// `fail`: the start fails with this errno.
+/// `fail`: the start fails with this errno; `hold`: the start waits for the test to let it go on.
 pub(crate) struct Manual {
     state: PathBuf,
     started: mpsc::UnboundedSender<Started>,
     next: Mutex<mpsc::UnboundedReceiver<Started>>,
     pub(crate) checks: AtomicUsize,
     pub(crate) starts: AtomicUsize,
+    /// A start that is held takes one of these.
+    pub(crate) gate: Semaphore,
 }
 
 impl Manual {
     pub(crate) fn new(state: &Path) -> Arc<Self> {
         let (started, next) = mpsc::unbounded_channel();
         let (checks, starts) = Default::default();
-        Arc::new(Self { state: state.to_owned(), started, next: Mutex::new(next), checks, starts })
+        Arc::new(Self {
+            state: state.to_owned(),
+            started,
+            next: Mutex::new(next),
+            checks,
+            starts,
+            gate: Semaphore::new(0),
+        })
     }
 
     /// The next task that the service starts.
     pub(crate) async fn next(&self) -> Started {
         soon(self.next.lock().await.recv()).await.expect("the runner outlives the test")
+    }
+
+    /// Waits until so many starts have begun.
+    pub(crate) async fn begun(&self, starts: usize) {
+        soon(async {
+            while self.starts.load(Ordering::SeqCst) < starts {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
     }
 
     /// Whether nothing was started beyond what `next` gave.
@@ -90,6 +109,9 @@ impl TaskRunner for Manual {
         let panics = order.spec.params.get("panic").is_some_and(|when| when == "start");
         Box::pin(async move {
             assert!(!panics, "as the test wanted");
+            if order.spec.params.contains_key("hold") {
+                self.gate.acquire().await.unwrap().forget();
+            }
             if busy {
                 return Err(StartError::WorkspaceBusy("w".to_owned()));
             }
