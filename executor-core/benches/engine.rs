@@ -2,10 +2,11 @@
 //! posix_spawn(3) of the same script, measured in turns in one run.
 //!
 //! ```text
-//! cargo bench --package executor-core --bench engine [-- FOLDER]
+//! cargo bench --package executor-core --bench engine [-- FOLDER [COUNT]]
 //! ```
 //!
-//! FOLDER is where state, workspace and scripts go; a memory file system unless it is named.
+//! FOLDER is where state, workspace and scripts go; a memory file system unless it is named. With COUNT, nothing is
+//! measured: so many runs are made, one after the other, for whoever traces their system calls.
 #![allow(clippy::print_stdout)]
 
 use std::os::unix::fs::PermissionsExt;
@@ -25,8 +26,8 @@ const MANY: usize = 1500;
 const TURNS: usize = 7;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let folder = std::env::args().skip(1).find(|word| !word.starts_with('-'));
-    let place = tempfile::tempdir_in(folder.unwrap_or_else(|| "/dev/shm".to_owned()))?;
+    let mut words = std::env::args().skip(1).filter(|word| !word.starts_with('-'));
+    let place = tempfile::tempdir_in(words.next().unwrap_or_else(|| "/dev/shm".to_owned()))?;
     let script = write_script(place.path())?;
     let executor = ScriptExecutor::builder()
         .script_dir(place.path().join("scripts"))
@@ -34,6 +35,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .state_dir(place.path().join("state"))
         .build()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    if let Some(count) = words.next() {
+        for _ in 0..count.parse::<usize>()? {
+            runtime.block_on(executor.execute(ExecuteScriptRequest::new("exit.sh")))?;
+        }
+        return Ok(());
+    }
 
     let (mut floor_times, mut engine_times) = (Vec::new(), Vec::new());
     let (mut floor_rates, mut engine_rates) = (Vec::new(), Vec::new());

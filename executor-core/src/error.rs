@@ -47,9 +47,12 @@ pub enum ScriptFault {
     /// Its mode or owner lets others change it.
     #[error("{0}")]
     Unsafe(String),
-    /// It lacks the executable bit, or lies on a file system mounted noexec.
+    /// It lacks the executable bit, or the kernel does not execute it.
     #[error("{0}")]
     NotExecutable(String),
+    /// It lies on a file system that is mounted noexec.
+    #[error("it lies on a file system that is mounted noexec; move the scripts folder or remount it")]
+    OnNoexec,
     /// Its first line does not say how to run it.
     #[error("{message}")]
     FirstLine {
@@ -72,6 +75,7 @@ impl ScriptFault {
             Self::NotAFile(_) => "script_not_a_file",
             Self::Unsafe(_) => "script_unsafe",
             Self::NotExecutable(_) => "script_not_executable",
+            Self::OnNoexec => "script_on_noexec",
             Self::FirstLine { code, .. } => code,
             Self::TooLong => "arguments_too_long",
         }

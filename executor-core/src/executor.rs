@@ -23,6 +23,7 @@ use crate::scope::CgroupPool;
 use crate::scratch::ScratchRoot;
 use crate::script_source::{ResolvedScript, ScriptFolder, ScriptSource};
 use crate::sys;
+use crate::threads::Threads;
 use crate::workspace::Workspaces;
 
 /// The variable whose value marks an execution's processes: the path of its `output.env`, which no other has.
@@ -39,6 +40,7 @@ pub struct ScriptExecutor {
 pub(crate) struct Inner {
     // Dropped first: the instance's file goes last of what a recovery would need, so it stands last below.
     pub(crate) settings: Settings,
+    pub(crate) threads: Arc<Threads>,
     pub(crate) source: Arc<dyn ScriptSource>,
     pub(crate) account: Account,
     pub(crate) workspaces: Workspaces,
@@ -357,6 +359,7 @@ impl ScriptExecutorBuilder {
         let state_dir = settings.state_dir.clone();
         let inner = Inner {
             settings,
+            threads: Arc::default(),
             source,
             account: Account::of_this_process(),
             workspaces,

@@ -34,6 +34,7 @@ mod script_source;
 mod supervise;
 mod sys;
 mod task_file;
+mod threads;
 mod wake;
 mod workspace;
 

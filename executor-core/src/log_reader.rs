@@ -79,6 +79,10 @@ impl LogReader {
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let available = self.progress().bytes.saturating_sub(offset);
         let wanted = usize::try_from(available).unwrap_or(usize::MAX).min(buffer.len());
+        if wanted == 0 {
+            // The kernel takes no offset beyond its own range, even for no bytes.
+            return Ok(0);
+        }
         self.file.read_at(&mut buffer[..wanted], offset)
     }
 }

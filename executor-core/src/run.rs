@@ -27,8 +27,6 @@ use crate::script_source::ResolvedScript;
 use crate::supervise::{Rules, Supervised, supervise};
 use crate::sys;
 
-/// Stack of an execution's thread, bytes; its largest buffers are on the heap.
-const THREAD_STACK_BYTES: usize = 512 << 10;
 /// The code of a result whose execution the agent could not watch to its end.
 const AGENT_FAILED: &str = "agent_failed";
 
@@ -38,10 +36,9 @@ type Answer = oneshot::Sender<Result<Execution, StartError>>;
 pub(crate) async fn start(inner: Arc<Inner>, request: ExecuteScriptRequest) -> Result<Execution, StartError> {
     let names = checked(&inner, &request)?;
     let (answer, answered) = oneshot::channel();
-    std::thread::Builder::new()
-        .name("execution".to_owned())
-        .stack_size(THREAD_STACK_BYTES)
-        .spawn(move || carry_out(&inner, &request, names, answer))
+    let threads = inner.threads.clone();
+    threads
+        .run(Box::new(move || carry_out(&inner, &request, names, answer)))
         .map_err(StartError::host("start a thread for the execution"))?;
     let lost = || io::Error::other("the thread of the execution ended without an answer");
     answered.await.unwrap_or_else(|_| Err(StartError::host("start the script")(lost())))

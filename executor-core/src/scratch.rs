@@ -72,7 +72,9 @@ pub(crate) fn folder_name(instance: &str) -> String {
 
 /// Removes a folder and all that is in it; links are removed, never followed.
 pub(crate) fn remove(path: &Path) {
-    match std::fs::remove_dir_all(path) {
+    // Most scripts leave nothing there.
+    let removed = std::fs::remove_dir(path).or_else(|_| std::fs::remove_dir_all(path));
+    match removed {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             tracing::warn!(folder = %path.display(), %error, "could not remove a scratch folder");
         }

@@ -44,6 +44,10 @@ fn check_interpreter(path: &Path) -> Result<(), ScriptFault> {
         let message = format!("its first line names the interpreter '{shown}', which is no absolute path");
         return Err(first_line("interpreter_missing", message));
     }
+    if path.is_dir() {
+        let message = format!("its first line names {shown} as its interpreter, which is a folder");
+        return Err(first_line("interpreter_missing", message));
+    }
     if path.exists() {
         return Ok(());
     }

@@ -64,7 +64,7 @@ impl ScriptFolder {
             Ok(fd) => Ok(fd.into()),
             Err(nix::Error::ENOENT | nix::Error::ENOTDIR) => Err(StartError::NotFound(name.clone())),
             Err(nix::Error::ELOOP | nix::Error::EXDEV) => {
-                Err(fault(ScriptFault::NotAFile("or a folder on its way is a symbolic link")))
+                Err(fault(ScriptFault::NotAFile("a symbolic link, or lies behind one")))
             }
             Err(nix::Error::ENXIO) => Err(fault(ScriptFault::NotAFile("a socket or a device"))),
             Err(error) => Err(StartError::host(format!("open the script {name}"))(error.into())),
@@ -77,7 +77,7 @@ impl ScriptSource for ScriptFolder {
         let mut file = self.open(name)?;
         let sha256 = inspect(&mut file, name)?;
         let operation = format!("find the scripts folder {}", self.path.display());
-        let folder = std::fs::canonicalize(&self.path).map_err(StartError::host(operation))?;
+        let folder = std::path::absolute(&self.path).map_err(StartError::host(operation))?;
         Ok(ResolvedScript { path: folder.join(name.as_str()), folder, sha256, manifest: None, pin: None })
     }
 }
@@ -91,9 +91,7 @@ pub fn inspect(file: &mut File, name: &ScriptName) -> Result<String, StartError>
     let metadata = file.metadata().map_err(StartError::host(format!("look at the script {name}")))?;
     check_metadata(&metadata).map_err(fault)?;
     if is_on_noexec(file) {
-        let message =
-            "it lies on a file system that is mounted noexec; move the scripts folder or remount it";
-        return Err(fault(ScriptFault::NotExecutable(message.to_owned())));
+        return Err(fault(ScriptFault::OnNoexec));
     }
     let (head, sha256) = digest(file).map_err(StartError::host(format!("read the script {name}")))?;
     check_head(&head).map_err(fault)?;

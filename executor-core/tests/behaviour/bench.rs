@@ -186,3 +186,33 @@ pub(crate) fn unique_sleep() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     format!("{}.{:07}{:03}", 300, std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
+
+/// A memory file system that goes when dropped.
+pub(crate) struct Mounted(PathBuf);
+
+impl Mounted {
+    /// Mounts one on a new folder; none where this user may not, which is said loudly.
+    pub(crate) fn tmpfs(folder: &Path, options: &str) -> Option<Self> {
+        fs::create_dir_all(folder).unwrap();
+        let mut mount = std::process::Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", options, "none"]).arg(folder);
+        if mount.output().is_ok_and(|output| output.status.success()) {
+            return Some(Self(folder.to_owned()));
+        }
+        println!("TIER: NOTHING CAN BE MOUNTED HERE: a file system with {options} was not tried");
+        None
+    }
+
+    pub(crate) fn remount(&self, options: &str) {
+        let mut mount = std::process::Command::new("mount");
+        mount.args(["-o", &format!("remount,{options}")]).arg(&self.0);
+        assert!(mount.status().unwrap().success());
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // Lazily: a failing test may still have something open on it.
+        let _ = std::process::Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}

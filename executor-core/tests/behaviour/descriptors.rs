@@ -73,8 +73,7 @@ fn an_embedder_that_has_closed_its_own_standard_descriptors_harms_no_script() {
 }
 
 pub(crate) fn help_without_standard_descriptors(folder: &Path) {
-    let body =
-        format!("#!/bin/sh\necho out\necho err >&2\n(cat; {LIST_DESCRIPTORS}) > ../../../seen\n");
+    let body = format!("#!/bin/sh\necho out\necho err >&2\n(cat; {LIST_DESCRIPTORS}) > ../../../seen\n");
     write_script(&folder.join("scripts"), "see.sh", &body);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let executor = builder_in(folder).build().unwrap();

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::descriptors;
+use crate::{descriptors, workspaces};
 
 /// The variable that says what to do.
 const TASK: &str = "EXECUTOR_CORE_HELPER";
@@ -18,6 +18,7 @@ fn the_test_program_acts_as_another_agent_when_told_to() {
     };
     let folder = PathBuf::from(folder);
     match task.as_str() {
+        "hold a workspace" => workspaces::help(&folder),
         "run without standard descriptors" => descriptors::help_without_standard_descriptors(&folder),
         "run with ignored signals" => descriptors::help_with_ignored_signals(&folder),
         "build while children are ignored" => descriptors::help_while_children_are_ignored(&folder),
