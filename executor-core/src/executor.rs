@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use crate::environment::{self, Account};
 use crate::error::StartError;
 use crate::execution::Execution;
@@ -46,6 +48,8 @@ pub(crate) struct Inner {
     pub(crate) workspaces: Workspaces,
     pub(crate) records: Records,
     pub(crate) running: Mutex<BTreeMap<TaskId, Execution>>,
+    /// How many threads carry executions out.
+    pub(crate) threads: Arc<watch::Sender<usize>>,
     pub(crate) cgroups: Option<Arc<CgroupPool>>,
     pub(crate) scratch: ScratchRoot,
     pub(crate) instance: Instance,
@@ -170,6 +174,15 @@ impl ScriptExecutor {
     /// When the folder that tells of them cannot be read.
     pub fn recover(&self) -> io::Result<Vec<Recovered>> {
         instance::recover(&self.inner.settings.state_dir, &self.inner.records)
+    }
+
+    /// Waits until no execution is under way and what they leave behind them is removed; with the last handle the
+    /// executor's own scratch folder and cgroups go as well. A program that ends right after a result should wait for
+    /// this: what it leaves otherwise is cleaned up by the next executor on the same state folder.
+    pub async fn close(self) {
+        let mut threads = self.inner.threads.subscribe();
+        // The sender lives in `self`, so waiting ends by the condition alone.
+        let _ = threads.wait_for(|&count| count == 0).await;
     }
 
     /// The records below this executor's state folder.
@@ -365,6 +378,7 @@ impl ScriptExecutorBuilder {
             workspaces,
             records,
             running: Mutex::new(BTreeMap::new()),
+            threads: Arc::default(),
             cgroups,
             scratch,
             instance,

@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::banner;
 use crate::collect::result_of;
@@ -36,12 +36,29 @@ type Answer = oneshot::Sender<Result<Execution, StartError>>;
 pub(crate) async fn start(inner: Arc<Inner>, request: ExecuteScriptRequest) -> Result<Execution, StartError> {
     let names = checked(&inner, &request)?;
     let (answer, answered) = oneshot::channel();
+    let counted = Counted::new(&inner);
     let threads = inner.threads.clone();
     threads
         .run(Box::new(move || carry_out(&inner, &request, names, answer)))
         .map_err(StartError::host("start a thread for the execution"))?;
     let lost = || io::Error::other("the thread of the execution ended without an answer");
     answered.await.unwrap_or_else(|_| Err(StartError::host("start the script")(lost())))
+}
+
+/// One more thread that carries an execution out, until it is dropped.
+struct Counted(Arc<watch::Sender<usize>>);
+
+impl Counted {
+    fn new(inner: &Inner) -> Self {
+        inner.threads.send_modify(|count| *count += 1);
+        Self(inner.threads.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
 }
 
 /// Checks a request, and that its script is there and can be executed, without making or starting anything.
