@@ -42,14 +42,14 @@ pub struct ScriptExecutor {
 pub(crate) struct Inner {
     // Dropped first: the instance's file goes last of what a recovery would need, so it stands last below.
     pub(crate) settings: Settings,
-    pub(crate) threads: Arc<Threads>,
+    pub(crate) pool: Arc<Threads>,
     pub(crate) source: Arc<dyn ScriptSource>,
     pub(crate) account: Account,
     pub(crate) workspaces: Workspaces,
     pub(crate) records: Records,
     pub(crate) running: Mutex<BTreeMap<TaskId, Execution>>,
-    /// How many threads carry executions out.
-    pub(crate) threads: Arc<watch::Sender<usize>>,
+    /// How many executions threads are at work for, the removal of what they leave behind included.
+    pub(crate) under_way: Arc<watch::Sender<usize>>,
     pub(crate) cgroups: Option<Arc<CgroupPool>>,
     pub(crate) scratch: ScratchRoot,
     pub(crate) instance: Instance,
@@ -180,9 +180,9 @@ impl ScriptExecutor {
     /// executor's own scratch folder and cgroups go as well. A program that ends right after a result should wait for
     /// this: what it leaves otherwise is cleaned up by the next executor on the same state folder.
     pub async fn close(self) {
-        let mut threads = self.inner.threads.subscribe();
+        let mut under_way = self.inner.under_way.subscribe();
         // The sender lives in `self`, so waiting ends by the condition alone.
-        let _ = threads.wait_for(|&count| count == 0).await;
+        let _ = under_way.wait_for(|&count| count == 0).await;
     }
 
     /// The records below this executor's state folder.
@@ -372,13 +372,13 @@ impl ScriptExecutorBuilder {
         let state_dir = settings.state_dir.clone();
         let inner = Inner {
             settings,
-            threads: Arc::default(),
+            pool: Arc::default(),
             source,
             account: Account::of_this_process(),
             workspaces,
             records,
             running: Mutex::new(BTreeMap::new()),
-            threads: Arc::default(),
+            under_way: Arc::default(),
             cgroups,
             scratch,
             instance,

@@ -37,21 +37,25 @@ pub(crate) async fn start(inner: Arc<Inner>, request: ExecuteScriptRequest) -> R
     let names = checked(&inner, &request)?;
     let (answer, answered) = oneshot::channel();
     let counted = Counted::new(&inner);
-    let threads = inner.threads.clone();
-    threads
-        .run(Box::new(move || carry_out(&inner, &request, names, answer)))
-        .map_err(StartError::host("start a thread for the execution"))?;
+    let pool = inner.pool.clone();
+    let carry_out = move || {
+        carry_out(&inner, &request, names, answer);
+        // Whoever waits for the threads wants what they held to be given back by then.
+        drop(inner);
+        drop(counted);
+    };
+    pool.run(Box::new(carry_out)).map_err(StartError::host("start a thread for the execution"))?;
     let lost = || io::Error::other("the thread of the execution ended without an answer");
     answered.await.unwrap_or_else(|_| Err(StartError::host("start the script")(lost())))
 }
 
-/// One more thread that carries an execution out, until it is dropped.
+/// One more execution that a thread is at work for, until it is dropped.
 struct Counted(Arc<watch::Sender<usize>>);
 
 impl Counted {
     fn new(inner: &Inner) -> Self {
-        inner.threads.send_modify(|count| *count += 1);
-        Self(inner.threads.clone())
+        inner.under_way.send_modify(|count| *count += 1);
+        Self(inner.under_way.clone())
     }
 }
 
