@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::{descriptors, workspaces};
+use crate::{clean_end, descriptors, durability, exhaustion, output, recovery, workspaces};
 
 /// The variable that says what to do.
 const TASK: &str = "EXECUTOR_CORE_HELPER";
@@ -18,6 +18,12 @@ fn the_test_program_acts_as_another_agent_when_told_to() {
     };
     let folder = PathBuf::from(folder);
     match task.as_str() {
+        "run until killed" => recovery::help(&folder),
+        "run with few descriptors" => exhaustion::help_with_few_descriptors(&folder),
+        "run with few processes" => exhaustion::help_with_few_processes(&folder),
+        "measure memory" => output::help(&folder),
+        "end at once" => clean_end::help(&folder),
+        "tell when a result is there" => durability::help(&folder),
         "hold a workspace" => workspaces::help(&folder),
         "run without standard descriptors" => descriptors::help_without_standard_descriptors(&folder),
         "run with ignored signals" => descriptors::help_with_ignored_signals(&folder),
@@ -57,10 +63,6 @@ pub(crate) struct Helper(Child);
 impl Helper {
     pub(crate) fn start(task: &str, folder: &Path) -> Self {
         Self(command(task, folder).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
-    }
-
-    pub(crate) fn id(&self) -> u32 {
-        self.0.id()
     }
 
     /// Kills it as `kill -9` does, and waits for its end.
