@@ -1,15 +1,17 @@
-//! What the service adds to a task, in figures: tasks that do nothing, one after another and 64 at once, and reading a long
-//! history.
+//! What the service adds to a task, in figures: tasks that do nothing and scripts that do nothing, one after another and
+//! 64 at once, and reading a long history.
 //!
 //! `cargo run --release --example measure -- [FOLDER] [TASKS] [ROWS]`: the state folder's parent (default: the folder for
 //! temporary files), how many tasks are run (2000), and how many rows the history is filled up to (none).
 
 #![allow(clippy::print_stdout)]
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use task_runners::{ScriptExecutor, ScriptRunner, Scripts, ScriptsSettings, VerificationMode};
 use task_service::{
     Execution, ExecutionResult, Outcome, Plan, Refusal, RunnerRegistry, ServiceSettings, StartFuture,
     TaskFilter, TaskOrder, TaskRunner, TaskService, TaskSpec, TaskStatus,
@@ -55,55 +57,71 @@ async fn main() -> Result<(), Anything> {
     let folder = tempfile::tempdir_in(parent)?;
     let service = open(folder.path()).await?;
 
-    one_after_another(&service, tasks).await?;
-    let before = service.stats().commits;
-    sixty_four_at_once(&service, tasks).await?;
-    println!("  {:.1} tasks a commit", tasks as f64 / (service.stats().commits - before) as f64);
+    for name in ["nothing", "nothing.sh"] {
+        one_after_another(&service, name, tasks).await?;
+        sixty_four_at_once(&service, name, tasks).await?;
+    }
     if rows > 0 {
         service.drain(Duration::ZERO).await;
-        fill(folder.path(), rows)?;
+        fill(&folder.path().join("state"), rows)?;
         let begun = Instant::now();
         let service = open(folder.path()).await?;
         println!("opening {rows} rows: {:.0?}", begun.elapsed());
         lists(&service).await?;
-        one_after_another(&service, tasks).await?;
+        one_after_another(&service, "nothing", tasks).await?;
     }
     Ok(())
 }
 
-async fn open(state: &Path) -> Result<TaskService, Anything> {
+async fn open(folder: &Path) -> Result<TaskService, Anything> {
+    let (scripts, state_dir) = (folder.join("scripts"), folder.join("state"));
+    std::fs::create_dir_all(&scripts)?;
+    std::fs::write(scripts.join("nothing.sh"), "#!/bin/sh\nexit 0\n")?;
+    std::fs::set_permissions(scripts.join("nothing.sh"), std::fs::Permissions::from_mode(0o755))?;
+    let executor = ScriptExecutor::builder()
+        .script_dir(&scripts)
+        .work_dir(folder.join("workspace"))
+        .state_dir(&state_dir)
+        .build()?;
+    let scripts = Scripts::open(ScriptsSettings {
+        folder: scripts,
+        state_dir: state_dir.clone(),
+        verification: VerificationMode::Never,
+        public_keys: Vec::new(),
+    })?;
     let mut registry = RunnerRegistry::new();
     registry.register(Arc::new(Nothing))?;
-    let settings = ServiceSettings { state_dir: state.to_owned(), concurrent: 0, queue: 10_000 };
+    registry.register(Arc::new(ScriptRunner::new(executor, Arc::new(scripts))))?;
+    let settings = ServiceSettings { state_dir, concurrent: 0, queue: 10_000 };
     Ok(TaskService::open(settings, registry).await?)
 }
 
-async fn run(service: &TaskService) -> Result<(), Anything> {
-    let id = service.submit(TaskSpec::new("nothing"), "measure").await?.task.id;
+async fn run(service: &TaskService, name: &'static str) -> Result<(), Anything> {
+    let id = service.submit(TaskSpec::new(name), "measure").await?.task.id;
     service.wait(&id).await?;
     Ok(())
 }
 
-async fn one_after_another(service: &TaskService, tasks: usize) -> Result<(), Anything> {
+async fn one_after_another(service: &TaskService, name: &'static str, tasks: usize) -> Result<(), Anything> {
     let mut times = Vec::with_capacity(tasks);
     for _ in 0..tasks {
         let begun = Instant::now();
-        run(service).await?;
+        run(service, name).await?;
         times.push(begun.elapsed());
     }
     times.sort_unstable();
     let at = |percent: usize| times[times.len() * percent / 100];
-    println!("one after another: p50 {:.0?}, p90 {:.0?}, p99 {:.0?}", at(50), at(90), at(99));
+    println!("{name}, one after another: p50 {:.0?}, p90 {:.0?}, p99 {:.0?}", at(50), at(90), at(99));
     Ok(())
 }
 
-async fn sixty_four_at_once(service: &TaskService, tasks: usize) -> Result<(), Anything> {
-    let begun = Instant::now();
+async fn sixty_four_at_once(service: &TaskService, name: &'static str, tasks: usize) -> Result<(), Anything> {
+    let (begun, commits) = (Instant::now(), service.stats().commits);
     let clients = (0..64).map(|_| {
         let service = service.clone();
         tokio::spawn(async move {
             for _ in 0..tasks / 64 {
-                run(&service).await?;
+                run(&service, name).await?;
             }
             Ok::<(), Anything>(())
         })
@@ -111,7 +129,9 @@ async fn sixty_four_at_once(service: &TaskService, tasks: usize) -> Result<(), A
     for client in clients.collect::<Vec<_>>() {
         client.await??;
     }
-    println!("64 at once: {:.0} tasks a second", tasks as f64 / begun.elapsed().as_secs_f64());
+    let rate = tasks as f64 / begun.elapsed().as_secs_f64();
+    let share = tasks as f64 / (service.stats().commits - commits) as f64;
+    println!("{name}, 64 at once: {rate:.0} tasks a second, {share:.1} tasks a commit");
     Ok(())
 }
 

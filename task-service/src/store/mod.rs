@@ -1,5 +1,5 @@
 //! The database `agent.db`: SQLite in WAL mode with `synchronous = FULL`, so that what was committed survives a
-//! power loss (https://sqlite.org/pragma.html#pragma_synchronous).
+//! power loss (<https://sqlite.org/pragma.html#pragma_synchronous>).
 //!
 //! | module | what it holds |
 //! |---|---|
