@@ -16,6 +16,8 @@ pub(crate) enum Failure {
     Steps { names: Vec<String> },
     /// A made file is not what would be made now.
     Stale { path: PathBuf },
+    /// Something that a step does by itself failed.
+    Step { action: &'static str, what: PathBuf, why: String },
     /// A file cannot be read or written.
     File { operation: &'static str, path: PathBuf, source: io::Error },
 }
@@ -39,6 +41,7 @@ impl fmt::Display for Failure {
             Self::Stale { path } => {
                 write!(f, "{} is out of date; `cargo xtask docs` makes it anew", path.display())
             }
+            Self::Step { action, what, why } => write!(f, "{action} {}: {why}", what.display()),
             Self::File { operation, path, source } => write!(f, "{operation} {}: {source}", path.display()),
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! Each command is a module and a line in [`COMMANDS`]; the help is made from that table.
 
+mod bench;
 mod check;
 mod docs;
 mod failure;
@@ -31,6 +32,11 @@ const COMMANDS: &[Command] = &[
         run: test::run,
     },
     Command { name: "check", help: "formatting, lints, documentation, shell scripts", run: check::run },
+    Command {
+        name: "bench",
+        help: "[engine] [calls] [http]  measure, as ratios to a floor",
+        run: bench::run,
+    },
     Command {
         name: "docs",
         help: "[--check]  make docs/configuration.md from etc/application.toml",

@@ -29,6 +29,7 @@ const PROGRAMS: &[Program] = &[
         package: "minisign",
         purpose: "signatures made and checked by another program",
     },
+    Program { name: "prometheus", package: "prometheus", purpose: "its promtool, which checks metrics" },
     Program { name: "shellcheck", package: "shellcheck", purpose: "lints of shell scripts" },
     Program { name: "sqlite3", package: "sqlite3", purpose: "a look at the database from outside" },
     Program { name: "strace", package: "strace", purpose: "the order of system calls" },

@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 
 const BUILD: &str = "build --workspace --bins --examples";
 const DOC_TESTS: &str = "test --workspace --doc";
-const FALLBACK: &str = "test --workspace --all-targets --no-fail-fast";
+const FALLBACK: &str = "test --workspace --lib --bins --tests --no-fail-fast";
 
 /// A folder that is the whole `PATH`.
 struct Host {
