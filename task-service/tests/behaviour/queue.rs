@@ -15,13 +15,26 @@ async fn starts(bench: &Bench, id: &str) -> Started {
     started
 }
 
+/// The tasks that were let start together; which of them the runner hears of first is chance.
+async fn start_together<const N: usize>(bench: &Bench, ids: [&str; N]) -> [Started; N] {
+    let mut started = Vec::new();
+    for _ in ids {
+        started.push(bench.manual.next().await);
+    }
+    ids.map(|id| {
+        let index =
+            started.iter().position(|one| one.id() == id).unwrap_or_else(|| panic!("{id} did not start"));
+        started.swap_remove(index)
+    })
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn tasks_start_in_the_order_of_acceptance_as_slots_become_free() {
     let bench = Bench::new(2, 10).await;
     for id in ["a", "b", "c", "d", "e"] {
         bench.submit(with_id(id)).await;
     }
-    let (a, b) = (starts(&bench, "a").await, starts(&bench, "b").await);
+    let [a, b] = start_together(&bench, ["a", "b"]).await;
     assert_eq!((bench.service.stats().queued, bench.service.stats().running), (3, 2));
     assert!(bench.manual.is_idle().await);
     b.exit(0);
@@ -43,9 +56,7 @@ async fn a_task_that_waits_for_its_workspace_does_not_block_those_behind_it() {
         bench.submit(in_workspace(id, workspace)).await;
     }
     bench.submit(with_id("free")).await;
-    let w1 = starts(&bench, "w1").await;
-    let x1 = starts(&bench, "x1").await;
-    let free = starts(&bench, "free").await;
+    let [w1, x1, free] = start_together(&bench, ["w1", "x1", "free"]).await;
     assert_eq!(bench.service.stats().queued, 2);
     w1.exit(0);
     let w2 = starts(&bench, "w2").await;
