@@ -27,15 +27,14 @@ pub(crate) fn stat(pid: i32) -> Option<ProcStat> {
     parse_stat(&fs::read(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// All processes that can be seen.
-pub(crate) fn all() -> io::Result<Vec<ProcStat>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir("/proc")? {
-        let name = entry?.file_name();
-        // What ended since the listing is not there any more.
-        found.extend(name.to_str().and_then(|name| name.parse().ok()).and_then(stat));
-    }
-    Ok(found)
+/// All processes that can be seen, each looked at when it is asked for, those with the highest numbers first: they
+/// are the newest, until numbers begin again, and the likeliest to be gone soon.
+pub(crate) fn all() -> io::Result<impl Iterator<Item = ProcStat>> {
+    let entries = fs::read_dir("/proc")?.flatten();
+    let mut pids: Vec<i32> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    pids.sort_unstable();
+    // What ended since the listing is not there any more.
+    Ok(pids.into_iter().rev().filter_map(stat))
 }
 
 /// Whether the environment that a process was executed with has a string for which `is_wanted` holds.
@@ -82,6 +81,6 @@ mod tests {
     fn this_process_is_found_and_live() {
         let own = stat(i32::try_from(std::process::id()).unwrap()).unwrap();
         assert!(own.is_live());
-        assert!(all().unwrap().iter().any(|process| process.pid == own.pid));
+        assert!(all().unwrap().any(|process| process.pid == own.pid));
     }
 }

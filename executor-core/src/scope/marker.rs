@@ -43,31 +43,33 @@ impl Marker {
 
     /// The live processes of the execution, the main one aside.
     pub(crate) fn others(&self) -> Vec<ProcStat> {
-        let session = self.own_session.then_some(self.main);
-        let is_marked = |stat: &ProcStat| {
-            stat.start_time >= self.main_start && proc::environment_has(stat.pid, |entry| entry == self.mark)
-        };
-        let mut found = members(session, is_marked, self.main);
-        found.retain(|stat| stat.pid != self.main);
-        found
+        self.visit_others(|_| {})
     }
 
     pub(crate) fn signal_others(&self, signals: &[i32]) {
-        signal_all(&self.others(), signals);
+        self.visit_others(|stat| signal(stat, signals));
     }
 
     /// Kills what is found, the main process too, until nothing is.
     pub(crate) fn kill_all(&self) {
         if let Some(main) = proc::stat(self.main).filter(ProcStat::is_live) {
-            signal_all(&[main], &[libc::SIGKILL]);
+            signal(&main, &[libc::SIGKILL]);
         }
         for _ in 0..MAX_KILL_PASSES {
-            let others = self.others();
-            if others.is_empty() {
+            if self.visit_others(|stat| signal(stat, &[libc::SIGKILL])).is_empty() {
                 return;
             }
-            signal_all(&others, &[libc::SIGKILL]);
         }
+    }
+
+    fn visit_others(&self, visit: impl FnMut(&ProcStat)) -> Vec<ProcStat> {
+        let session = self.own_session.then_some(self.main);
+        let belongs = |stat: &ProcStat| {
+            session.is_some_and(|session| stat.session == session || stat.group == session)
+                || stat.start_time >= self.main_start
+                    && proc::environment_has(stat.pid, |entry| entry == self.mark)
+        };
+        visit_members(self.main, belongs, visit)
     }
 }
 
@@ -84,31 +86,42 @@ impl Drop for Marker {
 pub(crate) fn kill_marked(is_mark: impl Fn(&[u8]) -> bool, mains: &[(i32, u64)]) -> u64 {
     let sessions: Vec<i32> =
         mains.iter().filter(|&&(pid, start)| is_same_process(pid, start)).map(|&(pid, _)| pid).collect();
-    let is_marked =
+    let belongs =
         |stat: &ProcStat| sessions.contains(&stat.session) || proc::environment_has(stat.pid, &is_mark);
     let mut killed = HashSet::new();
     for _ in 0..MAX_KILL_PASSES {
-        let found = members(None, is_marked, 0);
+        let found = visit_members(0, belongs, |stat| signal(stat, &[libc::SIGKILL]));
         if found.is_empty() {
             break;
         }
-        signal_all(&found, &[libc::SIGKILL]);
         killed.extend(found.iter().map(|stat| (stat.pid, stat.start_time)));
     }
     killed.len() as u64
 }
 
-/// The live processes of a session, those for which `is_marked` holds, and all their descendants.
-fn members(session: Option<i32>, is_marked: impl Fn(&ProcStat) -> bool, main: i32) -> Vec<ProcStat> {
+/// Visits the live processes that belong to an execution, and all their descendants; `main` is its main process, which
+/// is not visited itself. Each is visited when it is met, not after all were looked at: what forks and ends all the
+/// time would be gone by then, and its children not known yet.
+fn visit_members(
+    main: i32,
+    belongs: impl Fn(&ProcStat) -> bool,
+    mut visit: impl FnMut(&ProcStat),
+) -> Vec<ProcStat> {
     let own = i32::try_from(std::process::id()).unwrap_or(0);
-    let mut rest = proc::all().unwrap_or_else(|error| {
-        tracing::error!(%error, "could not list processes");
-        Vec::new()
-    });
-    rest.retain(|stat| stat.is_live() && stat.pid != own);
-    let (mut found, mut rest): (Vec<_>, Vec<_>) = rest.into_iter().partition(|stat| {
-        session.is_some_and(|session| stat.session == session || stat.group == session) || is_marked(stat)
-    });
+    let (mut found, mut rest) = (Vec::new(), Vec::new());
+    match proc::all() {
+        Ok(all) => {
+            for stat in all.filter(|stat| stat.is_live() && stat.pid != own && stat.pid != main) {
+                if belongs(&stat) {
+                    visit(&stat);
+                    found.push(stat);
+                } else {
+                    rest.push(stat);
+                }
+            }
+        }
+        Err(error) => tracing::error!(%error, "could not list processes"),
+    }
     let mut known: HashSet<i32> =
         found.iter().map(|stat| stat.pid).chain([main]).filter(|&pid| pid > 0).collect();
     loop {
@@ -117,14 +130,13 @@ fn members(session: Option<i32>, is_marked: impl Fn(&ProcStat) -> bool, main: i3
         if children.is_empty() {
             return found;
         }
+        children.iter().for_each(&mut visit);
         known.extend(children.iter().map(|stat| stat.pid));
         found.extend(children);
         rest = others;
     }
 }
 
-fn signal_all(processes: &[ProcStat], signals: &[i32]) {
-    for stat in processes {
-        signal_if_still(stat.pid, || is_same_process(stat.pid, stat.start_time), signals);
-    }
+fn signal(stat: &ProcStat, signals: &[i32]) {
+    signal_if_still(stat.pid, || is_same_process(stat.pid, stat.start_time), signals);
 }

@@ -65,7 +65,7 @@ pub(crate) enum Deadline {
     Grace,
     /// From the end of the main process to KILL for what it left.
     Sweep,
-    /// From that KILL until the kernel must have carried it out.
+    /// From the end of the main process until what cannot be killed is given up.
     SweepKill,
     /// From the end of the main process until the output is given up.
     Drain,

@@ -28,10 +28,8 @@ use pump::{OutputPump, Pumped};
 
 /// Time that what a script left behind gets between TERM and KILL.
 const SWEEP_GRACE: Duration = Duration::from_secs(1);
-/// Time that the kernel gets to carry that KILL out.
-const SWEEP_KILL_WAIT: Duration = Duration::from_millis(500);
-/// Time after the end of the main process at which its output is given up; the result is promised half a second
-/// later.
+/// Time after the end of the main process at which what it left is given up, processes that cannot be killed and output
+/// that is held open; the result is promised half a second later.
 const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 /// How often one looks whether a scope that cannot tell became empty.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
@@ -101,6 +99,7 @@ struct Watch<'a> {
     cancels_seen: u32,
     token: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     main_ended: Option<(Instant, Outcome)>,
+    others_left: bool,
     leftovers: u64,
     leaked_output: bool,
 }
@@ -127,6 +126,7 @@ impl<'a> Watch<'a> {
             cancels_seen: 0,
             token: token.map(|token| Box::pin(token.cancelled_owned()) as Pin<Box<_>>),
             main_ended: None,
+            others_left: false,
             leftovers: 0,
             leaked_output: false,
             supervised,
@@ -255,11 +255,11 @@ impl<'a> Watch<'a> {
         }
         self.leaked_output = self.output_open;
         // What the kernel says decides. A count may miss what ends, or is hidden, at this moment.
-        let others = !self.supervised.scope.is_empty();
-        if others {
+        self.others_left = !self.supervised.scope.is_empty();
+        if self.others_left {
             self.leftovers = self.supervised.scope.count_others(self.supervised.child.pid);
         }
-        self.handle(Event::MainEnded { others });
+        self.handle(Event::MainEnded { others: self.others_left });
         Ok(())
     }
 
@@ -290,8 +290,7 @@ impl<'a> Watch<'a> {
         match deadline {
             Deadline::Grace => now.checked_add(self.supervised.rules.kill_grace),
             Deadline::Sweep => main_ended.checked_add(SWEEP_GRACE),
-            Deadline::SweepKill => now.checked_add(SWEEP_KILL_WAIT),
-            Deadline::Drain => main_ended.checked_add(DRAIN_LIMIT),
+            Deadline::SweepKill | Deadline::Drain => main_ended.checked_add(DRAIN_LIMIT),
         }
     }
 
@@ -321,7 +320,7 @@ impl<'a> Watch<'a> {
 
     fn into_ended(self) -> Ended {
         let (at, outcome) = self.main_ended.unwrap_or((Instant::now(), Outcome::Interrupted));
-        let survivors = self.leftovers > 0 && !self.supervised.scope.is_empty();
+        let survivors = self.others_left && !self.supervised.scope.is_empty();
         let usage = sys::reap(self.supervised.child.pidfd.as_fd());
         if let Err(error) = &usage {
             tracing::warn!(task_id = %self.supervised.driver.id(), %error, "somebody else reaped the main process");

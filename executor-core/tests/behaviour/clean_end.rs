@@ -47,11 +47,11 @@ fn nothing_of_it_is_left_when_its_last_handle_is_dropped() {
 fn close_returns_when_nothing_of_it_is_left() {
     both_scopes("close", |scope| {
         let bench = Bench::new();
-        for _ in 0..10 {
+        for _ in 0..4 {
             let executor =
                 bench.builder().kill_scope(scope).scratch_dir(bench.path("scratch")).build().unwrap();
             let name = instance_file(&bench).file_name().unwrap().to_str().unwrap().to_owned();
-            let body = "cd \"$TMPDIR\" && seq 300 | xargs mkdir";
+            let body = "cd \"$TMPDIR\" && seq 100 | xargs mkdir";
             let execution =
                 bench.start_on(&executor, ExecuteScriptRequest::new(bench.script("many.sh", body)));
             drop(execution);
