@@ -1,6 +1,7 @@
 //! Runs a script as a supervised process tree and records what it did.
 
 mod banner;
+mod builder;
 mod callbacks;
 mod collect;
 mod debug_script;
@@ -38,10 +39,11 @@ mod threads;
 mod wake;
 mod workspace;
 
+pub use builder::{BuildError, ScriptExecutorBuilder};
 pub use environment::{is_refused_variable, is_variable_name};
 pub use error::{ScriptFault, StartError};
 pub use execution::{Execution, ExecutionDriver};
-pub use executor::{BuildError, ScriptExecutor, ScriptExecutorBuilder};
+pub use executor::ScriptExecutor;
 pub use instance::Recovered;
 pub use log_reader::LogReader;
 pub use names::{NameError, ScriptName, TaskId, WorkspaceName};

@@ -11,7 +11,7 @@ fn each_way_to_be_broken_has_its_own_code_and_hint() {
     let bench = Bench::new();
     let scripts = bench.path("scripts");
     let mode = |name: &str, mode: u32| {
-        fs::set_permissions(scripts.join(name), Permissions::from_mode(mode)).unwrap()
+        fs::set_permissions(scripts.join(name), Permissions::from_mode(mode)).unwrap();
     };
     bench.script("good.sh", "exit 0");
     write_script(&scripts, "crlf.sh", "#!/bin/sh\r\nexit 0\r\n");

@@ -65,10 +65,8 @@ pub(crate) fn help_with_few_processes(folder: &Path) {
     // The limit counts every thread of this user; a few more than there are now.
     let of_nobody = |path: std::path::PathBuf| {
         use std::os::unix::fs::MetadataExt;
-        fs::metadata(&path)
-            .is_ok_and(|data| data.uid() == NOBODY)
-            .then(|| fs::read_dir(path.join("task")).map_or(0, Iterator::count))
-            .unwrap_or(0)
+        let is_its = fs::metadata(&path).is_ok_and(|data| data.uid() == NOBODY);
+        if is_its { fs::read_dir(path.join("task")).map_or(0, Iterator::count) } else { 0 }
     };
     let now: usize = fs::read_dir("/proc").unwrap().flatten().map(|entry| of_nobody(entry.path())).sum();
     setrlimit(Resource::RLIMIT_NPROC, now as u64 + 7, now as u64 + 7).unwrap();
