@@ -12,7 +12,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +30,9 @@ use crate::scratch;
 const HEADER_BYTES: usize = 4096;
 /// Bytes of each part behind it, one for each execution under way.
 const SLOT_BYTES: usize = 512;
+/// How long the lock of an agent that is gone is waited for, and how long each time.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+const LOCK_PAUSE: Duration = Duration::from_millis(1);
 /// Ending of the name of a file that is damaged and was set aside.
 const DAMAGED: &str = "damaged";
 /// Largest file that is read back: far more executions at once than threads that can be had.
@@ -37,7 +42,9 @@ const MAX_FILE_BYTES: u64 = 64 << 20;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Header {
     boot_id: String,
-    pid: u32,
+    pid: i32,
+    /// Together with the number it names the process for good.
+    start_time: u64,
     scratch: PathBuf,
     cgroup: Option<PathBuf>,
 }
@@ -94,9 +101,11 @@ impl Instance {
         cgroup: Option<&Path>,
     ) -> io::Result<Self> {
         let folder = folder(state_dir)?;
+        let own = proc::own().ok_or_else(|| io::Error::other("this process is not in /proc"))?;
         let header = Header {
             boot_id: proc::boot_id()?,
-            pid: std::process::id(),
+            pid: own.pid,
+            start_time: own.start_time,
             scratch: scratch.to_owned(),
             cgroup: cgroup.map(Path::to_owned),
         };
@@ -224,6 +233,9 @@ fn recover_one(path: &Path, records: &Records) -> io::Result<Option<Recovered>> 
 }
 
 /// Opens an instance's file and takes its lock; none when its agent lives, or ended well just now.
+///
+/// A child that the agent was just starting holds a copy of the lock until it executes its program, which it does
+/// soon, the agent's own death or not: the lock of an agent that is gone is waited for.
 fn lock_dead(path: &Path) -> io::Result<Option<Flock<File>>> {
     let guard = path.parent().map(lock_folder).transpose()?;
     let file = match OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOFOLLOW).open(path) {
@@ -231,10 +243,29 @@ fn lock_dead(path: &Path) -> io::Result<Option<Flock<File>>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    let locked = Flock::lock(file, FlockArg::LockExclusiveNonblock).ok();
+    let mut locked = Flock::lock(file, FlockArg::LockExclusiveNonblock);
     drop(guard);
+    let deadline = Instant::now() + LOCK_WAIT;
+    while let Err((file, Errno::EWOULDBLOCK)) = locked {
+        if !is_gone(&file)? || Instant::now() > deadline {
+            return Ok(None);
+        }
+        std::thread::sleep(LOCK_PAUSE);
+        locked = Flock::lock(file, FlockArg::LockExclusiveNonblock);
+    }
+    let file = locked.map_err(|(_, error)| io::Error::from(error))?;
     // Its agent, or another recovery, may have removed it before it gave the lock up.
-    Ok(locked.filter(|file| file.metadata().is_ok_and(|metadata| metadata.nlink() > 0)))
+    Ok((file.metadata()?.nlink() > 0).then_some(file))
+}
+
+/// Whether the process that made the file is gone, as far as the file tells.
+fn is_gone(file: &File) -> io::Result<bool> {
+    let mut bytes = vec![0; HEADER_BYTES];
+    let read = file.read_at(&mut bytes, 0)?;
+    Ok(header(&bytes[..read]).is_some_and(|header| {
+        let now = proc::stat(header.pid).filter(proc::ProcStat::is_live);
+        now.is_none_or(|stat| stat.start_time != header.start_time)
+    }))
 }
 
 fn end_processes(header: &Header, entries: &[Entry]) -> io::Result<u64> {

@@ -27,6 +27,11 @@ pub(crate) fn stat(pid: i32) -> Option<ProcStat> {
     parse_stat(&fs::read(format!("/proc/{pid}/stat")).ok()?)
 }
 
+/// The stat of this process.
+pub(crate) fn own() -> Option<ProcStat> {
+    stat(i32::try_from(std::process::id()).ok()?)
+}
+
 /// All processes that can be seen, each looked at when it is asked for, those with the highest numbers first: they
 /// are the newest, until numbers begin again, and the likeliest to be gone soon.
 pub(crate) fn all() -> io::Result<impl Iterator<Item = ProcStat>> {
@@ -79,7 +84,7 @@ mod tests {
 
     #[test]
     fn this_process_is_found_and_live() {
-        let own = stat(i32::try_from(std::process::id()).unwrap()).unwrap();
+        let own = own().unwrap();
         assert!(own.is_live());
         assert!(all().unwrap().any(|process| process.pid == own.pid));
     }

@@ -3,12 +3,16 @@
 //! environment and lost its parent is not found.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use crate::proc::{self, ProcStat};
 use crate::scope::{is_same_process, signal_if_still};
 
 /// Most passes of one kill; what forks faster than this meets the next one.
 const MAX_KILL_PASSES: u32 = 20;
+
+/// Time after which a recovery looks a second time.
+const SECOND_LOOK: Duration = Duration::from_millis(20);
 
 /// What tells the processes of one execution from all others.
 #[derive(Debug)]
@@ -89,12 +93,19 @@ pub(crate) fn kill_marked(is_mark: impl Fn(&[u8]) -> bool, mains: &[(i32, u64)])
     let belongs =
         |stat: &ProcStat| sessions.contains(&stat.session) || proc::environment_has(stat.pid, &is_mark);
     let mut killed = HashSet::new();
-    for _ in 0..MAX_KILL_PASSES {
+    let mut kill = || {
         let found = visit_members(0, belongs, |stat| signal(stat, &[libc::SIGKILL]));
-        if found.is_empty() {
-            break;
-        }
         killed.extend(found.iter().map(|stat| (stat.pid, stat.start_time)));
+        !found.is_empty()
+    };
+    for _ in 0..MAX_KILL_PASSES {
+        if !kill() {
+            // One that was being started when its agent died has its mark in a moment.
+            std::thread::sleep(SECOND_LOOK);
+            if !kill() {
+                break;
+            }
+        }
     }
     killed.len() as u64
 }

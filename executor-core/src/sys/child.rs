@@ -109,14 +109,20 @@ unsafe fn unblock_signals() {
     };
 }
 
-/// Closes every descriptor above 2, whoever opened it.
+/// Makes every descriptor above 2 close, whoever opened it, when the program is executed (close_range(2), Linux 5.11)
+/// and not before: the agent's lock among them tells a recovery that this child is not marked yet. Where that is not to
+/// be had they are closed now.
 unsafe fn close_others() {
-    // SAFETY: the child's table is its own copy; nothing in it is used any more.
-    unsafe {
-        if libc::syscall(libc::SYS_close_range, FIRST_CLOSED_FD as libc::c_uint, libc::c_uint::MAX, 0) < 0 {
-            for fd in FIRST_CLOSED_FD..FALLBACK_CLOSED_FDS {
-                libc::close(fd);
-            }
+    let close_range = |flags: libc::c_uint| {
+        // SAFETY: the child's table is its own copy; nothing in it is used any more.
+        unsafe {
+            libc::syscall(libc::SYS_close_range, FIRST_CLOSED_FD as libc::c_uint, libc::c_uint::MAX, flags)
+        }
+    };
+    if close_range(libc::CLOSE_RANGE_CLOEXEC) < 0 && close_range(0) < 0 {
+        for fd in FIRST_CLOSED_FD..FALLBACK_CLOSED_FDS {
+            // SAFETY: as above.
+            unsafe { libc::close(fd) };
         }
     }
 }

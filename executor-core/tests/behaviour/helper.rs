@@ -18,6 +18,7 @@ fn the_test_program_acts_as_another_agent_when_told_to() {
     };
     let folder = PathBuf::from(folder);
     match task.as_str() {
+        "run many until killed" => recovery::help_with_many(&folder),
         "run until killed" => recovery::help(&folder),
         "run with few descriptors" => exhaustion::help_with_few_descriptors(&folder),
         "run with few processes" => exhaustion::help_with_few_processes(&folder),

@@ -164,6 +164,78 @@ fn a_result_that_was_written_before_the_agent_died_stands() {
     assert_eq!(bench.records().read_result(&task_id("t0")).unwrap().as_ref(), Some(&*result));
 }
 
+#[test]
+fn whenever_an_agent_dies_every_task_that_it_began_has_one_result_and_no_process() {
+    both_scopes("SIGKILL at many points", |scope| {
+        let bench = Bench::new();
+        let sleep = unique_sleep();
+        bench.script("brief.sh", &format!("sleep {sleep} & sleep {sleep} & echo A=1 > \"$TASK_OUTPUT\""));
+        fs::write(bench.path("scope"), if scope == KillScope::Cgroup { "cgroup" } else { "marker" }).unwrap();
+        let mut interrupted = 0;
+        for round in 0..20 {
+            let mut helper = Helper::start("run many until killed", &bench.path(""));
+            let started = bench.path("started");
+            eventually("the other agent did not start", || started.exists());
+            // Not for anything to happen: the very moment is what is to differ.
+            std::thread::sleep(Duration::from_millis(round * 7 % 60));
+            helper.kill();
+            fs::remove_file(started).unwrap();
+            let begun = Instant::now();
+            let executor = bench.executor();
+            assert!(begun.elapsed() < LIMIT, "{:?}", begun.elapsed());
+            assert_eq!(live_with(&sleep), [] as [i32; 0], "in round {round}");
+            interrupted += count_interrupted(&bench);
+            bench.runtime.block_on(executor.close());
+        }
+        println!("{interrupted} tasks were interrupted by 20 deaths");
+        assert!(interrupted > 0, "none of the deaths met a running task");
+    });
+}
+
+/// Looks at every record, of which each must have a result if anything was promised for it, and removes them.
+fn count_interrupted(bench: &Bench) -> usize {
+    let tasks = bench.path("state/tasks");
+    let mut interrupted = 0;
+    for record in fs::read_dir(&tasks).unwrap() {
+        let path = record.unwrap().path();
+        let id = task_id(path.file_name().unwrap().to_str().unwrap());
+        match bench.records().read_result(&id).unwrap() {
+            Some(result) if result.outcome == Outcome::Interrupted => interrupted += 1,
+            Some(result) => assert_eq!((result.exit_code, result.output_params.len()), (Some(0), 1)),
+            // It died between making the folder and writing anything into it: nothing was started.
+            None => assert_eq!(fs::read_dir(&path).unwrap().count(), 0, "{id} has no result"),
+        }
+    }
+    fs::remove_dir_all(&tasks).unwrap();
+    fs::create_dir(&tasks).unwrap();
+    interrupted
+}
+
+pub(crate) fn help_with_many(folder: &Path) {
+    let scope = match fs::read_to_string(folder.join("scope")).unwrap().as_str() {
+        "cgroup" => KillScope::Cgroup,
+        _ => KillScope::Marker,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let executor = builder_in(folder).kill_scope(scope).build().unwrap();
+    runtime.block_on(async {
+        let workers: Vec<_> = (0..3)
+            .map(|_| {
+                let (executor, started) = (executor.clone(), folder.join("started"));
+                tokio::spawn(async move {
+                    loop {
+                        executor.execute(ExecuteScriptRequest::new("brief.sh")).await.unwrap();
+                        fs::write(&started, "").unwrap();
+                    }
+                })
+            })
+            .collect();
+        for worker in workers {
+            worker.await.unwrap();
+        }
+    });
+}
+
 /// Ways to damage a file, at every 512 bytes of it.
 fn damaged(whole: &[u8]) -> Vec<(String, Vec<u8>)> {
     let mut found = vec![("empty".to_owned(), Vec::new())];
