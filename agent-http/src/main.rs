@@ -1,2 +1,170 @@
-//! Placeholder.
-fn main() {}
+//! The agent's HTTP service: reads its settings, opens the agent, listens, and stops in order when it is told to.
+//!
+//! Exit codes: 0 after it was stopped, 1 when it could not start, 2 when the settings are wrong.
+
+mod arguments;
+mod process;
+
+use std::io::{self, IsTerminal, Write};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use agent_config::Settings;
+use agent_http::{Agent, Server, ServerLimits, address};
+use clap::Parser;
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+use arguments::Arguments;
+use process::{OpenFiles, Signals};
+
+const FAILED: ExitCode = ExitCode::FAILURE;
+const WRONG_SETTINGS: u8 = 2;
+/// Time that blocking calls have when all else has ended; then the process ends without them.
+const LAST_CALLS: Duration = Duration::from_secs(5);
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    start_log();
+    let loaded = match arguments.settings() {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            say(&chain(&error));
+            return WRONG_SETTINGS.into();
+        }
+    };
+    for warning in &loaded.warnings {
+        tracing::warn!(file = %warning.path.display(), "{warning}");
+    }
+    let open_files = OpenFiles::raise();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            say(&format!("cannot start the runtime: {error}"));
+            return FAILED;
+        }
+    };
+    let code = runtime.block_on(run(&loaded.settings, open_files));
+    runtime.shutdown_timeout(LAST_CALLS);
+    code
+}
+
+/// Opens, listens, announces, serves until told to stop, drains.
+async fn run(settings: &Settings, open_files: OpenFiles) -> ExitCode {
+    match serve(settings, open_files).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            say(&message);
+            FAILED
+        }
+    }
+}
+
+async fn serve(settings: &Settings, open_files: OpenFiles) -> Result<(), String> {
+    let mut signals = Signals::listen().map_err(|error| format!("cannot listen for signals: {error}"))?;
+    let agent = Agent::open(settings, open_files.before()).await.map_err(|error| chain(&error))?;
+    let limits = open_files.bound(ServerLimits::default());
+    let wanted = address(settings);
+    let server = Server::listen(wanted, limits).await.map_err(|error| cannot_listen(wanted, &error))?;
+    let at = server.address().map_err(|error| cannot_listen(wanted, &error))?;
+    announce(&agent, at);
+
+    let stop = CancellationToken::new();
+    let serving = tokio::spawn(server.serve(agent.app(), stop.clone()));
+    signals.told_to_stop(|| agent.verify_scripts()).await;
+    drain(&agent, settings.limits.drain, &mut signals).await;
+    stop.cancel();
+    serving.await.map_err(|error| format!("the server failed: {error}"))
+}
+
+fn announce(agent: &Agent, at: SocketAddr) {
+    if let Some(path) = agent.new_token() {
+        let path = path.display();
+        say(&format!(
+            "made an admin token in {path}, readable by you only; nothing is done without one. Try it:\n  \
+             curl -H \"Authorization: Bearer $(cat {path})\" http://{at}/api/v1/scripts\n\
+             The page is at http://{at}/, the API's description at http://{at}/docs"
+        ));
+    }
+    let (problems, mend) = agent.script_problems();
+    if !problems.is_empty() {
+        let mend = mend.unwrap_or_default();
+        say(&format!(
+            "the scripts folder does not verify:\n  {}\nmend it with: {mend}",
+            problems.join("\n  ")
+        ));
+    }
+    say(&format!("listening on http://{at}"));
+}
+
+/// Lets what runs end within its time. A second signal cancels at once, a third one kills.
+async fn drain(agent: &Agent, patience: Duration, signals: &mut Signals) {
+    say(&format!(
+        "stopping: running tasks have {}s to end; a second signal cancels them",
+        patience.as_secs()
+    ));
+    let drained = agent.drain(patience);
+    let impatient = async {
+        loop {
+            signals.told_to_stop(|| ()).await;
+            say("cancelling what still runs");
+            agent.drain(Duration::ZERO).await;
+        }
+    };
+    let report = tokio::select! {
+        report = drained => report,
+        () = impatient => return,
+    };
+    if !report.cancelled.is_empty() {
+        let ids: Vec<&str> = report.cancelled.iter().map(|id| id.as_str()).collect();
+        say(&format!("cancelled at the end of the drain time: {}", ids.join(", ")));
+    }
+    let queued = match report.queued {
+        0 => String::new(),
+        queued => format!("; {queued} waiting tasks are kept for the next start"),
+    };
+    say(&format!("stopped{queued}"));
+}
+
+/// People get a time and colours on a terminal; in a pipe lines are plain.
+fn start_log() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr)
+        .init();
+}
+
+fn cannot_listen(at: SocketAddr, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "cannot listen on {at}: the port is in use; stop what uses it, or choose another with --port (0 lets the system choose)"
+        ),
+        io::ErrorKind::PermissionDenied => {
+            format!(
+                "cannot listen on {at}: ports below 1024 are for privileged users; choose another with --port"
+            )
+        }
+        _ => format!("cannot listen on {at}: {error}"),
+    }
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
+}
+
+/// Says something to whoever started this.
+fn say(text: &str) {
+    // Where there is no stderr any more, nobody listens.
+    let _ = writeln!(io::stderr(), "{text}");
+}

@@ -1,0 +1,123 @@
+//! The service's router and what its handlers share.
+//!
+//! Every request passes these layers, from the outside in: common headers and counting, Host and Origin (`hosts`), token
+//! (`auth`), then the routes, whose handlers read the body, ask for the scope, and hand on to the task service.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::{Method, Uri};
+use axum::middleware::{from_fn, from_fn_with_state};
+use task_runners::Scripts;
+use task_service::{Records, TaskService};
+use tower::ServiceExt;
+
+use crate::auth::{self, Tokens};
+use crate::hosts::{self, HostRules};
+use crate::metrics::Metrics;
+use crate::{outermost, routes};
+
+/// Below it a script's name may be written with plain slashes.
+const SCRIPTS_PREFIX: &str = "/api/v1/scripts/";
+
+/// What the handlers share. Clones are handles of the same state.
+#[derive(Debug, Clone)]
+pub(crate) struct AppState(Arc<Shared>);
+
+/// See [`AppState`].
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) service: TaskService,
+    pub(crate) scripts: Arc<Scripts>,
+    pub(crate) records: Records,
+    pub(crate) tokens: Tokens,
+    pub(crate) hosts: HostRules,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Largest body of a request, bytes.
+    pub(crate) body_limit: u64,
+    pub(crate) public_metrics: bool,
+    pub(crate) is_draining: AtomicBool,
+}
+
+impl AppState {
+    pub(crate) fn new(shared: Shared) -> Self {
+        Self(Arc::new(shared))
+    }
+
+    pub(crate) fn service(&self) -> &TaskService {
+        &self.0.service
+    }
+
+    pub(crate) fn scripts(&self) -> &Arc<Scripts> {
+        &self.0.scripts
+    }
+
+    pub(crate) fn records(&self) -> &Records {
+        &self.0.records
+    }
+
+    pub(crate) fn tokens(&self) -> &Tokens {
+        &self.0.tokens
+    }
+
+    pub(crate) fn hosts(&self) -> &HostRules {
+        &self.0.hosts
+    }
+
+    pub(crate) fn metrics(&self) -> &Arc<Metrics> {
+        &self.0.metrics
+    }
+
+    pub(crate) fn body_limit(&self) -> u64 {
+        self.0.body_limit
+    }
+
+    pub(crate) fn has_public_metrics(&self) -> bool {
+        self.0.public_metrics
+    }
+
+    /// Whether the service was told to stop.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.0.is_draining.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn start_draining(&self) {
+        self.0.is_draining.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The whole service.
+pub(crate) fn app(state: AppState) -> Router {
+    let (routes, document) = routes::all().split_for_parts();
+    let routes = routes
+        .merge(routes::document(&document))
+        .fallback(routes::no_route)
+        .method_not_allowed_fallback(routes::wrong_method)
+        .with_state(state.clone());
+    // A router sees the path as it was when the router was entered: it is rewritten in front of it.
+    Router::new()
+        .fallback_service(routes.map_request(with_one_segment))
+        .layer(from_fn_with_state(state.clone(), auth::authenticate))
+        .layer(from_fn_with_state(state.clone(), hosts::check))
+        .layer(from_fn(outermost::unless_panics))
+        .layer(from_fn_with_state(state, outermost::complete))
+}
+
+/// Makes the plain slashes of a script's name into one percent-encoded segment, which is what the routes know.
+fn with_one_segment(mut request: Request) -> Request {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return request;
+    }
+    let uri = request.uri();
+    let Some(name) = uri.path().strip_prefix(SCRIPTS_PREFIX).filter(|name| name.contains('/')) else {
+        return request;
+    };
+    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    let path = format!("{SCRIPTS_PREFIX}{}{query}", name.replace('/', "%2F"));
+    if let Ok(rewritten) = path.parse::<Uri>() {
+        *request.uri_mut() = rewritten;
+    }
+    request
+}

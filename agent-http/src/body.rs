@@ -1,0 +1,165 @@
+//! Reads the JSON body of a request within its bounds: media type, size, time.
+
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::Request;
+use axum::http::header::{CONTENT_TYPE, EXPECT};
+use axum::http::{HeaderMap, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::Body as _;
+use serde_json::Value;
+use task_service::Problem;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::error::ApiError;
+
+/// Longest pause within a body.
+const PAUSE: Duration = Duration::from_secs(10);
+/// Longest time for a whole body.
+const WHOLE: Duration = Duration::from_secs(60);
+/// What is read and dropped of a body that is not wanted, so that its sender gets to read the answer: bytes and time.
+const DROPPED_BYTES: u64 = 8 << 20;
+const DROPPED_TIME: Duration = Duration::from_secs(5);
+
+/// The JSON of a body that may not be empty.
+///
+/// # Errors
+/// As [`optional_json`], and 400 for an empty one.
+pub(crate) async fn json(request: Request, limit: u64) -> Result<Value, ApiError> {
+    optional_json(request, limit).await?.ok_or_else(|| not_json("it is empty"))
+}
+
+/// The JSON of a body; none when it is empty.
+///
+/// # Errors
+/// 415 for another media type than JSON, 413 for more than `limit` bytes, 408 for one that does not come, 400 for one
+/// that is not JSON.
+pub(crate) async fn optional_json(request: Request, limit: u64) -> Result<Option<Value>, ApiError> {
+    let (parts, body) = request.into_parts();
+    let mut reader = Reader { body, expects_continue: parts.headers.contains_key(EXPECT), read: 0 };
+    let Some(bytes) = reader.read(&parts.headers, limit).await? else { return Ok(None) };
+    match serde_json::from_slice(&bytes) {
+        Ok(value) => Ok(Some(value)),
+        Err(error) => Err(not_json(&error.to_string())),
+    }
+}
+
+/// Makes sure that a body asks for nothing: it is empty, or an empty object.
+///
+/// # Errors
+/// As [`optional_json`], and 422 naming every field that is there.
+pub(crate) async fn none(request: Request, limit: u64) -> Result<(), ApiError> {
+    let unknown = |name: &String| {
+        let expected = "left out: this takes no fields";
+        Problem::new(name.escape_debug().to_string(), "unknown_field", expected)
+    };
+    match optional_json(request, limit).await? {
+        None => Ok(()),
+        Some(Value::Object(fields)) if fields.is_empty() => Ok(()),
+        Some(Value::Object(fields)) => Err(ApiError::invalid(fields.keys().map(unknown).collect())),
+        Some(_) => Err(ApiError::invalid(vec![Problem::new("body", "empty", "no body, or an empty object")])),
+    }
+}
+
+struct Reader {
+    body: Body,
+    /// The sender waits to be told that the body is wanted.
+    expects_continue: bool,
+    read: u64,
+}
+
+impl Reader {
+    async fn read(&mut self, headers: &HeaderMap, limit: u64) -> Result<Option<Vec<u8>>, ApiError> {
+        let declared = self.body.size_hint().lower();
+        if declared > 0 && !is_json(headers) {
+            return self.refuse(unsupported()).await;
+        }
+        if declared > limit {
+            return self.refuse(too_large(limit)).await;
+        }
+        let deadline = Instant::now() + WHOLE;
+        let mut bytes = Vec::new();
+        while let Some(chunk) = self.chunk(deadline).await? {
+            if !is_json(headers) {
+                return self.refuse(unsupported()).await;
+            }
+            if self.read > limit {
+                return self.refuse(too_large(limit)).await;
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok((!bytes.is_empty()).then_some(bytes))
+    }
+
+    /// The next bytes, at least one; none at the end.
+    async fn chunk(&mut self, deadline: Instant) -> Result<Option<Bytes>, ApiError> {
+        loop {
+            let until = deadline.min(Instant::now() + PAUSE);
+            let frame = timeout_at(until, self.body.frame()).await.map_err(|_| too_slow())?;
+            match frame {
+                None => return Ok(None),
+                Some(Err(error)) => {
+                    let detail = format!("the body cannot be read: {error}");
+                    return Err(ApiError::new(StatusCode::BAD_REQUEST, "body_unreadable", detail).closing());
+                }
+                Some(Ok(frame)) => {
+                    // Trailers are of no use here.
+                    if let Ok(data) = frame.into_data()
+                        && !data.is_empty()
+                    {
+                        self.read += data.len() as u64;
+                        return Ok(Some(data));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Drops what is left of the body, then gives the error. A sender that waits to be told to go on sends nothing.
+    async fn refuse<T>(&mut self, error: ApiError) -> Result<T, ApiError> {
+        if !(self.expects_continue && self.read == 0) {
+            let until = Instant::now() + DROPPED_TIME;
+            let drop_all = async {
+                while self.read < DROPPED_BYTES {
+                    if !matches!(self.chunk(until).await, Ok(Some(_))) {
+                        break;
+                    }
+                }
+            };
+            // Time over, or all of it dropped: the answer is the same.
+            let _ = timeout(DROPPED_TIME, drop_all).await;
+        }
+        Err(if self.body.is_end_stream() { error } else { error.closing() })
+    }
+}
+
+/// Whether the body is declared as JSON (RFC 9110, section 8.3).
+fn is_json(headers: &HeaderMap) -> bool {
+    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = media_type.split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case("application/json")
+}
+
+fn unsupported() -> ApiError {
+    let detail = "the body must be JSON, declared with `Content-Type: application/json`";
+    ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type", detail)
+}
+
+fn too_large(limit: u64) -> ApiError {
+    let detail = format!("the body is larger than {limit} bytes, the limit that limits.body sets");
+    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
+}
+
+fn too_slow() -> ApiError {
+    let detail = format!(
+        "the body did not come: at most {}s between its parts, {}s in all",
+        PAUSE.as_secs(),
+        WHOLE.as_secs()
+    );
+    ApiError::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", detail).closing()
+}
+
+fn not_json(reason: &str) -> ApiError {
+    ApiError::new(StatusCode::BAD_REQUEST, "not_json", format!("the body is not JSON: {reason}"))
+}

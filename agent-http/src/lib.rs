@@ -1,0 +1,31 @@
+//! The agent as an HTTP service: an API server for people and programs on top of the task service.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `agent` | [`Agent`]: everything behind the routes, opened from the settings and stopped in order |
+//! | `app` | the router, its layers, and what the handlers share |
+//! | `routes` | one resource a file; each lists its paths |
+//! | `server` | [`Server`]: the accept loop and its limits |
+//! | `hosts`, `auth`, `body`, `query` | what a request passes before its handler acts |
+//! | `error` | what a refused request is answered with; the one place that maps to a status |
+//! | `metrics`, `background` | measurements, and what goes on beside the requests |
+
+mod agent;
+mod app;
+mod auth;
+mod background;
+mod body;
+mod error;
+mod first_token;
+mod glob;
+mod hosts;
+mod metrics;
+mod outermost;
+mod query;
+mod routes;
+mod schema;
+mod server;
+
+pub use agent::{Agent, AgentError, OpenFiles, address};
+pub use first_token::FirstTokenError;
+pub use server::{Server, ServerLimits};

@@ -1,0 +1,44 @@
+//! For those who watch the service: `GET /healthz`, `GET /readyz`. Neither needs a token.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use serde_json::json;
+use task_service::Refusal;
+
+use super::{Answered, Refused};
+use crate::app::AppState;
+use crate::error::ApiError;
+
+/// Whether the service is alive
+#[utoipa::path(
+    get, path = "/healthz", tag = "service", security(()),
+    responses((status = 200, description = "It is."))
+)]
+pub(crate) async fn alive() -> impl IntoResponse {
+    Json(json!({ "status": "alive" }))
+}
+
+/// Whether the service takes tasks
+///
+/// It does not while it is stopping, and while its scripts folder does not verify and no verified copy is in use.
+#[utoipa::path(
+    get, path = "/readyz", tag = "service", security(()),
+    responses(
+        (status = 200, description = "It does. `problems` tells what is wrong with the scripts folder meanwhile."),
+        (status = "5XX", response = Refused)
+    )
+)]
+pub(crate) async fn ready(State(state): State<AppState>) -> Answered {
+    if state.is_draining() {
+        return Err(ApiError::draining());
+    }
+    let status = state.scripts().status();
+    if status.verification && status.manifest.is_none() {
+        let mend = status.mend.unwrap_or_default();
+        let refusal = Refusal::Unverified { problems: status.problems, mend };
+        return Err(ApiError::from(refusal).with_status(StatusCode::SERVICE_UNAVAILABLE));
+    }
+    Ok(Json(json!({ "status": "ready", "problems": status.problems, "mend": status.mend })).into_response())
+}

@@ -1,0 +1,181 @@
+//! A log as the body of an answer, read chunk by chunk when the connection has room for one. Memory is one chunk a reader,
+//! and a reader that takes nothing is felt by nobody.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use axum::body::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+use task_service::{LogProgress, LogReader, LogSource, LogWait};
+
+use super::range::Piece;
+
+/// Most bytes that are read at once.
+const CHUNK_BYTES: u64 = 64 << 10;
+
+/// Which part of a log file is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// All of it, with both banners.
+    File,
+    /// What the script wrote.
+    Output,
+}
+
+/// A log that is followed to its end.
+#[derive(Debug)]
+pub(super) enum Followed {
+    /// It is written, or was.
+    Log(LogReader),
+    /// Its task has not started.
+    NotYet(LogWait),
+}
+
+/// The body.
+pub(super) struct LogBody {
+    next: NextChunk,
+    /// Bytes that will still come, where that is known.
+    remaining: Option<u64>,
+}
+
+/// Gives the next chunk; none at the end.
+type NextChunk = Pin<Box<dyn Future<Output = io::Result<Option<Chunk>>> + Send>>;
+
+/// Some bytes, and what comes behind them.
+struct Chunk {
+    bytes: Bytes,
+    next: NextChunk,
+}
+
+impl Part {
+    /// Where the part lies in the file, as far as that has come.
+    pub(super) fn of(self, progress: &LogProgress) -> Piece {
+        let Piece { from, to } = match self {
+            Self::File => Piece { from: 0, to: progress.bytes },
+            Self::Output => {
+                Piece { from: progress.header_bytes, to: progress.body_end.unwrap_or(progress.bytes) }
+            }
+        };
+        Piece { from: from.min(to), to }
+    }
+}
+
+impl LogBody {
+    /// A piece of a log, all of which is there.
+    pub(super) fn piece(reader: LogReader, piece: Piece) -> Self {
+        Self { next: next_of_piece(Arc::new(reader), piece), remaining: Some(piece.to - piece.from) }
+    }
+
+    /// A part of a log up to its end.
+    pub(super) fn followed(log: Followed, part: Part) -> Self {
+        let next = match log {
+            Followed::Log(reader) => first_of_followed(reader, part),
+            Followed::NotYet(wait) => first_once_opened(wait, part),
+        };
+        Self { next, remaining: None }
+    }
+}
+
+impl Body for LogBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if self.is_end_stream() {
+            return Poll::Ready(None);
+        }
+        let chunk = ready!(self.next.as_mut().poll(context));
+        Poll::Ready(match chunk {
+            Ok(Some(Chunk { bytes, next })) => {
+                self.next = next;
+                self.remaining = self.remaining.map(|remaining| remaining.saturating_sub(bytes.len() as u64));
+                Some(Ok(Frame::data(bytes)))
+            }
+            Ok(None) => {
+                self.remaining = Some(0);
+                None
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a log could not be read to its end");
+                self.remaining = Some(0);
+                Some(Err(error))
+            }
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.remaining == Some(0)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.remaining.map(SizeHint::with_exact).unwrap_or_default()
+    }
+}
+
+fn next_of_piece(reader: Arc<LogReader>, piece: Piece) -> NextChunk {
+    Box::pin(async move {
+        let bytes = read(reader.clone(), piece).await?;
+        if bytes.is_empty() {
+            // Its length was promised already: the answer is cut off, so that nobody takes it for whole.
+            let message = "the log file is shorter than its record says";
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, message));
+        }
+        let rest = Piece { from: piece.from + bytes.len() as u64, ..piece };
+        Ok(Some(Chunk { bytes, next: next_of_piece(reader, rest) }))
+    })
+}
+
+fn first_once_opened(wait: LogWait, part: Part) -> NextChunk {
+    Box::pin(async move {
+        match wait.opened().await.map_err(io::Error::other)? {
+            LogSource::Log(reader) => first_of_followed(reader, part).await,
+            LogSource::NotYet(wait) => first_once_opened(wait, part).await,
+            LogSource::None => Ok(None),
+        }
+    })
+}
+
+fn first_of_followed(reader: LogReader, part: Part) -> NextChunk {
+    let from = part.of(&reader.progress()).from;
+    next_of_followed(Arc::new(reader), part, from)
+}
+
+fn next_of_followed(reader: Arc<LogReader>, part: Part, from: u64) -> NextChunk {
+    Box::pin(async move {
+        // Nobody else holds it: the thread that read has let go of it before it gave its bytes.
+        let mut reader =
+            Arc::into_inner(reader).ok_or_else(|| io::Error::other("the log's reader is still in use"))?;
+        let progress = reader.wait_beyond(from).await;
+        let to = part.of(&progress).to;
+        if from >= to {
+            // The log is complete: where it is not, there is more than `from` by now.
+            return Ok(None);
+        }
+        let reader = Arc::new(reader);
+        let bytes = read(reader.clone(), Piece { from, to }).await?;
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        let behind = from + bytes.len() as u64;
+        Ok(Some(Chunk { bytes, next: next_of_followed(reader, part, behind) }))
+    })
+}
+
+/// Reads the beginning of a piece on a thread that may wait for the disk.
+async fn read(reader: Arc<LogReader>, piece: Piece) -> io::Result<Bytes> {
+    let wanted = usize::try_from((piece.to - piece.from).min(CHUNK_BYTES)).unwrap_or(0);
+    let read = tokio::task::spawn_blocking(move || {
+        let mut buffer = vec![0; wanted];
+        let count = reader.read_at(piece.from, &mut buffer)?;
+        drop(reader);
+        buffer.truncate(count);
+        Ok(Bytes::from(buffer))
+    });
+    read.await.map_err(io::Error::other)?
+}

@@ -1,0 +1,32 @@
+//! Measurements for Prometheus: `GET /metrics`.
+
+use agent_config::Scope;
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+
+use super::{Answered, Refused};
+use crate::app::AppState;
+use crate::auth::Caller;
+use crate::error::ApiError;
+
+/// Media type of the text format.
+const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Measurements
+///
+/// In the text format of Prometheus. Scope `read`, unless `http.public_metrics` is set.
+#[utoipa::path(
+    get, path = "/metrics", tag = "service",
+    responses(
+        (status = 200, description = "The measurements.", body = String, content_type = "text/plain"),
+        (status = "4XX", response = Refused)
+    )
+)]
+pub(crate) async fn metrics(State(state): State<AppState>, caller: Result<Caller, ApiError>) -> Answered {
+    if !state.has_public_metrics() {
+        caller?.require(Scope::Read)?;
+    }
+    let text = state.metrics().render(state.service().stats(), &state.scripts().status());
+    Ok(([(CONTENT_TYPE, PROMETHEUS_TEXT)], text).into_response())
+}

@@ -1,0 +1,140 @@
+//! The routes, one resource a file. A route is registered together with its description, so that the OpenAPI document lists
+//! all of them; what no route knows is answered here.
+
+mod debug_script;
+mod docs;
+mod health;
+mod log;
+mod log_body;
+mod metrics;
+mod page;
+mod range;
+mod runners;
+mod scripts;
+mod tasks;
+mod wait;
+
+use axum::extract::{FromRequestParts, Path};
+use axum::http::request::Parts;
+use axum::http::{Method, StatusCode, Uri};
+use axum::response::Response;
+use task_service::{Problem, Task, TaskId};
+use utoipa::OpenApi;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::app::AppState;
+use crate::auth::Caller;
+use crate::error::ApiError;
+use crate::schema::ProblemDetails;
+
+pub(crate) use docs::document;
+
+/// What a handler gives.
+type Answered = Result<Response, ApiError>;
+
+/// The document without its paths, which come with the routes.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "DevOps agent",
+        description = "Runs vetted scripts for people and programs, shows their logs while they are written, and keeps a \
+            record of what ran and how it ended. Errors are `application/problem+json` (RFC 9457) with a stable `code`."
+    ),
+    components(schemas(ProblemDetails)),
+    security(("token" = [])),
+    modifiers(&TokenScheme)
+)]
+struct Document;
+
+/// Declares how callers show who they are.
+struct TokenScheme;
+
+/// A segment of the path, as text.
+pub(crate) struct Segment(String);
+
+/// Any refusal: every status above 399 has the same form.
+#[derive(utoipa::ToResponse)]
+#[response(description = "Not done; `code` and `detail` say why.", content_type = "application/problem+json")]
+#[expect(dead_code, reason = "it only describes")]
+pub(crate) struct Refused(ProblemDetails);
+
+/// Every route with its description.
+pub(crate) fn all() -> OpenApiRouter<AppState> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(tasks::submit, tasks::list))
+        .routes(routes!(tasks::show))
+        .routes(routes!(tasks::cancel))
+        .routes(routes!(log::log))
+        .routes(routes!(debug_script::debug_script))
+        .routes(routes!(scripts::list))
+        .routes(routes!(scripts::show))
+        .routes(routes!(scripts::run))
+        .routes(routes!(runners::list))
+        .routes(routes!(health::alive))
+        .routes(routes!(health::ready))
+        .routes(routes!(metrics::metrics))
+        .routes(routes!(docs::redirect))
+        .routes(routes!(docs::index))
+        .routes(routes!(docs::file))
+        .routes(routes!(page::page))
+}
+
+/// Answers what no route knows.
+pub(crate) async fn no_route(uri: Uri) -> ApiError {
+    ApiError::new(
+        StatusCode::NOT_FOUND,
+        "no_route",
+        format!("there is nothing at {}; /docs lists what there is", uri.path()),
+    )
+}
+
+/// Answers what a route knows under another method. The router adds `Allow`.
+pub(crate) async fn wrong_method(method: Method, uri: Uri) -> ApiError {
+    ApiError::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        format!("{} takes no {method}; the header `Allow` names what it takes", uri.path()),
+    )
+}
+
+/// A task that the caller sees.
+///
+/// # Errors
+/// 422 when the text is no id, 404 when there is no such task or the caller does not see it.
+async fn visible_task(state: &AppState, caller: &Caller, id: &Segment) -> Result<Task, ApiError> {
+    let id: TaskId = id.parsed()?;
+    let task = state.service().task(&id).await?.filter(|task| caller.sees_task(task));
+    task.ok_or_else(|| no_task(&id))
+}
+
+fn no_task(id: &TaskId) -> ApiError {
+    ApiError::not_found(format!("there is no task '{id}'"))
+}
+
+impl Segment {
+    /// The segment as a name of some kind.
+    fn parsed<T: std::str::FromStr<Err = task_runners::NameError>>(&self) -> Result<T, ApiError> {
+        self.0.parse().map_err(|error: task_runners::NameError| ApiError::invalid(vec![error.0]))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Segment {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Path(text) = Path::<String>::from_request_parts(parts, state).await.map_err(|_| {
+            let expected = "percent-encoded UTF-8";
+            ApiError::invalid(vec![Problem::new("path", "utf8", expected)])
+        })?;
+        Ok(Self(text))
+    }
+}
+
+impl utoipa::Modify for TokenScheme {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+        document.components.get_or_insert_default().add_security_scheme("token", scheme);
+    }
+}

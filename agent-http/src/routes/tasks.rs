@@ -1,0 +1,184 @@
+//! Tasks: `POST /api/v1/tasks`, `GET /api/v1/tasks`, `GET /api/v1/tasks/{id}`, `POST /api/v1/tasks/{id}/cancel`.
+
+use std::str::FromStr;
+use std::sync::Arc;
+
+use agent_config::Scope;
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::http::header::LOCATION;
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::IntoResponse;
+use serde_json::{Value, json};
+use task_service::{Cursor, Refusal, Submitted, TaskFilter, TaskSpec, TaskStatus, Visible};
+
+use super::wait::{self, Wait};
+use super::{Answered, Refused, Segment, no_task, visible_task};
+use crate::app::AppState;
+use crate::auth::Caller;
+use crate::query::Query;
+use crate::{body, schema};
+
+/// Tasks in a page unless the caller says otherwise, and at most.
+const DEFAULT_LIMIT: u64 = 100;
+const MAX_LIMIT: u64 = 1000;
+
+/// Accept a task
+///
+/// The task is on disk once this answers. `Prefer: wait=N` (0 to 300 seconds) answers when the task has ended, or when that
+/// time is over. Scope `run`.
+#[utoipa::path(
+    post, path = "/api/v1/tasks", tag = "tasks", request_body = schema::TaskSpec,
+    params(("Prefer" = Option<String>, Header, description = "`wait=N`: how long to wait for the end, 0 to 300 s.")),
+    responses(
+        (status = 202, description = "Accepted; `Location` names the task.", body = schema::Task),
+        (status = 200, description = "It has ended within the wait, or exists under this id already.", body = schema::Task),
+        (status = "4XX", response = Refused), (status = "5XX", response = Refused)
+    )
+)]
+pub(crate) async fn submit(State(state): State<AppState>, caller: Caller, request: Request) -> Answered {
+    let wait = Wait::preferred(request.headers());
+    let spec = body::json(request, state.body_limit()).await?;
+    accept(&state, &caller, spec, wait).await
+}
+
+/// Accepts what was asked for, in the order of checks that all submissions share: scope, what the token permits and sees,
+/// the spec itself, then whether it can be run now.
+pub(super) async fn accept(state: &AppState, caller: &Caller, spec: Value, wait: Option<Wait>) -> Answered {
+    caller.require(Scope::Run)?;
+    caller.permits(&spec)?;
+    let spec = TaskSpec::from_json(spec).map_err(Refusal::Invalid)?;
+    let Submitted { mut task, created } = state.service().submit(spec, caller.name()).await?;
+    if let Some(wait) = wait {
+        // It was accepted: a task that is gone again has been removed with old history, and the answer is what it was.
+        task = wait.for_end_of(state, &task.id).await?.unwrap_or(task);
+    }
+    let is_done = !created || task.status.is_terminal();
+    let status = if is_done { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let location = [(LOCATION, format!("/api/v1/tasks/{}", task.id))];
+    let mut response = (status, location, Json(task)).into_response();
+    if let Some(wait) = wait {
+        wait.applied(&mut response);
+    }
+    Ok(response)
+}
+
+/// List tasks
+///
+/// Newest first, those of the scripts that the token sees. Scope `read`.
+#[utoipa::path(
+    get, path = "/api/v1/tasks", tag = "tasks",
+    params(
+        ("status" = Option<Vec<schema::Status>>, Query, description = "In one of these states; repeated, or with commas."),
+        ("name" = Option<String>, Query, description = "Of exactly this script or runner."),
+        ("label" = Option<Vec<String>>, Query, description = "With this label, as `team=web`; repeated, all must be there."),
+        ("since" = Option<String>, Query, description = "Accepted at this time (RFC 3339) or later."),
+        ("limit" = Option<u64>, Query, description = "Most tasks in the page, 1 to 1000; 100 when left out."),
+        ("cursor" = Option<String>, Query, description = "`next` of the page before.")
+    ),
+    responses(
+        (status = 200, description = "A page of tasks.", body = schema::TaskPage),
+        (status = "4XX", response = Refused), (status = "5XX", response = Refused)
+    )
+)]
+pub(crate) async fn list(State(state): State<AppState>, caller: Caller, uri: Uri) -> Answered {
+    caller.require(Scope::Read)?;
+    let mut query = Query::of(&uri);
+    let mut filter = filter(&mut query);
+    let limit = query.number("limit", 1, MAX_LIMIT).unwrap_or(DEFAULT_LIMIT);
+    let cursor: Option<Cursor> = query.parsed("cursor", "cursor", "`next` of the page before, as it was");
+    query.finish()?;
+    if !caller.is_admin() {
+        let visible: Visible = Arc::new(move |task| caller.sees_task(task));
+        filter.visible = Some(visible);
+    }
+    let page = state.service().list(filter, usize::try_from(limit).unwrap_or(usize::MAX), cursor).await?;
+    let next = page.next.map(|cursor| cursor.to_string());
+    Ok(Json(json!({ "tasks": page.tasks, "next": next })).into_response())
+}
+
+fn filter(query: &mut Query) -> TaskFilter {
+    let mut filter = TaskFilter { name: query.one("name"), ..TaskFilter::default() };
+    for text in query.all("status").iter().flat_map(|text| text.split(',')) {
+        match TaskStatus::from_str(text) {
+            Ok(status) => filter.statuses.push(status),
+            Err(_) => query.problem("status", "choice", choices()),
+        }
+    }
+    for text in query.all("label") {
+        match text.split_once('=') {
+            Some((name, value)) if !name.is_empty() => {
+                filter.labels.insert(name.to_owned(), value.to_owned());
+            }
+            _ => query.problem("label", "label", "a label's name and value, as `team=web`"),
+        }
+    }
+    filter.since = query.parsed("since", "time", "a time as in RFC 3339, such as 2030-01-31T12:00:00Z");
+    filter
+}
+
+fn choices() -> String {
+    format!("one of {}", TaskStatus::ALL.map(TaskStatus::as_str).join(", "))
+}
+
+/// Show a task
+///
+/// With `wait=N`, or `Prefer: wait=N`, it answers when the task has ended, or when that time is over. Scope `read`.
+#[utoipa::path(
+    get, path = "/api/v1/tasks/{id}", tag = "tasks",
+    params(
+        ("id" = String, Path, description = "The task's id."),
+        ("wait" = Option<u64>, Query, description = "Seconds to wait for its end, 0 to 300.")
+    ),
+    responses(
+        (status = 200, description = "The task as it stands.", body = schema::Task),
+        (status = "4XX", response = Refused), (status = "5XX", response = Refused)
+    )
+)]
+pub(crate) async fn show(
+    State(state): State<AppState>,
+    caller: Caller,
+    id: Segment,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Answered {
+    caller.require(Scope::Read)?;
+    let mut query = Query::of(&uri);
+    let asked = query.number("wait", 0, wait::MAX_SECONDS).map(Wait::seconds);
+    query.finish()?;
+    let mut task = visible_task(&state, &caller, &id).await?;
+    let preferred = Wait::preferred(&headers);
+    if let Some(wait) = asked.or(preferred) {
+        task = wait.for_end_of(&state, &task.id).await?.ok_or_else(|| no_task(&task.id))?;
+    }
+    let mut response = Json(task).into_response();
+    if let (None, Some(wait)) = (asked, preferred) {
+        wait.applied(&mut response);
+    }
+    Ok(response)
+}
+
+/// Cancel a task
+///
+/// One that waits is cancelled at once; one that runs is asked to end and given its grace period. Asked again, it is killed
+/// at once. Scope `cancel`.
+#[utoipa::path(
+    post, path = "/api/v1/tasks/{id}/cancel", tag = "tasks",
+    params(("id" = String, Path, description = "The task's id.")),
+    responses(
+        (status = 202, description = "It was asked to end.", body = schema::Task),
+        (status = "4XX", response = Refused), (status = "5XX", response = Refused)
+    )
+)]
+pub(crate) async fn cancel(
+    State(state): State<AppState>,
+    caller: Caller,
+    id: Segment,
+    request: Request,
+) -> Answered {
+    body::none(request, state.body_limit()).await?;
+    caller.require(Scope::Cancel)?;
+    let task = visible_task(&state, &caller, &id).await?;
+    let task = state.service().cancel(&task.id).await?;
+    Ok((StatusCode::ACCEPTED, Json(task)).into_response())
+}
