@@ -109,6 +109,19 @@ impl Bench {
     }
 }
 
+impl Drop for Bench {
+    /// Waits until the executors of a test are gone. They were dropped by then, but the thread of a last execution may
+    /// still hold one, and what it has yet to remove would stay if the program ended first.
+    fn drop(&mut self) {
+        let instances = self.root.path().join("state/instances");
+        let is_gone = |path: &Path| fs::read_dir(path).map_or(0, Iterator::count) == 0;
+        let deadline = Instant::now() + Duration::from_secs(2);
+        while !std::thread::panicking() && !is_gone(&instances) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
 pub(crate) fn builder_in(root: &Path) -> ScriptExecutorBuilder {
     ScriptExecutor::builder()
         .script_dir(root.join("scripts"))

@@ -24,13 +24,13 @@ fn out_of_descriptors_is_typed_and_retriable_and_nothing_else_is_harmed() {
 pub(crate) fn help_with_few_descriptors(folder: &Path) {
     write_script(&folder.join("scripts"), "sleep.sh", SLEEPING);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let before = descriptors();
     let executor = builder_in(folder).build().unwrap();
     runtime.block_on(warm_up(&executor, folder));
-    let before = descriptors();
     setrlimit(Resource::RLIMIT_NOFILE, 64, 64).unwrap();
     runtime.block_on(until_refused(&executor, "out_of_descriptors"));
-    assert_eq!(descriptors(), before, "descriptors were leaked");
     leaves_nothing(executor, folder, &runtime);
+    assert_eq!(descriptors(), before, "descriptors were leaked");
 }
 
 #[test]

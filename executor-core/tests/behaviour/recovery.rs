@@ -105,8 +105,9 @@ fn recover_tells_what_it_did() {
         assert_eq!(recovered.len(), 1);
         let mut tasks: Vec<_> = recovered[0].tasks.iter().map(|id| id.as_str()).collect();
         tasks.sort();
-        // A shell, its two sleeping children, or one of them executed in its place.
-        assert_eq!((tasks, recovered[0].killed), (vec!["t0", "t1"], 6));
+        assert_eq!(tasks, ["t0", "t1"]);
+        // Two children of two shells; a shell may end by itself once its children are dead.
+        assert!((4..=6).contains(&recovered[0].killed), "{}", recovered[0].killed);
     });
 }
 
@@ -144,10 +145,10 @@ fn after_a_restart_of_the_machine_nothing_is_killed_and_the_tasks_are_interrupte
         assert_eq!(live_with(&sleep).len(), 2, "numbers of another start of the machine were believed");
         let result = bench.records().read_result(&task_id("t0")).unwrap().unwrap();
         assert_eq!(result.outcome, Outcome::Interrupted);
-        for pid in live_with(&sleep) {
-            nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL)
-                .unwrap();
-        }
+        // The twin: with the true one they are.
+        fs::write(&path, text).unwrap();
+        bench.executor();
+        assert_eq!(live_with(&sleep), [] as [i32; 0]);
     });
 }
 
