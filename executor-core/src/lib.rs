@@ -1,4 +1,94 @@
 //! Runs a script as a supervised process tree and records what it did.
+//!
+//! An executor is built once, on three folders: scripts that operators put there, workspaces that scripts work in, and
+//! a state folder of its own. Everything has a default; a program that embeds the engine says what differs:
+//!
+//! ```no_run
+//! use executor_core::ScriptExecutor;
+//!
+//! let executor = ScriptExecutor::builder().script_dir("scripts").work_dir("workspace").build()?;
+//! # Ok::<(), executor_core::BuildError>(())
+//! ```
+//!
+//! A request names a script by its path below the scripts folder. [`execute`](ScriptExecutor::execute) starts it and
+//! waits for its result; it fails only when nothing could be started, so a script that ran and failed is a result:
+//!
+//! ```no_run
+//! # use executor_core::{BuildError, ScriptExecutor, StartError};
+//! use executor_core::{ExecuteScriptRequest, Outcome};
+//!
+//! # async fn run(executor: ScriptExecutor) -> Result<(), StartError> {
+//! let result = executor.execute(ExecuteScriptRequest::new("deploy/web.sh").args(["--env", "staging"])).await?;
+//! match &result.outcome {
+//!     Outcome::Exited { code: 0 } => println!("deployed {:?}", result.output_params.get("VERSION")),
+//!     other => println!("{other:?}: {} processes were left", result.leftovers_killed),
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`start`](ScriptExecutor::start) gives the [`Execution`] while it goes on: its log can be followed from any offset,
+//! any number of times, and it can be cancelled, politely first and at once when asked again. The whole of it, which
+//! runs as it stands:
+//!
+//! ```
+//! use std::os::unix::fs::PermissionsExt;
+//! use std::time::Duration;
+//! use executor_core::{ExecuteScriptRequest, Outcome, ScriptExecutor};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let place = tempfile::tempdir()?;
+//! # let (scripts, root) = (place.path().join("scripts"), place.path());
+//! # std::fs::create_dir(&scripts)?;
+//! let script = scripts.join("hello.sh");
+//! std::fs::write(&script, "#!/bin/sh\necho \"hello $1\"\necho GREETED=$1 > \"$TASK_OUTPUT\"\nexit 7\n")?;
+//! std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755))?;
+//!
+//! let executor = ScriptExecutor::builder()
+//!     .script_dir(&scripts)
+//!     .work_dir(root.join("workspace"))
+//!     .state_dir(root.join("state"))
+//!     .build()?;
+//! let request = ExecuteScriptRequest::new("hello.sh")
+//!     .args(["world"])
+//!     .timeout(Duration::from_secs(30))
+//!     .log_callback(|bytes| print!("{}", bytes.escape_ascii()));
+//!
+//! let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+//! let result = runtime.block_on(async {
+//!     let execution = executor.start(request).await?;
+//!     let mut log = execution.log().map_err(Box::<dyn std::error::Error>::from)?;
+//!     while !log.wait_beyond(log.progress().bytes).await.is_complete() {}
+//!     Ok::<_, Box<dyn std::error::Error>>(execution.wait().await)
+//! })?;
+//!
+//! assert_eq!(result.outcome, Outcome::Exited { code: 7 });
+//! assert_eq!(result.output_params["GREETED"], "world");
+//! runtime.block_on(executor.close());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What it promises
+//!
+//! When there is a result, nothing that the script started is alive; [`Containment`] says how sure that is on this
+//! host. It is there 2.5 s after the main process ended at the latest, whoever still holds the output open. The log is
+//! what the script wrote, to the byte, in order. The environment, descriptors and signals of a script are made from
+//! nothing. A record that was made gets one result, through a crash of the program too: the next executor on the same
+//! state folder ends what was left, and says `interrupted`.
+//!
+//! # Modules
+//!
+//! | concern | modules |
+//! |---|---|
+//! | what is asked | `request`, `names`, `policy`, `problem`, `error`, `environment` |
+//! | the executor | `builder`, `executor`, `threads`, `instance` (its lock, and recovery after others), `preview` |
+//! | the way of an execution | `run`: `prepare`, `task_file`, `launch`, `supervise`, `collect` |
+//! | scripts | `script_source`, `script_head` |
+//! | folders | `workspace`, `scratch`, `record`, `durable`, `folder` |
+//! | the log | `log_writer`, `banner`, `progress`, `log_reader`, `callbacks` |
+//! | what comes of it | `execution`, `result`, `output_params`, `debug_script`, `recorder` (for what is no script) |
+//! | processes | `scope` (cgroup, marker), `proc`, `sys` (all unsafe code), `wake` |
 
 mod banner;
 mod builder;

@@ -69,6 +69,9 @@ fn links_that_a_script_plants_in_its_record_and_workspace_are_not_followed() {
     assert!(record.join("result.json").symlink_metadata().unwrap().is_file());
     assert_eq!(bench.records().read_result(&task_id("t1")).unwrap().as_ref(), Some(&*result));
     assert!(execution.log().is_err(), "the planted link was opened as the log");
+    // The twin: whoever writes to that name in the ordinary way does change the decoy.
+    fs::write(record.join("stdout.txt"), "changed").unwrap();
+    assert_eq!(fs::read_to_string(&file).unwrap(), "changed");
 }
 
 #[test]

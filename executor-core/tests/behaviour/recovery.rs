@@ -220,20 +220,16 @@ pub(crate) fn help_with_many(folder: &Path) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let executor = builder_in(folder).kill_scope(scope).build().unwrap();
     runtime.block_on(async {
-        let workers: Vec<_> = (0..3)
-            .map(|_| {
-                let (executor, started) = (executor.clone(), folder.join("started"));
-                tokio::spawn(async move {
-                    loop {
-                        executor.execute(ExecuteScriptRequest::new("brief.sh")).await.unwrap();
-                        fs::write(&started, "").unwrap();
-                    }
-                })
-            })
-            .collect();
-        for worker in workers {
-            worker.await.unwrap();
+        for _ in 0..3 {
+            let (executor, started) = (executor.clone(), folder.join("started"));
+            tokio::spawn(async move {
+                loop {
+                    executor.execute(ExecuteScriptRequest::new("brief.sh")).await.unwrap();
+                    fs::write(&started, "").unwrap();
+                }
+            });
         }
+        std::future::pending::<()>().await;
     });
 }
 
