@@ -92,7 +92,8 @@ impl Agent {
         });
         let verify_now = Arc::new(Notify::new());
         let mut background = JoinSet::new();
-        background.spawn(background::verify_scripts(state.scripts().clone(), verify_now.clone()));
+        let (scripts, service) = (state.scripts().clone(), state.service().clone());
+        background.spawn(background::verify_scripts(scripts, service, verify_now.clone()));
         background.spawn(background::tidy_metrics(state.clone()));
         background.spawn(state.metrics().clone().follow(state.service().changes()));
         Ok(Self { state, first_token, verify_now, _background: background })

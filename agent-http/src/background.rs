@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use task_runners::{Scripts, ScriptsStatus};
+use task_service::TaskService;
 use tokio::sync::Notify;
 
 use crate::app::AppState;
@@ -16,17 +17,22 @@ const PAUSE_PER_LOOK: u32 = 100;
 /// Pause between two tidyings of measurements.
 const TIDY_EVERY: Duration = Duration::from_secs(10);
 
-/// Verifies the scripts folder again and again, and at once when `now` says so.
-pub(crate) async fn verify_scripts(scripts: Arc<Scripts>, now: Arc<Notify>) {
+/// Verifies the scripts folder again and again, and at once when `now` says so. Copies that no task and nobody else
+/// needs any more are removed.
+pub(crate) async fn verify_scripts(scripts: Arc<Scripts>, service: TaskService, now: Arc<Notify>) {
     let mut pause = pause_after(Duration::ZERO, &scripts.status());
     loop {
         // Time over or told to: both mean to look.
         let _ = tokio::time::timeout(pause, now.notified()).await;
+        // A task that is accepted from here on pins what is in use, and that stays.
+        let pinned = service.pinned().await;
         let (looker, began) = (scripts.clone(), Instant::now());
         let looked = tokio::task::spawn_blocking(move || {
             let status = looker.refresh();
-            if let Err(error) = looker.prune() {
-                tracing::warn!(%error, "old copies of scripts could not be removed");
+            match pinned.map(|pinned| looker.prune(&pinned)) {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(%error, "old copies of scripts could not be removed"),
+                Err(error) => tracing::warn!(%error, "old copies of scripts are left: a task may need them"),
             }
             status
         });

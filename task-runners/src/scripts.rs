@@ -184,12 +184,21 @@ impl Scripts {
         Ok(entry(source.as_ref(), name))
     }
 
-    /// Removes snapshots that are neither in use nor among the last three.
+    /// Removes snapshots that are neither in use, nor among the last three, nor among `pinned`: those of tasks that
+    /// have not ended.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn prune(&self) -> Result<(), StoreError> {
-        self.store.prune(executor_integrity::KEEP_SNAPSHOTS).map(|_| ())
+    pub fn prune<'a>(&self, pinned: impl IntoIterator<Item = &'a String>) -> Result<(), StoreError> {
+        // Held open, so that the store leaves them. One that is not there any more cannot be removed either.
+        let held: Vec<Snapshot> = pinned
+            .into_iter()
+            .filter_map(|pin| pin.parse::<Digest>().ok())
+            .filter_map(|digest| self.store.open(&digest).ok())
+            .collect();
+        let pruned = self.store.prune(executor_integrity::KEEP_SNAPSHOTS);
+        drop(held);
+        pruned.map(|_| ())
     }
 
     fn unreadable(&self, error: &io::Error) -> String {

@@ -123,3 +123,21 @@ fn lists_name_executable_files_and_say_what_is_broken() {
     let verified = listed(VerificationMode::Auto);
     assert_eq!(verified, [("deploy/web.sh".to_owned(), true, 0), ("torn.sh".to_owned(), false, 1)]);
 }
+
+#[tokio::test]
+async fn pruning_leaves_the_last_three_snapshots_and_those_of_waiting_tasks() {
+    let place = Place::new();
+    let runner = place.runner(VerificationMode::Always);
+    let mut pins = Vec::new();
+    for version in 1..=6 {
+        place.script("hello.sh", &format!("#!/bin/sh\necho version {version}\n"));
+        place.manifest();
+        pins.push(order(&runner, spec()).pinned.unwrap());
+    }
+    let waiting = order(&runner, spec());
+    runner.scripts().prune(&pins[1..2]).unwrap();
+    let store = place.path().join("state/store");
+    let left: Vec<bool> = pins.iter().map(|pin| store.join(pin).exists()).collect();
+    assert_eq!(left, [false, true, false, true, true, true]);
+    assert_eq!(run(&runner, waiting).await.0, "version 6\n");
+}
