@@ -164,7 +164,8 @@ impl Drop for ExecutionDriver {
     }
 }
 
-fn abandoned() -> ExecutionResult {
+/// The result of an execution that nobody carries out any more.
+pub(crate) fn abandoned() -> ExecutionResult {
     ExecutionResult::without_run(
         Outcome::Interrupted,
         "agent_failed",

@@ -7,7 +7,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 
 use crate::banner::{self, Started};
-use crate::execution::{Execution, ExecutionDriver};
+use crate::execution::{Execution, ExecutionDriver, abandoned};
 use crate::log_writer::LogWriter;
 use crate::names::TaskId;
 use crate::record::Records;
@@ -17,11 +17,12 @@ use crate::result::{ErrorReport, ExecutionResult, Outcome};
 const MAX_LOG_BYTES: u64 = 1 << 30;
 
 /// The writing end of an execution that is carried out by code instead of a script. Dropped without
-/// [`finish`](Self::finish), it leaves a result that says that the agent stopped watching.
+/// [`finish`](Self::finish), it leaves a result, in the record too, that says that the agent stopped watching.
 #[derive(Debug)]
 pub struct Recorder {
     records: Records,
-    driver: ExecutionDriver,
+    /// Held until there is a result.
+    driver: Option<ExecutionDriver>,
     log: LogWriter,
     started: Instant,
 }
@@ -63,23 +64,29 @@ impl Recorder {
         let log = LogWriter::create(&folder, MAX_LOG_BYTES, &header)?;
         let (execution, driver) = Execution::new(id.clone(), records.log_path(id))?;
         log.announce(driver.progress());
+        let driver = Some(driver);
         Ok((execution, Self { records: records.clone(), driver, log, started: Instant::now() }))
     }
 
     /// Appends to the log.
     pub fn write(&mut self, bytes: &[u8]) {
-        self.log.append(bytes, self.driver.progress());
+        if let Some(driver) = &self.driver {
+            self.log.append(bytes, driver.progress());
+        }
     }
 
     /// Waits until somebody asks for the end.
     pub async fn cancelled(&self) {
-        self.driver.cancelled().await;
+        if let Some(driver) = &self.driver {
+            driver.cancelled().await;
+        }
     }
 
     /// Writes the finished banner and the result, and gives the result to those who wait.
     pub fn finish(mut self, completion: Completion) {
         let Completion { output_params, failure } = completion;
-        let outcome = match (&failure, self.driver.cancels()) {
+        let cancels = self.driver.as_ref().map_or(0, ExecutionDriver::cancels);
+        let outcome = match (&failure, cancels) {
             (None, _) => Outcome::Exited { code: 0 },
             (Some(_), 0) => Outcome::Exited { code: 1 },
             (Some(_), _) => Outcome::Cancelled,
@@ -93,12 +100,25 @@ impl Recorder {
         result.duration_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         result.output_params = output_params;
         result.error = failure.map(|message| ErrorReport { code: "runner_failed".to_owned(), message });
+        self.end(result);
+    }
+
+    fn end(&mut self, mut result: ExecutionResult) {
+        let Some(driver) = self.driver.take() else {
+            return;
+        };
         let footer = banner::finished(Timestamp::now(), &result);
-        result.log = self.log.finish(&footer, self.driver.progress());
-        if let Err(error) = self.records.write_result(self.driver.id(), &result) {
-            tracing::error!(task_id = %self.driver.id(), %error, "could not write the result");
+        result.log = self.log.finish(&footer, driver.progress());
+        if let Err(error) = self.records.write_result(driver.id(), &result) {
+            tracing::error!(task_id = %driver.id(), %error, "could not write the result");
             result.log.incomplete.get_or_insert(format!("the result could not be written: {error}"));
         }
-        self.driver.finish(result);
+        driver.finish(result);
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        self.end(abandoned());
     }
 }

@@ -26,6 +26,7 @@ mod links;
 mod output;
 mod output_params;
 mod process_numbers;
+mod recorders;
 mod recovery;
 mod traversal;
 mod workspaces;
