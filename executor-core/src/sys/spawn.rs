@@ -304,3 +304,15 @@ impl Drop for BlockedSignals {
         };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_descriptors_among_the_standard_ones_are_copied_and_to_above_them() {
+        let copy = above_standard(io::stdin().as_fd()).unwrap().expect("descriptor 0 is a standard one");
+        assert!(copy.as_raw_fd() >= FIRST_CLOSED_FD);
+        assert!(above_standard(copy.as_fd()).unwrap().is_none());
+    }
+}

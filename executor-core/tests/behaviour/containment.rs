@@ -251,6 +251,20 @@ fn a_stopped_script_hears_that_it_is_to_end() {
 }
 
 #[test]
+fn a_stopped_leftover_hears_that_it_is_to_end() {
+    both_scopes("stopped leftover", |scope| {
+        let bench = Bench::new();
+        let executor = bench.builder().kill_scope(scope).build().unwrap();
+        let child = "trap \"echo heard; exit 0\" TERM; kill -STOP $$; sleep 300";
+        let body =
+            format!("sh -c '{child}' & while ! grep -q 'State:.T' /proc/$!/status; do :; done; exit 0");
+        let (result, output) =
+            bench.run_on(&executor, ExecuteScriptRequest::new(bench.script("stop.sh", &body)));
+        assert_eq!((result.leftovers_killed, output.as_str()), (1, "heard\n"));
+    });
+}
+
+#[test]
 fn a_whole_group_that_was_stopped_is_dead_when_its_grace_is_over() {
     both_scopes("stopped group", |scope| {
         let bench = Bench::new();

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use executor_core::{ExecuteScriptRequest, KillScope, Outcome};
+use nix::fcntl::{Flock, FlockArg};
 
 use crate::bench::{
     Bench, both_scopes, builder_in, eventually, live_with, task_id, unique_sleep, write_script,
@@ -128,6 +129,23 @@ fn a_live_agent_and_what_it_runs_is_left_alone() {
         fs::write(bench.path("go"), "").unwrap();
         assert_eq!(bench.wait(&execution).exit_code, Some(0));
     });
+}
+
+#[test]
+fn a_lock_that_outlives_its_agent_for_a_moment_is_waited_for() {
+    // As a child holds it that was just being started when the agent died.
+    let bench = Bench::new();
+    let sleep = dead_agent(&bench, KillScope::Marker, 1);
+    let file = fs::File::open(instance_file(&bench)).unwrap();
+    let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            std::thread::sleep(Duration::from_millis(200));
+            drop(lock);
+        });
+        bench.executor();
+    });
+    assert_eq!(live_with(&sleep), [] as [i32; 0]);
 }
 
 #[test]
