@@ -10,14 +10,13 @@ use http_body_util::BodyExt;
 use hyper::body::Body as _;
 use serde_json::Value;
 use task_service::Problem;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use crate::error::ApiError;
 
-/// Longest pause within a body.
-const PAUSE: Duration = Duration::from_secs(10);
-/// Longest time for a whole body.
-const WHOLE: Duration = Duration::from_secs(60);
+/// Time that every body has, and the bytes a second that it must bring to get more of it.
+const TIME: Duration = Duration::from_secs(10);
+const LEAST_RATE: u64 = 16 << 10;
 /// What is read and dropped of a body that is not wanted, so that its sender gets to read the answer: bytes and time.
 const DROPPED_BYTES: u64 = 8 << 20;
 const DROPPED_TIME: Duration = Duration::from_secs(5);
@@ -78,9 +77,9 @@ impl Reader {
         if declared > limit {
             return self.refuse(too_large(limit)).await;
         }
-        let deadline = Instant::now() + WHOLE;
         let mut bytes = Vec::new();
-        while let Some(chunk) = self.chunk(deadline).await? {
+        let began = Instant::now();
+        while let Some(chunk) = self.chunk(began + self.patience()).await? {
             if !is_json(headers) {
                 return self.refuse(unsupported()).await;
             }
@@ -92,12 +91,15 @@ impl Reader {
         Ok((!bytes.is_empty()).then_some(bytes))
     }
 
+    /// Time that the body has from its beginning, by what has come of it.
+    fn patience(&self) -> Duration {
+        TIME + Duration::from_secs(self.read / LEAST_RATE)
+    }
+
     /// The next bytes, at least one; none at the end.
-    async fn chunk(&mut self, deadline: Instant) -> Result<Option<Bytes>, ApiError> {
+    async fn chunk(&mut self, until: Instant) -> Result<Option<Bytes>, ApiError> {
         loop {
-            let until = deadline.min(Instant::now() + PAUSE);
-            let frame = timeout_at(until, self.body.frame()).await.map_err(|_| too_slow())?;
-            match frame {
+            match timeout_at(until, self.body.frame()).await.map_err(|_| too_slow())? {
                 None => return Ok(None),
                 Some(Err(error)) => {
                     let detail = format!("the body cannot be read: {error}");
@@ -120,15 +122,8 @@ impl Reader {
     async fn refuse<T>(&mut self, error: ApiError) -> Result<T, ApiError> {
         if !(self.expects_continue && self.read == 0) {
             let until = Instant::now() + DROPPED_TIME;
-            let drop_all = async {
-                while self.read < DROPPED_BYTES {
-                    if !matches!(self.chunk(until).await, Ok(Some(_))) {
-                        break;
-                    }
-                }
-            };
-            // Time over, or all of it dropped: the answer is the same.
-            let _ = timeout(DROPPED_TIME, drop_all).await;
+            // Time over, or all of it dropped, or no more to be had: the answer is the same.
+            while self.read < DROPPED_BYTES && matches!(self.chunk(until).await, Ok(Some(_))) {}
         }
         Err(if self.body.is_end_stream() { error } else { error.closing() })
     }
@@ -153,9 +148,8 @@ fn too_large(limit: u64) -> ApiError {
 
 fn too_slow() -> ApiError {
     let detail = format!(
-        "the body did not come: at most {}s between its parts, {}s in all",
-        PAUSE.as_secs(),
-        WHOLE.as_secs()
+        "the body did not come in time: it has {}s, and a second more for each {LEAST_RATE} bytes",
+        TIME.as_secs()
     );
     ApiError::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", detail).closing()
 }

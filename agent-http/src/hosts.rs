@@ -98,7 +98,9 @@ impl HostRules {
             let port = |authority: &Authority| authority.port_u16().unwrap_or(*default_port);
             let authority = origin.strip_prefix(scheme).and_then(|rest| rest.parse::<Authority>().ok());
             authority.is_some_and(|authority| {
-                authority.host().eq_ignore_ascii_case(host.host()) && port(&authority) == port(host)
+                !authority.as_str().contains('@')
+                    && authority.host().eq_ignore_ascii_case(host.host())
+                    && port(&authority) == port(host)
             })
         })
     }

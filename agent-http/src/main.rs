@@ -71,11 +71,16 @@ async fn serve(settings: &Settings, open_files: OpenFiles) -> Result<(), String>
     announce(&agent, at);
 
     let stop = CancellationToken::new();
-    let serving = tokio::spawn(server.serve(agent.app(), stop.clone()));
-    signals.told_to_stop(|| agent.verify_scripts()).await;
+    let mut serving = tokio::spawn(server.serve(agent.app(), stop.clone()));
+    let failed = |error| format!("the server failed: {error}");
+    tokio::select! {
+        () = signals.told_to_stop(|| agent.verify_scripts()) => {}
+        // It ends by itself only when it panics: then nobody would be served any more.
+        ended = &mut serving => return ended.map_err(failed),
+    }
     drain(&agent, settings.limits.drain, &mut signals).await;
     stop.cancel();
-    serving.await.map_err(|error| format!("the server failed: {error}"))
+    serving.await.map_err(failed)
 }
 
 fn announce(agent: &Agent, at: SocketAddr) {

@@ -27,7 +27,7 @@ const MAX_BYTES: u64 = 64 << 20;
 ///
 /// The script that starts the same run by hand. It is there for tasks that were submitted with `debug_script`. Scope `read`.
 #[utoipa::path(
-    get, path = "/api/v1/tasks/{id}/debug.sh", tag = "tasks",
+    get, path = "/api/v1/tasks/{id}/debug.sh", tag = "tasks", operation_id = "debug_script",
     params(("id" = String, Path, description = "The task's id.")),
     responses(
         (status = 200, description = "The script.", body = String, content_type = "text/x-shellscript"),

@@ -39,7 +39,7 @@ pub(crate) fn document(document: &OpenApi) -> Router<AppState> {
 
 /// The page of the API
 #[utoipa::path(
-    get, path = "/docs", tag = "service", security(()),
+    get, path = "/docs", tag = "service", operation_id = "docs_redirect", security(()),
     responses((status = 308, description = "It is at `/docs/`."))
 )]
 pub(crate) async fn redirect() -> impl IntoResponse {
@@ -48,7 +48,7 @@ pub(crate) async fn redirect() -> impl IntoResponse {
 
 /// The page of the API
 #[utoipa::path(
-    get, path = "/docs/", tag = "service", security(()),
+    get, path = "/docs/", tag = "service", operation_id = "docs_page", security(()),
     responses((status = 200, description = "The page.", body = String, content_type = "text/html"))
 )]
 pub(crate) async fn index() -> Answered {
@@ -57,7 +57,7 @@ pub(crate) async fn index() -> Answered {
 
 /// A file of the page of the API
 #[utoipa::path(
-    get, path = "/docs/{file}", tag = "service", security(()),
+    get, path = "/docs/{file}", tag = "service", operation_id = "docs_file", security(()),
     params(("file" = String, Path, description = "The file's name.")),
     responses((status = 200, description = "The file."), (status = "4XX", response = Refused))
 )]

@@ -13,7 +13,7 @@ use crate::error::ApiError;
 
 /// Whether the service is alive
 #[utoipa::path(
-    get, path = "/healthz", tag = "service", security(()),
+    get, path = "/healthz", tag = "service", operation_id = "alive", security(()),
     responses((status = 200, description = "It is."))
 )]
 pub(crate) async fn alive() -> impl IntoResponse {
@@ -24,7 +24,7 @@ pub(crate) async fn alive() -> impl IntoResponse {
 ///
 /// It does not while it is stopping, and while its scripts folder does not verify and no verified copy is in use.
 #[utoipa::path(
-    get, path = "/readyz", tag = "service", security(()),
+    get, path = "/readyz", tag = "service", operation_id = "ready", security(()),
     responses(
         (status = 200, description = "It does. `problems` tells what is wrong with the scripts folder meanwhile."),
         (status = "5XX", response = Refused)

@@ -27,7 +27,7 @@ const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering
 /// The bytes that the script wrote, in order, with the agent's banner above and below unless `banner=false`. With
 /// `follow=true` what is there, and all that comes until the log's end. Scope `read`.
 #[utoipa::path(
-    get, path = "/api/v1/tasks/{id}/log", tag = "tasks",
+    get, path = "/api/v1/tasks/{id}/log", tag = "tasks", operation_id = "read_log",
     params(
         ("id" = String, Path, description = "The task's id."),
         ("banner" = Option<bool>, Query, description = "With the banners; true when left out. Without them offsets count from the script's first byte."),

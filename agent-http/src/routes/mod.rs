@@ -42,7 +42,7 @@ type Answered = Result<Response, ApiError>;
         description = "Runs vetted scripts for people and programs, shows their logs while they are written, and keeps a \
             record of what ran and how it ended. Errors are `application/problem+json` (RFC 9457) with a stable `code`."
     ),
-    components(schemas(ProblemDetails)),
+    components(schemas(ProblemDetails), responses(Refused)),
     security(("token" = [])),
     modifiers(&TokenScheme)
 )]

@@ -17,7 +17,7 @@ use crate::schema;
 ///
 /// The ways to do a task that a spec may name, beside scripts. Scope `read`.
 #[utoipa::path(
-    get, path = "/api/v1/runners", tag = "scripts",
+    get, path = "/api/v1/runners", tag = "scripts", operation_id = "list_runners",
     responses(
         (status = 200, description = "The runners, by name.", body = schema::RunnerList),
         (status = "4XX", response = Refused)

@@ -23,7 +23,7 @@ use crate::{body, schema};
 ///
 /// Those that the token sees, and what stands behind them. Scope `read`.
 #[utoipa::path(
-    get, path = "/api/v1/scripts", tag = "scripts",
+    get, path = "/api/v1/scripts", tag = "scripts", operation_id = "list_scripts",
     responses(
         (status = 200, description = "The scripts, by name.", body = schema::ScriptPage),
         (status = "4XX", response = Refused), (status = "5XX", response = Refused)
@@ -49,7 +49,7 @@ pub(crate) async fn list(State(state): State<AppState>, caller: Caller, uri: Uri
 ///
 /// The name is percent-encoded, or has plain slashes. Scope `read`.
 #[utoipa::path(
-    get, path = "/api/v1/scripts/{name}", tag = "scripts",
+    get, path = "/api/v1/scripts/{name}", tag = "scripts", operation_id = "show_script",
     params(("name" = String, Path, description = "The script's name.")),
     responses(
         (status = 200, description = "The script.", body = schema::Script),
@@ -70,7 +70,7 @@ pub(crate) async fn show(State(state): State<AppState>, caller: Caller, name: Se
 ///
 /// Accepts a task as `POST /api/v1/tasks` does; the body is a task spec without `name`, and may be left out. Scope `run`.
 #[utoipa::path(
-    post, path = "/api/v1/scripts/{name}/run", tag = "scripts", request_body = Option<schema::RunSpec>,
+    post, path = "/api/v1/scripts/{name}/run", tag = "scripts", operation_id = "run_script", request_body = Option<schema::RunSpec>,
     params(
         ("name" = String, Path, description = "The script's name, percent-encoded."),
         ("Prefer" = Option<String>, Header, description = "`wait=N`: how long to wait for the end, 0 to 300 s.")

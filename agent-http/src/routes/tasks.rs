@@ -28,7 +28,7 @@ const MAX_LIMIT: u64 = 1000;
 /// The task is on disk once this answers. `Prefer: wait=N` (0 to 300 seconds) answers when the task has ended, or when that
 /// time is over. Scope `run`.
 #[utoipa::path(
-    post, path = "/api/v1/tasks", tag = "tasks", request_body = schema::TaskSpec,
+    post, path = "/api/v1/tasks", tag = "tasks", operation_id = "submit_task", request_body = schema::TaskSpec,
     params(("Prefer" = Option<String>, Header, description = "`wait=N`: how long to wait for the end, 0 to 300 s.")),
     responses(
         (status = 202, description = "Accepted; `Location` names the task.", body = schema::Task),
@@ -67,7 +67,7 @@ pub(super) async fn accept(state: &AppState, caller: &Caller, spec: Value, wait:
 ///
 /// Newest first, those of the scripts that the token sees. Scope `read`.
 #[utoipa::path(
-    get, path = "/api/v1/tasks", tag = "tasks",
+    get, path = "/api/v1/tasks", tag = "tasks", operation_id = "list_tasks",
     params(
         ("status" = Option<Vec<schema::Status>>, Query, description = "In one of these states; repeated, or with commas."),
         ("name" = Option<String>, Query, description = "Of exactly this script or runner."),
@@ -125,7 +125,7 @@ fn choices() -> String {
 ///
 /// With `wait=N`, or `Prefer: wait=N`, it answers when the task has ended, or when that time is over. Scope `read`.
 #[utoipa::path(
-    get, path = "/api/v1/tasks/{id}", tag = "tasks",
+    get, path = "/api/v1/tasks/{id}", tag = "tasks", operation_id = "show_task",
     params(
         ("id" = String, Path, description = "The task's id."),
         ("wait" = Option<u64>, Query, description = "Seconds to wait for its end, 0 to 300.")
@@ -163,7 +163,7 @@ pub(crate) async fn show(
 /// One that waits is cancelled at once; one that runs is asked to end and given its grace period. Asked again, it is killed
 /// at once. Scope `cancel`.
 #[utoipa::path(
-    post, path = "/api/v1/tasks/{id}/cancel", tag = "tasks",
+    post, path = "/api/v1/tasks/{id}/cancel", tag = "tasks", operation_id = "cancel_task",
     params(("id" = String, Path, description = "The task's id.")),
     responses(
         (status = 202, description = "It was asked to end.", body = schema::Task),

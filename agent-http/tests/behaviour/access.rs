@@ -1,0 +1,241 @@
+//! Who may do what: every route with every kind of token.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use crate::support::{Reply, Service, Site, exchange, request_text};
+
+/// What a route needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Needs {
+    Nothing,
+    Scope(&'static str),
+}
+
+/// Every operation that the service's own description lists, and what it needs. The first test below fails when one is
+/// missing here.
+const OPERATIONS: &[(&str, &str, Needs)] = &[
+    ("GET", "/", Needs::Nothing),
+    ("GET", "/api/v1/runners", Needs::Scope("read")),
+    ("GET", "/api/v1/scripts", Needs::Scope("read")),
+    ("GET", "/api/v1/scripts/{name}", Needs::Scope("read")),
+    ("POST", "/api/v1/scripts/{name}/run", Needs::Scope("run")),
+    ("GET", "/api/v1/tasks", Needs::Scope("read")),
+    ("POST", "/api/v1/tasks", Needs::Scope("run")),
+    ("GET", "/api/v1/tasks/{id}", Needs::Scope("read")),
+    ("POST", "/api/v1/tasks/{id}/cancel", Needs::Scope("cancel")),
+    ("GET", "/api/v1/tasks/{id}/debug.sh", Needs::Scope("read")),
+    ("GET", "/api/v1/tasks/{id}/log", Needs::Scope("read")),
+    ("GET", "/docs", Needs::Nothing),
+    ("GET", "/docs/", Needs::Nothing),
+    ("GET", "/docs/{file}", Needs::Nothing),
+    ("GET", "/healthz", Needs::Nothing),
+    ("GET", "/metrics", Needs::Scope("read")),
+    ("GET", "/readyz", Needs::Nothing),
+];
+
+/// Scopes of the usual tokens, by name.
+const TOKENS: &[(&str, &[&str])] = &[
+    ("admin", &["run", "read", "cancel"]),
+    ("all", &["run", "read", "cancel"]),
+    ("runner", &["run"]),
+    ("reader", &["read"]),
+    ("canceller", &["cancel"]),
+    ("node", &[]),
+];
+
+#[test]
+fn the_routes_that_are_tried_here_are_those_of_the_description() {
+    let service = Service::usual();
+    let document = exchange(service.at, request_text("GET", "/openapi.json", None, None).as_bytes()).json();
+    let described: BTreeSet<(String, String)> = document["paths"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .flat_map(|(path, item)| {
+            item.as_object().unwrap().keys().map(|method| (method.to_uppercase(), path.clone()))
+        })
+        .collect();
+    let tried = OPERATIONS.iter().map(|(method, path, _)| ((*method).to_owned(), (*path).to_owned()));
+    assert_eq!(described, tried.collect::<BTreeSet<_>>());
+}
+
+#[test]
+fn without_a_token_that_is_known_and_valid_every_route_but_the_public_ones_is_401() {
+    let service = Service::usual();
+    let id = ended_task(&service);
+    let wrong = "dag_00000000000000000000000000000000";
+    let expired = Site::token("expired");
+    let reader = Site::token("reader");
+    let headers: BTreeMap<&str, (String, &str)> = [
+        ("none", (String::new(), "token_missing")),
+        ("empty", ("Authorization: Bearer \r\n".to_owned(), "token_invalid")),
+        ("bare", (format!("Authorization: {reader}\r\n"), "token_invalid")),
+        ("basic", ("Authorization: Basic YWRtaW46YWRtaW4=\r\n".to_owned(), "token_invalid")),
+        ("wrong", (format!("Authorization: Bearer {wrong}\r\n"), "token_invalid")),
+        ("expired", (format!("Authorization: Bearer {expired}\r\n"), "token_expired")),
+        ("cut short", (format!("Authorization: Bearer {}\r\n", &reader[..35]), "token_invalid")),
+        (
+            "twice",
+            (
+                format!("Authorization: Bearer {reader}\r\nAuthorization: Bearer {reader}\r\n"),
+                "token_invalid",
+            ),
+        ),
+        ("cookie", (format!("Cookie: token={reader}\r\n"), "token_missing")),
+    ]
+    .into();
+    for (method, path, needs) in OPERATIONS {
+        for (kind, (header, code)) in &headers {
+            let path = filled(path, &id);
+            let text = format!(
+                "{method} {path}?access_token={reader} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{header}\r\n"
+            );
+            let reply = exchange(service.at, text.as_bytes());
+            match needs {
+                Needs::Nothing => assert!(reply.status < 400, "{kind}: {method} {path}: {reply:?}"),
+                Needs::Scope(_) => {
+                    assert_eq!(reply.status, 401, "{kind}: {method} {path}");
+                    assert_eq!(reply.code(), *code, "{kind}: {method} {path}");
+                    let challenge = reply.header("www-authenticate").unwrap();
+                    assert!(challenge.starts_with("Bearer "), "{challenge}");
+                }
+            }
+        }
+    }
+    assert_eq!(service.count(), 1);
+}
+
+#[test]
+fn a_path_that_no_route_knows_is_401_without_a_token_and_404_with_one() {
+    let service = Service::usual();
+    for path in ["/api", "/api/v1/nothing", "//healthz", "/docs/../api/v1/tasks", "/api/v1/tasks/", "/x"] {
+        let without = exchange(service.at, request_text("GET", path, None, None).as_bytes());
+        if !path.starts_with("/docs/") {
+            assert_eq!((without.status, without.code().as_str()), (401, "token_missing"), "{path}");
+        }
+        let with = service.get(path);
+        assert_eq!((with.status, with.code().as_str()), (404, "no_route"), "{path}");
+    }
+}
+
+#[test]
+fn each_scope_opens_its_routes_and_no_others() {
+    let service = Service::usual();
+    for (method, path, needs) in OPERATIONS {
+        for (token, scopes) in TOKENS {
+            let id = ended_task(&service);
+            let reply = service.call(token, method, &filled(path, &id), body_for(path).as_ref());
+            match needs {
+                Needs::Scope(scope) if !scopes.contains(scope) => {
+                    assert_eq!(reply.status, 403, "{token}: {method} {path}: {}", reply.text());
+                    assert_eq!(reply.code(), "scope_missing");
+                }
+                _ => assert_passed(&reply, &format!("{token}: {method} {path}")),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_token_gets_404_for_tasks_and_scripts_outside_its_patterns_on_every_route() {
+    let service = Service::usual();
+    let foreign = ended_task(&service);
+    for (method, path, needs) in OPERATIONS {
+        if *needs == Needs::Nothing || !path.contains('{') {
+            continue;
+        }
+        let reply = service.call("deployer", method, &filled(path, &foreign), None);
+        assert_eq!((reply.status, reply.code().as_str()), (404, "not_found"), "{method} {path}");
+        // The same for what is not there at all: the two cannot be told apart but by the name.
+        let nothing =
+            service.call("deployer", method, &filled(path, "nothing").replace("hello", "none"), None);
+        assert_eq!(
+            nothing.text().replace("nothing", "X").replace("none.sh", "X"),
+            reply.text().replace(&foreign, "X").replace("hello.sh", "X"),
+            "{method} {path}"
+        );
+    }
+    for spec in
+        [json!({ "name": "hello.sh" }), json!({ "name": "script", "params": { "script": "hello.sh" } })]
+    {
+        let reply = service.call("deployer", "POST", "/api/v1/tasks", Some(&spec));
+        assert_eq!((reply.status, reply.code().as_str()), (404, "not_found"), "{spec}");
+    }
+    assert_eq!(service.count(), 1);
+    assert_eq!(service.call("deployer", "GET", "/api/v1/tasks", None).json()["tasks"], json!([]));
+    let scripts = service.call("deployer", "GET", "/api/v1/scripts", None).json();
+    let names: Vec<&str> = scripts["scripts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|script| script["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["deploy/web.sh"]);
+}
+
+#[test]
+fn a_token_sees_and_runs_what_its_patterns_name_under_its_own_name() {
+    let service = Service::usual();
+    let spec = json!({ "name": "deploy/web.sh", "env": { "DEPLOY_ENV": "prod" }, "work_dir": "web" });
+    let reply = service.call("deployer", "POST", "/api/v1/tasks", Some(&spec));
+    assert_eq!(reply.status, 202, "{}", reply.text());
+    let task = service.ended(&reply.id());
+    assert_eq!((&task["created_by"], &task["status"]), (&json!("deployer"), &json!("succeeded")));
+    let path = format!("/api/v1/tasks/{}/log?banner=false", reply.id());
+    assert_eq!(service.call("deployer", "GET", &path, None).text(), "web prod\n");
+}
+
+#[test]
+fn a_workspace_or_variable_that_a_token_does_not_list_is_403_and_all_are_named() {
+    let service = Service::usual();
+    let spec =
+        json!({ "name": "deploy/web.sh", "work_dir": "db", "env": { "DEPLOY_ENV": "x", "REGION": "eu" } });
+    let reply = service.call("deployer", "POST", "/api/v1/tasks", Some(&spec));
+    assert_eq!((reply.status, reply.code().as_str()), (403, "forbidden"));
+    let errors = reply.json()["errors"].clone();
+    let fields: Vec<&str> =
+        errors.as_array().unwrap().iter().map(|error| error["field"].as_str().unwrap()).collect();
+    assert_eq!(fields, ["work_dir", "env.REGION"]);
+    assert_eq!(service.count(), 0);
+    // An admin may name both.
+    assert_eq!(service.post("/api/v1/tasks", &spec).status, 202);
+}
+
+#[test]
+fn a_caller_cannot_set_whose_task_it_is() {
+    let service = Service::usual();
+    for field in ["created_by", "node", "status"] {
+        let reply = service.call(
+            "all",
+            "POST",
+            "/api/v1/tasks",
+            Some(&json!({ "name": "hello.sh", field: "admin" })),
+        );
+        assert_eq!((reply.status, reply.code().as_str()), (422, "invalid"), "{field}");
+    }
+    assert_eq!(service.count(), 0);
+}
+
+/// A task that has ended, and has everything that routes ask for.
+fn ended_task(service: &Service) -> String {
+    let reply = service.post("/api/v1/tasks", &json!({ "name": "hello.sh", "debug_script": true }));
+    let id = reply.id();
+    service.ended(&id);
+    id
+}
+
+fn filled(path: &str, id: &str) -> String {
+    path.replace("{id}", id).replace("{name}", "hello.sh").replace("{file}", "swagger-ui.css")
+}
+
+fn body_for(path: &str) -> Option<Value> {
+    (path == "/api/v1/tasks").then(|| json!({ "name": "hello.sh" }))
+}
+
+/// It was let through: done, or refused for what only a caller who was let through learns.
+fn assert_passed(reply: &Reply, what: &str) {
+    let is_ended = reply.status == 409 && reply.code() == "already_ended";
+    assert!(reply.status < 400 || is_ended, "{what}: {} {}", reply.status, reply.text());
+}

@@ -1,0 +1,26 @@
+//! How the HTTP service behaves, through its one binary and its sockets.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a helper of a test may end it, as tests do"
+)]
+
+mod access;
+mod bodies;
+mod cancelling;
+mod curl;
+mod description;
+mod draining;
+mod heavy;
+mod hosts;
+mod limits;
+mod listing;
+mod logs;
+mod measuring;
+mod names;
+mod starting;
+mod submitting;
+mod support;
+mod verifying;

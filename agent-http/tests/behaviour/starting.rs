@@ -1,0 +1,159 @@
+//! The first start, the next ones, and starts that cannot be.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Output;
+
+use crate::support::{Site, exchange, request_text};
+
+/// Starts a service that ends by itself.
+fn fails(site: &Site, args: &[&str]) -> (Option<i32>, String) {
+    let Output { status, stderr, .. } = site.command().args(args).output().unwrap();
+    (status.code(), String::from_utf8(stderr).unwrap())
+}
+
+fn status(at: std::net::SocketAddr, token: &str) -> u16 {
+    exchange(at, request_text("GET", "/api/v1/scripts", Some(token), None).as_bytes()).status
+}
+
+#[test]
+fn the_first_start_makes_a_token_that_only_its_owner_reads_and_says_how_to_use_it() {
+    let service = Site::bare("").start();
+    let path = service.site.path("state/token");
+    let token = fs::read_to_string(&path).unwrap().trim().to_owned();
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(token.starts_with("dag_") && token.len() == 68, "{}", token.len());
+    assert_eq!(status(service.at, &token), 200);
+    assert_eq!(status(service.at, &token[..67]), 401);
+    let said = service.said();
+    assert!(!said.contains(&token), "the token itself was said");
+    let command =
+        said.lines().find(|line| line.trim_start().starts_with("curl ")).expect("a command").to_owned();
+    let output = std::process::Command::new("sh").args(["-c", &format!("{command} -s -f")]).output().unwrap();
+    assert!(output.status.success() && output.stdout.starts_with(b"{\"scripts\""), "{command}: {output:?}");
+    assert!(said.contains(&format!("http://{}/", service.at)), "{said}");
+
+    let again = service.stop().start();
+    assert_eq!(status(again.at, &token), 200);
+    assert!(!again.said().contains("token"), "{}", again.said());
+    assert!(!again.site.path("state/token.new").exists());
+}
+
+#[test]
+fn with_a_configured_token_none_is_made_and_one_that_was_made_is_not_accepted() {
+    let bare = Site::bare("").start();
+    let token = fs::read_to_string(bare.site.path("state/token")).unwrap().trim().to_owned();
+    let site = bare.stop();
+    let usual = Site::new("");
+    fs::copy(usual.path("application.toml"), site.path("application.toml")).unwrap();
+    let service = site.start();
+    assert_eq!(status(service.at, &token), 401);
+    assert_eq!(status(service.at, &Site::token("reader")), 200);
+    let service = usual.start();
+    assert!(!service.site.path("state/token").exists());
+}
+
+#[test]
+fn a_first_token_that_others_may_read_or_that_is_none_keeps_the_service_from_starting() {
+    let site = Site::bare("");
+    let path = site.path("state/token");
+    fs::create_dir(site.path("state")).unwrap();
+    fs::write(&path, "dag_0123456789012345678901234567890123456789").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    let (code, said) = fails(&site, &[]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("others may read") && said.contains("0600"), "{said}");
+
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::write(&path, "").unwrap();
+    let (code, said) = fails(&site, &[]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("there is no token in"), "{said}");
+
+    fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink("/etc/hostname", &path).unwrap();
+    let (code, said) = fails(&site, &[]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("cannot open the first token"), "{said}");
+
+    // The twin: what is a token, and readable by its owner only, is used.
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, "dag_0123456789012345678901234567890123456789\n").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    let service = site.start();
+    assert_eq!(status(service.at, "dag_0123456789012345678901234567890123456789"), 200);
+}
+
+#[test]
+fn a_second_service_on_one_state_folder_refuses_and_harms_nothing() {
+    let service = Site::new("").start();
+    let id = service.submit("hello.sh", &[]);
+    let (code, said) = fails(&service.site, &[]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("runs a service on the state folder"), "{said}");
+    assert_eq!(service.ended(&id)["status"], "succeeded");
+    assert_eq!(service.get("/readyz").status, 200);
+}
+
+#[test]
+fn a_port_in_use_is_said_with_what_to_do() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let site = Site::new("");
+    let (code, said) = fails(&site, &["--port", &port]);
+    assert_eq!(code, Some(2), "{said}");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_agent-http"));
+    let output = command
+        .args(["--config", "application.toml", "--port", &port])
+        .current_dir(site.folder())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("is in use") && said.contains("--port"), "{said}");
+}
+
+#[test]
+fn all_mistakes_in_the_settings_are_said_at_once_and_nothing_is_made() {
+    let site = Site::bare("[http]\nhost = \"192.0.2.1\"\ncolour = \"red\"\n[limits]\ndrain = \"soon\"\n");
+    let (code, said) = fails(&site, &[]);
+    assert_eq!(code, Some(2));
+    for word in ["behind_tls_proxy", "colour", "limits.drain"] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    assert!(!site.path("state").exists());
+}
+
+#[test]
+fn flags_win_over_the_file_and_the_environment() {
+    let site = Site::bare("[script_executor]\nstate_dir = \"from-file\"\n");
+    fs::rename(site.path("scripts"), site.path("others")).unwrap();
+    let mut child = site
+        .command()
+        .args(["--state", "from-flag", "--scripts", "others", "--host", "::1"])
+        .env("DEVOPS_AGENT__SCRIPT_EXECUTOR__STATE_DIR", "from-environment")
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    let mut stderr = std::io::BufReader::new(child.stderr.take().unwrap());
+    while !said.contains("listening on http://[::1]:") {
+        assert_ne!(std::io::BufRead::read_line(&mut stderr, &mut said).unwrap(), 0, "{said}");
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(site.path("from-flag/token").exists());
+    assert!(!site.path("from-file").exists() && !site.path("from-environment").exists());
+}
+
+#[test]
+fn scripts_get_the_limit_of_open_files_that_the_agent_was_started_with() {
+    let site = Site::new("");
+    site.write_script("limit.sh", "#!/bin/sh\nulimit -Sn\nulimit -Hn\n");
+    let service = site.start();
+    let id = service.submit("limit.sh", &[]);
+    service.ended(&id);
+    let own = std::process::Command::new(service.site.path("scripts/limit.sh")).output().unwrap();
+    let log = service.get(&format!("/api/v1/tasks/{id}/log?banner=false"));
+    assert_eq!(log.text(), String::from_utf8(own.stdout).unwrap());
+}

@@ -1,0 +1,24 @@
+//! A service of its own for each test: a folder with scripts and settings, and the real program on a free port.
+
+mod http;
+mod site;
+
+pub(crate) use http::{Reply, connect, exchange, read_reply, request_text};
+pub(crate) use site::{Service, Site, memory_kib};
+
+use std::time::{Duration, Instant};
+
+/// Longest time that anything in here may take; the machine may be busy.
+pub(crate) const LONG: Duration = Duration::from_secs(60);
+
+/// Looks again and again until what is waited for has come.
+pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(began.elapsed() < LONG, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

@@ -1,0 +1,232 @@
+//! The folder of a service, and the service itself.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex};
+
+use agent_config::TokenDigest;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::http::{Reply, exchange, request_text};
+use super::{LONG, eventually};
+
+/// The tokens of every site: name, and the rest of its section. A token's text is [`Site::token`] of its name.
+const TOKENS: &[(&str, &str)] = &[
+    ("admin", "scopes = [\"admin\"]"),
+    ("all", "scopes = [\"run\", \"read\", \"cancel\"]\nscripts = [\"**\"]"),
+    ("runner", "scopes = [\"run\"]\nscripts = [\"**\"]"),
+    ("reader", "scopes = [\"read\"]\nscripts = [\"**\"]"),
+    ("canceller", "scopes = [\"cancel\"]\nscripts = [\"**\"]"),
+    ("node", "scopes = [\"node\"]"),
+    ("expired", "scopes = [\"admin\"]\nexpires = \"2020-01-01T00:00:00Z\""),
+    (
+        "deployer",
+        "scopes = [\"run\", \"read\", \"cancel\"]\nscripts = [\"deploy/*\"]\nwork_dirs = [\"web\"]\nenv = [\"DEPLOY_*\"]",
+    ),
+];
+
+/// Scripts that every site has. `gate.sh` waits until the file that its first argument names is there.
+const SCRIPTS: &[(&str, &str)] = &[
+    ("hello.sh", "#!/bin/sh\necho hello \"$@\"\n"),
+    ("fail.sh", "#!/bin/sh\nexit 3\n"),
+    ("gate.sh", "#!/bin/sh\necho waiting\nuntil [ -e \"$1\" ]; do sleep 0.02; done\necho passed\n"),
+    ("task_debug.sh", "#!/bin/sh\necho debug\n"),
+    ("deploy/web.sh", "#!/bin/sh\necho web \"$DEPLOY_ENV\"\n"),
+];
+
+/// A folder with scripts and settings.
+pub(crate) struct Site {
+    folder: TempDir,
+}
+
+/// A service that runs on a site. Dropped, it is killed.
+pub(crate) struct Service {
+    pub(crate) at: SocketAddr,
+    pub(crate) site: Site,
+    child: Child,
+    said: Arc<Mutex<String>>,
+}
+
+impl Site {
+    /// A site with the usual scripts and tokens, and further settings.
+    pub(crate) fn new(settings: &str) -> Self {
+        let tokens: String = TOKENS
+            .iter()
+            .map(|(name, section)| {
+                let digest = hex(TokenDigest::of_token(&Self::token(name)).as_bytes());
+                format!("[[auth.token]]\nname = \"{name}\"\nsha256 = \"{digest}\"\n{section}\n")
+            })
+            .collect();
+        Self::bare(&format!("{settings}\n{tokens}"))
+    }
+
+    /// A site with the usual scripts and no tokens.
+    pub(crate) fn bare(settings: &str) -> Self {
+        let site = Self { folder: tempfile::tempdir().unwrap() };
+        fs::write(site.path("application.toml"), settings).unwrap();
+        fs::create_dir(site.path("scripts")).unwrap();
+        for (name, text) in SCRIPTS {
+            site.write_script(name, text);
+        }
+        site
+    }
+
+    /// The text of a usual token.
+    pub(crate) fn token(name: &str) -> String {
+        format!("dag_{name:x<32}")
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn write_script(&self, name: &str, text: &str) {
+        let path = self.path("scripts").join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// The service's program, on this site and a free port.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_agent-http"));
+        command
+            .arg("--config")
+            .arg(self.path("application.toml"))
+            .args(["--port", "0"])
+            .current_dir(self.folder.path())
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// Starts the service and waits until it listens.
+    pub(crate) fn start(self) -> Service {
+        let mut child = self.command().spawn().unwrap();
+        let said = Arc::new(Mutex::new(String::new()));
+        let listening = listen(child.stderr.take().unwrap(), said.clone());
+        let at = listening.recv_timeout(LONG).unwrap_or_else(|_| {
+            let _ = child.kill();
+            panic!("it does not listen: {}", said.lock().unwrap())
+        });
+        Service { at, site: self, child, said }
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+impl Service {
+    /// A service on a usual site.
+    pub(crate) fn usual() -> Self {
+        Site::new("").start()
+    }
+
+    /// Calls with a usual token.
+    pub(crate) fn call(&self, token: &str, method: &str, path: &str, body: Option<&Value>) -> Reply {
+        let token = Site::token(token);
+        exchange(self.at, request_text(method, path, Some(&token), body).as_bytes())
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Reply {
+        self.call("admin", "GET", path, None)
+    }
+
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Reply {
+        self.call("admin", "POST", path, Some(body))
+    }
+
+    /// Submits a script with arguments, and gives the task's id.
+    pub(crate) fn submit(&self, name: &str, args: &[&str]) -> String {
+        let reply = self.post("/api/v1/tasks", &json!({ "name": name, "args": args }));
+        assert_eq!(reply.status, 202, "{}", reply.text());
+        reply.id()
+    }
+
+    /// The task once it has ended.
+    pub(crate) fn ended(&self, id: &str) -> Value {
+        let task = self.get(&format!("/api/v1/tasks/{id}?wait=60")).json();
+        assert!(!task["ended_at"].is_null(), "it has not ended: {task}");
+        task
+    }
+
+    /// How many tasks there are.
+    pub(crate) fn count(&self) -> usize {
+        self.get("/api/v1/tasks?limit=1000").json()["tasks"].as_array().unwrap().len()
+    }
+
+    /// Everything that it has said so far.
+    pub(crate) fn said(&self) -> String {
+        self.said.lock().unwrap().clone()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until it has ended, and gives its site back.
+    pub(crate) fn ended_with(mut self) -> (ExitStatus, Site, String) {
+        let status = eventually("the service's end", || self.child.try_wait().unwrap());
+        let said = self.said();
+        let Self { ref mut site, .. } = self;
+        let site = std::mem::replace(site, Site { folder: tempfile::tempdir().unwrap() });
+        (status, site, said)
+    }
+
+    /// Stops it in order, and gives its site back.
+    pub(crate) fn stop(self) -> Site {
+        self.signal(Signal::SIGTERM);
+        let (status, site, said) = self.ended_with();
+        assert!(status.success(), "{status}: {said}");
+        site
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A number of kibibytes that the kernel tells of a process, such as `VmHWM`.
+pub(crate) fn memory_kib(pid: u32, name: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// Collects what a service says, and tells the address as soon as it is announced.
+fn listen(stderr: ChildStderr, said: Arc<Mutex<String>>) -> Receiver<SocketAddr> {
+    let (told, listening) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            said.lock().unwrap().push_str(&format!("{line}\n"));
+            if let Some(at) = line.strip_prefix("listening on http://") {
+                // The test may have given up.
+                let _ = told.send(at.parse().unwrap());
+            }
+        }
+    });
+    listening
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
