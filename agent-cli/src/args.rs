@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 /// Runs vetted scripts, keeps their manifest, and talks to the agent's HTTP service.
 #[derive(Debug, Parser)]
-#[command(name = "agent-cli", version, propagate_version = true, max_term_width = 100)]
+#[command(name = "agent-cli", version, max_term_width = 100)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -18,13 +18,13 @@ pub(crate) struct Cli {
 #[derive(Debug, Args)]
 pub(crate) struct Global {
     /// Configuration file [default: etc/application.toml here, else /etc/devops-agent/application.toml]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, help_heading = "Settings", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Folder with the scripts, instead of the configured one
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, help_heading = "Settings", value_name = "DIR")]
     pub(crate) scripts: Option<PathBuf>,
     /// Folder for the agent's own records, instead of the configured one
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, help_heading = "Settings", value_name = "DIR")]
     pub(crate) state: Option<PathBuf>,
 }
 
@@ -49,9 +49,10 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit codes: the script's own; 124 timed out, 125 the agent failed, 126 refused or not \
-    executable, 127 no such script, 128+n ended by signal n, 130 cancelled.\n\nEverything behind the script's name is \
-    the script's, --help too."
+    after_help = "Everything behind the script's name is the script's, --help too.\n\nExit codes: the script's own; 124 \
+    timed out, 125 the agent failed, 126 refused or not executable, 127 no such script, 128+n ended by signal n, 130 \
+    cancelled.\n\nExamples:\n  agent-cli run deploy/web.sh --replicas 3\n  agent-cli run --timeout 10m --work-dir web \
+    deploy/web.sh\n  agent-cli run --dry-run deploy/web.sh"
 )]
 pub(crate) struct RunArgs {
     /// Set a declared parameter
@@ -81,8 +82,13 @@ pub(crate) struct RunArgs {
     /// Run a destructive script without being asked
     #[arg(long)]
     pub(crate) yes: bool,
-    /// The script's name, and its arguments
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_names = ["SCRIPT", "ARGS"])]
+    /// The script's name, and behind it its arguments
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "SCRIPT [ARGS]"
+    )]
     pub(crate) words: Vec<OsString>,
 }
 
@@ -175,18 +181,7 @@ pub(crate) enum TaskCommand {
         json: bool,
     },
     /// Print a task's log
-    Logs {
-        #[command(flatten)]
-        server: Server,
-        /// The task's id
-        id: String,
-        /// Follow it until the task ends, and exit with the script's code
-        #[arg(short, long)]
-        follow: bool,
-        /// With the lines that the agent writes before and behind
-        #[arg(long)]
-        banner: bool,
-    },
+    Logs(LogsArgs),
     /// Cancel a task; a second time kills it at once
     Cancel {
         #[command(flatten)]
@@ -237,9 +232,23 @@ pub(crate) struct SubmitArgs {
     /// Print the task as JSON instead of its id
     #[arg(long)]
     pub(crate) json: bool,
-    /// The script's or runner's name, and its arguments
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_names = ["NAME", "ARGS"])]
+    /// The script's or runner's name, and behind it its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "NAME [ARGS]")]
     pub(crate) words: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogsArgs {
+    #[command(flatten)]
+    pub(crate) server: Server,
+    /// The task's id
+    pub(crate) id: String,
+    /// Follow it until the task ends, and exit with the script's code
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// With the lines that the agent writes before and behind
+    #[arg(long)]
+    pub(crate) banner: bool,
 }
 
 #[derive(Debug, Args)]
@@ -252,6 +261,12 @@ pub(crate) struct TaskListArgs {
     /// Only tasks of this script or runner
     #[arg(long)]
     pub(crate) name: Option<String>,
+    /// Only tasks with this label
+    #[arg(long = "label", value_name = "NAME=VALUE")]
+    pub(crate) labels: Vec<String>,
+    /// Only tasks since then, such as 2027-01-01T00:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
     /// How many at most
     #[arg(long, default_value_t = 20)]
     pub(crate) limit: u32,

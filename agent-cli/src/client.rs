@@ -10,7 +10,7 @@ use agent_config::Settings;
 use serde_json::Value;
 use task_runners::Problem;
 use ureq::http::{Request, Response, StatusCode};
-use ureq::{Agent, Body, SendBody};
+use ureq::{Agent, Body};
 
 use crate::args::{Global, Server};
 use crate::context;
@@ -25,8 +25,7 @@ const MAX_JSON_BYTES: u64 = 64 << 20;
 /// Name of the file with the token that a service makes at its first start.
 const TOKEN_FILE: &str = "token";
 
-/// A client of one service.
-#[derive(Debug)]
+/// A client of one service. It has no `Debug` form, since that would show the token.
 pub(crate) struct Client {
     agent: Agent,
     base: String,
@@ -61,41 +60,49 @@ impl Client {
 
     /// GETs JSON.
     pub(crate) fn get(&self, path: &str) -> Result<Value, Failure> {
-        json(self.send("GET", path, None)?)
+        let sent = self.request("GET", path).body(());
+        json(self.answer(sent.map_err(ureq::Error::from).and_then(|request| self.agent.run(request)))?)
     }
 
-    /// POSTs JSON, and gives the status and the JSON that came back.
-    pub(crate) fn post(&self, path: &str, body: Option<&Value>) -> Result<(StatusCode, Value), Failure> {
-        let response = self.send("POST", path, body)?;
-        Ok((response.status(), json(response)?))
+    /// POSTs JSON, and gives the JSON that came back.
+    pub(crate) fn post(&self, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+        let request = self.request("POST", path);
+        let sent = match body {
+            Some(body) => request.header("content-type", "application/json").body(body.to_string()),
+            None => request.body(String::new()),
+        };
+        json(self.answer(sent.map_err(ureq::Error::from).and_then(|request| self.agent.run(request)))?)
     }
 
-    /// GETs bytes as they come.
-    pub(crate) fn stream(&self, path: &str) -> Result<impl Read + use<>, Failure> {
-        Ok(self.send("GET", path, None)?.into_body().into_reader())
+    /// GETs bytes from `offset` on, as they come. Where the service has none behind it, there are none.
+    pub(crate) fn stream(&self, path: &str, offset: u64) -> Result<Box<dyn Read>, Failure> {
+        let mut request = self.request("GET", path);
+        if offset > 0 {
+            request = request.header("range", format!("bytes={offset}-"));
+        }
+        let sent = request.body(()).map_err(ureq::Error::from).and_then(|request| self.agent.run(request));
+        match sent {
+            Ok(response) if response.status() == StatusCode::RANGE_NOT_SATISFIABLE => {
+                Ok(Box::new(std::io::empty()))
+            }
+            sent => Ok(Box::new(self.answer(sent)?.into_body().into_reader())),
+        }
     }
 
-    fn send(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Response<Body>, Failure> {
-        let request = Request::builder()
+    fn request(&self, method: &str, path: &str) -> ureq::http::request::Builder {
+        Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.base))
             .header("authorization", format!("Bearer {}", self.token))
-            .header("accept", "application/json, application/problem+json, */*");
-        let sent = match body {
-            Some(body) => request
-                .header("content-type", "application/json")
-                .body(SendBody::from_owned_reader(std::io::Cursor::new(body.to_string())))
-                .map_err(ureq::Error::from)
-                .and_then(|request| self.agent.run(request)),
-            None => request.body(()).map_err(ureq::Error::from).and_then(|request| self.agent.run(request)),
-        };
-        let response = sent.map_err(|error| self.unreachable(&error))?;
-        if response.status().is_success() { Ok(response) } else { Err(refused(response)) }
+            .header("accept", "application/json, application/problem+json, */*")
     }
 
-    fn unreachable(&self, error: &ureq::Error) -> Failure {
-        let message = format!("cannot reach the service at {}: {}", self.base, chain(error));
-        Failure::new(message).with_details(vec!["is it running? it starts with: agent-http".to_owned()])
+    fn answer(&self, sent: Result<Response<Body>, ureq::Error>) -> Result<Response<Body>, Failure> {
+        let response = sent.map_err(|error| {
+            let message = format!("cannot reach the service at {}: {}", self.base, chain(&error));
+            Failure::unreachable(message).with_hints(vec!["is it running? agent-http starts it".to_owned()])
+        })?;
+        if response.status().is_success() { Ok(response) } else { Err(refused(response)) }
     }
 }
 
@@ -140,7 +147,7 @@ fn read_token(path: &Path) -> Result<String, Failure> {
         let hint =
             "name it with --token-file; a service without configured tokens makes one at its first start";
         Failure::new(format!("cannot read the token in {}: {error}", path.display()))
-            .with_details(vec![hint.to_owned()])
+            .with_hints(vec![hint.to_owned()])
     })?;
     let token = text.trim();
     if token.is_empty() || token.contains(|c: char| c.is_control() || c.is_whitespace()) {
@@ -161,5 +168,5 @@ fn refused(response: Response<Body>) -> Failure {
     let text = |name: &str| problem[name].as_str().map(str::to_owned);
     let message = text("detail").or_else(|| text("title")).unwrap_or_else(|| status.to_string());
     let errors: Vec<Problem> = serde_json::from_value(problem["errors"].clone()).unwrap_or_default();
-    Failure::new(message).with_details(errors.iter().map(Problem::to_string).collect())
+    Failure::refused(status.as_u16(), message).with_details(errors.iter().map(Problem::to_string).collect())
 }

@@ -52,14 +52,6 @@ pub(crate) fn folder(global: &Global, named: Option<PathBuf>) -> Result<PathBuf,
     }
 }
 
-/// Splits `NAME=VALUE`.
-pub(crate) fn pair(option: &str, text: &str) -> Result<(String, String), Failure> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err(Failure::agent(format!("{option} {text}: expected NAME=VALUE"))),
-    }
-}
-
 fn effective_user() -> u32 {
     nix::unistd::geteuid().as_raw()
 }

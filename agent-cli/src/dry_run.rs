@@ -71,7 +71,7 @@ fn to_json(preview: &Preview) -> serde_json::Value {
     json!({
         "command": preview.command.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>(),
         "env": env,
-        "work_dir": preview.work_dir,
+        "work_dir": preview.work_dir.display().to_string(),
         "script_sha256": preview.script_sha256,
         "manifest": preview.manifest,
         "timeout_s": preview.timeout.as_secs_f64(),

@@ -2,14 +2,20 @@
 //!
 //! Data goes to standard output, talk to standard error.
 
+mod about;
 mod args;
+mod asked;
 mod client;
 mod context;
 mod dry_run;
+mod follow;
+mod hint;
 mod manifest;
 mod output;
 mod run;
 mod scripts;
+mod signals;
+mod summary;
 mod task;
 mod terminal;
 mod token;
@@ -21,7 +27,7 @@ use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
 use crate::args::{Cli, Command};
-use crate::output::Failure;
+use crate::output::{Failure, Talk};
 
 /// Exit code of `run` when the command line itself is wrong: every code below 125 may be the script's own.
 const RUN_USAGE_CODE: u8 = 125;
@@ -62,8 +68,18 @@ fn usage(error: &clap::Error) -> ExitCode {
     }
 }
 
-fn is_run(mut words: impl Iterator<Item = OsString>) -> bool {
-    words.any(|word| word == "run")
+/// Whether the command is `run`: the first word that is neither an option nor the value of one.
+fn is_run(words: impl Iterator<Item = OsString>) -> bool {
+    let mut words = words.skip(1);
+    while let Some(word) = words.next() {
+        match word.to_str() {
+            // Only options that hold for all commands can stand before the command.
+            Some("--config" | "--scripts" | "--state") => drop(words.next()),
+            Some(option) if option.starts_with('-') => {}
+            command => return command == Some("run"),
+        }
+    }
+    false
 }
 
 /// Warnings and errors of the libraries go to standard error, but for those that a command reports itself; `RUST_LOG`
@@ -73,7 +89,7 @@ fn log_warnings() {
         .unwrap_or_else(|_| EnvFilter::new("warn,task_runners::scripts=off"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| Talk)
         .with_ansi(terminal::stderr_has_colour())
         .without_time()
         .with_target(false)

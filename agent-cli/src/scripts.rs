@@ -1,12 +1,15 @@
 //! `agent-cli list` and `agent-cli show`: the scripts, and whether they are verified.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde_json::json;
-use task_runners::{ScriptEntry, ScriptName, Scripts};
+use task_runners::{NameError, Refusal, ScriptEntry, ScriptName, Scripts};
 
+use crate::about;
 use crate::args::{Global, ListArgs, ShowArgs};
 use crate::context;
+use crate::hint;
 use crate::output::{self, Failure, say, table};
 
 /// Characters of a digest that tell one from another for people.
@@ -21,7 +24,7 @@ pub(crate) fn list(global: &Global, args: &ListArgs) -> Result<ExitCode, Failure
         output::print_json(&json!({ "scripts": entries, "status": scripts.status() }));
         return Ok(ExitCode::SUCCESS);
     }
-    let rows: Vec<Vec<String>> = entries.iter().map(row).collect();
+    let rows: Vec<Vec<String>> = entries.iter().map(|entry| row(entry, &scripts)).collect();
     for line in table(&rows) {
         output::print(&line);
     }
@@ -31,13 +34,21 @@ pub(crate) fn list(global: &Global, args: &ListArgs) -> Result<ExitCode, Failure
     Ok(ExitCode::SUCCESS)
 }
 
+fn not_found(name: &str, scripts: &Scripts) -> Failure {
+    let refusal = Refusal::NotFound { name: name.to_owned() };
+    let hints = hint::for_refusal(&refusal, scripts);
+    Failure::from(refusal).with_hints(hints)
+}
+
 /// Shows one script.
 pub(crate) fn show(global: &Global, args: &ShowArgs) -> Result<ExitCode, Failure> {
     let scripts = context::scripts(&context::settings(global)?)?;
-    let name: ScriptName =
-        args.script.parse().map_err(|task_runners::NameError(problem)| Failure::problems(&[problem]))?;
-    let not_found = task_runners::Refusal::NotFound { name: args.script.clone() };
-    let entry = scripts.get(&name)?.ok_or(not_found)?;
+    let name: ScriptName = args.script.parse().map_err(|NameError(problem)| {
+        let problems = [problem];
+        let hints = hint::for_problems(&problems, &args.script, &scripts);
+        Failure::problems(&problems).with_hints(hints)
+    })?;
+    let entry = scripts.get(&name)?.ok_or_else(|| not_found(&args.script, &scripts))?;
     report_problems(&scripts);
     if args.json {
         output::print_json(&json!(entry));
@@ -54,17 +65,34 @@ pub(crate) fn show(global: &Global, args: &ShowArgs) -> Result<ExitCode, Failure
     for line in table(&rows) {
         output::print(&line);
     }
+    let about = file(&entry, &scripts).map(|path| about::lines(&path)).unwrap_or_default();
+    if !about.is_empty() {
+        output::print("");
+    }
+    for line in about {
+        output::print(&line);
+    }
     Ok(ExitCode::SUCCESS)
 }
 
-fn row(entry: &ScriptEntry) -> Vec<String> {
-    let state = match (entry.broken.first(), entry.verified) {
-        (Some(broken), _) => format!("broken: {}", broken.reason),
-        (None, true) => "verified".to_owned(),
-        (None, false) => "not verified".to_owned(),
-    };
+fn row(entry: &ScriptEntry, scripts: &Scripts) -> Vec<String> {
     let digest: String = entry.sha256.chars().take(SHORT_DIGEST).collect();
-    vec![entry.name.clone(), digest, state]
+    let state = match (entry.broken.is_empty(), entry.verified) {
+        (false, _) => "broken",
+        (true, true) => "verified",
+        (true, false) => "not verified",
+    };
+    let about = match entry.broken.first() {
+        Some(broken) => broken.reason.clone(),
+        None => file(entry, scripts).map(|path| about::summary(&path)).unwrap_or_default(),
+    };
+    vec![entry.name.clone(), digest, state.to_owned(), about]
+}
+
+/// The file that would be executed.
+fn file(entry: &ScriptEntry, scripts: &Scripts) -> Option<PathBuf> {
+    let (source, _) = scripts.source().ok()?;
+    Some(source.resolve(&entry.name.parse().ok()?).ok()?.path)
 }
 
 fn verified(entry: &ScriptEntry, manifest: Option<&str>) -> String {

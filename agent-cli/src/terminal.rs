@@ -5,7 +5,12 @@ use std::io::{self, IsTerminal};
 
 /// Whether messages are coloured: on a terminal, unless `NO_COLOR` is set (https://no-color.org).
 pub(crate) fn stderr_has_colour() -> bool {
-    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    stderr_moves() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Whether standard error is a terminal that understands more than plain lines.
+pub(crate) fn stderr_moves() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("TERM").is_some_and(|kind| kind != "dumb")
 }
 
 /// Colours text, or leaves it.
@@ -61,7 +66,7 @@ impl TerminalFilter {
     /// What was held back, at the end.
     pub(crate) fn finish(&mut self) -> String {
         let held = std::mem::take(&mut self.held);
-        String::from_utf8_lossy(&held).chars().map(escaped).collect()
+        String::from_utf8_lossy(&held).chars().map(in_log).collect()
     }
 }
 
@@ -106,7 +111,7 @@ fn show(text: &str) -> (String, &str) {
                 Colour::None => {}
             }
         }
-        shown.push_str(&escaped(c));
+        shown.push_str(&in_log(c));
         rest = &rest[c.len_utf8()..];
     }
     (shown, "")
@@ -132,13 +137,20 @@ fn colour(text: &str) -> Colour {
     }
 }
 
-fn escaped(c: char) -> String {
+/// A character of a log: lines and tabs are kept.
+fn in_log(c: char) -> String {
     match c {
         '\n' | '\t' => c.to_string(),
         // Progress bars: a line each is readable, and hides nothing.
         '\r' => "\n".to_owned(),
+        c => escaped(c),
+    }
+}
+
+/// A character of a line, without what steers a terminal or turns around what is read (Unicode's bidirectional controls).
+pub(crate) fn escaped(c: char) -> String {
+    match c {
         c if c.is_control() => c.escape_default().to_string(),
-        // Would reorder what is read (Unicode bidirectional controls).
         '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => c.escape_unicode().to_string(),
         c => c.to_string(),
     }

@@ -2,4 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of a test may end the test")]
 
+mod arguments;
+mod beside;
+mod configuration;
+mod debug_script;
+mod dry_run;
+mod exit_codes;
+mod input;
+mod output;
+mod record;
 mod shipped_scripts;
+mod signals;
+mod support;

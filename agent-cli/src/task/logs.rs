@@ -1,0 +1,130 @@
+//! `agent-cli task logs`: a task's log, also while it is written. A line that is cut is taken up again at the byte where
+//! it was cut.
+
+use std::io::Read;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use crate::args::{Global, LogsArgs};
+use crate::client::Client;
+use crate::follow::Screen;
+use crate::output::{Failure, say};
+use crate::run::exit_code;
+use crate::summary;
+use crate::task::{parsed, path};
+
+/// Bytes of a log that are read and printed at once.
+const CHUNK_BYTES: usize = 64 << 10;
+/// Pause between two looks at a task whose log has ended, and between two tries to reach the service.
+const PAUSE: Duration = Duration::from_millis(250);
+/// How long a service that went away while its log was followed is tried again: a restart takes less.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Prints a task's log.
+pub(crate) fn logs(global: &Global, args: &LogsArgs) -> Result<ExitCode, Failure> {
+    let client = Client::new(global, &args.server)?;
+    if args.follow {
+        return follow(&client, &args.id, args.banner).map_err(Failure::beside_a_script);
+    }
+    let mut log = Log::new(&client, &args.id, args.banner);
+    match log.print(false)? {
+        Piece::Cut(why) => Err(Failure::new(format!("the log was cut off: {why}; ask for it again"))),
+        Piece::Whole | Piece::Unread => {
+            log.screen.finish();
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// Prints a task's log until the task ends, and gives the script's exit code.
+pub(crate) fn follow(client: &Client, id: &str, banner: bool) -> Result<ExitCode, Failure> {
+    // A service that is not there at the beginning is not waited for.
+    client.get(&path(id, ""))?;
+    let mut log = Log::new(client, id, banner);
+    let mut last_seen = Instant::now();
+    let (mut is_read, mut is_lost) = (true, false);
+    loop {
+        let piece = if is_read { or_cut(log.print(true))? } else { Piece::Unread };
+        is_read = !matches!(piece, Piece::Unread);
+        match client.get(&path(id, "")) {
+            Ok(task) => {
+                // A log that was cut is read to its end, also when the task has ended meanwhile.
+                if !task["ended_at"].is_null() && !matches!(piece, Piece::Cut(_)) {
+                    log.screen.finish();
+                    return ended(task);
+                }
+                last_seen = Instant::now();
+                is_lost = false;
+            }
+            Err(failure) if failure.is_unreachable() && last_seen.elapsed() < PATIENCE => {
+                if !std::mem::replace(&mut is_lost, true) {
+                    say(&format!("the service went away and is tried again: {failure}"));
+                }
+            }
+            Err(failure) => return Err(failure),
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// A service that is not there for a while is as good as a connection that was lost.
+fn or_cut(printed: Result<Piece, Failure>) -> Result<Piece, Failure> {
+    match printed {
+        Err(failure) if failure.is_unreachable() => Ok(Piece::Cut(failure.to_string())),
+        printed => printed,
+    }
+}
+
+fn ended(task: serde_json::Value) -> Result<ExitCode, Failure> {
+    let task = parsed(task)?;
+    match &task.result {
+        Some(result) => {
+            summary::say_outcome(&task.name, result);
+            Ok(exit_code(result))
+        }
+        None => Err(Failure::agent(format!("the task has ended without a result: {}", task.status))),
+    }
+}
+
+/// How the reading of a piece of a log ended.
+enum Piece {
+    /// The service has no more, for now or for good.
+    Whole,
+    /// The connection was lost.
+    Cut(String),
+    /// Nobody reads what is printed.
+    Unread,
+}
+
+/// A log that is being printed.
+struct Log<'a> {
+    client: &'a Client,
+    path: String,
+    offset: u64,
+    screen: Screen,
+}
+
+impl<'a> Log<'a> {
+    fn new(client: &'a Client, id: &str, banner: bool) -> Self {
+        let path = path(id, &format!("/log?banner={banner}"));
+        Self { client, path, offset: 0, screen: Screen::default() }
+    }
+
+    /// Prints from where the last piece ended.
+    fn print(&mut self, follow: bool) -> Result<Piece, Failure> {
+        let mut log = self.client.stream(&format!("{}&follow={follow}", self.path), self.offset)?;
+        let mut buffer = vec![0; CHUNK_BYTES];
+        loop {
+            match log.read(&mut buffer) {
+                Ok(0) => return Ok(Piece::Whole),
+                Err(error) => return Ok(Piece::Cut(error.to_string())),
+                Ok(read) => {
+                    self.offset += read as u64;
+                    if !self.screen.write(&buffer[..read]) {
+                        return Ok(Piece::Unread);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! `agent-cli task`: tasks of the HTTP service.
+
+mod list;
+mod logs;
+mod show;
+mod submit;
+
+use std::io::Read;
+use std::process::ExitCode;
+
+use serde_json::Value;
+use task_runners::Task;
+
+use crate::args::{Global, Server, TaskCommand};
+use crate::client::{Client, segment};
+use crate::output::{self, Failure, say};
+
+/// Carries one of the task's commands out.
+pub(crate) fn run(global: &Global, command: TaskCommand) -> Result<ExitCode, Failure> {
+    match command {
+        TaskCommand::Submit(args) => submit::submit(global, &args),
+        TaskCommand::List(args) => list::list(global, &args),
+        TaskCommand::Show { server, id, json } => show::show(global, &server, &id, json),
+        TaskCommand::Logs(args) => logs::logs(global, &args),
+        TaskCommand::Cancel { server, id } => cancel(global, &server, &id),
+        TaskCommand::DebugScript { server, id } => debug_script(global, &server, &id),
+    }
+}
+
+fn cancel(global: &Global, server: &Server, id: &str) -> Result<ExitCode, Failure> {
+    let client = Client::new(global, server)?;
+    let task = client.post(&path(id, "/cancel"), None)?;
+    say(&format!("asked to end; it is {}", task["status"].as_str().unwrap_or_default()));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn debug_script(global: &Global, server: &Server, id: &str) -> Result<ExitCode, Failure> {
+    let client = Client::new(global, server)?;
+    let mut script = Vec::new();
+    client
+        .stream(&path(id, "/debug.sh"), 0)?
+        .read_to_end(&mut script)
+        .map_err(|error| Failure::new(format!("the answer was cut off: {error}")))?;
+    output::write(&script);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The path of a task, and of what is below it.
+fn path(id: &str, below: &str) -> String {
+    format!("/api/v1/tasks/{}{below}", segment(id))
+}
+
+/// Reads a task off the service's answer.
+fn parsed(json: Value) -> Result<Task, Failure> {
+    serde_json::from_value(json)
+        .map_err(|error| Failure::new(format!("the service's answer is no task: {error}")))
+}

@@ -1,0 +1,46 @@
+//! `agent-cli task show`: one task, one fact a line.
+
+use std::process::ExitCode;
+
+use task_runners::Task;
+
+use crate::args::{Global, Server};
+use crate::client::Client;
+use crate::output::{self, Failure, table};
+use crate::summary::{duration, outcome};
+use crate::task::{parsed, path};
+
+/// Shows one task.
+pub(crate) fn show(global: &Global, server: &Server, id: &str, as_json: bool) -> Result<ExitCode, Failure> {
+    let client = Client::new(global, server)?;
+    let json = client.get(&path(id, ""))?;
+    if as_json {
+        output::print_json(&json);
+        return Ok(ExitCode::SUCCESS);
+    }
+    for line in table(&describe(&parsed(json)?)) {
+        output::print(&line);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn describe(task: &Task) -> Vec<Vec<String>> {
+    let row = |name: &str, value: String| vec![name.to_owned(), value];
+    let mut rows = vec![
+        row("id", task.id.to_string()),
+        row("name", task.name.escape_debug().to_string()),
+        row("status", task.status.to_string()),
+        row("created", format!("{} by {}", task.created_at, task.created_by.escape_debug())),
+    ];
+    rows.extend(task.started_at.map(|at| row("started", at.to_string())));
+    rows.extend(task.ended_at.map(|at| row("ended", at.to_string())));
+    rows.push(row("log", format!("{} bytes", task.log_bytes)));
+    let Some(result) = &task.result else { return rows };
+    rows.push(row("took", duration(result.duration_ms)));
+    rows.push(row("outcome", outcome(&result.outcome)));
+    rows.extend(result.error.iter().map(|error| row("error", error.message.escape_debug().to_string())));
+    for (name, value) in &result.output_params {
+        rows.push(row("output", format!("{name}={}", value.escape_debug())));
+    }
+    rows
+}
