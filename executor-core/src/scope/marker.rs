@@ -3,13 +3,18 @@
 //! environment and lost its parent is not found.
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 
 use crate::proc::{self, ProcStat};
 use crate::scope::{is_same_process, signal_if_still};
 
-/// Most passes of one kill; what forks faster than this meets the next one.
+/// Most passes of a recovery.
 const MAX_KILL_PASSES: u32 = 20;
+/// How long a scope that is dropped without having been let go tries to kill what it finds.
+const LAST_KILL: Duration = Duration::from_secs(2);
 
 /// Time after which a recovery looks a second time.
 const SECOND_LOOK: Duration = Duration::from_millis(20);
@@ -54,15 +59,30 @@ impl Marker {
         self.visit_others(|stat| signal(stat, signals));
     }
 
-    /// Kills what is found, the main process too, until nothing is.
-    pub(crate) fn kill_all(&self) {
-        if let Some(main) = proc::stat(self.main).filter(ProcStat::is_live) {
-            signal(&main, &[libc::SIGKILL]);
-        }
-        for _ in 0..MAX_KILL_PASSES {
+    /// Kills what is found, the main process too, until nothing is or the time is over; says whether nothing is.
+    pub(crate) fn kill_all(&self, at_most: Duration) -> bool {
+        let deadline = Instant::now() + at_most;
+        self.kill_main();
+        loop {
             if self.visit_others(|stat| signal(stat, &[libc::SIGKILL])).is_empty() {
-                return;
+                return true;
             }
+            if Instant::now() >= deadline {
+                return false;
+            }
+        }
+    }
+
+    /// Kills the main process, with its group where that is its own: nobody in a group escapes its signal by forking
+    /// (fork(2) starts anew while one is pending). The main process is unreaped, so the number is its own.
+    fn kill_main(&self) {
+        if self.main == 0 {
+            // Nothing was started; the group of number 0 is the agent's own.
+        } else if self.own_session {
+            // It fails only when nobody is left in it.
+            let _ = killpg(Pid::from_raw(self.main), Signal::SIGKILL);
+        } else if let Some(main) = proc::stat(self.main).filter(ProcStat::is_live) {
+            signal(&main, &[libc::SIGKILL]);
         }
     }
 
@@ -80,7 +100,7 @@ impl Marker {
 impl Drop for Marker {
     fn drop(&mut self) {
         if !self.let_go && self.main != 0 {
-            self.kill_all();
+            self.kill_all(LAST_KILL);
         }
     }
 }

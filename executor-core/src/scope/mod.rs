@@ -9,6 +9,7 @@ mod marker;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
+use std::time::Duration;
 
 pub(crate) use cgroup::{CgroupPool, cgroup_name, kill_tree as kill_cgroup_tree};
 pub(crate) use marker::{Marker, kill_marked};
@@ -16,6 +17,9 @@ pub(crate) use marker::{Marker, kill_marked};
 use crate::proc;
 use crate::result::KillScope;
 use crate::sys::{self, CgroupEntry};
+
+/// How long one kill by marker may take before the supervising loop looks at other things, deadlines among them.
+const KILL_TURN: Duration = Duration::from_millis(100);
 
 /// What the processes of one execution have in common.
 #[derive(Debug)]
@@ -72,12 +76,23 @@ impl Scope {
         }
     }
 
-    /// Kills every process that is there now. By cgroup that is all of them; by marker it is repeated until
-    /// nothing is found.
+    /// Kills every process that is there now. By cgroup that is all of them; by marker it is repeated until nothing is
+    /// found or the turn is over.
     pub(crate) fn kill(&self) {
         match self {
             Self::Cgroup(lease) => lease.kill(),
-            Self::Marker(marker) => marker.kill_all(),
+            Self::Marker(marker) => {
+                marker.kill_all(KILL_TURN);
+            }
+        }
+    }
+
+    /// Whether no process of it is live after a kill. Processes that one looks for may have started others since the
+    /// last look, so by marker what is found is killed again.
+    pub(crate) fn is_empty_after_kill(&self) -> bool {
+        match self {
+            Self::Cgroup(lease) => lease.is_empty(),
+            Self::Marker(marker) => marker.kill_all(KILL_TURN),
         }
     }
 

@@ -191,11 +191,12 @@ impl<'a> Watch<'a> {
             return;
         }
         let scope = self.supervised.scope;
-        if scope.is_empty() {
+        let is_empty = match self.state.phase {
+            Phase::SweepKilling => scope.is_empty_after_kill(),
+            _ => scope.is_empty(),
+        };
+        if is_empty {
             self.handle(Event::ScopeEmpty);
-        } else if self.state.phase == Phase::SweepKilling && scope.events().is_none() {
-            // Processes that one looks for may have started others since the last look.
-            scope.kill();
         }
     }
 
