@@ -21,10 +21,10 @@ const RECOVERY: Duration = Duration::from_secs(5);
 /// Slots, few enough that most tasks wait.
 const SETTINGS: &str = "[limits]\nconcurrent = 4\n";
 
-/// Notes its start, leaves a daemon behind that ignores TERM, and writes a log whose end can be told.
+/// Notes its start, leaves a daemon behind, and writes a log whose end can be told.
 const SCRIPT: &str = r#"#!/bin/sh
 echo "$TASK_ID" >>"$1"
-setsid sh -c 'trap "" TERM; sleep 300' &
+setsid sleep 300 &
 n=0
 while [ "$n" -lt 200 ]; do n=$((n + 1)); echo "line $n of $TASK_ID"; done
 sleep "$2"
@@ -110,7 +110,7 @@ fn try_submit(service: &Service, body: &Value) -> Option<String> {
 /// Whatever runs now was started by this service, or by none.
 fn check_no_old_task_is_running(service: &Service) {
     let since = service_started(service);
-    for task in tasks(service, "status=running") {
+    for task in tasks(service, "&status=running") {
         let started: jiff::Timestamp = task["started_at"].as_str().unwrap().parse().unwrap();
         assert!(started >= since, "a task of a dead service is still running: {task}");
     }
@@ -130,7 +130,9 @@ fn tasks(service: &Service, query: &str) -> Vec<Value> {
     let mut found = Vec::new();
     let mut cursor = String::new();
     loop {
-        let page = service.get(&format!("/api/v1/tasks?limit=1000&{query}{cursor}")).json();
+        let reply = service.get(&format!("/api/v1/tasks?limit=1000{query}{cursor}"));
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        let page = reply.json();
         found.extend(page["tasks"].as_array().unwrap().iter().cloned());
         match page["next"].as_str() {
             Some(next) => cursor = format!("&cursor={next}"),
@@ -157,7 +159,7 @@ impl Known {
 /// Waits until every task has its end; every acknowledged one is there.
 fn all_ended(service: &Service, known: &mut Known) -> BTreeMap<String, Value> {
     eventually("the end of all tasks", || {
-        let open = tasks(service, "status=queued&limit=1").len() + tasks(service, "status=running").len();
+        let open = tasks(service, "&status=queued").len() + tasks(service, "&status=running").len();
         (open == 0).then_some(())
     });
     known.look(service);
