@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use crate::terminal::escaped_line;
+
 /// Bytes of a script that are looked at.
 const HEAD_BYTES: u64 = 16 << 10;
 /// Words at the beginning of a comment that speaks to other programs, not to people.
@@ -36,7 +38,7 @@ fn comment(text: &str) -> Vec<String> {
         .skip_while(|line| line.trim().is_empty())
         .map_while(|line| line.strip_prefix('#').or_else(|| line.strip_prefix("//")))
         .filter(|line| !DIRECTIVES.iter().any(|directive| line.starts_with(directive)))
-        .map(|line| escaped(line.strip_prefix(' ').unwrap_or(line).trim_end()))
+        .map(|line| escaped_line(line.strip_prefix(' ').unwrap_or(line).trim_end()))
         .collect();
     let is_empty = |line: Option<&String>| line.is_some_and(String::is_empty);
     while is_empty(lines.last()) {
@@ -46,11 +48,6 @@ fn comment(text: &str) -> Vec<String> {
         lines.remove(0);
     }
     lines
-}
-
-/// A line without anything that would steer a terminal.
-fn escaped(line: &str) -> String {
-    line.chars().map(crate::terminal::escaped).collect()
 }
 
 #[cfg(test)]

@@ -291,7 +291,7 @@ pub(crate) struct TokenArgs {
     pub(crate) scopes: Vec<String>,
     /// Scripts that it sees: * within a folder, ** across folders
     #[arg(long = "script", value_name = "PATTERN")]
-    pub(crate) scripts: Vec<String>,
+    pub(crate) patterns: Vec<String>,
     /// Shared workspaces that it may name
     #[arg(long = "work-dir", value_name = "NAME")]
     pub(crate) work_dirs: Vec<String>,

@@ -7,8 +7,8 @@ use serde_json::{Map, Value};
 use task_runners::{Problem, Refusal, ScriptRunner, TaskSpec};
 
 use crate::args::RunArgs;
+use crate::failure::Failure;
 use crate::hint;
-use crate::output::Failure;
 
 /// What one command line of `run` asks for.
 #[derive(Debug)]

@@ -14,7 +14,8 @@ use ureq::{Agent, Body};
 
 use crate::args::{Global, Server};
 use crate::context;
-use crate::output::{Failure, chain};
+use crate::failure::Failure;
+use crate::output::chain;
 
 /// Time to reach the service.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -50,12 +51,7 @@ impl Client {
             (None, Some(settings)) => settings.script_executor.state_dir.join(TOKEN_FILE),
             (None, None) => PathBuf::new(),
         };
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_connect(Some(CONNECT_TIMEOUT))
-            .max_redirects(0)
-            .build();
-        Ok(Self { agent: config.into(), base, token: read_token(&token_file)? })
+        Ok(Self { agent: agent(&base), base, token: read_token(&token_file)? })
     }
 
     /// GETs JSON.
@@ -81,12 +77,18 @@ impl Client {
             request = request.header("range", format!("bytes={offset}-"));
         }
         let sent = request.body(()).map_err(ureq::Error::from).and_then(|request| self.agent.run(request));
-        match sent {
-            Ok(response) if response.status() == StatusCode::RANGE_NOT_SATISFIABLE => {
-                Ok(Box::new(std::io::empty()))
-            }
-            sent => Ok(Box::new(self.answer(sent)?.into_body().into_reader())),
+        if sent.as_ref().is_ok_and(|response| response.status() == StatusCode::RANGE_NOT_SATISFIABLE) {
+            return Ok(Box::new(std::io::empty()));
         }
+        let response = self.answer(sent)?;
+        let is_whole = response.status() != StatusCode::PARTIAL_CONTENT;
+        let mut body = response.into_body().into_reader();
+        if is_whole && offset > 0 {
+            // A log that is followed comes from its beginning, whatever range was asked for.
+            std::io::copy(&mut body.by_ref().take(offset), &mut std::io::sink())
+                .map_err(|error| Failure::unreachable(format!("the log was cut off: {error}")))?;
+        }
+        Ok(Box::new(body))
     }
 
     fn request(&self, method: &str, path: &str) -> ureq::http::request::Builder {
@@ -104,6 +106,17 @@ impl Client {
         })?;
         if response.status().is_success() { Ok(response) } else { Err(refused(response)) }
     }
+}
+
+/// What sends requests. Redirects are not followed, since they would take the token along.
+fn agent(base: &str) -> Agent {
+    let config = Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_connect(Some(CONNECT_TIMEOUT))
+        .max_redirects(0);
+    // Through a proxy, plain HTTP would leave this host after all; over https:// it is only a tunnel.
+    let config = if base.starts_with("https:") { config } else { config.proxy(None) };
+    config.build().into()
 }
 
 /// One path segment, percent-encoded (RFC 3986, 2.1).

@@ -7,7 +7,8 @@ use agent_config::{ConfigError, Flags, Settings, Sources};
 use task_runners::{ScriptRunner, Scripts, ScriptsSettings};
 
 use crate::args::Global;
-use crate::output::{Failure, chain, say};
+use crate::failure::Failure;
+use crate::output::{chain, say};
 
 /// Reads the settings as they hold in the current folder.
 pub(crate) fn settings(global: &Global) -> Result<Settings, Failure> {

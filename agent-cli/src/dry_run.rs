@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use serde_json::json;
 use task_runners::{ExecuteScriptRequest, Leftovers, Preview, ScriptRunner};
 
-use crate::output::{self, Failure, table};
+use crate::failure::Failure;
+use crate::output::{self, table};
 
 /// Shows argv, environment, folder, limits and verification.
 pub(crate) fn show(

@@ -8,6 +8,7 @@ mod asked;
 mod client;
 mod context;
 mod dry_run;
+mod failure;
 mod follow;
 mod hint;
 mod manifest;
@@ -27,7 +28,8 @@ use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
 use crate::args::{Cli, Command};
-use crate::output::{Failure, Talk};
+use crate::failure::Failure;
+use crate::output::Talk;
 
 /// Exit code of `run` when the command line itself is wrong: every code below 125 may be the script's own.
 const RUN_USAGE_CODE: u8 = 125;

@@ -12,7 +12,8 @@ use jiff::Timestamp;
 
 use crate::args::{Global, ManifestCommand};
 use crate::context;
-use crate::output::{self, Failure, chain, say};
+use crate::failure::Failure;
+use crate::output::{self, chain, say};
 
 /// Largest password file, bytes.
 const MAX_PASSWORD_BYTES: u64 = 64 << 10;
@@ -35,7 +36,7 @@ pub(crate) fn run(global: &Global, command: ManifestCommand) -> Result<ExitCode,
 }
 
 fn create(folder: &Path, expires: Option<&str>) -> Result<(), Failure> {
-    let expires = expires.map(time).transpose()?;
+    let expires = expires.map(later).transpose()?;
     let options = CreateOptions { expires, ..CreateOptions::default() };
     let manifest = create_manifest(folder, &options).map_err(|error| failed(&error))?;
     output::print(&folder.join(MANIFEST_NAME).display().to_string());
@@ -114,8 +115,17 @@ fn password(path: &Path) -> Result<String, Failure> {
     Ok(line.to_owned())
 }
 
+/// A point in time that has not come yet: a manifest that has expired already would stop every run.
+fn later(text: &str) -> Result<Timestamp, Failure> {
+    let time = time(text)?;
+    if time > Timestamp::now() {
+        return Ok(time);
+    }
+    Err(Failure::new(format!("'{text}' has passed already; a manifest expires in the future")))
+}
+
 /// A point in time as RFC 3339 writes it.
-pub(crate) fn time(text: &str) -> Result<Timestamp, Failure> {
+fn time(text: &str) -> Result<Timestamp, Failure> {
     text.parse().map_err(|_| {
         Failure::new(format!("'{text}' is no time; write it as 2027-01-01T00:00:00Z (RFC 3339)"))
     })

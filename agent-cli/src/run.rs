@@ -15,8 +15,9 @@ use crate::args::{Global, RunArgs};
 use crate::asked::Asked;
 use crate::context;
 use crate::dry_run;
+use crate::failure::{CANCELLED, Failure};
 use crate::follow::Printing;
-use crate::output::{self, CANCELLED, Failure, say};
+use crate::output::{self, say};
 use crate::signals::Signals;
 use crate::summary;
 

@@ -9,8 +9,9 @@ use task_runners::{NameError, Refusal, ScriptEntry, ScriptName, Scripts};
 use crate::about;
 use crate::args::{Global, ListArgs, ShowArgs};
 use crate::context;
+use crate::failure::Failure;
 use crate::hint;
-use crate::output::{self, Failure, say, table};
+use crate::output::{self, say, table};
 
 /// Characters of a digest that tell one from another for people.
 const SHORT_DIGEST: usize = 12;
@@ -61,7 +62,12 @@ pub(crate) fn show(global: &Global, args: &ShowArgs) -> Result<ExitCode, Failure
         vec!["sha256".to_owned(), entry.sha256.clone()],
         vec!["verified".to_owned(), verified(&entry, status.manifest.as_deref())],
     ];
-    rows.extend(entry.broken.iter().map(|broken| vec!["broken".to_owned(), broken.reason.clone()]));
+    rows.extend(
+        entry
+            .broken
+            .iter()
+            .map(|broken| vec!["broken".to_owned(), without_name(&broken.reason, &entry.name).to_owned()]),
+    );
     for line in table(&rows) {
         output::print(&line);
     }
@@ -83,10 +89,16 @@ fn row(entry: &ScriptEntry, scripts: &Scripts) -> Vec<String> {
         (true, false) => "not verified",
     };
     let about = match entry.broken.first() {
-        Some(broken) => broken.reason.clone(),
+        Some(broken) => without_name(&broken.reason, &entry.name).to_owned(),
         None => file(entry, scripts).map(|path| about::summary(&path)).unwrap_or_default(),
     };
     vec![entry.name.clone(), digest, state.to_owned(), about]
+}
+
+/// A reason without the script's name, which stands in the same line already.
+fn without_name<'a>(reason: &'a str, name: &str) -> &'a str {
+    let prefix = format!("cannot run the script '{name}': ");
+    reason.strip_prefix(prefix.as_str()).unwrap_or(reason)
 }
 
 /// The file that would be executed.

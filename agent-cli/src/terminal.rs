@@ -147,8 +147,14 @@ fn in_log(c: char) -> String {
     }
 }
 
-/// A character of a line, without what steers a terminal or turns around what is read (Unicode's bidirectional controls).
-pub(crate) fn escaped(c: char) -> String {
+/// A line without what steers a terminal.
+pub(crate) fn escaped_line(line: &str) -> String {
+    line.chars().map(escaped).collect()
+}
+
+/// A character of a line; escaped where it steers a terminal or turns around what is read (Unicode's bidirectional
+/// controls).
+fn escaped(c: char) -> String {
     match c {
         c if c.is_control() => c.escape_default().to_string(),
         '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => c.escape_unicode().to_string(),

@@ -6,7 +6,8 @@ use task_runners::Task;
 
 use crate::args::{Global, TaskListArgs};
 use crate::client::{Client, segment};
-use crate::output::{self, Failure, say, table};
+use crate::failure::Failure;
+use crate::output::{self, say, table};
 use crate::summary::duration;
 
 /// Lists the tasks that the filters let through.

@@ -7,15 +7,18 @@ use std::time::{Duration, Instant};
 
 use crate::args::{Global, LogsArgs};
 use crate::client::Client;
+use crate::failure::Failure;
 use crate::follow::Screen;
-use crate::output::{Failure, say};
+use crate::output::say;
 use crate::run::exit_code;
 use crate::summary;
 use crate::task::{parsed, path};
 
 /// Bytes of a log that are read and printed at once.
 const CHUNK_BYTES: usize = 64 << 10;
-/// Pause between two looks at a task whose log has ended, and between two tries to reach the service.
+/// How long the service is asked to wait for the end of a task whose log has ended, seconds.
+const WAIT_S: u64 = 60;
+/// Pause between two tries to reach the service.
 const PAUSE: Duration = Duration::from_millis(250);
 /// How long a service that went away while its log was followed is tried again: a restart takes less.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -46,7 +49,8 @@ pub(crate) fn follow(client: &Client, id: &str, banner: bool) -> Result<ExitCode
     loop {
         let piece = if is_read { or_cut(log.print(true))? } else { Piece::Unread };
         is_read = !matches!(piece, Piece::Unread);
-        match client.get(&path(id, "")) {
+        let wait = if matches!(piece, Piece::Cut(_)) { 0 } else { WAIT_S };
+        match client.get(&path(id, &format!("?wait={wait}"))) {
             Ok(task) => {
                 // A log that was cut is read to its end, also when the task has ended meanwhile.
                 if !task["ended_at"].is_null() && !matches!(piece, Piece::Cut(_)) {

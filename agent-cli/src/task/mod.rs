@@ -13,7 +13,8 @@ use task_runners::Task;
 
 use crate::args::{Global, Server, TaskCommand};
 use crate::client::{Client, segment};
-use crate::output::{self, Failure, say};
+use crate::failure::Failure;
+use crate::output::{self, say};
 
 /// Carries one of the task's commands out.
 pub(crate) fn run(global: &Global, command: TaskCommand) -> Result<ExitCode, Failure> {

@@ -6,7 +6,8 @@ use task_runners::Task;
 
 use crate::args::{Global, Server};
 use crate::client::Client;
-use crate::output::{self, Failure, table};
+use crate::failure::Failure;
+use crate::output::{self, table};
 use crate::summary::{duration, outcome};
 use crate::task::{parsed, path};
 

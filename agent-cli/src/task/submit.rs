@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 use crate::args::{Global, SubmitArgs};
 use crate::asked::pairs;
 use crate::client::Client;
-use crate::output::{self, Failure, say};
+use crate::failure::Failure;
+use crate::output::{self, say};
 use crate::task::logs;
 
 /// Submits a task, and follows it where that is asked for.

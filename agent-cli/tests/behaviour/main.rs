@@ -4,13 +4,21 @@
 
 mod arguments;
 mod beside;
+mod catalogue;
+mod client;
 mod configuration;
 mod debug_script;
 mod dry_run;
 mod exit_codes;
+mod help;
 mod input;
+mod manifest;
 mod output;
 mod record;
+mod service;
 mod shipped_scripts;
 mod signals;
 mod support;
+mod tampering;
+mod terminal;
+mod token;

@@ -1,0 +1,199 @@
+//! The client of the HTTP service, without one: what it does not send, and what it says when it gets nothing.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+
+use crate::support::{Ended, Site};
+
+fn site() -> Site {
+    let site = Site::new();
+    fs::write(site.path("token"), "dag_canary\n").unwrap();
+    site
+}
+
+/// `task list` of a server, with the site's token.
+fn list(site: &Site, server: &str) -> Ended {
+    site.ended(["task", "list", "--server", server, "--token-file", "token"])
+}
+
+/// Gives the same answer to everybody, and tells what they sent.
+fn server(answer: String) -> (SocketAddr, Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (tell, heads) = channel();
+    thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            let lines = BufReader::new(&stream).lines().map_while(Result::ok);
+            let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+            // Nobody may want to know, and the client may hang up first.
+            let _ = tell.send(head.join("\n").to_lowercase());
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    (address, heads)
+}
+
+fn answer(status: &str, kind: &str, body: &str) -> String {
+    format!(
+        "HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+#[test]
+fn no_token_is_sent_in_clear_to_another_host() {
+    let site = site();
+    // Names of the reserved domain lead nowhere, so that nothing is sent even where the guard fails.
+    for url in [
+        "http://elsewhere.invalid",
+        "http://127.0.0.1.elsewhere.invalid:8848",
+        "http://localhost.elsewhere.invalid",
+        "http://127.0.0.1@elsewhere.invalid",
+        "http://user:127.0.0.1@elsewhere.invalid",
+        "http://[2001:db8::1]:8848",
+        "http://0.0.0.0:8848",
+        "HTTP://elsewhere.invalid",
+    ] {
+        let ended = list(&site, url);
+        assert_eq!(ended.code, Some(1), "{url}");
+        assert!(ended.stderr.contains("a token is not sent in clear to "), "{url}: {}", ended.stderr);
+    }
+    for url in ["ftp://127.0.0.1", "127.0.0.1:8848", "", "http:", "https://", "/path", "file:///etc/passwd"] {
+        let ended = list(&site, url);
+        assert!(ended.code == Some(1) && ended.stderr.contains("is no address"), "{url}: {}", ended.stderr);
+    }
+}
+
+#[test]
+fn the_token_is_sent_to_this_host_in_a_header_and_nowhere_else() {
+    let site = site();
+    let (address, heads) = server(answer("200 OK", "application/json", "{\"tasks\": [], \"next\": null}"));
+    for host in ["127.0.0.1", "localhost"] {
+        let ended = list(&site, &format!("http://{host}:{}/", address.port()));
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        let head = heads.recv().unwrap();
+        assert!(head.contains("authorization: bearer dag_canary"), "{head}");
+        assert!(head.starts_with("get /api/v1/tasks?limit=20 "), "{head}");
+        assert!(!ended.stderr.contains("canary"), "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn a_redirect_does_not_lead_the_token_elsewhere() {
+    let site = site();
+    let (elsewhere, led) = server(answer("200 OK", "application/json", "{}"));
+    let moved = format!(
+        "HTTP/1.1 302 Found\r\nlocation: http://{elsewhere}/api/v1/tasks\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+    );
+    let (address, _heads) = server(moved);
+    let ended = list(&site, &format!("http://{address}"));
+    assert!(ended.code == Some(1) && ended.stderr.contains("302"), "{}", ended.stderr);
+    assert!(led.try_recv().is_err());
+    assert_eq!(list(&site, &format!("http://{elsewhere}")).code, Some(1), "the answer is no list");
+    assert!(led.recv().unwrap().contains("canary"), "asked itself, it gets the token");
+}
+
+#[test]
+fn a_proxy_of_the_environment_does_not_get_the_token() {
+    let site = site();
+    let (proxy, led) = server(answer("200 OK", "application/json", "{\"tasks\": []}"));
+    let (address, heads) = server(answer("200 OK", "application/json", "{\"tasks\": []}"));
+    let url = format!("http://{address}");
+    let mut command = site.agent(["task", "list", "--server", &url, "--token-file", "token"]);
+    for name in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
+        command.env(name, format!("http://{proxy}"));
+    }
+    assert_eq!(Ended::of(&mut command).code, Some(0));
+    assert!(heads.recv().unwrap().contains("canary"));
+    assert!(led.try_recv().is_err());
+}
+
+#[test]
+fn a_missing_or_useless_token_file_is_named() {
+    let site = site();
+    for (name, content) in [("empty", ""), ("two", "one two\n"), ("lines", "a\nb\n"), ("blank", " \n")] {
+        fs::write(site.path(name), content).unwrap();
+        let ended = site.ended(["task", "list", "--server", "http://127.0.0.1:1", "--token-file", name]);
+        assert_eq!(ended.code, Some(1), "{name}");
+        assert!(ended.stderr.contains(&format!("there is no token in {name}")), "{}", ended.stderr);
+    }
+    // The default is the file that a service makes in its state folder.
+    let ended = site.ended(["task", "list"]);
+    assert_eq!(ended.code, Some(1));
+    let file = site.path("state/token");
+    assert!(
+        ended.stderr.contains(&format!("cannot read the token in {}", file.display())),
+        "{}",
+        ended.stderr
+    );
+    assert!(ended.stderr.contains("hint: name it with --token-file"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_service_that_is_not_there_is_said_to_be_not_there() {
+    let site = site();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let url = format!("http://127.0.0.1:{port}");
+    let server = ["--server", &url, "--token-file", "token"];
+    for (command, code) in [
+        (&["task", "list"][..], 1),
+        (&["task", "show", "x"], 1),
+        (&["task", "logs", "x"], 1),
+        (&["task", "cancel", "x"], 1),
+        (&["task", "debug-script", "x"], 1),
+        (&["task", "submit", "x"], 1),
+        // These two end with a script's code where all is well: a code of their own would be taken for one.
+        (&["task", "logs", "-f", "x"], 125),
+        (&["task", "submit", "-f", "x"], 125),
+    ] {
+        let (words, rest) = command.split_at(2);
+        let ended = site.ended([words, &server[..], rest].concat());
+        assert_eq!((ended.code, ended.stdout.len()), (Some(code), 0), "{command:?}: {ended:?}");
+        assert!(ended.stderr.contains(&format!("cannot reach the service at {url}: ")), "{}", ended.stderr);
+        assert!(ended.stderr.contains("hint: is it running? agent-http starts it"), "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn an_answer_that_is_none_of_the_services_is_no_success() {
+    let site = site();
+    for (status, body) in [
+        ("200 OK", "<html>welcome</html>"),
+        ("200 OK", "{\"tasks\": [{\"id\": 1}]}"),
+        ("200 OK", ""),
+        ("500 Oh No", "<html>oh no</html>"),
+        ("404 Not Found", ""),
+    ] {
+        let (address, _heads) = server(answer(status, "text/html", body));
+        let ended = list(&site, &format!("http://{address}"));
+        assert_eq!((ended.code, ended.stdout.len()), (Some(1), 0), "{body}: {ended:?}");
+        assert!(ended.stderr.starts_with("error: "), "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn a_refusal_is_told_in_the_words_of_the_service_without_what_would_steer_a_terminal() {
+    let site = site();
+    let body = "{\"title\": \"Unprocessable\", \"detail\": \"it is \\u001b[2J wrong\", \"errors\": \
+        [{\"field\": \"limit\", \"rule\": \"range\", \"expected\": \"a whole\\u0007 number\"}]}";
+    let (address, _heads) = server(answer("422 Unprocessable", "application/problem+json", body));
+    let ended = list(&site, &format!("http://{address}"));
+    assert_eq!(ended.stderr, "error: it is \\u{1b}[2J wrong\n  limit: a whole\\u{7} number (range)\n");
+}
+
+#[test]
+fn ids_cannot_lead_to_another_path() {
+    let site = site();
+    let (address, heads) =
+        server(answer("404 Not Found", "application/problem+json", "{\"detail\": \"no\"}"));
+    let url = format!("http://{address}");
+    for (id, path) in [("../nodes", "..%2fnodes"), ("a?x=1#y", "a%3fx%3d1%23y"), ("a b", "a%20b")] {
+        let ended = site.ended(["task", "show", "--server", &url, "--token-file", "token", "--", id]);
+        assert_eq!(ended.code, Some(1));
+        let head = heads.recv().unwrap();
+        assert!(head.starts_with(&format!("get /api/v1/tasks/{path} ")), "{head}");
+    }
+}

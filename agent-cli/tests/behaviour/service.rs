@@ -1,0 +1,301 @@
+//! `task …` against the agent's HTTP service, the real one, on a site of its own.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+
+use insta::assert_snapshot;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use crate::support::{Site, eventually};
+
+/// A service under way on a site; killed when it is dropped.
+struct Service {
+    child: Child,
+}
+
+/// The service's program, which is built beside the command line's.
+fn program() -> PathBuf {
+    let program = Path::new(env!("CARGO_BIN_EXE_agent-cli")).with_file_name("agent-http");
+    assert!(program.exists(), "{} is not there; build it: cargo build -p agent-http", program.display());
+    program
+}
+
+impl Service {
+    /// Starts the service on the site's settings, and waits until it listens.
+    fn start(site: &Site) -> Self {
+        let mut command = Command::new(program());
+        command.current_dir(site.path("")).env_clear().env("PATH", "/usr/bin:/bin");
+        command.arg("--config").arg(site.path("application.toml")).stdin(Stdio::null());
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut talk = BufReader::new(child.stderr.take().unwrap());
+        let mut heard = String::new();
+        while !heard.contains("listening on ") {
+            assert!(talk.read_line(&mut heard).unwrap() > 0, "the service did not start: {heard}");
+        }
+        // Somebody has to read on, or the service would wait for it.
+        thread::spawn(move || talk.read_to_string(&mut heard));
+        Self { child }
+    }
+
+    /// Ends it without any order.
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Tells it to stop, and waits until it has.
+    fn stop(mut self) {
+        kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM).unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+const HELLO: &str = "#!/bin/sh\necho hello \"$@\"\necho KEY=value >>\"$TASK_OUTPUT\"\nexit \"${CODE:-0}\"\n";
+const WAITS: &str = "#!/bin/sh\necho one\nread -r _ <\"$1\"\necho two\nexit 7\n";
+
+/// A site with its service. Address and token are nowhere named: the command line finds both by the settings.
+fn served() -> (Site, Service) {
+    // Chosen here, since the settings must name it before the service starts.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let site = Site::with_settings(&format!("[http]\nport = {port}\n[limits]\ndrain = \"1s\"\n"));
+    site.script("hello.sh", HELLO);
+    site.script("waits.sh", WAITS);
+    let service = Service::start(&site);
+    (site, service)
+}
+
+fn submit(site: &Site, args: &[&str]) -> String {
+    let ended = site.ended([&["task", "submit"], args].concat());
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    ended.text().trim().to_owned()
+}
+
+fn show(site: &Site, id: &str) -> Value {
+    site.ended(["task", "show", "--json", id]).json()
+}
+
+#[test]
+fn a_submitted_task_has_an_id_by_which_it_is_shown_and_listed_and_its_log_read() {
+    let (site, _service) = served();
+    let id = submit(&site, &["--label", "team=web", "hello.sh", "you", "--json"]);
+    let ended = site.ended(["task", "logs", "-f", &id]);
+    assert_eq!((ended.code, ended.text().as_str()), (Some(0), "hello you --json\n"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("hello.sh: exit code 0 after "), "{}", ended.stderr);
+    assert_eq!(site.ended(["task", "logs", &id]).text(), "hello you --json\n");
+    assert!(site.ended(["task", "logs", "--banner", &id]).text().contains("=== Execution Started ==="));
+    let task = show(&site, &id);
+    assert_eq!((&task["status"], &task["created_by"]), (&"succeeded".into(), &"admin".into()));
+    let shown = site.ended(["task", "show", &id]).text();
+    let facts: Vec<&str> = shown.lines().map(|line| line.split("  ").next().unwrap()).collect();
+    let known = ["id", "name", "status", "created", "started", "ended", "log", "took", "outcome", "output"];
+    assert_eq!(facts, known);
+    assert!(site.ended(["task", "list"]).text().starts_with(&format!("{id}  succeeded  ")));
+}
+
+#[test]
+fn a_followed_task_shows_its_log_while_it_is_written_and_ends_with_the_scripts_code() {
+    let (site, _service) = served();
+    let go_on = site.fifo("go-on");
+    let mut live = site.live(["task", "submit", "--follow", "waits.sh", &go_on]);
+    assert_eq!(live.line(), "one\n");
+    // The script waits for this pipe, so it still ran when its first line was here.
+    fs::write(&go_on, "on\n").unwrap();
+    let ended = live.ended();
+    assert_eq!((ended.code, ended.text().as_str()), (Some(7), "two\n"), "{}", ended.stderr);
+    assert!(ended.stderr.starts_with("task ") && ended.stderr.contains("waits.sh: exit code 7 after "));
+}
+
+#[test]
+fn the_log_is_byte_for_byte_what_the_script_wrote() {
+    let (site, _service) = served();
+    let bytes: Vec<u8> = (0..=u8::MAX).cycle().take(500_009).collect();
+    fs::write(site.path("bytes"), &bytes).unwrap();
+    site.script("bytes.sh", "#!/bin/sh\ncat \"$1\"\n");
+    let ended = site.ended(["task", "submit", "-f", "bytes.sh", site.path("bytes").to_str().unwrap()]);
+    assert!(ended.stdout == bytes, "{} bytes of {}: {}", ended.stdout.len(), bytes.len(), ended.stderr);
+}
+
+#[test]
+fn a_cancelled_task_ends_and_its_follower_with_130() {
+    let (site, _service) = served();
+    site.script("long.sh", "#!/bin/sh\necho begun\nexec sleep 600\n");
+    let mut live = site.live(["task", "submit", "--id", "mine", "-f", "long.sh"]);
+    assert_eq!(live.line(), "begun\n");
+    let cancelled = site.ended(["task", "cancel", "mine"]);
+    assert_eq!(cancelled.code, Some(0), "{}", cancelled.stderr);
+    let ended = live.ended();
+    assert_eq!(ended.code, Some(130), "{}", ended.stderr);
+    assert_eq!(show(&site, "mine")["status"], "cancelled");
+    // What has ended cannot be cancelled, and says so.
+    assert_eq!(site.ended(["task", "cancel", "mine"]).code, Some(1));
+}
+
+#[test]
+fn a_reader_that_goes_away_still_learns_the_scripts_code() {
+    let (site, _service) = served();
+    site.script("much.sh", "#!/bin/sh\necho first\nhead -c 3000000 /dev/zero\nexit 5\n");
+    let mut live = site.live(["task", "submit", "-f", "much.sh"]);
+    assert_eq!(live.line(), "first\n");
+    live.hang_up();
+    assert_eq!(live.ended().code, Some(5));
+}
+
+#[test]
+fn lists_are_filtered_by_state_name_label_and_time() {
+    let (site, _service) = served();
+    let ids: Vec<String> = [
+        &["--id", "a", "--label", "team=web", "hello.sh"][..],
+        &["--id", "b", "--label", "team=db", "--env", "CODE=3", "hello.sh"],
+        &["--id", "c", "--label", "team=web", "--label", "x=a b", "hello.sh"],
+    ]
+    .iter()
+    .map(|args| submit(&site, args))
+    .collect();
+    site.script("other.sh", "#!/bin/sh\n");
+    submit(&site, &["--id", "d", "other.sh"]);
+    for id in ids.iter().map(String::as_str).chain(["d"]) {
+        site.ended(["task", "logs", "-f", id]);
+    }
+    let listed = |args: &[&str]| -> Vec<String> {
+        let ended = site.ended([&["task", "list"], args].concat());
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        ended.text().lines().map(|line| line.split("  ").next().unwrap().to_owned()).collect()
+    };
+    assert_eq!(listed(&[]), ["d", "c", "b", "a"]);
+    assert_eq!(listed(&["--status", "failed"]), ["b"]);
+    assert_eq!(listed(&["--name", "other.sh"]), ["d"]);
+    assert_eq!(listed(&["--label", "team=web"]), ["c", "a"]);
+    assert_eq!(listed(&["--label", "team=web", "--label", "x=a b"]), ["c"]);
+    assert_eq!(listed(&["--since", "2099-01-01T00:00:00Z"]), [""; 0]);
+    assert_eq!(listed(&["--since", "2001-01-01T00:00:00+01:00"]).len(), 4);
+    let ended = site.ended(["task", "list", "--limit", "1"]);
+    assert!(ended.text().starts_with("d ") && ended.stderr.contains("there are more"), "{ended:?}");
+    assert_eq!(site.ended(["task", "list", "--json", "--limit", "2"]).json()["tasks"][1]["id"], "c");
+    let ended = site.ended(["task", "list", "--status", "done", "--label", "web", "--since", "now"]);
+    assert_eq!(ended.code, Some(1));
+    assert_snapshot!("filters_that_are_none", ended.stderr);
+}
+
+#[test]
+fn the_debug_script_of_a_task_does_the_same_again() {
+    let (site, _service) = served();
+    let id = submit(&site, &["--debug-script", "--env", "CODE=3", "hello.sh", "a b", "c'd"]);
+    let ended = site.ended(["task", "logs", "-f", &id]);
+    let script = site.ended(["task", "debug-script", &id]);
+    assert_eq!(script.code, Some(0), "{}", script.stderr);
+    crate::support::write(&site.path("again.sh"), script.stdout, 0o755);
+    let again = crate::support::Ended::of(&mut Command::new(site.path("again.sh")));
+    assert_eq!((ended.code, &ended.stdout), (again.code, &again.stdout), "{}", again.stderr);
+    assert_eq!(again.text(), "hello a b c'd\n");
+}
+
+#[test]
+fn the_same_id_and_task_twice_run_once() {
+    let (site, _service) = served();
+    site.script("counts.sh", "#!/bin/sh\necho ran >>../../../count\n");
+    for _ in 0..3 {
+        assert_eq!(submit(&site, &["--id", "once", "counts.sh"]), "once");
+        site.ended(["task", "logs", "-f", "once"]);
+    }
+    assert_eq!(fs::read_to_string(site.path("count")).unwrap(), "ran\n");
+    let ended = site.ended(["task", "submit", "--id", "once", "hello.sh"]);
+    assert!(ended.code == Some(1) && ended.stderr.contains("once"), "{}", ended.stderr);
+}
+
+#[test]
+fn the_service_refuses_with_the_words_of_run() {
+    let (site, _service) = served();
+    let args =
+        ["--timeout", "5", "--work-dir", "../up", "--env", "LD_PRELOAD=x", "--param", "a=1", "hello.sh"];
+    let run = site.ended([&["run"], &args[..]].concat());
+    let submitted = site.ended([&["task", "submit"], &args[..]].concat());
+    let details = |text: &str| -> Vec<String> {
+        let mut lines: Vec<String> =
+            text.lines().filter(|line| line.starts_with("  ")).map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!((run.code, submitted.code), (Some(126), Some(1)));
+    let (run, submitted) = (details(&run.stderr), details(&submitted.stderr));
+    assert!(
+        submitted.len() >= 3 && submitted.iter().all(|line| run.contains(line)),
+        "{run:#?}\n{submitted:#?}"
+    );
+}
+
+#[test]
+fn followers_of_what_is_refused_get_the_codes_of_run() {
+    let (site, _service) = served();
+    for (args, code) in [
+        (&["no.sh"][..], 127),
+        (&["../x"], 126),
+        (&["--timeout", "5", "hello.sh"], 126),
+        (&["--server", "http://127.0.0.1:1", "hello.sh"], 125),
+    ] {
+        let ended = site.ended([&["task", "submit", "-f"], args].concat());
+        assert_eq!((ended.code, ended.stdout.len()), (Some(code), 0), "{args:?}: {}", ended.stderr);
+    }
+    assert_eq!(site.ended(["task", "logs", "-f", "none"]).code, Some(127));
+    assert_eq!(site.ended(["task", "logs", "none"]).code, Some(1));
+}
+
+#[test]
+fn a_token_of_somebody_else_is_refused() {
+    let (site, _service) = served();
+    fs::write(site.path("other"), "dag_0000000000000000000000000000000000000000000000000000000000000000\n")
+        .unwrap();
+    let ended = site.ended(["task", "list", "--token-file", "other"]);
+    assert_eq!((ended.code, ended.stdout.len()), (Some(1), 0));
+    assert!(ended.stderr.contains("token") && !ended.stderr.contains("dag_0"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_log_that_is_followed_goes_on_after_the_service_was_started_again() {
+    let (site, service) = served();
+    let go_on = site.fifo("go-on");
+    submit(&site, &["--id", "long", "waits.sh", &go_on]);
+    let mut live = site.live(["task", "logs", "--banner", "-f", "long"]);
+    let mut shown = String::new();
+    while !shown.ends_with("one\n") {
+        shown.push_str(&live.line());
+    }
+    service.kill();
+    live.talk("the service went away and is tried again");
+    let _service = Service::start(&site);
+    let ended = live.ended();
+    // The task ended with its service; what was shown before is not shown again, and nothing is left out.
+    assert_eq!(ended.code, Some(125), "{}", ended.stderr);
+    assert!(ended.stderr.contains("waits.sh: interrupted"), "{}", ended.stderr);
+    shown.push_str(&ended.text());
+    assert_eq!(shown, fs::read_to_string(site.path("state/tasks/long/stdout.txt")).unwrap());
+}
+
+#[test]
+fn a_service_that_stops_in_order_lets_followers_see_the_end() {
+    let (site, service) = served();
+    site.script("long.sh", "#!/bin/sh\ntrap 'echo bye; exit 3' TERM\nsleep 600 &\necho begun\nwait\n");
+    let mut live = site.live(["task", "submit", "--id", "long", "-f", "long.sh"]);
+    assert_eq!(live.line(), "begun\n");
+    service.stop();
+    let _service = Service::start(&site);
+    let ended = live.ended();
+    assert_eq!(ended.text(), "bye\n", "{}", ended.stderr);
+    let status =
+        eventually("the end", || Some(show(&site, "long")).filter(|task| !task["ended_at"].is_null()));
+    assert_eq!(status["status"], "cancelled");
+    assert_eq!(ended.code, Some(130), "{}", ended.stderr);
+}

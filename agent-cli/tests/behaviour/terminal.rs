@@ -1,0 +1,172 @@
+//! In front of a person: colour, a line that says that it still runs, Ctrl-C, and no sequence of a script's output that
+//! would steer the terminal. In a pipe nothing of all that.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::support::{Ended, Site, eventually, program};
+
+/// What a command of the agent writes to a terminal, byte for byte, as `script` of util-linux sees it.
+fn on_terminal(site: &Site, args: &[&str], env: &[(&str, &str)]) -> String {
+    let agent = site.agent(args);
+    let words = std::iter::once(agent.get_program()).chain(agent.get_args());
+    let line: Vec<String> = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
+    let mut command = Command::new("script");
+    command.args(["-qec", &line.join(" "), "/dev/null"]).env_clear().env("PATH", "/usr/bin:/bin");
+    command.env("SHELL", "/bin/sh").envs(env.iter().copied()).current_dir(site.path(""));
+    let ended = program(command.stdin(Stdio::null()), "bsdutils");
+    ended.text().replace("\r\n", "\n")
+}
+
+const TERM: (&str, &str) = ("TERM", "xterm-256color");
+
+#[test]
+fn messages_are_coloured_on_a_terminal_only_and_not_where_that_is_unwanted() {
+    let site = Site::new();
+    site.script("ok.sh", "#!/bin/sh\necho hello\n");
+    let shown = on_terminal(&site, &["run", "ok.sh"], &[TERM]);
+    assert!(shown.starts_with("hello\n") && shown.contains("\x1b[32mexit code 0\x1b[0m"), "{shown:?}");
+    let shown = on_terminal(&site, &["run", "no.sh"], &[TERM]);
+    assert!(shown.contains("\x1b[31;1merror:\x1b[0m"), "{shown:?}");
+    for env in [&[TERM, ("NO_COLOR", "1")][..], &[("TERM", "dumb")], &[]] {
+        let shown = on_terminal(&site, &["run", "ok.sh"], env);
+        assert!(shown.contains("exit code 0") && !shown.contains('\x1b'), "{env:?}: {shown:?}");
+    }
+    // An empty value says nothing (no-color.org).
+    assert!(on_terminal(&site, &["run", "ok.sh"], &[TERM, ("NO_COLOR", "")]).contains('\x1b'));
+    for args in [["run", "ok.sh"], ["run", "no.sh"]] {
+        let ended = Ended::of(site.agent(args).env(TERM.0, TERM.1));
+        assert!(!ended.stderr.contains('\x1b'), "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn a_script_cannot_steer_the_terminal_but_a_pipe_gets_its_bytes() {
+    let site = Site::new();
+    // A title, a cleared screen, an answer-back, a cursor, a hyperlink, one of eight bits; and a colour, which may pass.
+    let hostile = "\x1b]0;owned\x07\x1b[2J\x1b[c\x1b[1;1H\x1b]8;;http://x\x1b\\\u{9b}5n\x1b[31mred\x1b[0m\n";
+    fs::write(site.path("hostile"), hostile).unwrap();
+    site.script("hostile.sh", "#!/bin/sh\ncat \"$1\"\n");
+    let file = site.path("hostile");
+    let args = ["run", "hostile.sh", file.to_str().unwrap()];
+    let shown = on_terminal(&site, &args, &[TERM, ("NO_COLOR", "1")]);
+    let first = shown.lines().next().unwrap();
+    assert!(first.ends_with("\x1b[31mred\x1b[0m"), "{first:?}");
+    let steering = first.replace("\x1b[31m", "").replace("\x1b[0m", "");
+    assert!(!steering.chars().any(char::is_control), "{steering:?}");
+    assert!(steering.contains("\\u{1b}]0;owned\\u{7}"), "{steering:?}");
+    assert_eq!(site.ended(args).text(), hostile);
+}
+
+#[test]
+fn what_is_said_last_begins_on_a_line_of_its_own() {
+    let site = Site::new();
+    site.script("partial.sh", "#!/bin/sh\nprintf 'no newline'\n");
+    let shown = on_terminal(&site, &["run", "partial.sh"], &[TERM, ("NO_COLOR", "1")]);
+    assert!(shown.starts_with("no newline\npartial.sh: exit code 0"), "{shown:?}");
+    assert_eq!(site.ended(["run", "partial.sh"]).text(), "no newline");
+}
+
+/// A terminal as a person has it, in tmux.
+struct Terminal {
+    socket: PathBuf,
+}
+
+impl Terminal {
+    /// Runs a command of the agent, and says its exit code afterwards.
+    fn start(site: &Site, args: &[&str]) -> Self {
+        let agent = site.agent(args);
+        let words = std::iter::once(agent.get_program()).chain(agent.get_args());
+        let line: Vec<String> = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
+        // Without a shell's own line editing; it waits at the end, so that the screen stays.
+        let line = format!("trap : INT; {}; echo \"code $?\"; exec sleep 600", line.join(" "));
+        let terminal = Self { socket: site.path("tmux") };
+        let started = terminal.tmux(&["-f", "/dev/null", "new-session", "-d", "-x", "80", "-y", "24", &line]);
+        assert_eq!(started.code, Some(0), "{}", started.stderr);
+        terminal
+    }
+
+    fn tmux(&self, args: &[&str]) -> Ended {
+        let mut command = Command::new("tmux");
+        command.arg("-S").arg(&self.socket).args(args).current_dir(self.socket.parent().unwrap());
+        command
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("TERM", "xterm-256color")
+            .env("SHELL", "/bin/sh");
+        program(command.env("LANG", "C.UTF-8"), "tmux")
+    }
+
+    fn screen(&self) -> String {
+        self.tmux(&["capture-pane", "-p"]).text()
+    }
+
+    /// The screen, as soon as it shows this.
+    fn shows(&self, text: &str) -> String {
+        eventually(text, || Some(self.screen()).filter(|screen| screen.contains(text)))
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        self.tmux(&["kill-server"]);
+    }
+}
+
+#[test]
+fn a_silent_script_is_seen_to_run_and_that_line_is_gone_before_anything_else_comes() {
+    let site = Site::new();
+    let go_on = site.fifo("go-on");
+    site.script("silent.sh", "#!/bin/sh\necho one\nread -r _ <\"$1\"\necho two\n");
+    let terminal = Terminal::start(&site, &["run", "silent.sh", &go_on]);
+    let screen = terminal.shows("running for ");
+    assert_eq!(screen.lines().next(), Some("one"), "{screen}");
+    assert!(screen.contains(" s; Ctrl-C cancels"), "{screen}");
+    fs::write(&go_on, "on\n").unwrap();
+    let screen = terminal.shows("code 0");
+    let lines: Vec<&str> = screen.lines().collect();
+    assert_eq!(lines[..2], ["one", "two"], "{screen}");
+    assert!(lines[2].starts_with("silent.sh: exit code 0 after "), "{screen}");
+    assert!(!screen.contains("running for "), "{screen}");
+}
+
+#[test]
+fn a_line_that_the_script_has_not_ended_is_left_alone() {
+    let site = Site::new();
+    let go_on = site.fifo("go-on");
+    site.script("asks.sh", "#!/bin/sh\nprintf 'working ...'\nread -r _ <\"$1\"\necho ' done'\n");
+    let terminal = Terminal::start(&site, &["run", "asks.sh", &go_on]);
+    terminal.shows("working ...");
+    // Longer than a silent script is left without a sign.
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(2500) {
+        assert!(!terminal.screen().contains("running for "));
+    }
+    fs::write(&go_on, "on\n").unwrap();
+    assert_eq!(terminal.shows("code 0").lines().next(), Some("working ... done"));
+}
+
+#[test]
+fn in_a_pipe_there_is_no_such_line() {
+    let site = Site::new();
+    // Longer than it takes for the line to come.
+    site.script("silent.sh", "#!/bin/sh\nsleep 2.5\necho end\n");
+    let ended = Ended::of(site.agent(["run", "silent.sh"]).env(TERM.0, TERM.1));
+    assert_eq!(ended.text(), "end\n");
+    assert!(!ended.stderr.contains("running for ") && !ended.stderr.contains('\x1b'), "{}", ended.stderr);
+}
+
+#[test]
+fn ctrl_c_cancels_and_a_second_one_kills() {
+    let site = Site::with_settings("[script_executor]\nkill_grace = \"10m\"\n");
+    site.script("stubborn.sh", "#!/bin/sh\ntrap '' TERM\necho ready\nwhile :; do sleep 0.05; done\n");
+    let terminal = Terminal::start(&site, &["run", "stubborn.sh"]);
+    terminal.shows("ready");
+    terminal.tmux(&["send-keys", "C-c"]);
+    terminal.shows("cancelling; once more kills it at once");
+    terminal.tmux(&["send-keys", "C-c"]);
+    let screen = terminal.shows("code 130");
+    assert!(screen.contains("stubborn.sh: cancelled after "), "{screen}");
+}
