@@ -32,5 +32,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     };
     println!("{}", serde_json::to_string_pretty(&*result)?);
+    executor.close().await;
     Ok(())
 }
