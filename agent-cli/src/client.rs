@@ -179,7 +179,11 @@ fn refused(response: Response<Body>) -> Failure {
     let status = response.status();
     let problem = json(response).unwrap_or_default();
     let text = |name: &str| problem[name].as_str().map(str::to_owned);
-    let message = text("detail").or_else(|| text("title")).unwrap_or_else(|| status.to_string());
     let errors: Vec<Problem> = serde_json::from_value(problem["errors"].clone()).unwrap_or_default();
+    let message = match errors.is_empty() {
+        true => text("detail").or_else(|| text("title")).unwrap_or_else(|| status.to_string()),
+        // The detail says the same in one line.
+        false => "the service refused this; mend the following".to_owned(),
+    };
     Failure::refused(status.as_u16(), message).with_details(errors.iter().map(Problem::to_string).collect())
 }

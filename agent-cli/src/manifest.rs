@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use crate::args::{Global, ManifestCommand};
 use crate::context;
 use crate::failure::Failure;
-use crate::output::{self, chain, say};
+use crate::output::{self, chain, count, say};
 
 /// Largest password file, bytes.
 const MAX_PASSWORD_BYTES: u64 = 64 << 10;
@@ -40,8 +40,8 @@ fn create(folder: &Path, expires: Option<&str>) -> Result<(), Failure> {
     let options = CreateOptions { expires, ..CreateOptions::default() };
     let manifest = create_manifest(folder, &options).map_err(|error| failed(&error))?;
     output::print(&folder.join(MANIFEST_NAME).display().to_string());
-    let (files, version) = (manifest.entries().len(), manifest.header().version);
-    say(&format!("{files} files, version {version}, digest {}", manifest.digest()));
+    let (files, version) = (files(manifest.entries().len()), manifest.header().version);
+    say(&format!("{files}, version {version}, digest {}", manifest.digest()));
     if folder.join(SIGNATURE_NAME).exists() {
         say("the signature beside it is of the previous manifest: sign it again (agent-cli manifest sign)");
     }
@@ -64,9 +64,9 @@ fn check(global: &Global, folder: Option<PathBuf>, public_keys: &[String]) -> Re
     let signed = verified
         .signed_by
         .map_or_else(|| "not checked for a signature".to_owned(), |key| format!("signed by {}", key.id()));
-    let (files, version) = (manifest.entries().len(), manifest.header().version);
+    let (files, version) = (files(manifest.entries().len()), manifest.header().version);
     output::print(&format!(
-        "{}: verified, {files} files, version {version}, {signed}, digest {}",
+        "{}: verified, {files}, version {version}, {signed}, digest {}",
         folder.display(),
         manifest.digest()
     ));
@@ -97,6 +97,10 @@ fn make_keys(secret: &Path, public: &Path, password_file: Option<&Path>) -> Resu
     say(&format!("secret key in {}, public key in {}", secret.display(), public.display()));
     say(&format!("into the configuration of agents: manifest_public_keys = [\"{key}\"]"));
     Ok(())
+}
+
+fn files(number: usize) -> String {
+    count(number as u64, "file")
 }
 
 /// The first line of a file, or of standard input where the file is `-`.

@@ -2,7 +2,7 @@
 
 use task_runners::{Containment, ExecutionResult, Outcome};
 
-use crate::output::say;
+use crate::output::{count, say};
 use crate::terminal::Style;
 
 /// Says how it ended, what a person should know beside that, what the script handed back, and where its record is.
@@ -53,8 +53,8 @@ fn notes(result: &ExecutionResult) -> Vec<String> {
         notes.push(format!("{processes} that it left behind {were} {what}"));
     }
     if result.log.truncated_bytes > 0 {
-        notes
-            .push(format!("{} bytes of output were above the limit and dropped", result.log.truncated_bytes));
+        let dropped = count(result.log.truncated_bytes, "byte");
+        notes.push(format!("output above the limit was dropped: {dropped}"));
     }
     notes.extend(result.log.incomplete.iter().map(|why| format!("the log is incomplete: {why}")));
     notes.extend(result.output_error.iter().map(|why| format!("no output parameters: {why}")));

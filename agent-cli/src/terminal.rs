@@ -3,7 +3,7 @@
 
 use std::io::{self, IsTerminal};
 
-/// Whether messages are coloured: on a terminal, unless `NO_COLOR` is set (https://no-color.org).
+/// Whether messages are coloured: on a terminal, unless `NO_COLOR` is set (<https://no-color.org>).
 pub(crate) fn stderr_has_colour() -> bool {
     stderr_moves() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

@@ -177,11 +177,18 @@ fn an_answer_that_is_none_of_the_services_is_no_success() {
 #[test]
 fn a_refusal_is_told_in_the_words_of_the_service_without_what_would_steer_a_terminal() {
     let site = site();
-    let body = "{\"title\": \"Unprocessable\", \"detail\": \"it is \\u001b[2J wrong\", \"errors\": \
-        [{\"field\": \"limit\", \"rule\": \"range\", \"expected\": \"a whole\\u0007 number\"}]}";
-    let (address, _heads) = server(answer("422 Unprocessable", "application/problem+json", body));
-    let ended = list(&site, &format!("http://{address}"));
-    assert_eq!(ended.stderr, "error: it is \\u{1b}[2J wrong\n  limit: a whole\\u{7} number (range)\n");
+    let errors = "[{\"field\": \"limit\", \"rule\": \"range\", \"expected\": \"a whole\\u0007 number\"}]";
+    for (errors, said) in [
+        ("[]", "error: it is \\u{1b}[2J wrong\n"),
+        (
+            errors,
+            "error: the service refused this; mend the following\n  limit: a whole\\u{7} number (range)\n",
+        ),
+    ] {
+        let body = format!("{{\"detail\": \"it is \\u001b[2J wrong\", \"errors\": {errors}}}");
+        let (address, _heads) = server(answer("422 Unprocessable", "application/problem+json", &body));
+        assert_eq!(list(&site, &format!("http://{address}")).stderr, said);
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
 use std::process::Command;
 
 use crate::support::{Ended, Site};
@@ -39,6 +40,25 @@ fn it_prints_what_the_run_printed_and_ends_as_the_run_ended() {
     assert_eq!(debug.code, Some(23), "{}", debug.stderr);
     assert_eq!(debug.stderr, "");
     assert!(debug.stdout == ran.stdout, "{}", debug.stdout.escape_ascii());
+}
+
+#[test]
+fn the_shipped_debug_task_prints_the_same_again() {
+    let site = Site::new();
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts");
+    let options = ["--scripts", shipped.to_str().unwrap(), "run", "--debug-script", "task_debug.sh"];
+    let ran = site.ended([&options, &["two words", "--x", ""][..]].concat());
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let debug = again(&site);
+    assert_eq!(debug.code, Some(0), "{}", debug.stderr);
+    // By hand the script inherits descriptors and ignored signals of whoever starts it.
+    let lines = |ended: &Ended| -> Vec<String> {
+        let text = ended.text();
+        let own =
+            |line: &&str| !line.starts_with("open descriptors: ") && !line.starts_with("ignored signals: ");
+        text.lines().filter(own).map(str::to_owned).collect()
+    };
+    assert_eq!(lines(&debug), lines(&ran));
 }
 
 #[test]

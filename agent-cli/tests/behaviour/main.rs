@@ -8,6 +8,7 @@ mod catalogue;
 mod client;
 mod configuration;
 mod debug_script;
+mod documentation;
 mod dry_run;
 mod exit_codes;
 mod help;

@@ -15,8 +15,9 @@ use serde_json::Value;
 use crate::support::{Site, eventually};
 
 /// A service under way on a site; killed when it is dropped.
-struct Service {
+pub(crate) struct Service {
     child: Child,
+    pub(crate) port: u16,
 }
 
 /// The service's program, which is built beside the command line's.
@@ -27,8 +28,17 @@ fn program() -> PathBuf {
 }
 
 impl Service {
+    /// A new site with its service. Address and token are nowhere named: the command line finds both by the settings.
+    pub(crate) fn on_a_free_port() -> (Site, Self) {
+        // Chosen here, since the settings must name it before the service starts.
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let site = Site::with_settings(&format!("[http]\nport = {port}\n[limits]\ndrain = \"1s\"\n"));
+        let service = Self::start(&site, port);
+        (site, service)
+    }
+
     /// Starts the service on the site's settings, and waits until it listens.
-    fn start(site: &Site) -> Self {
+    fn start(site: &Site, port: u16) -> Self {
         let mut command = Command::new(program());
         command.current_dir(site.path("")).env_clear().env("PATH", "/usr/bin:/bin");
         command.arg("--config").arg(site.path("application.toml")).stdin(Stdio::null());
@@ -40,7 +50,7 @@ impl Service {
         }
         // Somebody has to read on, or the service would wait for it.
         thread::spawn(move || talk.read_to_string(&mut heard));
-        Self { child }
+        Self { child, port }
     }
 
     /// Ends it without any order.
@@ -67,14 +77,10 @@ impl Drop for Service {
 const HELLO: &str = "#!/bin/sh\necho hello \"$@\"\necho KEY=value >>\"$TASK_OUTPUT\"\nexit \"${CODE:-0}\"\n";
 const WAITS: &str = "#!/bin/sh\necho one\nread -r _ <\"$1\"\necho two\nexit 7\n";
 
-/// A site with its service. Address and token are nowhere named: the command line finds both by the settings.
 fn served() -> (Site, Service) {
-    // Chosen here, since the settings must name it before the service starts.
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let site = Site::with_settings(&format!("[http]\nport = {port}\n[limits]\ndrain = \"1s\"\n"));
+    let (site, service) = Service::on_a_free_port();
     site.script("hello.sh", HELLO);
     site.script("waits.sh", WAITS);
-    let service = Service::start(&site);
     (site, service)
 }
 
@@ -273,9 +279,10 @@ fn a_log_that_is_followed_goes_on_after_the_service_was_started_again() {
     while !shown.ends_with("one\n") {
         shown.push_str(&live.line());
     }
+    let port = service.port;
     service.kill();
     live.talk("the service went away and is tried again");
-    let _service = Service::start(&site);
+    let _service = Service::start(&site, port);
     let ended = live.ended();
     // The task ended with its service; what was shown before is not shown again, and nothing is left out.
     assert_eq!(ended.code, Some(125), "{}", ended.stderr);
@@ -290,8 +297,9 @@ fn a_service_that_stops_in_order_lets_followers_see_the_end() {
     site.script("long.sh", "#!/bin/sh\ntrap 'echo bye; exit 3' TERM\nsleep 600 &\necho begun\nwait\n");
     let mut live = site.live(["task", "submit", "--id", "long", "-f", "long.sh"]);
     assert_eq!(live.line(), "begun\n");
+    let port = service.port;
     service.stop();
-    let _service = Service::start(&site);
+    let _service = Service::start(&site, port);
     let ended = live.ended();
     assert_eq!(ended.text(), "bye\n", "{}", ended.stderr);
     let status =

@@ -1,8 +1,7 @@
 //! The scripts that ship with the agent, each tried on a real effect.
 //!
-//! [`run`] is the one place that starts a script. It gives what a task's script gets: an environment
-//! built from nothing, empty standard input, the workspace as working folder. An attack is tried
-//! twice: on the script as it is, and on a copy that was weakened, where it must come through.
+//! [`run`] is the one place that starts a script, by `agent-cli run`. An attack is tried twice: on the script as it
+//! is, and on a copy that was weakened, where it must come through.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
+
+use crate::support::Site;
 
 mod backup;
 mod checkout;
@@ -35,9 +36,13 @@ const SHIPPED: [&str; 9] = [
     "task_debug.sh",
 ];
 
-/// Where scripts run: a workspace, a scratch folder, a folder of stand-in programs, all temporary.
+/// The shared workspace that scripts run in.
+const WORKSPACE: &str = "here";
+
+/// Where scripts run: a site with its workspace, a folder of stand-in programs, and one for everything else, all
+/// temporary.
 struct Place {
-    workspace: TempDir,
+    site: Site,
     scratch: TempDir,
     programs: TempDir,
     scripts: PathBuf,
@@ -48,7 +53,7 @@ struct Place {
 #[derive(Debug)]
 struct Ran {
     code: Option<i32>,
-    /// Standard output, then standard error.
+    /// Both outputs.
     text: String,
     params: BTreeMap<String, String>,
 }
@@ -56,8 +61,10 @@ struct Ran {
 impl Place {
     fn new() -> Self {
         let folder = || tempfile::tempdir().expect("a temporary folder can be made");
+        let site = Site::new();
+        fs::create_dir_all(site.path("workspace/shared").join(WORKSPACE)).unwrap();
         Self {
-            workspace: folder(),
+            site,
             scratch: folder(),
             programs: folder(),
             scripts: shipped_folder(),
@@ -79,9 +86,14 @@ impl Place {
         place
     }
 
+    /// The workspace.
+    fn workspace(&self) -> PathBuf {
+        self.site.path("workspace/shared").join(WORKSPACE)
+    }
+
     /// A path in the workspace.
     fn path(&self, name: &str) -> PathBuf {
-        self.workspace.path().join(name)
+        self.workspace().join(name)
     }
 
     /// Writes a file of the workspace, and the folders above it.
@@ -107,18 +119,39 @@ impl Place {
     }
 }
 
-/// Runs a script of `place` as a task would, with `search_path` as its `PATH`, and waits for its end.
+/// Runs a script of `place` with `search_path` as its `PATH`, and waits for its end.
 fn run(script: &str, arguments: &[&str], place: &Place, search_path: &str) -> Ran {
+    if !place.secrets.is_empty() {
+        return start(script, arguments, place, search_path);
+    }
+    // Nobody vouches for a weakened copy.
+    let verify = if place.scripts == shipped_folder() { "" } else { "is_verify_script_integrity = false\n" };
+    let settings = format!("[script_executor]\npath = \"{search_path}\"\n{verify}");
+    fs::write(place.site.path("application.toml"), settings).unwrap();
+    let scripts = place.scripts.to_str().unwrap();
+    let options = ["--scripts", scripts, "run", "--json", "--work-dir", WORKSPACE, "--", script];
+    let task = place.site.ended([&options, arguments].concat()).json();
+    let (record, result) = (Path::new(task["record"].as_str().unwrap()), &task["result"]);
+    let bytes = |name: &str| usize::try_from(result["log"][name].as_u64().unwrap()).unwrap();
+    let log = fs::read(record.join("stdout.txt")).unwrap();
+    let output = &log[bytes("header_bytes")..bytes("bytes") - bytes("footer_bytes")];
+    Ran {
+        code: result["exit_code"].as_i64().map(|code| i32::try_from(code).unwrap()),
+        text: String::from_utf8_lossy(output).into_owned(),
+        params: serde_json::from_value(result["output_params"].clone()).unwrap(),
+    }
+}
+
+/// Starts a script as a task would be started that has secrets, which the command line cannot hand over yet.
+fn start(script: &str, arguments: &[&str], place: &Place, search_path: &str) -> Ran {
     let output_file = place.scratch.path().join("output.env");
     let _absent_before_the_first_run = fs::remove_file(&output_file);
     let mut command = Command::new(place.scripts.join(script));
-    command.args(arguments).current_dir(&place.workspace).stdin(Stdio::null());
+    command.args(arguments).current_dir(place.workspace()).stdin(Stdio::null());
     command.env_clear().envs([("PATH", search_path), ("LANG", "C.UTF-8"), ("HOME", "/nonexistent")]);
     command.envs([("USER", "nobody"), ("LOGNAME", "nobody"), ("TASK_ID", "t-1"), ("TASK_NAME", script)]);
-    command.envs([("TASK_TIMEOUT_S", "3600"), ("TASK_CREATED_BY", "tests"), ("TASK_ATTEMPT", "1")]);
-    command.envs([("TASK_NODE", "devops_agent")]);
     command.env("TMPDIR", place.scratch.path()).env("TASK_OUTPUT", &output_file);
-    command.env("TASK_WORK_DIR", place.workspace.path()).env("TASK_SCRIPT_DIR", &place.scripts);
+    command.env("TASK_WORK_DIR", place.workspace()).env("TASK_SCRIPT_DIR", &place.scripts);
     for (name, path) in &place.secrets {
         command.env(format!("usage_{name}_file"), path);
     }
@@ -192,7 +225,7 @@ fn help_names_the_script_and_changes_nothing() {
         let ran = run(script, &["--help"], &place, SEARCH_PATH);
         assert_eq!(ran.code, Some(0), "{script}: {}", ran.text);
         assert!(ran.text.starts_with(&format!("Usage: {script}")), "{script}: {}", ran.text);
-        assert_eq!(fs::read_dir(&place.workspace).unwrap().count(), 0, "{script}");
+        assert_eq!(fs::read_dir(place.workspace()).unwrap().count(), 0, "{script}");
         assert!(ran.params.is_empty(), "{script}");
     }
 }

@@ -18,7 +18,7 @@ const CASES: [Case; 14] = [
     ("others may write", |site| mode(site, 0o757), &["[writable_by_others]"]),
     ("a link", link, &["[symbolic_link]"]),
     ("a hard link", hard_link, &["[hard_link]"]),
-    ("a line twice", |site| edit(site, twice), &["[duplicate_line]"]),
+    ("a line twice", |site| edit(site, |text| twice(&text)), &["[duplicate_line]"]),
     ("CRLF", |site| edit(site, |text| text.replace('\n', "\r\n")), &["[carriage_return]"]),
     ("a byte order mark", |site| edit(site, |text| format!("\u{feff}{text}")), &["[byte_order_mark]"]),
     ("huge", |site| edit(site, |text| text + &"#\n".repeat(9 << 20)), &["[manifest_too_large]"]),
@@ -106,7 +106,7 @@ fn edit(site: &Site, change: impl FnOnce(String) -> String) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-fn twice(text: String) -> String {
+fn twice(text: &str) -> String {
     let last = text.lines().last().unwrap().to_owned();
     format!("{text}{last}\n")
 }

@@ -25,7 +25,7 @@ fn source(place: &Place) {
 
 /// Unpacks an archive and gives the folder.
 fn unpack(place: &Place, archive: &Path) -> PathBuf {
-    let folder = tempfile::tempdir_in(&place.workspace).unwrap().keep();
+    let folder = tempfile::tempdir_in(place.workspace()).unwrap().keep();
     let status = Command::new("tar").arg("-xf").arg(archive).arg("-C").arg(&folder).status().unwrap();
     assert!(status.success());
     folder

@@ -92,7 +92,7 @@ fn what_cannot_be_fetched_fails_and_leaves_nothing_behind() {
         let ran = run("git_checkout.sh", &arguments, &place, SEARCH_PATH);
         assert_eq!(ran.code, Some(1), "{}", ran.text);
         assert!(ran.text.contains("git_checkout.sh: git could not fetch"), "{}", ran.text);
-        assert_eq!(fs::read_dir(&place.workspace).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(place.workspace()).unwrap().count(), 0);
         assert!(ran.params.is_empty());
     }
 }
@@ -132,7 +132,7 @@ fn options_and_commands_in_url_and_ref_are_refused() {
         let ran = run("git_checkout.sh", &arguments, &place, SEARCH_PATH);
         assert_eq!(ran.code, Some(2), "{arguments:?}: {}", ran.text);
         assert!(ran.text.contains("; use ") && ran.text.contains("not a "), "{arguments:?}: {}", ran.text);
-        assert_eq!(fs::read_dir(&place.workspace).unwrap().count(), 0, "{arguments:?}");
+        assert_eq!(fs::read_dir(place.workspace()).unwrap().count(), 0, "{arguments:?}");
     }
 }
 
@@ -232,7 +232,7 @@ fn only_a_plain_folder_below_the_workspace_is_written() {
     assert_eq!(fs::read_dir(&decoy).unwrap().count(), 0);
 
     let mut weak = Place::with_weakened("git_checkout.sh", &[("[[ ! -L $way ]]", "[[ -n $way ]]")]);
-    weak.workspace = place.workspace;
+    weak.site = place.site;
     let ran = run("git_checkout.sh", &["--dest", "link/x", &url], &weak, SEARCH_PATH);
     assert_eq!(ran.code, Some(0), "{}", ran.text);
     assert!(decoy.join("x/content").exists(), "the weakened script follows the link");

@@ -1,0 +1,113 @@
+//! The examples of the page about the command line, executed one after the other on one site.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::service::Service;
+use crate::support::Ended;
+
+/// What stands for a text that differs each time.
+const ANY: &str = "…";
+
+fn page() -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/cli.md")).unwrap()
+}
+
+/// The text of the page's blocks of one kind.
+fn blocks(page: &str, kind: &str) -> Vec<String> {
+    let opening = format!("```{kind}\n");
+    let parts = page.split(opening.as_str()).skip(1);
+    parts.map(|part| part.split("```").next().unwrap().to_owned()).collect()
+}
+
+/// A command of the page, and what it prints.
+struct Example {
+    command: String,
+    output: String,
+}
+
+fn examples(page: &str) -> Vec<Example> {
+    let mut examples: Vec<Example> = Vec::new();
+    for block in blocks(page, "console") {
+        for line in block.lines() {
+            match line.strip_prefix("$ ") {
+                Some(command) => {
+                    examples.push(Example { command: command.to_owned(), output: String::new() });
+                }
+                None => examples.last_mut().unwrap().output.push_str(&format!("{line}\n")),
+            }
+        }
+    }
+    examples
+}
+
+/// Whether a text is the expected one, in which a mark stands for any text.
+fn is_as_expected(text: &str, expected: &str) -> bool {
+    let pieces: Vec<&str> = expected.split(ANY).collect();
+    let [first, between @ .., last] = pieces.as_slice() else { return text == expected };
+    let Some(mut rest) = text.strip_prefix(first) else { return false };
+    for piece in between {
+        match rest.find(piece) {
+            Some(at) => rest = &rest[at + piece.len()..],
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
+}
+
+#[test]
+fn every_example_of_the_page_prints_what_the_page_says() {
+    let page = page();
+    let (site, service) = Service::on_a_free_port();
+    site.script("deploy/web.sh", &blocks(&page, "sh")[0]);
+    let program = Path::new(env!("CARGO_BIN_EXE_agent-cli")).parent().unwrap();
+    let examples = examples(&page);
+    assert!(examples.len() > 20, "the page has {} examples", examples.len());
+    for Example { command, output } in examples {
+        let mut shell = Command::new("sh");
+        let line = format!("exec 2>&1; {command}\ncode=$?; [ $code = 0 ] || echo \"[exit code $code]\"");
+        shell.args(["-c", &line]).current_dir(site.path("")).env_clear();
+        shell.env("PATH", format!("{}:/usr/bin:/bin", program.display()));
+        shell.env("DEVOPS_AGENT__HTTP__PORT", service.port.to_string());
+        let text = Ended::of(&mut shell).text();
+        let lines: Vec<&str> = text.lines().collect();
+        let expected: Vec<&str> = output.lines().collect();
+        let fits = lines.len() == expected.len()
+            && lines.iter().zip(&expected).all(|(line, expected)| is_as_expected(line, expected));
+        assert!(fits, "$ {command}\nprints\n{text}\nand the page says\n{output}");
+    }
+}
+
+#[test]
+fn every_command_has_an_example() {
+    let examples = examples(&page());
+    for command in [
+        "run",
+        "list",
+        "show",
+        "manifest create",
+        "manifest verify",
+        "manifest sign",
+        "manifest keygen",
+        "task submit",
+        "task list",
+        "task show",
+        "task logs",
+        "task cancel",
+        "task debug-script",
+        "token create",
+    ] {
+        let line = format!("agent-cli {command} ");
+        let is_used = |example: &Example| format!("{} ", example.command).contains(&line);
+        assert!(examples.iter().any(is_used), "{command}");
+    }
+}
+
+#[test]
+fn a_page_that_says_something_else_is_noticed() {
+    assert!(is_as_expected("a b c", "a … c") && is_as_expected("a", "a") && is_as_expected("", "…"));
+    for (text, expected) in [("a b c", "a … d"), ("a", "b"), ("ab", "a"), ("b a", "a…"), ("a", "a…a")] {
+        assert!(!is_as_expected(text, expected), "{text} {expected}");
+    }
+}
