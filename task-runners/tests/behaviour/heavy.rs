@@ -18,17 +18,21 @@ const WORKERS: u64 = 4;
 /// What the vouched-for script says, and what a changed one would say.
 const GOOD: &str = "#!/bin/sh\necho good\n";
 const CHANGED: &str = "#!/bin/sh\necho changed\n";
+/// How long the attacker leaves each content: long enough for a verification to succeed now and then, short enough for
+/// it to change between that and the start.
+const HOLD: Duration = Duration::from_micros(200);
 /// Where the weakened twin gives up looking for the attack to succeed.
 const TWIN_LIMIT: Duration = Duration::from_secs(60);
 
-/// Rewrites the script without a pause, in place and by rename, to changed bytes and back, until it is dropped.
+/// Rewrites the script again and again, in place and by rename, to changed bytes and back, until it is dropped.
 struct Attacker {
     stop: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<u64>>,
 }
 
 impl Attacker {
-    fn start(script: PathBuf) -> Self {
+    /// Each content stays for so long.
+    fn start(script: PathBuf, hold: Duration) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let thread = std::thread::spawn(move || {
@@ -37,16 +41,14 @@ impl Attacker {
             while !stopped.load(Ordering::Relaxed) {
                 for content in [CHANGED, GOOD] {
                     std::fs::write(&script, content).unwrap();
+                    std::thread::sleep(hold);
                 }
                 for content in [CHANGED, GOOD] {
                     write_executable(&aside, content);
                     std::fs::rename(&aside, &script).unwrap();
+                    std::thread::sleep(hold);
                 }
                 rewrites += 4;
-                // Long enough good for some verifications to succeed, short enough for many races.
-                if rewrites % 16 == 0 {
-                    std::thread::yield_now();
-                }
             }
             rewrites
         });
@@ -80,7 +82,7 @@ async fn no_changed_byte_is_executed_in_twenty_thousand_raced_runs() {
     place.manifest();
     let executor = place.executor();
     let in_use = ScriptRunner::new(executor.clone(), place.scripts(VerificationMode::Always));
-    let attacker = Attacker::start(place.scripts_dir().join("raced.sh"));
+    let attacker = Attacker::start(place.scripts_dir().join("raced.sh"), HOLD);
     let counts = Arc::new(Counts::default());
     let place = Arc::new(place);
     let mut workers = tokio::task::JoinSet::new();
@@ -132,18 +134,21 @@ async fn a_build_that_executes_the_checked_path_runs_changed_bytes() {
     place.script("raced.sh", GOOD);
     place.manifest();
     let executor = place.executor();
-    let attacker = Attacker::start(place.scripts_dir().join("raced.sh"));
+    let attacker = Attacker::start(place.scripts_dir().join("raced.sh"), HOLD);
     let deadline = Instant::now() + TWIN_LIMIT;
-    let mut changed = 0;
+    let (mut changed, mut verified, mut tries) = (0, 0, 0);
     while changed == 0 {
+        let counts = format!("{verified} of {tries} tries verified");
         assert!(
             Instant::now() < deadline,
-            "the attack did not succeed even where nothing is done against it"
+            "the attack did not succeed where nothing is done against it: {counts}"
         );
+        tries += 1;
         // Verify, then execute the path that was verified: what a build without snapshots would do.
         if verify(&place.scripts_dir(), &VerifyPolicy::default()).is_err() {
             continue;
         }
+        verified += 1;
         let request = ExecuteScriptRequest::new("raced.sh");
         if let Ok(execution) = executor.start(request).await {
             let result = execution.wait().await;
