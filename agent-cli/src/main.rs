@@ -33,6 +33,9 @@ use crate::output::Talk;
 
 /// Exit code of `run` when the command line itself is wrong: every code below 125 may be the script's own.
 const RUN_USAGE_CODE: u8 = 125;
+/// Warnings that are left out: problems of the scripts folder are reported by the commands themselves, and how the end of
+/// all processes is made sure stands in each result.
+const QUIET: &str = "warn,task_runners::scripts=off,executor_core::builder=error";
 /// Exit code of the other commands in that case.
 const USAGE_CODE: u8 = 2;
 
@@ -87,8 +90,7 @@ fn is_run(words: impl Iterator<Item = OsString>) -> bool {
 /// Warnings and errors of the libraries go to standard error, but for those that a command reports itself; `RUST_LOG`
 /// asks for more.
 fn log_warnings() {
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("warn,task_runners::scripts=off"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(QUIET));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(|| Talk)
