@@ -213,15 +213,15 @@ where
     let mut rates = Vec::new();
     for _ in 0..TURNS {
         let start = Instant::now();
+        let work = |client: usize| -> std::result::Result<(), String> {
+            let mut call = make().map_err(|error| error.to_string())?;
+            for _ in (client..MANY).step_by(clients) {
+                call().map_err(|error| error.to_string())?;
+            }
+            Ok(())
+        };
+        let work = &work;
         let failed = std::thread::scope(|scope| {
-            let work = |client: usize| -> std::result::Result<(), String> {
-                let mut call = make().map_err(|error| error.to_string())?;
-                for _ in (client..MANY).step_by(clients) {
-                    call().map_err(|error| error.to_string())?;
-                }
-                Ok(())
-            };
-            let work = &work;
             let threads: Vec<_> = (0..clients).map(|client| scope.spawn(move || work(client))).collect();
             threads.into_iter().find_map(|thread| match thread.join() {
                 Ok(done) => done.err(),

@@ -106,7 +106,7 @@ fn equip<'a>(
     let id = &accepted.id;
     let slot = inner.instance.enter(id);
     let slot = slot.map_err(StartError::host("note the execution in the state folder"))?;
-    let scratch = inner.scratch.prepare(&format!("{id}.{}", accepted.attempt));
+    let scratch = inner.scratch.prepare(&scratch_name(id, accepted.attempt));
     let scratch = scratch.map_err(StartError::host(format!("make the scratch folder of task {id}")))?;
     accepted.workspace.forget_output().map_err(StartError::host(format!(
         "remove the {OUTPUT_FILE} that lay in the working folder {}",
@@ -159,6 +159,11 @@ pub(crate) fn environment(inner: &Inner, request: &ExecuteScriptRequest, facts: 
     env.set("TASK_ATTEMPT", request.metadata.attempt.to_string());
     env.set("TASK_NODE", &inner.settings.node);
     env
+}
+
+/// The name of an execution's scratch folder.
+pub(crate) fn scratch_name(id: &TaskId, attempt: u32) -> String {
+    format!("{id}.{attempt}")
 }
 
 /// The time limit that holds for a request.

@@ -51,7 +51,7 @@ pub(crate) fn preview(inner: &Inner, request: &ExecuteScriptRequest) -> Result<P
             script_name: names.script.as_str(),
             work_dir: &work_dir,
             script_folder: &script.folder,
-            scratch: &inner.scratch.path().join(names.id.as_str()),
+            scratch: &inner.scratch.path().join(prepare::scratch_name(&names.id, request.metadata.attempt)),
             timeout,
             created_by: &prepare::created_by(inner, request),
         },
