@@ -5,6 +5,9 @@ use jiff::Timestamp;
 
 use crate::result::{ExecutionResult, Outcome};
 
+/// How the started banner begins.
+const STARTED: &str = "\n=== Execution Started ===\n";
+
 /// What the started banner tells.
 #[derive(Debug)]
 pub(crate) struct Started<'a> {
@@ -19,12 +22,20 @@ pub(crate) fn started(banner: &Started<'_>) -> String {
     let metadata: Vec<String> =
         banner.metadata.iter().map(|(name, value)| format!("{name}={}", value.escape_debug())).collect();
     format!(
-        "\n=== Execution Started ===\nTime: {}\nWorkDir: {}\nScript: {}\nMetadata: {}\n\n",
+        "{STARTED}Time: {}\nWorkDir: {}\nScript: {}\nMetadata: {}\n\n",
         time(banner.at),
         banner.work_dir.escape_debug(),
         banner.script.escape_debug(),
         metadata.join(" "),
     )
+}
+
+/// Length of the started banner at the beginning of a log whose result is lost. The agent escapes what it writes there,
+/// so that it ends at the first empty line behind its title; 0 when it was not written whole.
+pub(crate) fn started_length(log: &[u8]) -> u64 {
+    let is_end = |pair: &[u8]| pair == b"\n\n";
+    let end = log.starts_with(STARTED.as_bytes()).then(|| log.windows(2).position(is_end)).flatten();
+    end.map_or(0, |end| end as u64 + 2)
 }
 
 /// The banner below it.
@@ -55,4 +66,19 @@ pub(crate) fn outcome(outcome: &Outcome) -> String {
 
 fn time(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_length_of_a_started_banner_is_found_again() {
+        let values = [("created_by", "two\n\nlines".to_owned())];
+        let at = Timestamp::UNIX_EPOCH;
+        let banner = started(&Started { at, work_dir: "/w", script: "/s\n\n", metadata: &values });
+        assert_eq!(started_length(format!("{banner}\n\noutput\n\n").as_bytes()), banner.len() as u64);
+        assert_eq!(started_length(&banner.as_bytes()[..banner.len() - 1]), 0);
+        assert_eq!(started_length(b"a\n\n"), 0);
+    }
 }

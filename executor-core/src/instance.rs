@@ -18,6 +18,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
+use crate::banner;
 use crate::names::TaskId;
 use crate::output_params::OUTPUT_FILE;
 use crate::proc;
@@ -35,6 +36,8 @@ const LOCK_WAIT: Duration = Duration::from_secs(2);
 const LOCK_PAUSE: Duration = Duration::from_millis(1);
 /// Ending of the name of a file that is damaged and was set aside.
 const DAMAGED: &str = "damaged";
+/// Longest started banner: a few paths and names, each escaped.
+const MAX_BANNER_BYTES: u64 = 256 << 10;
 /// Largest file that is read back: far more executions at once than threads that can be had.
 const MAX_FILE_BYTES: u64 = 64 << 20;
 
@@ -291,8 +294,17 @@ fn interrupt(records: &Records, id: &TaskId) -> io::Result<()> {
     let message = "the agent died while this task ran; what it had started was killed";
     let mut result = ExecutionResult::without_run(Outcome::Interrupted, "agent_died", message);
     result.log.bytes = fs::metadata(records.log_path(id)).map_or(0, |metadata| metadata.len());
+    result.log.header_bytes = banner::started_length(&beginning(&records.log_path(id)));
     result.log.incomplete = Some("the agent died while the log was written".to_owned());
     records.write_result(id, &result)
+}
+
+/// The first part of a file, as far as it can be read.
+fn beginning(path: &Path) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    // A log that cannot be read has no banner to tell of.
+    let _ = File::open(path).and_then(|file| file.take(MAX_BANNER_BYTES).read_to_end(&mut bytes));
+    bytes
 }
 
 fn folder(state_dir: &Path) -> io::Result<PathBuf> {
