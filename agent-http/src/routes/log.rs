@@ -4,7 +4,8 @@ use agent_config::Scope;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, IF_RANGE, RANGE};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::IntoResponse;
 use task_service::{LogReader, LogSource, Task};
 
@@ -45,18 +46,17 @@ pub(crate) async fn log(
     State(state): State<AppState>,
     caller: Caller,
     id: Segment,
-    uri: Uri,
-    headers: HeaderMap,
+    parts: Parts,
 ) -> Answered {
     caller.require(Scope::Read)?;
-    let mut query = Query::of(&uri);
+    let mut query = Query::of(&parts.uri);
     let part = if query.boolean("banner").unwrap_or(true) { Part::File } else { Part::Output };
     let is_followed = query.boolean("follow").unwrap_or(false);
     query.finish()?;
     let task = visible_task(&state, &caller, &id).await?;
     match state.service().log(&task.id).await? {
         source if is_followed => follow(source, part, &task),
-        LogSource::Log(reader) => piece(reader, part, &headers),
+        LogSource::Log(reader) => piece(reader, part, &parts.headers),
         LogSource::NotYet(_) => Ok(text(StatusCode::OK, Body::empty())),
         LogSource::None => without_log(&task),
     }

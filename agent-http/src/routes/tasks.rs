@@ -7,7 +7,8 @@ use agent_config::Scope;
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::header::LOCATION;
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, Uri};
 use axum::response::IntoResponse;
 use serde_json::{Value, json};
 use task_service::{Cursor, Refusal, Submitted, TaskFilter, TaskSpec, TaskStatus, Visible};
@@ -139,15 +140,14 @@ pub(crate) async fn show(
     State(state): State<AppState>,
     caller: Caller,
     id: Segment,
-    uri: Uri,
-    headers: HeaderMap,
+    parts: Parts,
 ) -> Answered {
     caller.require(Scope::Read)?;
-    let mut query = Query::of(&uri);
+    let mut query = Query::of(&parts.uri);
     let asked = query.number("wait", 0, wait::MAX_SECONDS).map(Wait::seconds);
     query.finish()?;
     let mut task = visible_task(&state, &caller, &id).await?;
-    let preferred = Wait::preferred(&headers);
+    let preferred = Wait::preferred(&parts.headers);
     if let Some(wait) = asked.or(preferred) {
         task = wait.for_end_of(&state, &task.id).await?.ok_or_else(|| no_task(&task.id))?;
     }

@@ -66,6 +66,14 @@ pub struct Server {
     connections: Connections,
 }
 
+/// What every connection is served with.
+#[derive(Clone)]
+struct Serving {
+    app: Router,
+    limits: ServerLimits,
+    stop: CancellationToken,
+}
+
 impl Default for ServerLimits {
     fn default() -> Self {
         Self {
@@ -98,13 +106,15 @@ impl Server {
     /// Serves until `stop` is cancelled: then nothing more is accepted, requests under way get their time, and what is
     /// still open after that is closed.
     pub async fn serve(self, app: Router, stop: CancellationToken) {
-        while let Some(stream) = self.accept(&stop).await {
+        let serving = Serving { app, limits: self.limits, stop };
+        while let Some(stream) = self.accept(&serving.stop).await {
             let ticket = self.connections.enter();
-            if let Err(error) = prepare(&stream) {
-                tracing::debug!(%error, "a connection was gone before it was served");
-                continue;
+            match prepare(&stream) {
+                Ok(()) => {
+                    tokio::spawn(serving.clone().connection(stream, ticket));
+                }
+                Err(error) => tracing::debug!(%error, "a connection was gone before it was served"),
             }
-            tokio::spawn(serve_connection(stream, ticket, app.clone(), self.limits, stop.clone()));
         }
         let Self { listener, limits, connections } = self;
         drop(listener);
@@ -140,37 +150,35 @@ impl Server {
     }
 }
 
-async fn serve_connection(
-    stream: TcpStream,
-    ticket: Ticket,
-    app: Router,
-    limits: ServerLimits,
-    stop: CancellationToken,
-) {
-    let ticket = Arc::new(ticket);
-    let answer = service_fn(|request: Request<Incoming>| respond(&app, &ticket, request));
-    let io = TokioIo::new(GuardedIo::new(stream, ticket.clone(), limits.stall));
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.header)
-        .max_headers(MAX_HEADERS)
-        .max_header_size(MAX_HEADER_BYTES)
-        .max_buf_size(MAX_BUFFERED_BYTES)
-        .serve_connection(io, answer);
-    let mut connection = pin!(connection);
-    let mut is_stopping = false;
-    loop {
-        tokio::select! {
-            ended = connection.as_mut() => {
-                if let Err(error) = ended {
-                    tracing::debug!(%error, "a connection ended early");
+impl Serving {
+    /// Serves one connection to its end.
+    async fn connection(self, stream: TcpStream, ticket: Ticket) {
+        let Self { app, limits, stop } = self;
+        let ticket = Arc::new(ticket);
+        let answer = service_fn(|request: Request<Incoming>| respond(&app, &ticket, request));
+        let io = TokioIo::new(GuardedIo::new(stream, ticket.clone(), limits.stall));
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.header)
+            .max_headers(MAX_HEADERS)
+            .max_header_size(MAX_HEADER_BYTES)
+            .max_buf_size(MAX_BUFFERED_BYTES)
+            .serve_connection(io, answer);
+        let mut connection = pin!(connection);
+        let mut is_stopping = false;
+        loop {
+            tokio::select! {
+                ended = connection.as_mut() => {
+                    if let Err(error) = ended {
+                        tracing::debug!(%error, "a connection ended early");
+                    }
+                    return;
                 }
-                return;
-            }
-            () = ticket.told_to_go() => return,
-            () = stop.cancelled(), if !is_stopping => {
-                is_stopping = true;
-                connection.as_mut().graceful_shutdown();
+                () = ticket.told_to_go() => return,
+                () = stop.cancelled(), if !is_stopping => {
+                    is_stopping = true;
+                    connection.as_mut().graceful_shutdown();
+                }
             }
         }
     }

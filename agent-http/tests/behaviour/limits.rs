@@ -153,8 +153,11 @@ fn a_connection_that_is_served_never_goes_for_another() {
     let mut served = send(at, "GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n");
     served.read_exact(&mut [0; 1000]).unwrap();
     for _ in 0..5 {
+        // Together they fill the table, and the idle one is the younger.
+        let idle = connect(at);
         let reply = exchange(at, b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         assert_eq!(reply.text(), "here");
+        assert!(is_closed(&idle));
     }
     assert_eq!(dropped.load(Ordering::SeqCst), 0);
     served.read_exact(&mut [0; 1 << 20]).unwrap();

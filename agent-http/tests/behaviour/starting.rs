@@ -150,10 +150,19 @@ fn flags_win_over_the_file_and_the_environment() {
 fn scripts_get_the_limit_of_open_files_that_the_agent_was_started_with() {
     let site = Site::new("");
     site.write_script("limit.sh", "#!/bin/sh\nulimit -Sn\nulimit -Hn\n");
-    let service = site.start();
+    // A soft limit that differs from the hard one: the service raises its own.
+    let command = site.command();
+    let program = command.get_program().to_owned();
+    let args: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
+    let mut limited = std::process::Command::new("sh");
+    limited.args(["-c", "ulimit -Sn 300; exec \"$0\" \"$@\""]).arg(program).args(args);
+    limited.current_dir(site.folder()).stderr(std::process::Stdio::piped());
+    let service = site.start_by(limited);
     let id = service.submit("limit.sh", &[]);
     service.ended(&id);
-    let own = std::process::Command::new(service.site.path("scripts/limit.sh")).output().unwrap();
-    let log = service.get(&format!("/api/v1/tasks/{id}/log?banner=false"));
-    assert_eq!(log.text(), String::from_utf8(own.stdout).unwrap());
+    let log = service.get(&format!("/api/v1/tasks/{id}/log?banner=false")).text();
+    assert!(log.starts_with("300\n"), "{log}");
+    let own = fs::read_to_string(format!("/proc/{}/limits", service.pid())).unwrap();
+    let own = own.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    assert!(!own.contains(" 300 "), "{own}");
 }

@@ -112,7 +112,13 @@ impl Site {
 
     /// Starts the service and waits until it listens.
     pub(crate) fn start(self) -> Service {
-        let mut child = self.command().spawn().unwrap();
+        let command = self.command();
+        self.start_by(command)
+    }
+
+    /// Starts the service by a command of the caller's.
+    pub(crate) fn start_by(self, mut command: Command) -> Service {
+        let mut child = command.spawn().unwrap();
         let said = Arc::new(Mutex::new(String::new()));
         let listening = listen(child.stderr.take().unwrap(), said.clone());
         let at = listening.recv_timeout(LONG).unwrap_or_else(|_| {
