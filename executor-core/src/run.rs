@@ -108,6 +108,8 @@ fn carry_out(inner: &Inner, request: &ExecuteScriptRequest, names: CheckedNames,
     let watched = catch_unwind(AssertUnwindSafe(|| watch(inner, request, &prepared, &driver, &mut running)));
     let mut result = watched.unwrap_or_else(|_| ended_by_defect(&running));
     running.scope.let_go();
+    // Writing the result takes descriptors: where there are no more to be had, those of the execution itself serve.
+    drop(running);
     accepted.record_result(inner, &mut result);
     drop(listed);
     // Whoever waits for the result may want the same workspace next. Scratch is removed behind it: that may take

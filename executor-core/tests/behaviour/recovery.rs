@@ -39,7 +39,10 @@ pub(crate) fn help(folder: &Path) {
     runtime.block_on(async {
         for number in 0..text("count").parse::<usize>().unwrap() {
             let request = ExecuteScriptRequest::new("slow.sh").id(format!("t{number}"));
-            executor.start(request).await.unwrap();
+            let execution = executor.start(request).await.unwrap();
+            // Its first line is in the log before the agent may die.
+            let mut log = execution.log().unwrap();
+            log.wait_beyond(log.progress().header_bytes).await;
         }
         fs::write(folder.join("started"), "").unwrap();
         std::future::pending::<()>().await;
