@@ -22,6 +22,11 @@ use crate::script_source::{ResolvedScript, ScriptSource};
 use crate::task_file;
 use crate::workspace::Workspace;
 
+/// How often, and how long each time, one waits for a descriptor to write a result with: other executions that end give
+/// theirs back.
+const DESCRIPTOR_RETRIES: u32 = 40;
+const DESCRIPTOR_PAUSE: Duration = Duration::from_millis(10);
+
 /// An execution that has a record, so that it must get a result whatever happens.
 #[derive(Debug)]
 pub(crate) struct Accepted {
@@ -178,18 +183,49 @@ pub(crate) fn created_by(inner: &Inner, request: &ExecuteScriptRequest) -> Strin
 
 impl Accepted {
     /// Gives an execution that did not come to a start its result, and the error back.
-    pub(crate) fn not_started(&self, inner: &Inner, log: LogSummary, error: StartError) -> StartError {
+    pub(crate) fn not_started(self, inner: &Inner, log: LogSummary, error: StartError) -> StartError {
         let mut result = ExecutionResult::without_run(Outcome::NotStarted, error.code(), error.to_string());
         result.log = log;
-        self.record_result(inner, &mut result);
+        let Self { id, script, record, workspace, .. } = self;
+        // Where there are no more descriptors to be had, this one serves to write the result.
+        drop(workspace);
+        Recorded { id: &id, script: &script, folder: &record }.record(inner, &mut result);
         error
     }
 
     /// Writes the result into the record; when that fails the result itself says so.
     pub(crate) fn record_result(&self, inner: &Inner, result: &mut ExecutionResult) {
+        Recorded { id: &self.id, script: &self.script, folder: &self.record }.record(inner, result);
+    }
+    /// Gives the log the name that the request wants as well.
+    pub(crate) fn name_log(&self, name: &str) -> io::Result<()> {
+        if name == LOG_FILE {
+            return Ok(());
+        }
+        durable::link(&self.record, LOG_FILE, name)
+    }
+}
+
+/// What is needed of an execution to write its result.
+struct Recorded<'a> {
+    id: &'a TaskId,
+    script: &'a ResolvedScript,
+    folder: &'a OwnedFd,
+}
+
+impl Recorded<'_> {
+    fn record(&self, inner: &Inner, result: &mut ExecutionResult) {
         result.script_sha256 = Some(self.script.sha256.clone());
         result.manifest.clone_from(&self.script.manifest);
-        if let Err(error) = inner.records.write_result_in(&self.record, result) {
+        let mut written = inner.records.write_result_in(self.folder, result);
+        for _ in 0..DESCRIPTOR_RETRIES {
+            if !written.as_ref().is_err_and(is_out_of_descriptors) {
+                break;
+            }
+            std::thread::sleep(DESCRIPTOR_PAUSE);
+            written = inner.records.write_result_in(self.folder, result);
+        }
+        if let Err(error) = written {
             tracing::error!(task_id = %self.id, %error, "could not write the result");
             let lost = format!("the result could not be written: {error}");
             result.log.incomplete = Some(match result.log.incomplete.take() {
@@ -198,12 +234,8 @@ impl Accepted {
             });
         }
     }
+}
 
-    /// Gives the log the name that the request wants as well.
-    pub(crate) fn name_log(&self, name: &str) -> io::Result<()> {
-        if name == LOG_FILE {
-            return Ok(());
-        }
-        durable::link(&self.record, LOG_FILE, name)
-    }
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }

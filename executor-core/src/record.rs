@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{OFlag, renameat};
 use nix::sys::stat::{Mode, mkdirat};
-use nix::unistd::fsync;
+use nix::unistd::{UnlinkatFlags, fsync, unlinkat};
 
 use crate::durable;
 use crate::folder;
@@ -75,7 +75,10 @@ impl Records {
     pub(crate) fn make(&self, id: &TaskId) -> io::Result<OwnedFd> {
         let tasks = folder::open_folder(&self.tasks)?;
         mkdirat(&tasks, id.as_str(), FOLDER_MODE)?;
-        open(&tasks, id.as_str())
+        open(&tasks, id.as_str()).inspect_err(|_| {
+            // An empty record would stand there without a result; the error above is the one to report.
+            let _ = unlinkat(&tasks, id.as_str(), UnlinkatFlags::RemoveDir);
+        })
     }
 
     /// Opens the log of a task that has ended; `log` is what its result says about it.

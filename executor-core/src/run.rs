@@ -96,17 +96,18 @@ fn carry_out(inner: &Inner, request: &ExecuteScriptRequest, names: CheckedNames,
         Ok(ends) => ends,
         Err(source) => {
             let error = StartError::host("make the execution's handle")(source);
-            return refuse(answer, accepted.not_started(inner, LogSummary::default(), error));
+            return refuse(answer, not_started(inner, prepared, LogSummary::default(), error));
         }
     };
     let mut running = match launch(inner, request, &prepared, &driver) {
         Ok(running) => running,
-        Err((error, log)) => return refuse(answer, accepted.not_started(inner, log, error)),
+        Err((error, log)) => return refuse(answer, not_started(inner, prepared, log, error)),
     };
     note_main(&prepared, &mut running);
     let listed = Listed::new(inner, execution, answer);
     let watched = catch_unwind(AssertUnwindSafe(|| watch(inner, request, &prepared, &driver, &mut running)));
     let mut result = watched.unwrap_or_else(|_| ended_by_defect(&running));
+    let accepted = &prepared.accepted;
     running.scope.let_go();
     // Writing the result takes descriptors: where there are no more to be had, those of the execution itself serve.
     drop(running);
@@ -119,6 +120,15 @@ fn carry_out(inner: &Inner, request: &ExecuteScriptRequest, names: CheckedNames,
     drop(slot);
     driver.finish(result);
     drop(scratch);
+}
+
+/// Gives an execution that could not be started its result. Its scratch goes first, its place in the instance's file last.
+fn not_started(inner: &Inner, prepared: Prepared<'_>, log: LogSummary, error: StartError) -> StartError {
+    let Prepared { accepted, equipment: Equipment { slot, scratch, .. } } = prepared;
+    drop(scratch);
+    let error = accepted.not_started(inner, log, error);
+    drop(slot);
+    error
 }
 
 fn refuse(answer: Answer, error: StartError) {
