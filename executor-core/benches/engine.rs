@@ -16,14 +16,14 @@ use std::time::{Duration, Instant};
 
 use executor_core::{ExecuteScriptRequest, ScriptExecutor};
 
-/// Runs of one turn in sequence.
-const SEQUENCE: usize = 200;
-/// Runs of one turn at once.
+/// Runs of one turn in sequence. Turns are short, so that both sides of a ratio meet the same weather.
+const SEQUENCE: usize = 25;
+/// Runs at once.
 const AT_ONCE: usize = 64;
 /// Runs of one turn with many at once.
-const MANY: usize = 1500;
+const MANY: usize = 512;
 /// Turns; the median of them counts.
-const TURNS: usize = 7;
+const TURNS: usize = 41;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut words = std::env::args().skip(1).filter(|word| !word.starts_with('-'));
@@ -42,24 +42,39 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         return Ok(());
     }
 
-    let (mut floor_times, mut engine_times) = (Vec::new(), Vec::new());
-    let (mut floor_rates, mut engine_rates) = (Vec::new(), Vec::new());
+    let (mut times, mut rates) = (Vec::new(), Vec::new());
     for _ in 0..TURNS {
-        floor_times.push(median(floor_sequence(&script)?));
-        engine_times.push(median(runtime.block_on(engine_sequence(&executor))?));
-        floor_rates.push(floor_rate(&script)?);
-        engine_rates.push(runtime.block_on(engine_rate(&executor))?);
+        let floor = median(floor_sequence(&script)?).as_secs_f64() * 1e3;
+        times.push((floor, median(runtime.block_on(engine_sequence(&executor))?).as_secs_f64() * 1e3));
+        rates.push((floor_rate(&script)?, runtime.block_on(engine_rate(&executor))?));
     }
-    let (floor, engine) = (median(floor_times), median(engine_times));
-    println!("place                 {} ({:?})", place.path().display(), executor.kill_scope());
-    println!("in sequence   floor   {:.3} ms p50", floor.as_secs_f64() * 1e3);
-    println!("in sequence   engine  {:.3} ms p50", engine.as_secs_f64() * 1e3);
-    println!("in sequence   ratio   {:.2} x floor", engine.as_secs_f64() / floor.as_secs_f64());
-    let (floor, engine) = (middle(floor_rates), middle(engine_rates));
-    println!("{AT_ONCE} at once    floor   {floor:.0} /s");
-    println!("{AT_ONCE} at once    engine  {engine:.0} /s");
-    println!("{AT_ONCE} at once    ratio   {:.2} of the floor's rate", engine / floor);
+    println!("place        {} ({:?})", place.path().display(), executor.kill_scope());
+    println!(
+        "in sequence  floor {:.3} ms, engine {:.3} ms: {:.2} x the floor",
+        floor_of(&times),
+        engine_of(&times),
+        ratio_of(&times)
+    );
+    println!(
+        "{AT_ONCE} at once   floor {:.0} /s, engine {:.0} /s: {:.2} of the floor",
+        floor_of(&rates),
+        engine_of(&rates),
+        ratio_of(&rates)
+    );
     Ok(())
+}
+
+fn floor_of(turns: &[(f64, f64)]) -> f64 {
+    middle(turns.iter().map(|turn| turn.0).collect())
+}
+
+fn engine_of(turns: &[(f64, f64)]) -> f64 {
+    middle(turns.iter().map(|turn| turn.1).collect())
+}
+
+/// The median of the turns' own ratios.
+fn ratio_of(turns: &[(f64, f64)]) -> f64 {
+    middle(turns.iter().map(|turn| turn.1 / turn.0).collect())
 }
 
 fn write_script(place: &Path) -> std::io::Result<PathBuf> {

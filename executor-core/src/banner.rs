@@ -1,33 +1,71 @@
 //! The two banners that frame a log, as the seed of this project wrote them. Their lengths stand in the result,
 //! so that a script that prints something alike deceives nobody.
 
+use std::fmt::{Display, Result, Write};
+
 use jiff::Timestamp;
 
 use crate::result::{ExecutionResult, Outcome};
 
 /// How the started banner begins.
 const STARTED: &str = "\n=== Execution Started ===\n";
+/// Room for a started banner of usual length.
+const STARTED_BYTES: usize = 512;
 
 /// What the started banner tells.
-#[derive(Debug)]
 pub(crate) struct Started<'a> {
     pub(crate) at: Timestamp,
     pub(crate) work_dir: &'a str,
     pub(crate) script: &'a str,
-    pub(crate) metadata: &'a [(&'static str, String)],
+    pub(crate) metadata: &'a [(&'static str, &'a dyn Display)],
 }
 
 /// The banner above the script's own output.
 pub(crate) fn started(banner: &Started<'_>) -> String {
-    let metadata: Vec<String> =
-        banner.metadata.iter().map(|(name, value)| format!("{name}={}", value.escape_debug())).collect();
-    format!(
-        "{STARTED}Time: {}\nWorkDir: {}\nScript: {}\nMetadata: {}\n\n",
-        time(banner.at),
-        banner.work_dir.escape_debug(),
-        banner.script.escape_debug(),
-        metadata.join(" "),
-    )
+    let mut text = Escaped { text: String::with_capacity(STARTED_BYTES) };
+    text.raw(STARTED);
+    text.raw("Time: ");
+    text.escaped(&time(banner.at));
+    text.raw("\nWorkDir: ");
+    text.escaped(&banner.work_dir);
+    text.raw("\nScript: ");
+    text.escaped(&banner.script);
+    text.raw("\nMetadata:");
+    for (name, value) in banner.metadata {
+        text.raw(" ");
+        text.raw(name);
+        text.raw("=");
+        text.escaped(value);
+    }
+    text.raw("\n\n");
+    text.text
+}
+
+/// A text in the making whose values are escaped as they are written.
+struct Escaped {
+    text: String,
+}
+
+impl Escaped {
+    fn raw(&mut self, text: &str) {
+        self.text.push_str(text);
+    }
+
+    fn escaped(&mut self, value: &dyn Display) {
+        // Writing into a string cannot fail.
+        let _ = write!(self, "{value}");
+    }
+}
+
+impl Write for Escaped {
+    fn write_str(&mut self, text: &str) -> Result {
+        let is_plain = |b: u8| (b' '..=b'~').contains(&b) && !matches!(b, b'\\' | b'\'' | b'"');
+        if text.bytes().all(is_plain) {
+            self.text.push_str(text);
+            return Ok(());
+        }
+        write!(self.text, "{}", text.escape_debug())
+    }
 }
 
 /// Length of the started banner at the beginning of a log whose result is lost. The agent escapes what it writes there,
@@ -64,8 +102,8 @@ pub(crate) fn outcome(outcome: &Outcome) -> String {
     }
 }
 
-fn time(at: Timestamp) -> String {
-    at.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
+fn time(at: Timestamp) -> impl Display {
+    at.strftime("%Y-%m-%d %H:%M:%SZ")
 }
 
 #[cfg(test)]
@@ -74,7 +112,7 @@ mod tests {
 
     #[test]
     fn the_length_of_a_started_banner_is_found_again() {
-        let values = [("created_by", "two\n\nlines".to_owned())];
+        let values: [(_, &dyn Display); 1] = [("created_by", &"two\n\nlines")];
         let at = Timestamp::UNIX_EPOCH;
         let banner = started(&Started { at, work_dir: "/w", script: "/s\n\n", metadata: &values });
         assert_eq!(started_length(format!("{banner}\n\noutput\n\n").as_bytes()), banner.len() as u64);

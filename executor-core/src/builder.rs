@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -257,6 +258,7 @@ impl ScriptExecutorBuilder {
             cgroups,
             scratch,
             instance,
+            own_peak_kib: AtomicU64::new(0),
         };
         let executor = ScriptExecutor::new(inner);
         executor.recover().map_err(failed("look for agents that died on", &state_dir))?;

@@ -1,6 +1,7 @@
 //! After the end: what the script handed back, what it used, and the result that says it all.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::executor::Inner;
@@ -50,7 +51,7 @@ pub(crate) fn result_of(
         usage: ended.usage.map_or_else(Usage::default, |used| Usage {
             user_ms: millis(used.user),
             system_ms: millis(used.system),
-            max_rss_kib: Some(used.max_rss_kib).filter(|&peak| peak > own_peak_kib()),
+            max_rss_kib: Some(used.max_rss_kib).filter(|&peak| is_above_own_peak(&inner.own_peak_kib, peak)),
         }),
         error: None,
         outcome: ended.outcome,
@@ -65,11 +66,18 @@ fn collect_output(prepared: &Prepared<'_>) -> Result<BTreeMap<String, String>, O
     Ok(output_params::collect(&prepared.accepted.workspace.dir)?.unwrap_or_default())
 }
 
-/// The agent's own peak: what a child shows below it may be the agent's memory before execve (getrusage(2)).
-fn own_peak_kib() -> u64 {
+/// Whether a child's peak is its own: up to the agent's own peak it may be the agent's memory before execve
+/// (getrusage(2)). The agent's peak only grows, so it is asked for only where the last one does not decide: the kernel
+/// adds up all threads for the answer.
+fn is_above_own_peak(last_kib: &AtomicU64, peak_kib: u64) -> bool {
     use nix::sys::resource::{UsageWho, getrusage};
-    getrusage(UsageWho::RUSAGE_SELF)
-        .map_or(u64::MAX, |usage| u64::try_from(usage.max_rss()).unwrap_or(u64::MAX))
+    if peak_kib <= last_kib.load(Ordering::Relaxed) {
+        return false;
+    }
+    let own = getrusage(UsageWho::RUSAGE_SELF)
+        .map_or(u64::MAX, |usage| u64::try_from(usage.max_rss()).unwrap_or(u64::MAX));
+    last_kib.fetch_max(own, Ordering::Relaxed);
+    peak_kib > own
 }
 
 fn millis(duration: Duration) -> u64 {

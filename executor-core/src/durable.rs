@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::fcntl::{AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::Mode;
@@ -19,9 +19,7 @@ use nix::unistd::{UnlinkatFlags, fsync, linkat, unlinkat};
 pub(crate) fn write(folder: impl AsFd, name: &str, content: &[u8]) -> io::Result<()> {
     let folder = folder.as_fd();
     let temporary = format!(".{name}.new");
-    // What a writer that died left behind is no longer anybody's.
-    let _ = unlinkat(folder, temporary.as_str(), UnlinkatFlags::NoRemoveDir);
-    let written = create_new(folder, &temporary, 0o600)
+    let written = create_in_place_of_leftover(folder, &temporary)
         .and_then(|mut file| file.write_all(content).and_then(|()| file.sync_all()))
         .and_then(|()| Ok(renameat(folder, temporary.as_str(), folder, name)?))
         .and_then(|()| Ok(fsync(folder)?));
@@ -30,6 +28,17 @@ pub(crate) fn write(folder: impl AsFd, name: &str, content: &[u8]) -> io::Result
         let _ = unlinkat(folder, temporary.as_str(), UnlinkatFlags::NoRemoveDir);
     }
     written
+}
+
+/// Makes a file; one of that name was left behind by a writer that died and is no longer anybody's.
+fn create_in_place_of_leftover(folder: BorrowedFd<'_>, name: &str) -> io::Result<File> {
+    match create_new(folder, name, 0o600) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            unlinkat(folder, name, UnlinkatFlags::NoRemoveDir)?;
+            create_new(folder, name, 0o600)
+        }
+        other => other,
+    }
 }
 
 /// Makes a file that was not there before, and writes `content`; what is flushed later, or never, is the caller's

@@ -1,7 +1,7 @@
 //! The script's environment, built from nothing: the agent's own variables do not pass.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::{CString, OsStr, OsString};
+use std::collections::BTreeSet;
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use crate::problem::Problem;
@@ -147,31 +147,61 @@ fn field(name: &str) -> String {
 
 /// An environment in the making; a name set again replaces the earlier value.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Environment(BTreeMap<String, OsString>);
+pub(crate) struct Environment(Vec<Variable>);
+
+/// A variable as execve(2) takes it, `NAME=value`.
+#[derive(Debug, Clone)]
+struct Variable {
+    string: CString,
+    name_bytes: usize,
+}
 
 impl Environment {
-    pub(crate) fn set(&mut self, name: &str, value: impl Into<OsString>) {
-        self.0.insert(name.to_owned(), value.into());
+    /// A value with a null byte cannot occur: everything that is set was checked, or comes from paths and names that
+    /// cannot hold one; should it occur, it ends there.
+    pub(crate) fn set(&mut self, name: &str, value: impl AsRef<OsStr>) {
+        let value = value.as_ref().as_bytes();
+        let mut string = Vec::with_capacity(name.len() + value.len() + 2);
+        string.extend_from_slice(name.as_bytes());
+        string.push(b'=');
+        string.extend_from_slice(value);
+        self.0.push(Variable { string: c_string(string), name_bytes: name.len() });
     }
 
     /// Names and values, sorted by name.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &OsStr)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.as_os_str()))
+        self.variables().map(|variable| (variable.name(), variable.value()))
     }
 
-    /// The strings that execve(2) takes. A value with a null byte cannot occur: everything that is set was checked,
-    /// or comes from paths and names that cannot hold one; should it occur, it ends there.
-    pub(crate) fn to_c_strings(&self) -> Vec<CString> {
-        self.iter()
-            .map(|(name, value)| c_string(&[name.as_bytes(), b"=", value.as_bytes()].concat()))
-            .collect()
+    /// The strings that execve(2) takes, sorted by name.
+    pub(crate) fn strings(&self) -> Vec<&CStr> {
+        self.variables().map(|variable| variable.string.as_c_str()).collect()
+    }
+
+    /// What was set last under each name.
+    fn variables(&self) -> impl Iterator<Item = &Variable> {
+        let mut sorted: Vec<&Variable> = self.0.iter().rev().collect();
+        sorted.sort_by_key(|variable| variable.name());
+        sorted.dedup_by_key(|variable| variable.name());
+        sorted.into_iter()
+    }
+}
+
+impl Variable {
+    fn name(&self) -> &str {
+        std::str::from_utf8(&self.string.as_bytes()[..self.name_bytes]).unwrap_or_default()
+    }
+
+    fn value(&self) -> &OsStr {
+        OsStr::from_bytes(self.string.as_bytes().get(self.name_bytes + 1..).unwrap_or_default())
     }
 }
 
 /// A C string of what stands before the first null byte.
-pub(crate) fn c_string(bytes: &[u8]) -> CString {
+pub(crate) fn c_string(mut bytes: Vec<u8>) -> CString {
     let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
-    CString::new(&bytes[..end]).unwrap_or_default()
+    bytes.truncate(end);
+    CString::new(bytes).unwrap_or_default()
 }
 
 /// The user that scripts run as: what HOME, USER and LOGNAME say (passwd(5)).

@@ -1,5 +1,6 @@
 //! Why an execution was not started. What ran and failed is a result, never one of these.
 
+use std::fmt::Display;
 use std::io;
 
 use crate::names::ScriptName;
@@ -114,10 +115,9 @@ impl StartError {
         Self::Invalid(vec![Problem::new(field, rule, expected)])
     }
 
-    /// For `map_err`: says what the agent was about to do.
-    pub(crate) fn host(operation: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
-        let operation = operation.into();
-        move |source| Self::Host { operation, source }
+    /// For `map_err`: says what the agent was about to do; nothing is made of it before there is an error.
+    pub(crate) fn host(operation: impl Display) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Host { operation: operation.to_string(), source }
     }
 }
 

@@ -34,26 +34,29 @@ struct Shared {
     progress: ProgressSender,
     cancels: AtomicU32,
     cancel_notify: Notify,
-    wake: WakeUp,
+    /// Wakes the thread that supervises it, where one does.
+    wake: Option<WakeUp>,
     result: watch::Sender<Option<Arc<ExecutionResult>>>,
 }
 
 impl Execution {
     /// Makes the two ends of an execution whose log stands at `log_path`.
-    ///
-    /// # Errors
-    /// When the kernel has no descriptor for the wake-up.
-    pub fn new(id: TaskId, log_path: PathBuf) -> std::io::Result<(Self, ExecutionDriver)> {
+    pub fn new(id: TaskId, log_path: PathBuf) -> (Self, ExecutionDriver) {
+        Self::with_wake(id, log_path, None)
+    }
+
+    /// The same for an execution that is supervised by the thread that `wake` wakes.
+    pub(crate) fn with_wake(id: TaskId, log_path: PathBuf, wake: Option<WakeUp>) -> (Self, ExecutionDriver) {
         let shared = Arc::new(Shared {
             id,
             log_path,
             progress: ProgressSender::new(),
             cancels: AtomicU32::new(0),
             cancel_notify: Notify::new(),
-            wake: WakeUp::new()?,
+            wake,
             result: watch::Sender::new(None),
         });
-        Ok((Self { shared: shared.clone() }, ExecutionDriver { shared }))
+        (Self { shared: shared.clone() }, ExecutionDriver { shared })
     }
 
     /// The task's id.
@@ -83,7 +86,9 @@ impl Execution {
     pub fn cancel(&self) {
         self.shared.cancels.fetch_add(1, Ordering::SeqCst);
         self.shared.cancel_notify.notify_waiters();
-        self.shared.wake.wake();
+        if let Some(wake) = &self.shared.wake {
+            wake.wake();
+        }
     }
 
     /// The result, if there is one already.
@@ -134,25 +139,27 @@ impl ExecutionDriver {
         &self.shared.progress
     }
 
-    /// What becomes readable when somebody asks for the end.
-    pub(crate) fn wake(&self) -> &WakeUp {
-        &self.shared.wake
-    }
-
     /// Gives the result to everybody who waits.
     pub fn finish(self, result: ExecutionResult) {
         self.publish(result);
     }
 
-    fn publish(&self, result: ExecutionResult) {
+    /// Gives the result to everybody who waits, unless there is one already; gives the one that counts.
+    pub(crate) fn publish(&self, result: ExecutionResult) -> Arc<ExecutionResult> {
         self.shared.progress.update(|progress| progress.ended = true);
-        self.shared.result.send_if_modified(|slot| {
-            let empty = slot.is_none();
-            if empty {
-                *slot = Some(Arc::new(result));
+        let result = Arc::new(result);
+        let mut counts = result.clone();
+        self.shared.result.send_if_modified(|slot| match slot {
+            Some(earlier) => {
+                counts = earlier.clone();
+                false
             }
-            empty
+            None => {
+                *slot = Some(result);
+                true
+            }
         });
+        counts
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
@@ -49,6 +50,8 @@ pub(crate) struct Inner {
     pub(crate) cgroups: Option<Arc<CgroupPool>>,
     pub(crate) scratch: ScratchRoot,
     pub(crate) instance: Instance,
+    /// The agent's own peak of memory when it was last looked at, KiB.
+    pub(crate) own_peak_kib: AtomicU64,
 }
 
 impl ScriptExecutor {
@@ -76,7 +79,7 @@ impl ScriptExecutor {
     /// # Errors
     /// As [`start`](Self::start).
     pub async fn execute(&self, request: ExecuteScriptRequest) -> Result<Arc<ExecutionResult>, StartError> {
-        Ok(self.start(request).await?.wait().await)
+        run::execute(self.inner.clone(), request).await
     }
 
     /// Checks a request against the rules and this executor's limits, without looking for its script.

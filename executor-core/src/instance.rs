@@ -8,6 +8,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -124,6 +125,11 @@ impl Instance {
             return Err(error);
         }
         Ok(Self { path, file, used: Mutex::new(Vec::new()) })
+    }
+
+    /// The locked file: whoever holds a copy of the descriptor keeps a recovery waiting.
+    pub(crate) fn lock(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 
     /// Notes that an execution is about to start.

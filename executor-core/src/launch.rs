@@ -88,8 +88,7 @@ fn start(
     let stdin = stdin(request, &prepared.equipment.scratch)?;
     let args = arguments(request, &prepared.accepted);
     let argv: Vec<&CStr> = args.iter().map(CString::as_c_str).collect();
-    let env = prepared.equipment.environment.to_c_strings();
-    let envp: Vec<&CStr> = env.iter().map(CString::as_c_str).collect();
+    let envp = prepared.equipment.environment.strings();
     let plan = ChildPlan {
         program: argv[0],
         argv: &argv,
@@ -97,6 +96,7 @@ fn start(
         work_dir: prepared.accepted.workspace.dir.as_fd(),
         stdin: stdin.as_fd(),
         output: writer.as_fd(),
+        keep: Some(inner.instance.lock()),
         cgroup: scope.cgroup(),
         new_session: request.process_group,
         open_files: inner.settings.open_files,
@@ -117,16 +117,16 @@ fn open_log(
         work_dir: &accepted.workspace.path.to_string_lossy(),
         script: &accepted.script.path.to_string_lossy(),
         metadata: &[
-            ("id", accepted.id.to_string()),
-            ("created_by", accepted.created_by.clone()),
-            ("created_at", accepted.created_at.to_string()),
-            ("attempt", accepted.attempt.to_string()),
-            ("timeout", format!("{}s", accepted.timeout.as_secs())),
+            ("id", &accepted.id),
+            ("created_by", &accepted.created_by),
+            ("created_at", &accepted.created_at),
+            ("attempt", &accepted.attempt),
+            ("timeout", &format_args!("{}s", accepted.timeout.as_secs())),
         ],
     });
     LogWriter::create(&accepted.record, inner.settings.max_log_bytes, &header)
         .and_then(|log| accepted.name_log(&request.log_file).map(|()| log))
-        .map_err(StartError::host(format!("make the log of task {}", accepted.id)))
+        .map_err(StartError::host(format_args!("make the log of task {}", accepted.id)))
 }
 
 fn scope(inner: &Inner, request: &ExecuteScriptRequest, scratch: &Scratch) -> Result<Scope, StartError> {
@@ -163,7 +163,7 @@ fn stdin(request: &ExecuteScriptRequest, scratch: &Scratch) -> Result<File, Star
 fn arguments(request: &ExecuteScriptRequest, accepted: &Accepted) -> Vec<CString> {
     let program: &OsStr = accepted.script.path.as_os_str();
     let words = std::iter::once(program).chain(request.args.iter().map(|arg| arg.as_os_str()));
-    words.map(|word| c_string(word.as_bytes())).collect()
+    words.map(|word| c_string(word.as_bytes().to_vec())).collect()
 }
 
 fn spawn(plan: &ChildPlan<'_>) -> Result<Spawned, SpawnError> {
@@ -189,7 +189,7 @@ fn spawn_error(accepted: &Accepted, error: SpawnError) -> StartError {
         SpawnStep::Clone => "start a process",
         SpawnStep::Cgroup => "enter the script's cgroup",
         SpawnStep::Session => "start a session",
-        SpawnStep::Descriptors => "set up the script's descriptors",
+        SpawnStep::OwnDescriptors | SpawnStep::Descriptors => "set up the script's descriptors",
         SpawnStep::Limits => "set the script's limits",
         SpawnStep::WorkDir => "enter the working folder",
         SpawnStep::Execute => "execute the script",
@@ -205,6 +205,6 @@ fn spawn_error(accepted: &Accepted, error: SpawnError) -> StartError {
                 "the kernel does not execute it ({source}); look at its mode, its first line and its interpreter"
             )))
         }
-        _ => StartError::host(format!("{operation} {}", accepted.script.path.display()))(error.source),
+        _ => StartError::host(format_args!("{operation} {}", accepted.script.path.display()))(error.source),
     }
 }

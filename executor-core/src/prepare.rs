@@ -20,6 +20,7 @@ use crate::result::{ExecutionResult, LogSummary, Outcome};
 use crate::scratch::Scratch;
 use crate::script_source::{ResolvedScript, ScriptSource};
 use crate::task_file;
+use crate::wake::WakeUp;
 use crate::workspace::Workspace;
 
 /// How often, and how long each time, one waits for a descriptor to write a result with: other executions that end give
@@ -48,6 +49,8 @@ pub(crate) struct Equipment<'a> {
     pub(crate) slot: Slot<'a>,
     pub(crate) scratch: Scratch,
     pub(crate) environment: Environment,
+    /// Wakes this thread.
+    pub(crate) wake: WakeUp,
 }
 
 /// Everything that an execution needs before it starts.
@@ -86,7 +89,7 @@ fn accept(
     let workspace = inner.workspaces.prepare(&id, workspace.as_ref())?;
     let record = inner.records.make(&id).map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => StartError::invalid("id", "unique", "an id that no task has had yet"),
-        _ => StartError::host(format!("make the record of task {id}"))(error),
+        _ => StartError::host(format_args!("make the record of task {id}"))(error),
     })?;
     let metadata = &request.metadata;
     Ok(Accepted {
@@ -112,8 +115,8 @@ fn equip<'a>(
     let slot = inner.instance.enter(id);
     let slot = slot.map_err(StartError::host("note the execution in the state folder"))?;
     let scratch = inner.scratch.prepare(&scratch_name(id, accepted.attempt));
-    let scratch = scratch.map_err(StartError::host(format!("make the scratch folder of task {id}")))?;
-    accepted.workspace.forget_output().map_err(StartError::host(format!(
+    let scratch = scratch.map_err(StartError::host(format_args!("make the scratch folder of task {id}")))?;
+    accepted.workspace.forget_output().map_err(StartError::host(format_args!(
         "remove the {OUTPUT_FILE} that lay in the working folder {}",
         accepted.workspace.path.display()
     )))?;
@@ -128,7 +131,8 @@ fn equip<'a>(
     };
     let environment = environment(inner, request, &facts);
     task_file::write(request, accepted, &environment)?;
-    Ok(Equipment { slot, scratch, environment })
+    let wake = WakeUp::of_thread().map_err(StartError::host("make a wake-up for the thread"))?;
+    Ok(Equipment { slot, scratch, environment, wake })
 }
 
 /// What the standard variables tell of one execution.
@@ -189,14 +193,16 @@ impl Accepted {
         let Self { id, script, record, workspace, .. } = self;
         // Where there are no more descriptors to be had, this one serves to write the result.
         drop(workspace);
-        Recorded { id: &id, script: &script, folder: &record }.record(inner, &mut result);
+        Recorded { id: &id, script: &script, folder: &record }.record(inner, &mut result, || {});
         error
     }
 
-    /// Writes the result into the record; when that fails the result itself says so.
-    pub(crate) fn record_result(&self, inner: &Inner, result: &mut ExecutionResult) {
-        Recorded { id: &self.id, script: &self.script, folder: &self.record }.record(inner, result);
+    /// Writes the result into the record; when that fails the result itself says so. It takes descriptors: where there
+    /// are none to be had, `spare` is called once, which gives back what the execution held itself.
+    pub(crate) fn record_result(&self, inner: &Inner, result: &mut ExecutionResult, spare: impl FnOnce()) {
+        Recorded { id: &self.id, script: &self.script, folder: &self.record }.record(inner, result, spare);
     }
+
     /// Gives the log the name that the request wants as well.
     pub(crate) fn name_log(&self, name: &str) -> io::Result<()> {
         if name == LOG_FILE {
@@ -214,10 +220,14 @@ struct Recorded<'a> {
 }
 
 impl Recorded<'_> {
-    fn record(&self, inner: &Inner, result: &mut ExecutionResult) {
+    fn record(&self, inner: &Inner, result: &mut ExecutionResult, spare: impl FnOnce()) {
         result.script_sha256 = Some(self.script.sha256.clone());
         result.manifest.clone_from(&self.script.manifest);
         let mut written = inner.records.write_result_in(self.folder, result);
+        if written.as_ref().is_err_and(is_out_of_descriptors) {
+            spare();
+            written = inner.records.write_result_in(self.folder, result);
+        }
         for _ in 0..DESCRIPTOR_RETRIES {
             if !written.as_ref().is_err_and(is_out_of_descriptors) {
                 break;

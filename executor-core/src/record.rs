@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::fcntl::{OFlag, renameat};
 use nix::sys::stat::{Mode, mkdirat};
@@ -40,17 +41,19 @@ const FOLDER_MODE: Mode = Mode::S_IRWXU;
 #[derive(Debug, Clone)]
 pub struct Records {
     tasks: PathBuf,
+    dir: Arc<OwnedFd>,
 }
 
 impl Records {
     /// Opens the records below `state_dir`, and makes their folder (mode 0700) where there is none.
     ///
     /// # Errors
-    /// When the folder cannot be made.
+    /// When the folder cannot be made or opened.
     pub fn open(state_dir: &Path) -> io::Result<Self> {
         let tasks = state_dir.join("tasks");
         DirBuilder::new().recursive(true).mode(0o700).create(&tasks)?;
-        Ok(Self { tasks })
+        let dir = Arc::new(folder::open_folder(&tasks)?);
+        Ok(Self { tasks, dir })
     }
 
     /// The folder of one task.
@@ -73,11 +76,10 @@ impl Records {
 
     /// Makes the folder of a task and opens it.
     pub(crate) fn make(&self, id: &TaskId) -> io::Result<OwnedFd> {
-        let tasks = folder::open_folder(&self.tasks)?;
-        mkdirat(&tasks, id.as_str(), FOLDER_MODE)?;
-        open(&tasks, id.as_str()).inspect_err(|_| {
+        mkdirat(&self.dir, id.as_str(), FOLDER_MODE)?;
+        open(&self.dir, id.as_str()).inspect_err(|_| {
             // An empty record would stand there without a result; the error above is the one to report.
-            let _ = unlinkat(&tasks, id.as_str(), UnlinkatFlags::RemoveDir);
+            let _ = unlinkat(&self.dir, id.as_str(), UnlinkatFlags::RemoveDir);
         })
     }
 
@@ -94,8 +96,7 @@ impl Records {
     /// # Errors
     /// When it cannot be written.
     pub fn write_result(&self, id: &TaskId, result: &ExecutionResult) -> io::Result<()> {
-        let tasks = folder::open_folder(&self.tasks)?;
-        let folder = folder::ensure_folder(&tasks, id.as_str(), FOLDER_MODE)?;
+        let folder = folder::ensure_folder(&self.dir, id.as_str(), FOLDER_MODE)?;
         self.write_result_in(&folder, result)
     }
 
@@ -105,7 +106,7 @@ impl Records {
         json.push(b'\n');
         durable::write(folder, RESULT_FILE, &json)?;
         // The folder's own name must survive as well.
-        Ok(fsync(folder::open_folder(&self.tasks)?)?)
+        Ok(fsync(&self.dir)?)
     }
 
     /// Reads a task's result; none when there is none. An empty or damaged file is set aside under a name that
@@ -114,7 +115,7 @@ impl Records {
     /// # Errors
     /// When the file is there and cannot be read.
     pub fn read_result(&self, id: &TaskId) -> io::Result<Option<ExecutionResult>> {
-        let folder = match open(&folder::open_folder(&self.tasks)?, id.as_str()) {
+        let folder = match open(&self.dir, id.as_str()) {
             Ok(folder) => folder,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),

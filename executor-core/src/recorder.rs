@@ -59,10 +59,10 @@ impl Recorder {
             at: Timestamp::now(),
             work_dir: "none",
             script: runner,
-            metadata: &[("id", id.to_string()), ("created_by", created_by.to_owned())],
+            metadata: &[("id", id), ("created_by", &created_by)],
         });
         let log = LogWriter::create(&folder, MAX_LOG_BYTES, &header)?;
-        let (execution, driver) = Execution::new(id.clone(), records.log_path(id))?;
+        let (execution, driver) = Execution::new(id.clone(), records.log_path(id));
         log.announce(driver.progress());
         let driver = Some(driver);
         Ok((execution, Self { records: records.clone(), driver, log, started: Instant::now() }))

@@ -14,7 +14,7 @@ use tokio::sync::{oneshot, watch};
 use crate::banner;
 use crate::collect::result_of;
 use crate::error::StartError;
-use crate::execution::{Execution, ExecutionDriver};
+use crate::execution::{Execution, ExecutionDriver, abandoned};
 use crate::executor::Inner;
 use crate::launch::{Running, launch};
 use crate::names::TaskId;
@@ -30,12 +30,40 @@ use crate::sys;
 /// The code of a result whose execution the agent could not watch to its end.
 const AGENT_FAILED: &str = "agent_failed";
 
-type Answer = oneshot::Sender<Result<Execution, StartError>>;
+/// Whom to tell, and when: each time that somebody is woken costs as much as making a file.
+enum Answer {
+    /// Once it runs.
+    Started(Waiting<Execution>),
+    /// Once it has ended.
+    Ended(Waiting<Arc<ExecutionResult>>),
+}
+
+type Waiting<T> = oneshot::Sender<Result<T, StartError>>;
 
 /// Checks a request and starts it on a thread of its own.
 pub(crate) async fn start(inner: Arc<Inner>, request: ExecuteScriptRequest) -> Result<Execution, StartError> {
-    let names = checked(&inner, &request)?;
     let (answer, answered) = oneshot::channel();
+    begin(inner, request, Answer::Started(answer))?;
+    answered.await.unwrap_or_else(|_| Err(lost()))
+}
+
+/// The same, and waits for its end.
+pub(crate) async fn execute(
+    inner: Arc<Inner>,
+    request: ExecuteScriptRequest,
+) -> Result<Arc<ExecutionResult>, StartError> {
+    let (answer, answered) = oneshot::channel();
+    begin(inner, request, Answer::Ended(answer))?;
+    answered.await.unwrap_or_else(|_| Err(lost()))
+}
+
+fn lost() -> StartError {
+    let source = io::Error::other("the thread of the execution ended without an answer");
+    StartError::host("start the script")(source)
+}
+
+fn begin(inner: Arc<Inner>, request: ExecuteScriptRequest, answer: Answer) -> Result<(), StartError> {
+    let names = checked(&inner, &request)?;
     let counted = Counted::new(&inner);
     let pool = inner.pool.clone();
     let carry_out = move || {
@@ -44,9 +72,7 @@ pub(crate) async fn start(inner: Arc<Inner>, request: ExecuteScriptRequest) -> R
         drop(inner);
         drop(counted);
     };
-    pool.run(Box::new(carry_out)).map_err(StartError::host("start a thread for the execution"))?;
-    let lost = || io::Error::other("the thread of the execution ended without an answer");
-    answered.await.unwrap_or_else(|_| Err(StartError::host("start the script")(lost())))
+    pool.run(Box::new(carry_out)).map_err(StartError::host("start a thread for the execution"))
 }
 
 /// One more execution that a thread is at work for, until it is dropped.
@@ -90,35 +116,30 @@ fn carry_out(inner: &Inner, request: &ExecuteScriptRequest, names: CheckedNames,
         Ok(prepared) => prepared,
         Err(error) => return refuse(answer, error),
     };
-    let accepted = &prepared.accepted;
-    let (execution, driver) = match Execution::new(accepted.id.clone(), inner.records.log_path(&accepted.id))
-    {
-        Ok(ends) => ends,
-        Err(source) => {
-            let error = StartError::host("make the execution's handle")(source);
-            return refuse(answer, not_started(inner, prepared, LogSummary::default(), error));
-        }
-    };
+    let id = &prepared.accepted.id;
+    let wake = prepared.equipment.wake.clone();
+    let (execution, driver) = Execution::with_wake(id.clone(), inner.records.log_path(id), Some(wake));
     let mut running = match launch(inner, request, &prepared, &driver) {
         Ok(running) => running,
         Err((error, log)) => return refuse(answer, not_started(inner, prepared, log, error)),
     };
     note_main(&prepared, &mut running);
-    let listed = Listed::new(inner, execution, answer);
+    let listed = Listed::new(inner, &execution);
+    let mut awaited = answer.started(execution);
     let watched = catch_unwind(AssertUnwindSafe(|| watch(inner, request, &prepared, &driver, &mut running)));
     let mut result = watched.unwrap_or_else(|_| ended_by_defect(&running));
     let accepted = &prepared.accepted;
     running.scope.let_go();
-    // Writing the result takes descriptors: where there are no more to be had, those of the execution itself serve.
-    drop(running);
-    accepted.record_result(inner, &mut result);
+    let mut running = Some(running);
+    accepted.record_result(inner, &mut result, || drop(running.take()));
     drop(listed);
-    // Whoever waits for the result may want the same workspace next. Scratch is removed behind it: that may take
+    // Whoever waits for the result may want the same workspace next. What can be removed behind it is: that may take
     // long, and nobody has to wait for it.
     let Prepared { accepted, equipment: Equipment { slot, scratch, .. } } = prepared;
     drop(accepted);
     drop(slot);
-    driver.finish(result);
+    awaited.tell(driver.publish(result));
+    drop(running);
     drop(scratch);
 }
 
@@ -134,7 +155,42 @@ fn not_started(inner: &Inner, prepared: Prepared<'_>, log: LogSummary, error: St
 fn refuse(answer: Answer, error: StartError) {
     tracing::info!(code = error.code(), %error, "not started");
     // Whoever asked may have gone away.
-    let _ = answer.send(Err(error));
+    let _ = match answer {
+        Answer::Started(waiting) => waiting.send(Err(error)).is_ok(),
+        Answer::Ended(waiting) => waiting.send(Err(error)).is_ok(),
+    };
+}
+
+impl Answer {
+    /// Tells whoever waits for the start; gives back who waits for the end.
+    fn started(self, execution: Execution) -> AwaitedEnd {
+        match self {
+            Self::Started(waiting) => {
+                // Whoever asked may have gone away; the execution goes on all the same.
+                let _ = waiting.send(Ok(execution));
+                AwaitedEnd(None)
+            }
+            Self::Ended(waiting) => AwaitedEnd(Some(waiting)),
+        }
+    }
+}
+
+/// Who waits for the end of an execution that runs, if anybody; told when it is dropped, whatever happens to the thread.
+struct AwaitedEnd(Option<Waiting<Arc<ExecutionResult>>>);
+
+impl AwaitedEnd {
+    fn tell(&mut self, result: Arc<ExecutionResult>) {
+        if let Some(waiting) = self.0.take() {
+            // Whoever asked may have gone away.
+            let _ = waiting.send(Ok(result));
+        }
+    }
+}
+
+impl Drop for AwaitedEnd {
+    fn drop(&mut self) {
+        self.tell(Arc::new(abandoned()));
+    }
 }
 
 /// An execution's place in the table of those under way; given up when dropped, whatever happens to its thread.
@@ -144,12 +200,9 @@ struct Listed<'a> {
 }
 
 impl<'a> Listed<'a> {
-    /// Lists the execution, and tells whoever started it.
-    fn new(inner: &'a Inner, execution: Execution, answer: Answer) -> Self {
+    fn new(inner: &'a Inner, execution: &Execution) -> Self {
         let id = execution.id().clone();
         inner.running().insert(id.clone(), execution.clone());
-        // Whoever asked may have gone away; the execution goes on all the same.
-        let _ = answer.send(Ok(execution));
         Self { inner, id }
     }
 }
@@ -184,6 +237,7 @@ fn watch(
         output: running.output.as_fd(),
         log: &mut running.log,
         driver,
+        wake: &prepared.equipment.wake,
         rules,
     });
     let (mut result, ended_at) = match ended {

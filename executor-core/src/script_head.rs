@@ -44,15 +44,17 @@ fn check_interpreter(path: &Path) -> Result<(), ScriptFault> {
         let message = format!("its first line names the interpreter '{shown}', which is no absolute path");
         return Err(first_line("interpreter_missing", message));
     }
-    if path.is_dir() {
-        let message = format!("its first line names {shown} as its interpreter, which is a folder");
-        return Err(first_line("interpreter_missing", message));
-    }
-    if path.exists() {
-        return Ok(());
-    }
-    let message =
-        format!("its interpreter {shown} does not exist on this host; install it or correct the first line");
+    let message = match path.metadata() {
+        Ok(metadata) if metadata.is_dir() => {
+            format!("its first line names {shown} as its interpreter, which is a folder")
+        }
+        Ok(_) => return Ok(()),
+        Err(_) => {
+            format!(
+                "its interpreter {shown} does not exist on this host; install it or correct the first line"
+            )
+        }
+    };
     Err(first_line("interpreter_missing", message))
 }
 

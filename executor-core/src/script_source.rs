@@ -17,8 +17,8 @@ use crate::script_head::check_head;
 
 /// Bytes of a script that are looked at to learn how it is run; the kernel itself reads 256 (execve(2)).
 const HEAD_BYTES: usize = 256;
-/// Bytes read at once while a digest is made.
-const DIGEST_CHUNK_BYTES: usize = 64 << 10;
+/// Bytes read at once while a digest is made; few scripts are longer.
+const DIGEST_CHUNK_BYTES: usize = 16 << 10;
 
 /// A script that may be executed now.
 pub struct ResolvedScript {
@@ -57,7 +57,7 @@ impl ScriptFolder {
 
     fn open(&self, name: &ScriptName) -> Result<File, StartError> {
         let folder = folder::open_folder(&self.path)
-            .map_err(StartError::host(format!("open the scripts folder {}", self.path.display())))?;
+            .map_err(StartError::host(format_args!("open the scripts folder {}", self.path.display())))?;
         let fault = |fault| StartError::Script { name: name.clone(), fault };
         // O_NONBLOCK: a pipe planted there must not hold the agent up.
         match folder::open_beneath(&folder, name.as_str(), OFlag::O_RDONLY | OFlag::O_NONBLOCK) {
@@ -67,7 +67,7 @@ impl ScriptFolder {
                 Err(fault(ScriptFault::NotAFile("a symbolic link, or lies behind one")))
             }
             Err(nix::Error::ENXIO) => Err(fault(ScriptFault::NotAFile("a socket or a device"))),
-            Err(error) => Err(StartError::host(format!("open the script {name}"))(error.into())),
+            Err(error) => Err(StartError::host(format_args!("open the script {name}"))(error.into())),
         }
     }
 }
@@ -88,12 +88,12 @@ impl ScriptSource for ScriptFolder {
 /// [`StartError::Script`] with what is wrong with it.
 pub fn inspect(file: &mut File, name: &ScriptName) -> Result<String, StartError> {
     let fault = |fault| StartError::Script { name: name.clone(), fault };
-    let metadata = file.metadata().map_err(StartError::host(format!("look at the script {name}")))?;
+    let metadata = file.metadata().map_err(StartError::host(format_args!("look at the script {name}")))?;
     check_metadata(&metadata).map_err(fault)?;
     if is_on_noexec(file) {
         return Err(fault(ScriptFault::OnNoexec));
     }
-    let (head, sha256) = digest(file).map_err(StartError::host(format!("read the script {name}")))?;
+    let (head, sha256) = digest(file).map_err(StartError::host(format_args!("read the script {name}")))?;
     check_head(&head).map_err(fault)?;
     Ok(sha256)
 }
@@ -129,7 +129,7 @@ fn is_on_noexec(file: &File) -> bool {
 fn digest(file: &mut File) -> io::Result<(Vec<u8>, String)> {
     let mut hasher = Sha256::new();
     let mut head = Vec::new();
-    let mut chunk = vec![0; DIGEST_CHUNK_BYTES];
+    let mut chunk = [0; DIGEST_CHUNK_BYTES];
     loop {
         let read = file.read(&mut chunk)?;
         if read == 0 {

@@ -57,7 +57,7 @@ pub(crate) fn write(
     };
     let json = serde_json::to_vec_pretty(&file).map_err(io::Error::other);
     let written = json.and_then(|json| durable::create(&accepted.record, TASK_FILE, &json, 0o600));
-    written.map_err(StartError::host(format!("write the record of task {}", accepted.id)))?;
+    written.map_err(StartError::host(format_args!("write the record of task {}", accepted.id)))?;
     if !request.debug_script {
         return Ok(());
     }
@@ -71,5 +71,5 @@ pub(crate) fn write(
         stdin: &request.stdin,
     });
     durable::create(&accepted.record, DEBUG_FILE, &script, 0o700)
-        .map_err(StartError::host(format!("write debug.sh of task {}", accepted.id)))
+        .map_err(StartError::host(format_args!("write debug.sh of task {}", accepted.id)))
 }

@@ -2,7 +2,7 @@
 //! a short script.
 
 use std::io;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,8 +13,11 @@ const IDLE: Duration = Duration::from_secs(10);
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// An idle thread's number, and where its next job goes.
-type Idle = (u64, SyncSender<Job>);
+/// What a thread is told: its next job, or that there will be none.
+type Order = Option<Job>;
+
+/// An idle thread's number, and where its next order goes.
+type Idle = (u64, SyncSender<Order>);
 
 /// The threads of one executor. They end when it is dropped, each after its execution.
 #[derive(Debug, Default)]
@@ -34,15 +37,10 @@ impl Threads {
     pub(crate) fn run(&self, mut job: Job) -> io::Result<()> {
         // The one that waits for the shortest time has the warmest caches.
         while let Some((_, sender)) = lock(&self.shared).idle.pop() {
-            match sender.try_send(job) {
-                Ok(()) => return Ok(()),
+            match sender.try_send(Some(job)) {
                 // It gave up waiting just now.
-                Err(error) => {
-                    job = match error {
-                        std::sync::mpsc::TrySendError::Full(job)
-                        | std::sync::mpsc::TrySendError::Disconnected(job) => job,
-                    }
-                }
+                Err(TrySendError::Full(Some(back)) | TrySendError::Disconnected(Some(back))) => job = back,
+                _ => return Ok(()),
             }
         }
         let number = {
@@ -63,48 +61,45 @@ impl Drop for Threads {
     fn drop(&mut self) {
         let mut shared = lock(&self.shared);
         shared.closed = true;
-        shared.idle.clear();
+        for (_, sender) in shared.idle.drain(..) {
+            // One that gave up waiting needs no telling.
+            let _ = sender.try_send(None);
+        }
     }
 }
 
 /// One thread's life: its first job, then others as long as they come.
 fn work(shared: &Mutex<Shared>, number: u64, first: Job) {
+    let (sender, orders) = sync_channel(1);
     first();
-    loop {
-        let Some(jobs) = wait(shared, number) else { return };
-        match jobs.recv_timeout(IDLE) {
-            Ok(job) => job(),
-            Err(RecvTimeoutError::Disconnected) => return,
-            Err(RecvTimeoutError::Timeout) => {
-                let mut shared = lock(shared);
-                match shared.idle.iter().position(|(idle, _)| *idle == number) {
-                    Some(place) => {
-                        shared.idle.remove(place);
-                        return;
-                    }
-                    // Somebody took its place in the list just now and is about to send.
-                    None => {
-                        drop(shared);
-                        match jobs.recv() {
-                            Ok(job) => job(),
-                            Err(_) => return,
-                        }
-                    }
-                }
-            }
+    while list_as_idle(shared, number, &sender) {
+        let order = match orders.recv_timeout(IDLE) {
+            Ok(order) => order,
+            Err(_) if take_off(shared, number) => return,
+            // Somebody took it off the list just now and is about to send.
+            Err(_) => orders.recv().unwrap_or_default(),
+        };
+        match order {
+            Some(job) => job(),
+            None => return,
         }
     }
 }
 
-/// Lists a thread as idle; none when there will be no more jobs.
-fn wait(shared: &Mutex<Shared>, number: u64) -> Option<Receiver<Job>> {
+/// Lists a thread as idle, unless there will be no more jobs.
+fn list_as_idle(shared: &Mutex<Shared>, number: u64, sender: &SyncSender<Order>) -> bool {
     let mut shared = lock(shared);
-    if shared.closed {
-        return None;
+    if !shared.closed {
+        shared.idle.push((number, sender.clone()));
     }
-    let (sender, jobs) = sync_channel(1);
-    shared.idle.push((number, sender));
-    Some(jobs)
+    !shared.closed
+}
+
+/// Takes a thread off the list of those that are idle, if it still stands there.
+fn take_off(shared: &Mutex<Shared>, number: u64) -> bool {
+    let mut shared = lock(shared);
+    let place = shared.idle.iter().position(|(idle, _)| *idle == number);
+    place.map(|place| shared.idle.remove(place)).is_some()
 }
 
 fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {

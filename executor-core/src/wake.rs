@@ -1,5 +1,6 @@
 //! Wakes a supervising thread that waits in poll(2): an eventfd(2), and a task waker on top of it.
 
+use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -11,8 +12,21 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 #[derive(Debug, Clone)]
 pub(crate) struct WakeUp(Arc<EventFd>);
 
+thread_local! {
+    static OF_THREAD: RefCell<Option<WakeUp>> = const { RefCell::new(None) };
+}
+
 impl WakeUp {
-    pub(crate) fn new() -> io::Result<Self> {
+    /// The calling thread's own. One execution after the other uses it, so it may be readable because of one that has
+    /// ended: being woken is a reason to look, and tells nothing by itself.
+    pub(crate) fn of_thread() -> io::Result<Self> {
+        OF_THREAD.with_borrow_mut(|kept| match kept {
+            Some(kept) => Ok(kept.clone()),
+            None => Ok(kept.insert(Self::new()?).clone()),
+        })
+    }
+
+    fn new() -> io::Result<Self> {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         Ok(Self(Arc::new(EventFd::from_value_and_flags(0, flags)?)))
     }

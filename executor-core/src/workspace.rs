@@ -82,7 +82,8 @@ impl Workspaces {
             ),
             other => other.into(),
         });
-        let dir = dir.map_err(StartError::host(format!("make the working folder {}", path.display())))?;
+        let dir =
+            dir.map_err(StartError::host(format_args!("make the working folder {}", path.display())))?;
         Ok(Workspace { path, dir, _lock: lock })
     }
 

@@ -11,11 +11,13 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use nix::sys::stat::fstat;
 
 use crate::folder;
 use crate::scope::{is_in_cgroup, signal_if_still, write_kernel_file};
@@ -175,7 +177,7 @@ impl Cgroup {
     }
 
     fn is_as_new(&self) -> bool {
-        let links = fs::metadata(&self.path).map_or(0, |metadata| metadata.nlink());
+        let links = fstat(&self.dir).map_or(0, |metadata| metadata.st_nlink);
         !self.killed.load(Ordering::Relaxed)
             && is_unpopulated(&self.events)
             && links == LINKS_WITHOUT_SUBFOLDER
@@ -284,6 +286,7 @@ fn try_start_in(cgroup: &Cgroup, entry: CgroupEntry) -> io::Result<()> {
         work_dir: root.as_fd(),
         stdin: null.as_fd(),
         output: null.as_fd(),
+        keep: None,
         cgroup: Some((cgroup.dir.as_fd(), entry)),
         new_session: true,
         open_files: None,

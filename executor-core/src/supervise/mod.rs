@@ -23,6 +23,7 @@ use crate::policy::Leftovers;
 use crate::result::Outcome;
 use crate::scope::Scope;
 use crate::sys::{self, End, Reaped, Spawned};
+use crate::wake::WakeUp;
 use decide::{Action, Deadline, Event, Phase, State, Stop};
 use pump::{OutputPump, Pumped};
 
@@ -43,6 +44,8 @@ pub(crate) struct Supervised<'a> {
     pub(crate) output: BorrowedFd<'a>,
     pub(crate) log: &'a mut LogWriter,
     pub(crate) driver: &'a ExecutionDriver,
+    /// Wakes this thread when somebody asks for the end.
+    pub(crate) wake: &'a WakeUp,
     pub(crate) rules: Rules,
 }
 
@@ -143,7 +146,7 @@ impl<'a> Watch<'a> {
                 self.pump_output()?;
             }
             if ready.woken {
-                self.supervised.driver.wake().clear();
+                self.supervised.wake.clear();
                 let cancels = self.take_cancels();
                 self.handle_cancels(cancels);
             }
@@ -159,7 +162,7 @@ impl<'a> Watch<'a> {
     /// Waits for the next thing to happen.
     fn wait(&self) -> io::Result<Ready> {
         let supervised = &self.supervised;
-        let mut fds = vec![PollFd::new(supervised.driver.wake().as_fd(), PollFlags::POLLIN)];
+        let mut fds = vec![PollFd::new(supervised.wake.as_fd(), PollFlags::POLLIN)];
         let output = push_if(&mut fds, self.output_open, supervised.output, PollFlags::POLLIN);
         let main =
             push_if(&mut fds, self.state.main_is_live(), supervised.child.pidfd.as_fd(), PollFlags::POLLIN);
@@ -215,7 +218,7 @@ impl<'a> Watch<'a> {
         let asked = self.supervised.driver.cancels();
         let new = asked - self.cancels_seen;
         self.cancels_seen = asked;
-        let waker = self.supervised.driver.wake().waker();
+        let waker = self.supervised.wake.waker();
         let by_token = self.token.as_mut().is_some_and(|token| {
             matches!(token.as_mut().poll(&mut Context::from_waker(&waker)), Poll::Ready(()))
         });

@@ -1,5 +1,6 @@
 //! Moves a script's output from the pipe to its log, in bounded memory and bounded turns.
 
+use std::cell::Cell;
 use std::io;
 use std::os::fd::BorrowedFd;
 
@@ -29,9 +30,15 @@ pub(crate) struct OutputPump {
     buffer: Vec<u8>,
 }
 
+thread_local! {
+    /// The buffer of the thread's last execution: memory of this size would go back to the kernel each time.
+    static KEPT: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
 impl OutputPump {
     pub(crate) fn new() -> Self {
-        Self { buffer: vec![0; BUFFER_BYTES] }
+        let kept = KEPT.take();
+        Self { buffer: if kept.is_empty() { vec![0; BUFFER_BYTES] } else { kept } }
     }
 
     /// Moves what is there, a turn's worth at most. The pipe's reading end must be non-blocking.
@@ -65,6 +72,14 @@ impl OutputPump {
         let size = i32::try_from(LARGE_BUFFER_BYTES).unwrap_or(i32::MAX);
         if fcntl(pipe, FcntlArg::F_SETPIPE_SZ(size)).is_ok() {
             self.buffer = vec![0; LARGE_BUFFER_BYTES];
+        }
+    }
+}
+
+impl Drop for OutputPump {
+    fn drop(&mut self) {
+        if self.buffer.len() == BUFFER_BYTES {
+            KEPT.set(std::mem::take(&mut self.buffer));
         }
     }
 }

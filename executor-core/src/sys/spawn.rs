@@ -13,8 +13,8 @@ use super::KERNEL_SIGSET_BYTES;
 use super::child::{FIRST_CLOSED_FD, Shared, child_entry};
 use super::process::reap;
 
-/// Stack of the child between clone and execve, bytes. Its functions are few and flat.
-const CHILD_STACK_BYTES: usize = 64 << 10;
+/// Stack of the child between clone and execve, bytes, lent from the parent's. Its functions are few and flat.
+const CHILD_STACK_BYTES: usize = 32 << 10;
 
 /// Everything that the child needs, prepared by the parent.
 #[derive(Debug)]
@@ -31,6 +31,8 @@ pub(crate) struct ChildPlan<'a> {
     pub(crate) stdin: BorrowedFd<'a>,
     /// Becomes descriptors 1 and 2.
     pub(crate) output: BorrowedFd<'a>,
+    /// Stays open in the child until it executes.
+    pub(crate) keep: Option<BorrowedFd<'a>>,
     /// The cgroup to start in, a folder of cgroup version 2, and how to get there.
     pub(crate) cgroup: Option<(BorrowedFd<'a>, CgroupEntry)>,
     /// Whether to start a session, and with it a process group, of its own.
@@ -61,6 +63,7 @@ pub(crate) enum SpawnStep {
     Clone,
     Cgroup,
     Session,
+    OwnDescriptors,
     Descriptors,
     Limits,
     WorkDir,
@@ -103,13 +106,14 @@ pub(crate) fn spawn(plan: &ChildPlan<'_>) -> Result<Spawned, SpawnError> {
     let envp = null_terminated(plan.envp);
     let stdin = above_standard(plan.stdin)?;
     let output = above_standard(plan.output)?;
-    let shared = Shared {
+    let mut shared = Shared {
         program: plan.program.as_ptr(),
         argv: argv.as_ptr(),
         envp: envp.as_ptr(),
         work_dir: plan.work_dir.as_raw_fd(),
         stdin: raw(&stdin, plan.stdin),
         output: raw(&output, plan.output),
+        first_not_copied: None,
         cgroup_procs: -1,
         new_session: plan.new_session,
         open_files: plan.open_files,
@@ -117,17 +121,31 @@ pub(crate) fn spawn(plan: &ChildPlan<'_>) -> Result<Spawned, SpawnError> {
         errno: AtomicI32::new(0),
     };
     let blocked = BlockedSignals::block();
+    let cgroup = plan.cgroup.map(|(dir, _)| dir);
     let cloned = match plan.cgroup {
-        Some((dir, CgroupEntry::Write)) => clone_child(shared, Some(dir)),
-        cgroup => match clone3_child(&shared, cgroup.map(|(dir, _)| dir)) {
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM | libc::E2BIG)) => {
-                clone_child(shared, cgroup.map(|(dir, _)| dir))
+        Some((_, CgroupEntry::Write)) => clone_child(shared, cgroup),
+        _ => {
+            let highest = [shared.stdin, shared.output, plan.keep.map_or(-1, |fd| fd.as_raw_fd())];
+            shared.first_not_copied = highest.into_iter().max().map(|fd| fd + 1);
+            match finish(clone3_child(&shared, cgroup), &shared) {
+                Err(error) if is_not_to_be_had(&error) => clone_child(shared, cgroup),
+                other => other,
             }
-            other => finish(other, &shared),
-        },
+        }
     };
     drop(blocked);
     cloned
+}
+
+/// Whether clone3, or the way in which a child made by it comes to descriptors of its own, is too new for this kernel or
+/// not allowed here.
+fn is_not_to_be_had(error: &SpawnError) -> bool {
+    let errno = error.source.raw_os_error();
+    match error.step {
+        SpawnStep::Clone => matches!(errno, Some(libc::ENOSYS | libc::EPERM | libc::E2BIG)),
+        SpawnStep::OwnDescriptors => true,
+        _ => false,
+    }
 }
 
 /// A copy above the standard descriptors of one that lies among them, as it does in a program that has closed its own:
@@ -150,9 +168,10 @@ fn raw(copy: &Option<OwnedFd>, original: BorrowedFd<'_>) -> RawFd {
 /// The child by clone3, straight into its cgroup.
 #[cfg(target_arch = "x86_64")]
 fn clone3_child(shared: &Shared, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Spawned> {
-    let mut stack: Vec<MaybeUninit<u8>> = Vec::with_capacity(CHILD_STACK_BYTES);
+    let mut stack = [MaybeUninit::<u8>::uninit(); CHILD_STACK_BYTES];
     let mut pidfd: c_int = -1;
-    let flags = (libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD) as u64 | CLONE_CLEAR_SIGHAND;
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::CLONE_FILES;
+    let flags = flags as u64 | CLONE_CLEAR_SIGHAND;
     // The top must be a multiple of 16 (System V ABI, AMD64, 3.2.2).
     let bottom = (stack.as_mut_ptr() as u64).next_multiple_of(16);
     let mut args = CloneArgs {
@@ -191,7 +210,6 @@ fn clone3_child(shared: &Shared, cgroup: Option<BorrowedFd<'_>>) -> io::Result<S
             lateout("r11") _,
         );
     }
-    drop(stack);
     if result < 0 {
         return Err(io::Error::from_raw_os_error(-(result as i32)));
     }
@@ -208,10 +226,12 @@ fn clone3_child(_: &Shared, _: Option<BorrowedFd<'_>>) -> io::Result<Spawned> {
 /// The child by clone(2), where clone3 is not to be had (other processors, container filters); it enters its cgroup
 /// by itself, before it executes anything.
 fn clone_child(mut shared: Shared, cgroup: Option<BorrowedFd<'_>>) -> Result<Spawned, SpawnError> {
+    shared.first_not_copied = None;
+    shared.errno = AtomicI32::new(0);
     let procs = cgroup.map(open_cgroup_procs).transpose();
     let procs = procs.map_err(|source| SpawnError { step: SpawnStep::Cgroup, source })?;
     shared.cgroup_procs = procs.as_ref().map_or(-1, AsRawFd::as_raw_fd);
-    let mut stack: Vec<MaybeUninit<u8>> = Vec::with_capacity(CHILD_STACK_BYTES);
+    let mut stack = [MaybeUninit::<u8>::uninit(); CHILD_STACK_BYTES];
     let mut pidfd: c_int = -1;
     let top = (stack.as_mut_ptr() as usize + CHILD_STACK_BYTES) & !15;
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
@@ -226,7 +246,6 @@ fn clone_child(mut shared: Shared, cgroup: Option<BorrowedFd<'_>>) -> Result<Spa
             &raw mut pidfd,
         )
     };
-    drop(stack);
     let cloned = if pid < 0 {
         Err(io::Error::last_os_error())
     } else {
@@ -256,10 +275,11 @@ fn finish(cloned: io::Result<Spawned>, shared: &Shared) -> Result<Spawned, Spawn
     }
 }
 
-const STEPS: [SpawnStep; 7] = [
+const STEPS: [SpawnStep; 8] = [
     SpawnStep::Clone,
     SpawnStep::Cgroup,
     SpawnStep::Session,
+    SpawnStep::OwnDescriptors,
     SpawnStep::Descriptors,
     SpawnStep::Limits,
     SpawnStep::WorkDir,

@@ -45,7 +45,7 @@ impl TaskRunner for Noting {
             // In one write: two could be torn apart by the kill, or by another start.
             file.unwrap().write_all(format!("{}\n", order.id).as_bytes()).unwrap();
             let records = Records::open(&self.0).unwrap();
-            let (execution, driver) = Execution::new(order.id.clone(), records.log_path(&order.id)).unwrap();
+            let (execution, driver) = Execution::new(order.id.clone(), records.log_path(&order.id));
             tokio::spawn(async move {
                 let number = order.id.as_str().bytes().map(u32::from).sum::<u32>();
                 // Work, not synchronisation: so that there is something to be killed in.

@@ -172,8 +172,7 @@ async fn scripted() -> (TaskService, tempfile::TempDir) {
         }
         fn start(&self, order: task_service::TaskOrder) -> task_service::StartFuture<'_> {
             Box::pin(async move {
-                let (execution, driver) =
-                    task_service::Execution::new(order.id, "/nonexistent".into()).unwrap();
+                let (execution, driver) = task_service::Execution::new(order.id, "/nonexistent".into());
                 let mut result = crate::support::exited(0);
                 result.command = vec![self.0.to_owned()];
                 driver.finish(result);

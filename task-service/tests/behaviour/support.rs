@@ -123,7 +123,7 @@ impl TaskRunner for Manual {
             records.create(&order.id).expect("a task is started once");
             let log = records.log_path(&order.id);
             std::fs::write(&log, "hello\n").unwrap();
-            let (execution, driver) = Execution::new(order.id.clone(), log).unwrap();
+            let (execution, driver) = Execution::new(order.id.clone(), log);
             self.started.send(Started { order, driver }).unwrap_or_else(|_| panic!("the test has gone"));
             Ok(execution)
         })
@@ -148,7 +148,7 @@ impl TaskRunner for Instant {
 
     fn start(&self, order: TaskOrder) -> StartFuture<'_> {
         Box::pin(async move {
-            let (execution, driver) = Execution::new(order.id, PathBuf::from("/nonexistent")).unwrap();
+            let (execution, driver) = Execution::new(order.id, PathBuf::from("/nonexistent"));
             driver.finish(exited(0));
             Ok(execution)
         })
