@@ -110,7 +110,7 @@ fn start(
 fn open_log(
     inner: &Inner,
     request: &ExecuteScriptRequest,
-    accepted: &Accepted,
+    accepted: &Accepted<'_>,
 ) -> Result<LogWriter, StartError> {
     let header = banner::started(&Started {
         at: Timestamp::now(),
@@ -160,7 +160,7 @@ fn stdin(request: &ExecuteScriptRequest, scratch: &Scratch) -> Result<File, Star
     opened.map_err(StartError::host("hand the script its input"))
 }
 
-fn arguments(request: &ExecuteScriptRequest, accepted: &Accepted) -> Vec<CString> {
+fn arguments(request: &ExecuteScriptRequest, accepted: &Accepted<'_>) -> Vec<CString> {
     let program: &OsStr = accepted.script.path.as_os_str();
     let words = std::iter::once(program).chain(request.args.iter().map(|arg| arg.as_os_str()));
     words.map(|word| c_string(word.as_bytes().to_vec())).collect()
@@ -180,7 +180,7 @@ fn spawn(plan: &ChildPlan<'_>) -> Result<Spawned, SpawnError> {
     sys::spawn(plan)
 }
 
-fn spawn_error(accepted: &Accepted, error: SpawnError) -> StartError {
+fn spawn_error(accepted: &Accepted<'_>, error: SpawnError) -> StartError {
     let fault = |fault| match accepted.script_name.parse() {
         Ok(name) => StartError::Script { name, fault },
         Err(NameError(problem)) => StartError::Invalid(vec![problem]),

@@ -1,13 +1,14 @@
 //! The records: one folder a task with spec, log and result, owned by the agent. No path in it is ever handed
 //! to a script.
 
-use std::fs::{self, DirBuilder};
+use std::fs::{DirBuilder, File};
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, renameat};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{UnlinkatFlags, fsync, unlinkat};
@@ -109,6 +110,26 @@ impl Records {
         Ok(fsync(&self.dir)?)
     }
 
+    /// Removes the record of a task if there is nothing in it.
+    pub(crate) fn remove_empty(&self, id: &TaskId) -> io::Result<()> {
+        match unlinkat(&self.dir, id.as_str(), UnlinkatFlags::RemoveDir) {
+            Ok(()) | Err(Errno::ENOENT | Errno::ENOTEMPTY | Errno::EEXIST) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The length of a task's log and at most so many of its first bytes; what cannot be read, a link or a pipe that
+    /// somebody put there, counts as empty.
+    pub(crate) fn beginning_of_log(&self, id: &TaskId, at_most: u64) -> (u64, Vec<u8>) {
+        let read = || {
+            let file = open_regular(&open(&self.dir, id.as_str())?, LOG_FILE)?;
+            let mut bytes = Vec::new();
+            (&file).take(at_most).read_to_end(&mut bytes)?;
+            Ok::<_, io::Error>((file.metadata()?.len(), bytes))
+        };
+        read().unwrap_or_default()
+    }
+
     /// Reads a task's result; none when there is none. An empty or damaged file is set aside under a name that
     /// ends in `.damaged`, said in the agent's log, and counts as none.
     ///
@@ -144,8 +165,16 @@ fn open(tasks: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
 
 /// Reads a file of a bounded size that is no link and no device.
 fn read_regular(folder: &OwnedFd, name: &str) -> io::Result<Vec<u8>> {
-    let file = fs::File::from(folder::open_beneath(folder, name, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?);
     let mut bytes = Vec::new();
-    file.take(MAX_RESULT_BYTES).read_to_end(&mut bytes)?;
+    open_regular(folder, name)?.take(MAX_RESULT_BYTES).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// Opens a file for reading; a link, a pipe or a device of that name is an error, and is not waited for.
+fn open_regular(folder: &OwnedFd, name: &str) -> io::Result<File> {
+    let file = File::from(folder::open_beneath(folder, name, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?);
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{name} is no regular file"))),
+    }
 }

@@ -284,10 +284,15 @@ pub(crate) struct CheckedNames {
 
 /// What is wrong with a string that execve(2) is to pass, if anything.
 pub(crate) fn string_problem(field: &str, value: &OsStr) -> Option<Problem> {
+    string_problem_beside(field, value, 0)
+}
+
+/// The same for a value that shares its string with so many other bytes.
+pub(crate) fn string_problem_beside(field: &str, value: &OsStr, others: usize) -> Option<Problem> {
     if value.as_bytes().contains(&0) {
         return Some(Problem::new(field, "no_nul", "text without a null byte"));
     }
-    (value.len() >= MAX_STRING_BYTES).then(|| Problem::new(field, "length", "less than 128 KiB"))
+    (value.len() + others >= MAX_STRING_BYTES).then(|| Problem::new(field, "length", "less than 128 KiB"))
 }
 
 fn keep<T>(parsed: Result<T, NameError>, problems: &mut Vec<Problem>) -> Option<T> {

@@ -52,6 +52,17 @@ pub enum Containment {
     Waived,
 }
 
+impl Containment {
+    /// How sure it is, for a scope in which nothing was found any more, or in which something was.
+    pub(crate) fn of(scope: KillScope, is_empty: bool) -> Self {
+        match scope {
+            _ if !is_empty => Self::Waived,
+            KillScope::Cgroup => Self::Guaranteed,
+            KillScope::Marker => Self::BestEffort,
+        }
+    }
+}
+
 /// What kept the script from harming the host. This version has no confinement to offer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -38,7 +38,7 @@ struct TaskFile<'a> {
 /// When they cannot be written.
 pub(crate) fn write(
     request: &ExecuteScriptRequest,
-    accepted: &Accepted,
+    accepted: &Accepted<'_>,
     environment: &Environment,
 ) -> Result<(), StartError> {
     let file = TaskFile {

@@ -131,10 +131,22 @@ fn a_null_byte_and_an_argument_that_is_too_long_are_refused_by_their_place() {
 
     let words =
         [OsString::from("good"), OsString::from_vec(b"a\0b".to_vec()), OsString::from("x".repeat(128 << 10))];
-    let error = bench.refusal(&executor, ExecuteScriptRequest::new(&name).args(words));
+    // A variable shares its string with its name.
+    let variable = |length: usize| "x".repeat((128 << 10) - "LONG=".len() - 1 + length);
+    let request = ExecuteScriptRequest::new(&name).env("LONG", variable(0));
+    assert!(bench.run_on(&executor, request).0.success);
+    let request = ExecuteScriptRequest::new(&name).args(words).env("LONG", variable(1));
+    let error = bench.refusal(&executor, request);
     let StartError::Invalid(problems) = &error else { panic!("{error}") };
     let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
-    assert_eq!(lines, ["args[1]: text without a null byte (no_nul)", "args[2]: less than 128 KiB (length)"]);
+    assert_eq!(
+        lines,
+        [
+            "args[1]: text without a null byte (no_nul)",
+            "args[2]: less than 128 KiB (length)",
+            "env.LONG: less than 128 KiB (length)"
+        ]
+    );
 }
 
 #[test]
