@@ -34,7 +34,9 @@ impl Settings {
             .max_timeout(settings.max_timeout)
             .kill_grace(settings.kill_grace)
             .leftovers(settings.leftovers)
-            .max_log_bytes(settings.max_log_bytes);
+            .max_log_bytes(settings.max_log_bytes)
+            // As the first process of a container there is nobody else who would wait for what lost its parent.
+            .reap_orphans(std::process::id() == 1);
         settings.env.iter().fold(builder, |builder, (name, value)| builder.env(name, value))
     }
 

@@ -90,6 +90,9 @@
 //! | what comes of it | `execution`, `result`, `output_params`, `debug_script`, `recorder` (for what is no script) |
 //! | processes | `scope` (cgroup, marker), `proc`, `sys` (all unsafe code), `wake` |
 
+#[cfg(not(target_os = "linux"))]
+compile_error!("this crate needs Linux: pidfds, openat2 and cgroups are what it keeps its promises by");
+
 mod banner;
 mod builder;
 mod callbacks;
@@ -106,6 +109,7 @@ mod launch;
 mod log_reader;
 mod log_writer;
 mod names;
+mod orphans;
 mod output_params;
 mod policy;
 mod prepare;

@@ -23,6 +23,7 @@ mod exhaustion;
 mod followers;
 mod fresh_scripts;
 mod links;
+mod orphans;
 mod output;
 mod output_params;
 mod process_numbers;
