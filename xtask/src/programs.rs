@@ -23,6 +23,7 @@ struct Program {
 const PROGRAMS: &[Program] = &[
     Program { name: "bash", package: "bash", purpose: "the scripts that ship with the agent" },
     Program { name: "curl", package: "curl", purpose: "scripts, and calls to the service from outside" },
+    Program { name: "faketime", package: "faketime", purpose: "a clock that steps" },
     Program { name: "git", package: "git", purpose: "the script that checks repositories out" },
     Program {
         name: "minisign",

@@ -12,6 +12,7 @@ mod broken_scripts;
 mod callbacks;
 mod cancelling;
 mod clean_end;
+mod clock;
 mod containment;
 mod defects;
 mod descriptors;
