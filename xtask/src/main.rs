@@ -6,6 +6,7 @@ mod bench;
 mod check;
 mod docs;
 mod failure;
+mod licences;
 mod programs;
 mod step;
 mod test;
