@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::sync::Arc;
 
-use executor_core::{ExecuteScriptRequest, Metadata, Problem, ScriptExecutor, StartError};
+use executor_core::{ExecuteScriptRequest, Metadata, Problem, ScriptExecutor, ScriptSource, StartError};
 
 use crate::refusal::Refusal;
 use crate::runner::{Plan, StartFuture, TaskOrder, TaskRunner};
@@ -75,10 +75,8 @@ impl ScriptRunner {
 
     fn start_script(&self, script: String, order: TaskOrder) -> StartFuture<'_> {
         Box::pin(async move {
-            let mut request = request(&script, &order.spec);
-            if let Some(pinned) = order.pinned.clone() {
-                request = request.source(self.open_pinned(pinned).await?);
-            }
+            let source = self.source_of(order.pinned.clone()).await?;
+            let request = request(&script, &order.spec).source(source);
             let metadata = Metadata {
                 id: Some(order.id.to_string()),
                 created_by: Some(order.created_by),
@@ -90,14 +88,22 @@ impl ScriptRunner {
         })
     }
 
-    async fn open_pinned(&self, pinned: String) -> Result<Arc<dyn executor_core::ScriptSource>, StartError> {
-        if let Some(source) = self.scripts.current(&pinned) {
+    /// Where a task gets its script from whose turn has come. One that was accepted unverified is held to what holds now:
+    /// verification may have been turned on while it waited.
+    async fn source_of(&self, pinned: Option<String>) -> Result<Arc<dyn ScriptSource>, StartError> {
+        if let Some(source) = pinned.as_ref().and_then(|pinned| self.scripts.current(pinned)) {
             return Ok(source);
         }
         let scripts = self.scripts.clone();
-        let opened = tokio::task::spawn_blocking(move || scripts.pinned(&pinned)).await;
-        opened.unwrap_or_else(|error| {
-            Err(StartError::Unverified(format!("the snapshot was not opened: {error}")))
+        let opened = tokio::task::spawn_blocking(move || match pinned {
+            Some(pinned) => scripts.pinned(&pinned),
+            None => scripts
+                .source()
+                .map(|(source, _)| source)
+                .map_err(|refusal| StartError::Unverified(refusal.to_string())),
+        });
+        opened.await.unwrap_or_else(|error| {
+            Err(StartError::Unverified(format!("the scripts were not looked at: {error}")))
         })
     }
 }
