@@ -317,13 +317,20 @@ fn interrupt(records: &Records, entry: &Entry) -> io::Result<()> {
     if records.read_result(id)?.is_some() {
         return Ok(());
     }
-    let message = "the agent died while this task ran; what it had started was killed";
-    let mut result = ExecutionResult::without_run(Outcome::Interrupted, "agent_died", message);
-    let (length, beginning) = records.beginning_of_log(id, MAX_BANNER_BYTES);
-    result.log.bytes = length;
-    result.log.header_bytes = banner::started_length(&beginning);
-    result.log.incomplete = Some("the agent died while the log was written".to_owned());
-    records.write_result(id, &result)
+    records.write_result(id, &records.interrupted(id))
+}
+
+impl Records {
+    /// The result of a task whose agent died while it ran, with what its log tells. It is not written by this.
+    pub fn interrupted(&self, id: &TaskId) -> ExecutionResult {
+        let message = "the agent died while this task ran; what it had started was killed";
+        let mut result = ExecutionResult::without_run(Outcome::Interrupted, "agent_died", message);
+        let (length, beginning) = self.beginning_of_log(id, MAX_BANNER_BYTES);
+        result.log.bytes = length;
+        result.log.header_bytes = banner::started_length(&beginning);
+        result.log.incomplete = Some("the agent died while the log was written".to_owned());
+        result
+    }
 }
 
 fn folder(state_dir: &Path) -> io::Result<PathBuf> {

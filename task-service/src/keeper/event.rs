@@ -13,8 +13,9 @@ pub(crate) enum Event {
     Submit { new: Box<NewTask>, answer: oneshot::Sender<Result<Submitted, SubmitError>> },
     /// A task has ended.
     Ended(Box<Ending>),
-    /// Nothing was started of a task, because its shared workspace is in use outside this service.
-    PutBack { seq: i64, id: TaskId },
+    /// Nothing was started of a task, because its shared workspace is in use outside this service; whether its end was
+    /// asked for meanwhile.
+    PutBack { seq: i64, id: TaskId, cancelled: bool },
     /// A waiting task shall not start.
     Cancel { id: TaskId, answer: oneshot::Sender<CancelAnswer> },
     /// No task shall start any more.
@@ -28,10 +29,14 @@ pub(crate) enum Event {
 /// A task with its result, to be written.
 #[derive(Debug)]
 pub(crate) struct Ending {
+    /// Its place in the order of acceptance.
+    pub(crate) seq: i64,
     /// The task, in its terminal state.
     pub(crate) task: Task,
     /// Its result as JSON.
     pub(crate) result_json: String,
+    /// Whether its record may lack the result, so that the keeper writes it there too.
+    pub(crate) unrecorded: bool,
 }
 
 /// What became of a wish to cancel a waiting task.
