@@ -21,8 +21,8 @@ const MAX_PASSWORD_BYTES: u64 = 64 << 10;
 /// Carries one of the manifest's commands out.
 pub(crate) fn run(global: &Global, command: ManifestCommand) -> Result<ExitCode, Failure> {
     match command {
-        ManifestCommand::Create { folder, expires } => {
-            create(&context::folder(global, folder)?, expires.as_deref())?;
+        ManifestCommand::Create { folder, expires, at_least } => {
+            create(&context::folder(global, folder)?, expires.as_deref(), at_least)?;
         }
         ManifestCommand::Verify { folder, public_keys } => check(global, folder, &public_keys)?,
         ManifestCommand::Sign { folder, key, password_file } => {
@@ -35,9 +35,9 @@ pub(crate) fn run(global: &Global, command: ManifestCommand) -> Result<ExitCode,
     Ok(ExitCode::SUCCESS)
 }
 
-fn create(folder: &Path, expires: Option<&str>) -> Result<(), Failure> {
+fn create(folder: &Path, expires: Option<&str>, at_least: u64) -> Result<(), Failure> {
     let expires = expires.map(later).transpose()?;
-    let options = CreateOptions { expires, ..CreateOptions::default() };
+    let options = CreateOptions { expires, at_least_version: at_least };
     let manifest = create_manifest(folder, &options).map_err(|error| failed(&error))?;
     output::print(&folder.join(MANIFEST_NAME).display().to_string());
     let (files, version) = (files(manifest.entries().len()), manifest.header().version);

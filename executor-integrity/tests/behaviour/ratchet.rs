@@ -31,6 +31,16 @@ fn an_older_version_is_refused_after_a_newer_one_was_accepted() {
     let error = refusal(area.store().take(&area.scripts, &policy()).unwrap_err());
     assert_eq!(named(error.problems()), ["older_version MANIFEST.sha256"]);
     assert!(error.to_string().contains("version 2 or newer"), "{error}");
+    assert!(error.mend_command().contains("create --at-least 3 "), "{error}");
+    // What the command does mends it, whether the old manifest is there or none is.
+    for prepare in [|_: &Area| {}, |area: &Area| fs::remove_file(area.manifest()).unwrap()] {
+        prepare(&area);
+        let error = refusal(area.store().take(&area.scripts, &policy()).unwrap_err());
+        let at_least_version = error.at_least_version().unwrap();
+        create_manifest(&area.scripts, &CreateOptions { at_least_version, ..Default::default() }).unwrap();
+        area.store().take(&area.scripts, &policy()).unwrap();
+        old();
+    }
 
     // The twin: without the memory the same folder is accepted.
     fs::remove_file(area.path("store/ratchet")).unwrap();
