@@ -85,7 +85,7 @@
 //! | the executor | `builder`, `executor`, `threads`, `instance` (its lock, and recovery after others), `preview` |
 //! | the way of an execution | `run`: `prepare`, `task_file`, `launch`, `supervise`, `collect` |
 //! | scripts | `script_source`, `script_head` |
-//! | folders | `workspace`, `scratch`, `record`, `durable`, `folder` |
+//! | folders | `workspace`, `scratch`, `record`, `raw_text`, `durable`, `folder` |
 //! | the log | `log_writer`, `banner`, `progress`, `log_reader`, `callbacks` |
 //! | what comes of it | `execution`, `result`, `output_params`, `debug_script`, `recorder` (for what is no script) |
 //! | processes | `scope` (cgroup, marker), `proc`, `sys` (all unsafe code), `wake` |
@@ -117,6 +117,7 @@ mod preview;
 mod problem;
 mod proc;
 mod progress;
+mod raw_text;
 mod record;
 mod recorder;
 mod request;
@@ -144,7 +145,7 @@ pub use names::{NameError, ScriptName, TaskId, WorkspaceName};
 pub use output_params::{OutputError, OutputParams, parse as parse_output_params};
 pub use policy::Leftovers;
 pub use preview::Preview;
-pub use problem::Problem;
+pub use problem::{Problem, Problems};
 pub use progress::LogProgress;
 pub use record::{DEBUG_FILE, LOG_FILE, RESULT_FILE, Records, TASK_FILE};
 pub use recorder::{Completion, Recorder};

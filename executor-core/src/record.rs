@@ -130,6 +130,11 @@ impl Records {
         read().unwrap_or_default()
     }
 
+    /// The first `most` bytes of a file in a task's record.
+    pub(crate) fn read(&self, id: &TaskId, name: &str, most: u64) -> io::Result<Vec<u8>> {
+        read_regular(&open(&self.dir, id.as_str())?, name, most)
+    }
+
     /// Reads a task's result; none when there is none. An empty or damaged file is set aside under a name that
     /// ends in `.damaged`, said in the agent's log, and counts as none.
     ///
@@ -141,7 +146,7 @@ impl Records {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        let bytes = match read_regular(&folder, RESULT_FILE) {
+        let bytes = match read_regular(&folder, RESULT_FILE, MAX_RESULT_BYTES) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
@@ -163,10 +168,10 @@ fn open(tasks: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
     Ok(folder::open_beneath(tasks, name, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?)
 }
 
-/// Reads a file of a bounded size that is no link and no device.
-fn read_regular(folder: &OwnedFd, name: &str) -> io::Result<Vec<u8>> {
+/// Reads the beginning of a file that is no link and no device.
+fn read_regular(folder: &OwnedFd, name: &str, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    open_regular(folder, name)?.take(MAX_RESULT_BYTES).read_to_end(&mut bytes)?;
+    open_regular(folder, name)?.take(most).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

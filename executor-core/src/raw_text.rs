@@ -1,0 +1,65 @@
+//! Text of the outside that need not be text: arguments, values and paths are any bytes but the null byte. JSON gets a
+//! string where it is UTF-8, and an array of bytes where it is not, so that nothing is lost in a record.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+use serde::{Deserialize, Serialize, Serializer};
+
+/// Bytes that are text as a rule.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(from = "Written")]
+pub(crate) struct RawText(pub(crate) Vec<u8>);
+
+/// How it stands in JSON.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Written {
+    Text(String),
+    Bytes(Vec<u8>),
+}
+
+impl From<Written> for RawText {
+    fn from(written: Written) -> Self {
+        match written {
+            Written::Text(text) => Self(text.into_bytes()),
+            Written::Bytes(bytes) => Self(bytes),
+        }
+    }
+}
+
+impl From<&OsStr> for RawText {
+    fn from(text: &OsStr) -> Self {
+        Self(text.as_bytes().to_vec())
+    }
+}
+
+impl Serialize for RawText {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        match std::str::from_utf8(&self.0) {
+            Ok(text) => out.serialize_str(text),
+            Err(_) => self.0.serialize(out),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn text_stands_as_text_and_other_bytes_as_numbers() {
+        assert_eq!(serde_json::to_string(&RawText("a\"ä".into())).unwrap(), r#""a\"ä""#);
+        assert_eq!(serde_json::to_string(&RawText(vec![b'a', 255])).unwrap(), "[97,255]");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_come_back_as_they_were(bytes: Vec<u8>) {
+            let json = serde_json::to_string(&RawText(bytes.clone())).unwrap();
+            prop_assert_eq!(serde_json::from_str::<RawText>(&json).unwrap(), RawText(bytes));
+        }
+    }
+}
