@@ -13,6 +13,7 @@ use std::time::Duration;
 use agent_config::Settings;
 use agent_http::{Agent, Server, ServerLimits, address};
 use clap::Parser;
+use task_service::DrainReport;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
@@ -103,24 +104,13 @@ fn announce(agent: &Agent, at: SocketAddr) {
     say(&format!("listening on http://{at}"));
 }
 
-/// Lets what runs end within its time. A second signal cancels at once, a third one kills.
+/// Lets what runs end within its time, and says how that went.
 async fn drain(agent: &Agent, patience: Duration, signals: &mut Signals) {
     say(&format!(
-        "stopping: running tasks have {}s to end; a second signal cancels them",
+        "stopping: running tasks have {}s to end; a second signal cancels them, a third one kills them",
         patience.as_secs()
     ));
-    let drained = agent.drain(patience);
-    let impatient = async {
-        loop {
-            signals.told_to_stop(|| ()).await;
-            say("cancelling what still runs");
-            agent.drain(Duration::ZERO).await;
-        }
-    };
-    let report = tokio::select! {
-        report = drained => report,
-        () = impatient => return,
-    };
+    let report = drained(agent, patience, signals).await;
     if !report.cancelled.is_empty() {
         let ids: Vec<&str> = report.cancelled.iter().map(|id| id.as_str()).collect();
         say(&format!("cancelled at the end of the drain time: {}", ids.join(", ")));
@@ -130,6 +120,20 @@ async fn drain(agent: &Agent, patience: Duration, signals: &mut Signals) {
         queued => format!("; {queued} waiting tasks are kept for the next start"),
     };
     say(&format!("stopped{queued}"));
+}
+
+/// Drains the agent. Each further signal drains it again without patience, which cancels, and kills what was cancelled.
+async fn drained(agent: &Agent, patience: Duration, signals: &mut Signals) -> DrainReport {
+    let impatient = async {
+        signals.told_to_stop(|| ()).await;
+        say("ending what still runs");
+        Box::pin(drained(agent, Duration::ZERO, signals)).await
+    };
+    // The first one goes on beside the second: both end when nothing runs any more.
+    tokio::select! {
+        report = agent.drain(patience) => report,
+        report = impatient => report,
+    }
 }
 
 /// People get a time and colours on a terminal; in a pipe lines are plain.
