@@ -26,6 +26,7 @@ const SHORT: ServerLimits = ServerLimits {
     connections: 4096,
     header: Duration::from_millis(500),
     stall: Duration::from_millis(500),
+    least_rate: 16 << 10,
     closing: Duration::from_millis(500),
 };
 
@@ -107,6 +108,32 @@ fn slow_headers_and_stuck_readers_are_cut_off_where_a_plain_server_keeps_them() 
     // The twin was attacked before, and still holds them all.
     assert!(!plain_slow.iter().any(is_closed));
     assert_eq!(kept.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn whoever_reads_in_drips_is_cut_off_where_any_progress_would_do() {
+    let runtime = Runtime::new().unwrap();
+    let limits = ServerLimits { stall: Duration::from_secs(3), least_rate: 1 << 20, ..SHORT };
+    // The twin: there a byte is as good as a second.
+    let lax = ServerLimits { least_rate: 1, ..limits };
+    let (router, dropped) = endless();
+    let (at, _stop) = guarded(&runtime, router, limits);
+    let (router, kept) = endless();
+    let (lax_at, _lax_stop) = guarded(&runtime, router, lax);
+    let request = "GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut readers = [send(at, request), send(lax_at, request)];
+    eventually("the one that drips to be cut off", || {
+        // About a quarter of the least rate, and far more than nothing.
+        std::thread::sleep(Duration::from_millis(60));
+        for reader in &mut readers {
+            // The end comes as an error, or as nothing.
+            let _ = reader.read_exact(&mut [0; 16 << 10]);
+        }
+        (dropped.load(Ordering::SeqCst) == 1).then_some(())
+    });
+    assert_eq!(kept.load(Ordering::SeqCst), 0);
+    // Nor is anybody who reads as fast as it can.
+    send(at, request).read_exact(&mut vec![0; 32 << 20]).unwrap();
 }
 
 #[test]
