@@ -185,5 +185,10 @@ fn refused(response: Response<Body>) -> Failure {
         // The detail says the same in one line.
         false => "the service refused this; mend the following".to_owned(),
     };
-    Failure::refused(status.as_u16(), message).with_details(errors.iter().map(Problem::to_string).collect())
+    let mut details: Vec<String> = errors.iter().map(Problem::to_string).collect();
+    // What is wrong with the scripts folder, and the command that mends it.
+    details.extend(serde_json::from_value::<Vec<String>>(problem["problems"].clone()).unwrap_or_default());
+    let hints = text("mend").map(|mend| format!("on the service's host: {mend}"));
+    let failure = Failure::refused(status.as_u16(), message).with_details(details);
+    failure.with_hints(hints.into_iter().collect())
 }

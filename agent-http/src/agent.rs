@@ -11,7 +11,7 @@ use axum::Router;
 use metrics_exporter_prometheus::BuildError as MetricsError;
 use task_runners::{BuildError, ScriptExecutor, ScriptRunner, Scripts, ScriptsSettings, TaskDebugRunner};
 use task_service::{DrainReport, OpenError, RunnerRegistry, ServiceSettings, TaskService};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 
 use crate::app::{self, AppState, Shared};
@@ -20,6 +20,9 @@ use crate::background;
 use crate::first_token::{self, FirstTokenError};
 use crate::hosts::HostRules;
 use crate::metrics::Metrics;
+
+/// Most reproduction scripts that are held at a time. Each may be several times as large as a body may be.
+const DEBUG_SCRIPTS: usize = 4;
 
 /// The soft and the hard limit of open files, as getrlimit(2) gives them.
 pub type OpenFiles = (u64, u64);
@@ -89,6 +92,7 @@ impl Agent {
             body_limit: settings.limits.body,
             public_metrics: settings.http.public_metrics,
             is_draining: AtomicBool::new(false),
+            debug_scripts: Arc::new(Semaphore::new(DEBUG_SCRIPTS)),
         });
         let verify_now = Arc::new(Notify::new());
         let mut background = JoinSet::new();

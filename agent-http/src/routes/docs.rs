@@ -1,12 +1,14 @@
 //! The API's description: `GET /openapi.json`, and its page at `GET /docs`, `GET /docs/` and `GET /docs/{file}`. None needs a
 //! token. The page is built in and asks no other host for anything; its policy lets it only talk to this service.
 
+use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION};
 use axum::http::{StatusCode, Uri};
-use axum::response::IntoResponse;
+use axum::response::{AppendHeaders, IntoResponse, Response};
 use axum::routing::get;
 use utoipa::openapi::OpenApi;
 use utoipa_swagger_ui::Config;
@@ -33,6 +35,7 @@ static CONFIG: LazyLock<Arc<Config<'static>>> = LazyLock::new(|| {
 /// The route of the document itself, which describes all others.
 pub(crate) fn document(document: &OpenApi) -> Router<AppState> {
     let json = document.to_pretty_json().expect("the document has only texts, numbers and lists of them");
+    let json = Bytes::from(json);
     let answer = move || async move { ([(CONTENT_TYPE, "application/json")], json) };
     Router::new().route(DOCUMENT, get(answer))
 }
@@ -62,20 +65,21 @@ pub(crate) async fn index() -> Answered {
     responses((status = 200, description = "The file."), (status = "4XX", response = Refused))
 )]
 pub(crate) async fn file(Segment(name): Segment, uri: Uri) -> Answered {
-    match embedded(&name) {
+    match name.as_deref().and_then(embedded) {
         Some(response) => Ok(response),
         None => Err(no_route(uri).await),
     }
 }
 
-/// A file that was built in; none when there is no such file.
-fn embedded(name: &str) -> Option<axum::response::Response> {
+/// A file that was built in; none when there is no such file. All answers share the program's own copy.
+fn embedded(name: &str) -> Option<Response> {
     let file = utoipa_swagger_ui::serve(name, CONFIG.clone()).ok()??;
+    let bytes = match file.bytes {
+        Cow::Borrowed(bytes) => Bytes::from_static(bytes),
+        Cow::Owned(bytes) => bytes.into(),
+    };
     let headers = [(CONTENT_SECURITY_POLICY, POLICY), (CACHE_CONTROL, CACHED)];
     let content_type = [(CONTENT_TYPE, file.content_type)];
     let encoding = file.gzpipped.then_some([(CONTENT_ENCODING, "gzip")]);
-    Some(
-        (headers, content_type, encoding.map(axum::response::AppendHeaders), file.bytes.into_owned())
-            .into_response(),
-    )
+    Some((headers, content_type, encoding.map(AppendHeaders), bytes).into_response())
 }

@@ -52,8 +52,8 @@ pub(crate) async fn log(
     let mut query = Query::of(&parts.uri);
     let part = if query.boolean("banner").unwrap_or(true) { Part::File } else { Part::Output };
     let is_followed = query.boolean("follow").unwrap_or(false);
-    query.finish()?;
     let task = visible_task(&state, &caller, &id).await?;
+    query.finish()?;
     match state.service().log(&task.id).await? {
         source if is_followed => follow(source, part, &task),
         LogSource::Log(reader) => piece(reader, part, &parts.headers),

@@ -14,7 +14,7 @@ use task_service::{LogProgress, LogReader, LogSource, LogWait};
 use super::range::Piece;
 
 /// Most bytes that are read at once.
-const CHUNK_BYTES: u64 = 64 << 10;
+pub(super) const CHUNK_BYTES: usize = 64 << 10;
 
 /// Which part of a log file is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,7 +169,7 @@ fn next_of_followed(reader: Arc<LogReader>, part: Part, from: u64) -> NextChunk 
 
 /// Reads the beginning of a piece on a thread that may wait for the disk.
 async fn read(reader: Arc<LogReader>, piece: Piece) -> io::Result<Bytes> {
-    let wanted = usize::try_from((piece.to - piece.from).min(CHUNK_BYTES)).unwrap_or(0);
+    let wanted = usize::try_from(piece.to - piece.from).unwrap_or(usize::MAX).min(CHUNK_BYTES);
     let read = tokio::task::spawn_blocking(move || {
         let mut buffer = vec![0; wanted];
         let count = reader.read_at(piece.from, &mut buffer)?;
