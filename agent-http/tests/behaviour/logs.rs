@@ -1,5 +1,7 @@
 //! The log over HTTP is the file, byte for byte: whole, by ranges, and while it is written.
 
+mod heavy;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Stdio};
 

@@ -23,4 +23,7 @@ mod names;
 mod starting;
 mod submitting;
 mod support;
+mod tampering;
+#[path = "../../../agent-cli/tests/behaviour/tampering/cases.rs"]
+mod tampering_cases;
 mod verifying;
