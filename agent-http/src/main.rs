@@ -86,10 +86,12 @@ async fn serve(settings: &Settings, open_files: OpenFiles) -> Result<(), String>
 
 fn announce(agent: &Agent, at: SocketAddr) {
     if let Some(path) = agent.new_token() {
-        let path = path.display();
+        let text = path.display().to_string();
+        let quoted = shlex::try_quote(&text).unwrap_or_default();
+        // Not as an argument of curl: those are in the list of processes, which everybody on the host may read.
         say(&format!(
-            "made an admin token in {path}, readable by you only; nothing is done without one. Try it:\n  \
-             curl -H \"Authorization: Bearer $(cat {path})\" http://{at}/api/v1/scripts\n\
+            "made an admin token in {text}, readable by you only; nothing is done without one. Try it:\n  \
+             printf 'Authorization: Bearer %s' \"$(cat {quoted})\" | curl -H @- http://{at}/api/v1/scripts\n\
              The page is at http://{at}/, the API's description at http://{at}/docs"
         ));
     }

@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 use axum::Router;
 use axum::body::Bytes;
 use axum::http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION};
-use axum::http::{StatusCode, Uri};
+use axum::http::{HeaderName, StatusCode, Uri};
 use axum::response::{AppendHeaders, IntoResponse, Response};
 use axum::routing::get;
 use utoipa::openapi::OpenApi;
@@ -22,6 +22,8 @@ const DOCUMENT: &str = "/openapi.json";
 /// sets styles of single elements, which only `unsafe-inline` permits.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
     img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// Whoever opened the page gets no hold of its window, in which a token may be typed.
+const OPENERS: (HeaderName, &str) = (HeaderName::from_static("cross-origin-opener-policy"), "same-origin");
 /// The page's files change only with the program; a browser asks again after an hour.
 const CACHED: &str = "public, max-age=3600";
 
@@ -78,7 +80,7 @@ fn embedded(name: &str) -> Option<Response> {
         Cow::Borrowed(bytes) => Bytes::from_static(bytes),
         Cow::Owned(bytes) => bytes.into(),
     };
-    let headers = [(CONTENT_SECURITY_POLICY, POLICY), (CACHE_CONTROL, CACHED)];
+    let headers = [(CONTENT_SECURITY_POLICY, POLICY), (CACHE_CONTROL, CACHED), OPENERS];
     let content_type = [(CONTENT_TYPE, file.content_type)];
     let encoding = file.gzpipped.then_some([(CONTENT_ENCODING, "gzip")]);
     Some((headers, content_type, encoding.map(AppendHeaders), bytes).into_response())

@@ -12,6 +12,7 @@ mod bodies;
 mod cancelling;
 mod curl;
 mod description;
+mod documentation;
 mod draining;
 mod heavy;
 mod hosts;
