@@ -21,7 +21,7 @@ pub(crate) fn settings(global: &Global) -> Result<Settings, Failure> {
         Flags { script_dir: global.scripts.clone(), state_dir: global.state.clone(), ..Flags::default() };
     let loaded = Settings::load(sources).map_err(|error| bad_settings(&error))?;
     for warning in &loaded.warnings {
-        say(&format!("note: {}: {}", warning.path.display(), warning.message));
+        say(&format!("note: {warning}"));
     }
     Ok(loaded.settings)
 }

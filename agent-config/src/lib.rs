@@ -25,6 +25,6 @@ pub use apply::ScriptFolderSettings;
 pub use load::{ConfigError, Loaded, Warning};
 pub use mistake::{Mistake, Origin};
 pub use new_token::NewToken;
-pub use settings::{App, Auth, Http, Limits, Retention, ScriptExecutor, Settings, SiteVariables};
+pub use settings::{App, Auth, Http, Limits, ScriptExecutor, Settings, SiteVariables};
 pub use sources::{Flags, Sources};
 pub use token::{Scope, Token, TokenDigest};
