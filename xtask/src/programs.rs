@@ -31,11 +31,13 @@ const PROGRAMS: &[Program] = &[
         purpose: "signatures made and checked by another program",
     },
     Program { name: "prometheus", package: "prometheus", purpose: "its promtool, which checks metrics" },
+    Program { name: "python3", package: "python3", purpose: "scripts of another language, and raw HTTP" },
     Program { name: "shellcheck", package: "shellcheck", purpose: "lints of shell scripts" },
     Program { name: "sqlite3", package: "sqlite3", purpose: "a look at the database from outside" },
     Program { name: "strace", package: "strace", purpose: "the order of system calls" },
     Program { name: "tmux", package: "tmux", purpose: "programs that talk to a terminal" },
     Program { name: "webhook", package: "webhook", purpose: "the peer that measurements compare with" },
+    Program { name: "zstd", package: "zstd", purpose: "the script that packs folders" },
 ];
 
 /// Makes sure that all programs are there: installs what is missing where that is possible, which is as root on Debian
