@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::command_line_code;
+
 /// How the main process ended, or why there was none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -171,7 +173,7 @@ impl ExecutionResult {
     }
 
     /// The exit code for a command line: the script's own; 124 timed out, 125 the agent failed, 126 could not be
-    /// executed, 128+n ended by signal n, 130 cancelled.
+    /// executed, 127 no such script, 128+n ended by signal n, 130 cancelled.
     pub fn command_line_code(&self) -> i32 {
         match self.outcome {
             Outcome::Exited { code } => code,
@@ -179,7 +181,7 @@ impl ExecutionResult {
             Outcome::TimedOut => 124,
             Outcome::Cancelled => 130,
             Outcome::OutOfMemory => 137,
-            Outcome::NotStarted => 126,
+            Outcome::NotStarted => command_line_code(self.error.as_ref().map_or("", |error| &error.code)),
             Outcome::Interrupted => 125,
         }
     }
