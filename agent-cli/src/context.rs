@@ -9,6 +9,7 @@ use task_runners::{ScriptRunner, Scripts, ScriptsSettings};
 use crate::args::Global;
 use crate::failure::Failure;
 use crate::output::{chain, say};
+use crate::terminal::escaped_line;
 
 /// Reads the settings as they hold in the current folder.
 pub(crate) fn settings(global: &Global) -> Result<Settings, Failure> {
@@ -21,7 +22,7 @@ pub(crate) fn settings(global: &Global) -> Result<Settings, Failure> {
         Flags { script_dir: global.scripts.clone(), state_dir: global.state.clone(), ..Flags::default() };
     let loaded = Settings::load(sources).map_err(|error| bad_settings(&error))?;
     for warning in &loaded.warnings {
-        say(&format!("note: {warning}"));
+        say(&format!("note: {}", escaped_line(&warning.to_string())));
     }
     Ok(loaded.settings)
 }

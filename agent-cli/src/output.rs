@@ -5,11 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 
-use crate::terminal::{self, Style};
+use crate::terminal::{self, PLAIN, Style, escaped_line, steers};
 
 /// Takes the line away that the cursor stands in, and goes to its beginning (ECMA-48: CR, EL).
 const WIPE: &str = "\r\x1b[2K";
 
+/// Whether a colour of a script's output may hold on the terminal.
+static COLOUR_HOLDS: AtomicBool = AtomicBool::new(false);
 /// Whether a status line stands on the terminal. It is changed under the lock of standard error only.
 static STATUS_STANDS: AtomicBool = AtomicBool::new(false);
 
@@ -27,9 +29,25 @@ pub(crate) fn write(bytes: &[u8]) -> bool {
     out.write_all(bytes).and_then(|()| out.flush()).is_ok()
 }
 
-/// Prints JSON, readable.
+/// Prints a piece of a log that was made safe for the terminal; `is_coloured` says whether its last colour still holds.
+/// False when nobody reads any more.
+pub(crate) fn write_shown(text: &str, is_coloured: bool) -> bool {
+    // Before and after: what is said meanwhile must not get a colour of the log's either.
+    COLOUR_HOLDS.fetch_or(is_coloured || text.contains('\x1b'), Ordering::Relaxed);
+    let is_read = write(text.as_bytes());
+    COLOUR_HOLDS.fetch_and(is_coloured, Ordering::Relaxed);
+    is_read
+}
+
+/// Prints JSON, readable. Its own escapes leave DEL, the control characters of eight bits, and Unicode's bidirectional
+/// ones, which stand in strings only.
 pub(crate) fn print_json(value: &Value) {
-    print(&serde_json::to_string_pretty(value).unwrap_or_default());
+    let text = serde_json::to_string_pretty(value).unwrap_or_default();
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        if steers(c) && c != '\n' { safe.push_str(&format!("\\u{:04x}", u32::from(c))) } else { safe.push(c) }
+    }
+    print(&safe);
 }
 
 /// Says something to the person in front of it.
@@ -59,6 +77,9 @@ impl Write for Talk {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut err = io::stderr().lock();
         wipe_status(&mut err);
+        if err.is_terminal() && COLOUR_HOLDS.swap(false, Ordering::Relaxed) {
+            err.write_all(PLAIN.as_bytes())?;
+        }
         // Whole lines at once: two that speak at the same time are not mixed.
         err.write_all(bytes).map(|()| bytes.len())
     }
@@ -98,8 +119,10 @@ pub(crate) fn count(number: u64, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
-/// Columns for people: each as wide as its widest cell, the last one as it is.
+/// Columns for people: each as wide as its widest cell, the last one as it is. What is in them steers no terminal.
 pub(crate) fn table(rows: &[Vec<String>]) -> Vec<String> {
+    let rows: Vec<Vec<String>> =
+        rows.iter().map(|row| row.iter().map(|cell| escaped_line(cell)).collect()).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)

@@ -12,6 +12,7 @@ use crate::context;
 use crate::failure::Failure;
 use crate::hint;
 use crate::output::{self, say, table};
+use crate::terminal::escaped_line;
 
 /// Characters of a digest that tell one from another for people.
 const SHORT_DIGEST: usize = 12;
@@ -22,7 +23,7 @@ pub(crate) fn list(global: &Global, args: &ListArgs) -> Result<ExitCode, Failure
     let entries = scripts.list()?;
     report_problems(&scripts);
     if args.json {
-        output::print_json(&json!({ "scripts": entries, "status": scripts.status() }));
+        output::print_json(&json!({ "scripts": entries, "next": null, "verification": scripts.status() }));
         return Ok(ExitCode::SUCCESS);
     }
     let rows: Vec<Vec<String>> = entries.iter().map(|entry| row(entry, &scripts)).collect();
@@ -122,6 +123,6 @@ fn report_problems(scripts: &Scripts) {
     }
     say("note: the scripts folder does not verify; what is shown is the snapshot in use");
     for problem in &status.problems {
-        say(&format!("  {problem}"));
+        say(&format!("  {}", escaped_line(problem)));
     }
 }

@@ -31,7 +31,11 @@ const PROGRAMS: &[Program] = &[
         purpose: "signatures made and checked by another program",
     },
     Program { name: "prometheus", package: "prometheus", purpose: "its promtool, which checks metrics" },
-    Program { name: "python3", package: "python3", purpose: "scripts of another language, and raw HTTP" },
+    Program {
+        name: "python3",
+        package: "python3",
+        purpose: "scripts that fork and open sockets by themselves",
+    },
     Program { name: "shellcheck", package: "shellcheck", purpose: "lints of shell scripts" },
     Program { name: "sqlite3", package: "sqlite3", purpose: "a look at the database from outside" },
     Program { name: "strace", package: "strace", purpose: "the order of system calls" },
