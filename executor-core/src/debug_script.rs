@@ -1,6 +1,7 @@
 //! `debug.sh`: a script that reproduces a run by hand, with the same arguments, variables, input and working
 //! folder, and a scratch folder of its own.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -10,20 +11,20 @@ use crate::raw_text::RawText;
 
 /// What a run is reproduced from. It is part of the record's `task.json`.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Run {
-    pub(crate) id: String,
+pub(crate) struct Run<'a> {
+    pub(crate) id: Cow<'a, str>,
     /// The file that was executed.
-    pub(crate) script: RawText,
-    pub(crate) script_sha256: String,
-    pub(crate) args: Vec<RawText>,
+    pub(crate) script: RawText<'a>,
+    pub(crate) script_sha256: Cow<'a, str>,
+    pub(crate) args: Vec<RawText<'a>>,
     /// All variables that the script got.
-    pub(crate) environment: BTreeMap<String, RawText>,
-    pub(crate) work_dir: RawText,
+    pub(crate) environment: BTreeMap<Cow<'a, str>, RawText<'a>>,
+    pub(crate) work_dir: RawText<'a>,
     #[serde(default, skip_serializing_if = "is_empty")]
-    pub(crate) stdin: RawText,
+    pub(crate) stdin: RawText<'a>,
 }
 
-fn is_empty(text: &RawText) -> bool {
+fn is_empty(text: &RawText<'_>) -> bool {
     text.0.is_empty()
 }
 
@@ -31,7 +32,7 @@ fn is_empty(text: &RawText) -> bool {
 const SCRATCH_VARIABLES: [&str; 2] = ["TMPDIR", "TASK_OUTPUT"];
 
 /// The reproduction script, bytes: arguments need not be text.
-pub(crate) fn render(run: &Run) -> Vec<u8> {
+pub(crate) fn render(run: &Run<'_>) -> Vec<u8> {
     let mut out = Vec::new();
     let script = quoted(&run.script.0);
     let work_dir = quoted(&run.work_dir.0);
@@ -48,7 +49,7 @@ pub(crate) fn render(run: &Run) -> Vec<u8> {
     out.extend_from_slice(CHECKS.as_bytes());
     push(&mut out, &[&stdin(&run.stdin.0), b"env -i \\\n"]);
     for (name, value) in &run.environment {
-        if !SCRATCH_VARIABLES.contains(&name.as_str()) {
+        if !SCRATCH_VARIABLES.contains(&name.as_ref()) {
             push(&mut out, &[b"  ", name.as_bytes(), b"=", &quoted(&value.0), b" \\\n"]);
         }
     }

@@ -26,7 +26,7 @@ const MAX_BYTES: u64 = 16 << 20;
 struct TaskFile<'a> {
     name: &'a str,
     #[serde(flatten)]
-    run: &'a Run,
+    run: &'a Run<'a>,
     env: BTreeMap<&'a str, String>,
     timeout_s: u64,
     attempt: u32,
@@ -46,13 +46,13 @@ pub(crate) fn write(
     environment: &Environment,
 ) -> Result<(), StartError> {
     let run = Run {
-        id: accepted.id.to_string(),
+        id: accepted.id.as_str().into(),
         script: accepted.script.path.as_os_str().into(),
-        script_sha256: accepted.script.sha256.clone(),
+        script_sha256: accepted.script.sha256.as_str().into(),
         args: request.args.iter().map(|arg| arg.as_os_str().into()).collect(),
-        environment: environment.iter().map(|(name, value)| (name.to_owned(), value.into())).collect(),
+        environment: environment.iter().map(|(name, value)| (name.into(), value.into())).collect(),
         work_dir: accepted.workspace.path.as_os_str().into(),
-        stdin: RawText(request.stdin.to_vec()),
+        stdin: RawText((&*request.stdin).into()),
     };
     let file = TaskFile {
         name: &accepted.script_name,
@@ -86,7 +86,7 @@ impl Records {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             json => json?,
         };
-        let run: Run = serde_json::from_slice(&json).map_err(|error| damaged(&error))?;
+        let run: Run<'_> = serde_json::from_slice(&json).map_err(|error| damaged(&error))?;
         Ok(Some(debug_script::render(&run)))
     }
 }
