@@ -28,7 +28,7 @@ pub use executor_core::{
     StartError, TaskId, WorkspaceName,
 };
 pub use executor_integrity::{PublicKey, VerificationMode};
-pub use function_runner::FunctionRunner;
+pub use function_runner::{FunctionLimits, FunctionRunner, TaskHandle};
 pub use refusal::Refusal;
 pub use registry::RunnerRegistry;
 pub use runner::{Plan, StartFuture, TaskOrder, TaskRunner};
