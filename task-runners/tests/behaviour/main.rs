@@ -3,6 +3,7 @@
 
 mod examples;
 mod heavy;
+mod listing;
 mod place;
 mod runners;
 mod specs;

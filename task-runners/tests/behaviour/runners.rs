@@ -32,7 +32,7 @@ fn counting(name: &str, records: Records) -> FunctionRunner {
 }
 
 #[test]
-fn names_that_a_script_could_have_or_that_are_taken_are_not_registered() {
+fn names_outside_the_grammar_or_that_are_taken_are_not_registered() {
     let place = Place::new();
     let records = Records::open(place.path()).unwrap();
     let mut registry = RunnerRegistry::new();
