@@ -145,11 +145,11 @@ pub use names::{NameError, ScriptName, TaskId, WorkspaceName};
 pub use output_params::{OutputError, OutputParams, parse as parse_output_params};
 pub use policy::Leftovers;
 pub use preview::Preview;
-pub use problem::{Problem, Problems};
+pub use problem::{Problem, Problems, join as join_problems};
 pub use progress::LogProgress;
 pub use record::{DEBUG_FILE, LOG_FILE, RESULT_FILE, Records, TASK_FILE};
 pub use recorder::{Completion, Recorder};
-pub use request::{ExecuteScriptRequest, LogCallback, Metadata};
+pub use request::{DURATION_EXPECTED, ExecuteScriptRequest, LogCallback, Metadata};
 pub use result::{
     Confinement, Containment, ErrorReport, ExecutionResult, KillScope, LogSummary, Outcome, Usage,
 };

@@ -83,7 +83,7 @@ impl fmt::Display for Problem {
 }
 
 /// Joins problems for a one-line message.
-pub(crate) fn join(problems: &[Problem]) -> String {
+pub fn join(problems: &[Problem]) -> String {
     let texts: Vec<String> = problems.iter().map(Problem::to_string).collect();
     texts.join("; ")
 }

@@ -16,6 +16,9 @@ use crate::problem::Problem;
 use crate::record::{DEBUG_FILE, LOG_FILE, RESULT_FILE, TASK_FILE};
 use crate::script_source::ScriptSource;
 
+/// What a time limit looks like, for messages.
+pub const DURATION_EXPECTED: &str = "a time above zero with its unit, such as \"30s\", \"10m\" or \"1h30m\"";
+
 /// Longest single argument or `NAME=value` that execve(2) takes (MAX_ARG_STRLEN), bytes with the closing null.
 const MAX_STRING_BYTES: usize = 128 << 10;
 
@@ -259,8 +262,7 @@ impl ExecuteScriptRequest {
 
     fn check_times(&self, problems: &mut Vec<Problem>) {
         if self.timeout.is_some_and(|timeout| timeout.is_zero()) {
-            let expected = "a time above zero with its unit, such as \"30s\", \"10m\" or \"1h30m\"";
-            problems.push(Problem::new("timeout", "duration", expected));
+            problems.push(Problem::new("timeout", "duration", DURATION_EXPECTED));
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use executor_core::{Problem, Problems, TaskId, WorkspaceName};
+use executor_core::{DURATION_EXPECTED, Problem, Problems, TaskId, WorkspaceName};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -250,9 +250,6 @@ impl Reader {
         }
     }
 }
-
-/// What a duration looks like, for messages.
-pub const DURATION_EXPECTED: &str = "a time above zero with its unit, such as \"30s\", \"10m\" or \"1h30m\"";
 
 /// Reads a duration such as `10m`; none when it has no unit, is not above zero, or is no duration.
 pub fn parse_duration(text: &str) -> Option<Duration> {
