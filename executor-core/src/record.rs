@@ -57,6 +57,11 @@ impl Records {
         Ok(Self { tasks, dir })
     }
 
+    /// The folder that holds the folders of all tasks.
+    pub fn root(&self) -> &Path {
+        &self.tasks
+    }
+
     /// The folder of one task.
     pub fn folder(&self, id: &TaskId) -> PathBuf {
         self.tasks.join(id.as_str())

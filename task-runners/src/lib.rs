@@ -24,8 +24,8 @@ pub mod task;
 pub use executor_core::{
     BuildError, Completion, Containment, ErrorReport, ExecuteScriptRequest, Execution, ExecutionDriver,
     ExecutionResult, KillScope, Leftovers, LogProgress, LogReader, LogSummary, Metadata, NameError, Outcome,
-    Preview, Problem, Problems, Recorder, Records, ScriptExecutor, ScriptExecutorBuilder, ScriptName,
-    StartError, TaskId, WorkspaceName,
+    Preview, Problem, Problems, RESULT_FILE, Recorder, Records, ScriptExecutor, ScriptExecutorBuilder,
+    ScriptName, StartError, TaskId, WorkspaceName,
 };
 pub use executor_integrity::{PublicKey, VerificationMode};
 pub use function_runner::{FunctionLimits, FunctionRunner, TaskHandle};

@@ -85,6 +85,7 @@ impl Keeper {
                 Ok(Outcome::Written)
             }
             Event::Cancel { id, .. } => self.cancel(id).map(Outcome::Cancelled),
+            Event::Forget { before, .. } => store::forget(&self.db, *before).map(Outcome::Forgotten),
             // Carried out when they were taken from the channel.
             Event::Drain { .. } | Event::Close { .. } | Event::Unwatched { .. } => Ok(Outcome::Written),
         }

@@ -1,9 +1,10 @@
 //! What the keeper is told, by callers and by running tasks.
 
+use jiff::Timestamp;
 use task_runners::{Task, TaskId, TaskStatus};
 use tokio::sync::oneshot;
 
-use crate::store::NewTask;
+use crate::store::{Forgotten, NewTask};
 use crate::submit::{SubmitError, Submitted};
 
 /// Something that happened or is asked for. Whoever asked holds the other end of `answer`; it may have gone away.
@@ -18,6 +19,8 @@ pub(crate) enum Event {
     PutBack { seq: i64, id: TaskId, cancelled: bool },
     /// A waiting task shall not start.
     Cancel { id: TaskId, answer: oneshot::Sender<CancelAnswer> },
+    /// Some of the tasks that ended before a time shall be forgotten.
+    Forget { before: Timestamp, answer: oneshot::Sender<Result<Forgotten, String>> },
     /// No task shall start any more.
     Drain { answer: oneshot::Sender<()> },
     /// The keeper shall end: now when somebody waits for the answer, otherwise when no task runs.

@@ -27,7 +27,7 @@ use crate::live::Live;
 use crate::lock::ServiceLock;
 use crate::run::{self, Start};
 use crate::service::ServiceStats;
-use crate::store::{self, Unfinished};
+use crate::store::{self, Forgotten, Unfinished};
 use crate::submit::{SubmitError, Submitted};
 
 /// Most events in one transaction, so that the first of them does not wait for ever.
@@ -65,6 +65,7 @@ pub(crate) struct Keeper {
 enum Outcome {
     Submitted(Result<Submitted, SubmitError>),
     Cancelled(CancelAnswer),
+    Forgotten(Forgotten),
     Written,
 }
 

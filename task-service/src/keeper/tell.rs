@@ -42,6 +42,10 @@ impl Keeper {
                 }
                 let _ = answer.send(cancelled);
             }
+            (Event::Forget { answer, .. }, Outcome::Forgotten(forgotten)) => {
+                // The folders are found without their rows too.
+                let _ = answer.send(Ok(forgotten));
+            }
             _ => {}
         }
     }
@@ -55,6 +59,9 @@ impl Keeper {
             }
             Event::Cancel { answer, .. } => {
                 let _ = answer.send(CancelAnswer::Unavailable(reason));
+            }
+            Event::Forget { answer, .. } => {
+                let _ = answer.send(Err(reason));
             }
             Event::Ended(mut ending) => {
                 // The disk that refused the database may have refused the record.
