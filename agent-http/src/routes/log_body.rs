@@ -69,11 +69,11 @@ impl LogBody {
         Self { next: next_of_piece(Arc::new(reader), piece), remaining: Some(piece.to - piece.from) }
     }
 
-    /// A part of a log up to its end.
-    pub(super) fn followed(log: Followed, part: Part) -> Self {
+    /// A part of a log up to its end, without its first `skipped` bytes.
+    pub(super) fn followed(log: Followed, part: Part, skipped: u64) -> Self {
         let next = match log {
-            Followed::Log(reader) => first_of_followed(reader, part),
-            Followed::NotYet(wait) => first_once_opened(wait, part),
+            Followed::Log(reader) => first_of_followed(reader, part, skipped),
+            Followed::NotYet(wait) => first_once_opened(wait, part, skipped),
         };
         Self { next, remaining: None }
     }
@@ -131,18 +131,18 @@ fn next_of_piece(reader: Arc<LogReader>, piece: Piece) -> NextChunk {
     })
 }
 
-fn first_once_opened(wait: LogWait, part: Part) -> NextChunk {
+fn first_once_opened(wait: LogWait, part: Part, skipped: u64) -> NextChunk {
     Box::pin(async move {
         match wait.opened().await.map_err(io::Error::other)? {
-            LogSource::Log(reader) => first_of_followed(reader, part).await,
-            LogSource::NotYet(wait) => first_once_opened(wait, part).await,
+            LogSource::Log(reader) => first_of_followed(reader, part, skipped).await,
+            LogSource::NotYet(wait) => first_once_opened(wait, part, skipped).await,
             LogSource::None => Ok(None),
         }
     })
 }
 
-fn first_of_followed(reader: LogReader, part: Part) -> NextChunk {
-    let from = part.of(&reader.progress()).from;
+fn first_of_followed(reader: LogReader, part: Part, skipped: u64) -> NextChunk {
+    let from = part.of(&reader.progress()).from.saturating_add(skipped);
     next_of_followed(Arc::new(reader), part, from)
 }
 
