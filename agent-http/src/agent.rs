@@ -24,8 +24,14 @@ use crate::metrics::Metrics;
 /// Most reproduction scripts that are held at a time. Each may be several times as large as a body may be.
 const DEBUG_SCRIPTS: usize = 4;
 
-/// The soft and the hard limit of open files, as getrlimit(2) gives them.
-pub type OpenFiles = (u64, u64);
+/// What the agent is to know of the process that it is opened in, since it reads no environment and no limits itself.
+#[derive(Debug, Clone, Default)]
+pub struct Host {
+    /// The soft and the hard limit of open files that scripts get (getrlimit(2)), where the program has raised its own.
+    pub open_files: Option<(u64, u64)>,
+    /// A folder that goes with the service, where it was given one: the first choice for scratch folders.
+    pub runtime_dir: Option<PathBuf>,
+}
 
 /// An open agent. Dropped, it stops what it does in the background; [`Agent::drain`] ends its tasks first.
 #[derive(Debug)]
@@ -63,14 +69,13 @@ pub enum AgentError {
 
 impl Agent {
     /// Opens everything that the settings name, in this order: executor (which ends what a dead agent left running),
-    /// scripts, task service (which takes the lock of the state folder), first token. `open_files` is what scripts get
-    /// as their limit, where the program has raised its own.
+    /// scripts, task service (which takes the lock of the state folder), first token.
     ///
     /// # Errors
     /// See [`AgentError`]. A scripts folder that does not verify is none: the service says so in its answers.
-    pub async fn open(settings: &Settings, open_files: Option<OpenFiles>) -> Result<Self, AgentError> {
+    pub async fn open(settings: &Settings, host: Host) -> Result<Self, AgentError> {
         let state_dir = settings.script_executor.state_dir.clone();
-        let (executor, scripts) = run_blocking(settings, open_files).await?;
+        let (executor, scripts) = run_blocking(settings, host).await?;
         let metrics = Metrics::new()?;
         let records = executor.records().clone();
         let registry = registry(&metrics, ScriptRunner::new(executor, scripts.clone()));
@@ -138,13 +143,13 @@ pub fn address(settings: &Settings) -> SocketAddr {
 }
 
 /// Executor and scripts, whose opening reads and writes the disk.
-async fn run_blocking(
-    settings: &Settings,
-    open_files: Option<OpenFiles>,
-) -> Result<(ScriptExecutor, Arc<Scripts>), AgentError> {
+async fn run_blocking(settings: &Settings, host: Host) -> Result<(ScriptExecutor, Arc<Scripts>), AgentError> {
     let mut builder = settings.executor();
-    if let Some((soft, hard)) = open_files {
+    if let Some((soft, hard)) = host.open_files {
         builder = builder.open_files_limit(soft, hard);
+    }
+    if let Some(folder) = host.runtime_dir {
+        builder = builder.runtime_dir(folder);
     }
     let from = settings.scripts();
     let scripts = ScriptsSettings {

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use agent_config::Settings;
-use agent_http::{Agent, Server, ServerLimits, address};
+use agent_http::{Agent, Host, Server, ServerLimits, address};
 use clap::Parser;
 use task_service::DrainReport;
 use tokio_util::sync::CancellationToken;
@@ -64,7 +64,8 @@ async fn run(settings: &Settings, open_files: OpenFiles) -> ExitCode {
 
 async fn serve(settings: &Settings, open_files: OpenFiles) -> Result<(), String> {
     let mut signals = Signals::listen().map_err(|error| format!("cannot listen for signals: {error}"))?;
-    let agent = Agent::open(settings, open_files.before()).await.map_err(|error| chain(&error))?;
+    let host = Host { open_files: open_files.before(), runtime_dir: process::runtime_dir() };
+    let agent = Agent::open(settings, host).await.map_err(|error| chain(&error))?;
     let limits = open_files.bound(ServerLimits::default());
     let wanted = address(settings);
     let server = Server::listen(wanted, limits).await.map_err(|error| cannot_listen(wanted, &error))?;

@@ -33,6 +33,7 @@ pub(crate) struct Settings {
     work_dir: PathBuf,
     pub(crate) state_dir: PathBuf,
     scratch_dir: Option<PathBuf>,
+    runtime_dir: Option<PathBuf>,
     kill_scope: Option<KillScope>,
     pub(crate) node: String,
     pub(crate) path: String,
@@ -108,6 +109,7 @@ impl Default for Settings {
             work_dir: "workspace".into(),
             state_dir: "state".into(),
             scratch_dir: None,
+            runtime_dir: None,
             kill_scope: None,
             node: "devops_agent".to_owned(),
             path: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
@@ -156,6 +158,14 @@ impl ScriptExecutorBuilder {
     #[must_use]
     pub fn scratch_dir(mut self, path: impl Into<PathBuf>) -> Self {
         self.settings.scratch_dir = Some(path.into());
+        self
+    }
+
+    /// A folder of the service's own that goes with it, such as systemd's `$RUNTIME_DIRECTORY`. Scratch folders are made
+    /// there if it is on a memory file system that may execute.
+    #[must_use]
+    pub fn runtime_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.settings.runtime_dir = Some(path.into());
         self
     }
 
@@ -260,7 +270,8 @@ impl ScriptExecutorBuilder {
         let workspaces = Workspaces::open(&settings.work_dir, &settings.state_dir)
             .map_err(failed("make the folder of workspaces", &settings.work_dir))?;
         let name = uuid::Uuid::new_v4().simple().to_string();
-        let scratch = ScratchRoot::create(settings.scratch_dir.as_deref(), &settings.state_dir, &name)
+        let (wanted, runtime) = (settings.scratch_dir.as_deref(), settings.runtime_dir.as_deref());
+        let scratch = ScratchRoot::create(wanted, runtime, &settings.state_dir, &name)
             .map_err(failed("make a scratch folder below", &settings.state_dir))?;
         let cgroups = probe_cgroups(settings.kill_scope, &name)?;
         let cgroup_path = cgroups.as_ref().map(|pool| pool.path().to_owned());

@@ -176,3 +176,22 @@ fn scripts_get_the_limit_of_open_files_that_the_agent_was_started_with() {
     let own = own.lines().find(|line| line.starts_with("Max open files")).unwrap();
     assert!(!own.contains(" 300 "), "{own}");
 }
+
+#[test]
+fn scratch_folders_are_in_the_services_runtime_folder_where_that_is_in_memory() {
+    let scratch_with = |runtime: &std::path::Path| {
+        let site = Site::new("");
+        site.write_script("scratch.sh", "#!/bin/sh\necho \"$TMPDIR\"\n");
+        let mut command = site.command();
+        command.env("RUNTIME_DIRECTORY", format!("{}:/somewhere/else", runtime.display()));
+        let service = site.start_by(command);
+        let id = service.submit("scratch.sh", &[]);
+        service.ended(&id);
+        std::path::PathBuf::from(service.get(&format!("/api/v1/tasks/{id}/log?banner=false")).text())
+    };
+    let in_memory = tempfile::tempdir_in("/dev/shm").unwrap();
+    assert!(scratch_with(in_memory.path()).starts_with(in_memory.path()));
+    // The twin: a folder that is not in memory is not used.
+    let on_disk = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    assert!(!scratch_with(on_disk.path()).starts_with(on_disk.path()));
+}
