@@ -20,7 +20,7 @@ use hyper::body::Frame;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Service, connect, eventually, exchange, read_reply};
+use crate::support::{Service, connect, eventually, exchange, memory_kib, read_reply, request_text};
 
 const SHORT: ServerLimits = ServerLimits {
     connections: 4096,
@@ -209,6 +209,21 @@ fn a_server_that_stops_ends_what_does_not_end_by_itself() {
     let _ = reader.join().unwrap();
     assert!(is_closed(&idle));
     assert!(TcpStream::connect(at).is_err());
+}
+
+#[test]
+fn two_hundred_readers_of_the_largest_page_share_one_copy_of_it() {
+    let service = Service::usual();
+    let path = "/docs/swagger-ui-bundle.js";
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let length = exchange(service.at, request_text("GET", path, None, None).as_bytes()).body.len();
+    let before = memory_kib(service.pid(), "VmHWM");
+    let mut stuck: Vec<TcpStream> = (0..200).map(|_| send(service.at, &request)).collect();
+    // Each answer has begun, and none is taken.
+    stuck.iter_mut().for_each(|stream| stream.read_exact(&mut [0]).unwrap());
+    let grown = memory_kib(service.pid(), "VmHWM") - before;
+    let copies = 200 * length as u64 / 1024;
+    assert!(grown < copies / 8, "{grown} KiB, where copies would take {copies}");
 }
 
 #[test]
