@@ -8,14 +8,13 @@ use std::time::Duration;
 
 use agent_config::Settings;
 use serde_json::Value;
-use task_runners::Problem;
+use task_runners::{Problem, error_chain};
 use ureq::http::{Request, Response, StatusCode};
 use ureq::{Agent, Body};
 
 use crate::args::{Global, Server};
 use crate::context;
 use crate::failure::Failure;
-use crate::output::chain;
 
 /// Time to reach the service.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -130,7 +129,7 @@ impl Client {
 
     fn answer(&self, sent: Result<Response<Body>, ureq::Error>) -> Result<Response<Body>, Failure> {
         let response = sent.map_err(|error| {
-            let message = format!("cannot reach the service at {}: {}", self.base, chain(&error));
+            let message = format!("cannot reach the service at {}: {}", self.base, error_chain(&error));
             Failure::unreachable(message).with_hints(vec!["is it running? agent-http starts it".to_owned()])
         })?;
         if response.status().is_success() { Ok(response) } else { Err(refused(response)) }

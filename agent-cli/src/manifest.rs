@@ -9,11 +9,12 @@ use executor_integrity::{
     keygen, sign_manifest, verify,
 };
 use jiff::Timestamp;
+use task_runners::error_chain;
 
 use crate::args::{Global, ManifestCommand};
 use crate::context;
 use crate::failure::Failure;
-use crate::output::{self, chain, count, say};
+use crate::output::{self, count, say};
 
 /// Largest password file, bytes.
 const MAX_PASSWORD_BYTES: u64 = 64 << 10;
@@ -136,5 +137,5 @@ fn time(text: &str) -> Result<Timestamp, Failure> {
 }
 
 fn failed(error: &dyn std::error::Error) -> Failure {
-    Failure::new(chain(error))
+    Failure::new(error_chain(error))
 }

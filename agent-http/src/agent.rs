@@ -9,7 +9,7 @@ use std::time::Duration;
 use agent_config::Settings;
 use axum::Router;
 use metrics_exporter_prometheus::BuildError as MetricsError;
-use task_runners::{BuildError, ScriptExecutor, ScriptRunner, Scripts, ScriptsSettings, TaskDebugRunner};
+use task_runners::{BuildError, ScriptExecutor, ScriptRunner, Scripts, TaskDebugRunner};
 use task_service::{DrainReport, OpenError, RunnerRegistry, ServiceSettings, TaskService};
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
@@ -151,13 +151,7 @@ async fn run_blocking(settings: &Settings, host: Host) -> Result<(ScriptExecutor
     if let Some(folder) = host.runtime_dir {
         builder = builder.runtime_dir(folder);
     }
-    let from = settings.scripts();
-    let scripts = ScriptsSettings {
-        folder: from.folder.to_owned(),
-        state_dir: from.state_dir.to_owned(),
-        verification: from.verification,
-        public_keys: from.public_keys,
-    };
+    let scripts = settings.scripts();
     let state_dir = scripts.state_dir.clone();
     let failed = move |reason: String| AgentError::Scripts { state_dir, reason };
     let opened = tokio::task::spawn_blocking(move || {

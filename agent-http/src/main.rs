@@ -13,6 +13,7 @@ use std::time::Duration;
 use agent_config::Settings;
 use agent_http::{Agent, Host, Server, ServerLimits, address};
 use clap::Parser;
+use task_runners::error_chain;
 use task_service::DrainReport;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -31,7 +32,7 @@ fn main() -> ExitCode {
     let loaded = match arguments.settings() {
         Ok(loaded) => loaded,
         Err(error) => {
-            say(&chain(&error));
+            say(&error_chain(&error));
             return WRONG_SETTINGS.into();
         }
     };
@@ -65,7 +66,7 @@ async fn run(settings: &Settings, open_files: OpenFiles) -> ExitCode {
 async fn serve(settings: &Settings, open_files: OpenFiles) -> Result<(), String> {
     let mut signals = Signals::listen().map_err(|error| format!("cannot listen for signals: {error}"))?;
     let host = Host { open_files: open_files.before(), runtime_dir: process::runtime_dir() };
-    let agent = Agent::open(settings, host).await.map_err(|error| chain(&error))?;
+    let agent = Agent::open(settings, host).await.map_err(|error| error_chain(&error))?;
     let limits = open_files.bound(ServerLimits::default());
     let wanted = address(settings);
     let server = Server::listen(wanted, limits).await.map_err(|error| cannot_listen(wanted, &error))?;
@@ -162,17 +163,6 @@ fn cannot_listen(at: SocketAddr, error: &io::Error) -> String {
         }
         _ => format!("cannot listen on {at}: {error}"),
     }
-}
-
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
 }
 
 /// Says something to whoever started this.

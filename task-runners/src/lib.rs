@@ -11,6 +11,7 @@
 //! | [`function_runner`] | a runner made of an async function, for embedders |
 //! | [`refusal`] | why a spec was not accepted, the same words for every front |
 
+mod error_chain;
 pub mod function_runner;
 mod listing;
 pub mod refusal;
@@ -21,18 +22,19 @@ pub mod scripts;
 pub mod spec;
 pub mod task;
 
+pub use error_chain::error_chain;
 pub use executor_core::{
     BuildError, Completion, Containment, ErrorReport, ExecuteScriptRequest, Execution, ExecutionDriver,
     ExecutionResult, KillScope, Leftovers, LogProgress, LogReader, LogSummary, Metadata, NameError, Outcome,
     Preview, Problem, Problems, RESULT_FILE, Recorder, Records, ScriptExecutor, ScriptExecutorBuilder,
     ScriptName, StartError, TaskId, WorkspaceName,
 };
-pub use executor_integrity::{PublicKey, VerificationMode};
+pub use executor_integrity::{PublicKey, ScriptsSettings, VerificationMode};
 pub use function_runner::{FunctionLimits, FunctionRunner, TaskHandle};
 pub use refusal::Refusal;
 pub use registry::RunnerRegistry;
 pub use runner::{Plan, StartFuture, TaskOrder, TaskRunner};
 pub use script_runner::{SCRIPT_RUNNER, ScriptRunner, TaskDebugRunner};
-pub use scripts::{ScriptEntry, Scripts, ScriptsSettings, ScriptsStatus};
+pub use scripts::{ScriptEntry, Scripts, ScriptsStatus};
 pub use spec::{OnBusy, TaskSpec};
 pub use task::{Task, TaskStatus};

@@ -5,32 +5,20 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use executor_core::{
     ResolvedScript, ScriptFault, ScriptFolder, ScriptName, ScriptSource, StartError, inspect,
 };
 use executor_integrity::{
-    Digest, MANIFEST_NAME, PublicKey, RelativeName, SIGNATURE_NAME, Snapshot, SnapshotStore, StoreError,
-    TakeError, VerificationMode, VerifyPolicy,
+    Digest, MANIFEST_NAME, RelativeName, SIGNATURE_NAME, ScriptsSettings, Snapshot, SnapshotStore,
+    StoreError, TakeError, VerifyPolicy,
 };
 
+use crate::error_chain::error_chain;
 use crate::listing;
 use crate::refusal::Refusal;
-
-/// How scripts are found and vouched for.
-#[derive(Debug, Clone)]
-pub struct ScriptsSettings {
-    /// The scripts folder.
-    pub folder: PathBuf,
-    /// The folder of the agent's own records; snapshots are kept below it.
-    pub state_dir: PathBuf,
-    /// When the folder must verify.
-    pub verification: VerificationMode,
-    /// Minisign keys; when there are any, the manifest must be signed by one of them.
-    pub public_keys: Vec<PublicKey>,
-}
 
 /// A script as lists show it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -258,7 +246,7 @@ impl Scripts {
     fn take(&self) -> Result<Option<Snapshot>, Found> {
         let folder = &self.settings.folder;
         let failed = |error: &dyn std::error::Error| Found {
-            problems: vec![chain(error)],
+            problems: vec![error_chain(error)],
             mend: "mend what is named above".to_owned(),
         };
         let wanted = self.settings.verification.decide(folder, &self.store, &self.policy);
@@ -374,16 +362,4 @@ fn entry(source: &dyn ScriptSource, name: &ScriptName) -> Option<ScriptEntry> {
             Some(entry(String::new(), false, vec![reason]))
         }
     }
-}
-
-/// An error with its causes, for one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
