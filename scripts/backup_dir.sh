@@ -120,8 +120,8 @@ publish() {
 others() {
     local path
     for path in "$target/$name"-*; do
-        if [[ ${path##*/} =~ ^"$name"-[0-9]{8}T[0-9]{6}\.[0-9]{6}Z\.tar\.(gz|zst)$ && -f $path && ! -L $path && -O $path &&
-            $path != "$archive" ]]; then
+        if [[ $path != "$archive" && -f $path && ! -L $path && -O $path &&
+            ${path##*/} =~ ^"$name"-[0-9]{8}T[0-9]{6}\.[0-9]{6}Z\.tar\.(gz|zst)$ ]]; then
             printf '%s\n' "$path"
         fi
     done

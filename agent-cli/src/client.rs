@@ -20,8 +20,8 @@ use crate::failure::Failure;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for a whole answer, beside what the service was asked to wait.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long nothing may come of a stream. A log that grows no more is asked for again; a service whose host is gone says
-/// nothing for ever.
+/// How long nothing may come of a stream. A log that does not grow is asked for again; a service whose host is gone
+/// says nothing for ever.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest token file, bytes.
 const MAX_TOKEN_BYTES: u64 = 4096;
@@ -230,8 +230,8 @@ mod tests {
 
     use super::*;
 
-    /// A service that takes requests, sends `first` and says nothing more; and a client that is soon out of patience. The
-    /// connections that it took are kept open for as long as they are not taken from the receiver.
+    /// A service that takes requests, sends `first` and says nothing more; and a client that is soon out of patience.
+    /// The connections that it took are kept open for as long as they are not taken from the receiver.
     fn with_silent_service(first: &'static str) -> (Client, Receiver<TcpStream>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());

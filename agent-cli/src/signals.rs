@@ -47,7 +47,7 @@ async fn received(signal: &mut Option<Signal>) {
     }
 }
 
-/// The signals that this process ignores, a bit each, as proc(5) gives them: asking sigaction(2) would need unsafe code.
+/// The signals that this process ignores, a bit each, as proc(5) gives them: sigaction(2) would need unsafe code.
 fn ignored_signals() -> io::Result<u64> {
     let status = fs::read_to_string("/proc/self/status")?;
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

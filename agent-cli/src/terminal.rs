@@ -267,7 +267,10 @@ mod tests {
 
         #[test]
         fn pieces_show_what_the_whole_shows(
-            bytes in prop_oneof![any::<Vec<u8>>(), "(\\x1b\\[[0-9;]{0,70}m?){1,3}".prop_map(String::into_bytes)],
+            bytes in prop_oneof![
+                any::<Vec<u8>>(),
+                "(\\x1b\\[[0-9;]{0,70}m?){1,3}".prop_map(String::into_bytes),
+            ],
             cut in 0usize..140,
         ) {
             let cut = cut.min(bytes.len());

@@ -13,8 +13,8 @@ const LARGEST: u64 = 1024 * 1024;
 /// The place of the file in the current folder.
 const LOCAL_FILE: &str = "etc/application.toml";
 /// What makes a file trusted that nobody named.
-pub(crate) const REMEDY: &str = "make it and all folders above it writable for root or this user only, without links, or \
-    name a file with --config";
+pub(crate) const REMEDY: &str = "make it and all folders above it writable for root or this user only, without links, \
+    or name a file with --config";
 /// The bits of a mode that let the group or others write.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 /// The bits of a mode that `chmod` sets.

@@ -45,8 +45,8 @@ pub struct Http {
     pub behind_tls_proxy: bool,
     /// Accepted names in the `Host` header beside loopback names and IP addresses; in small letters, without port.
     pub hosts: Vec<String>,
-    /// Accepted `Origin` headers beside the service's own, as browsers send them: in small letters, without a slash at the
-    /// end and without the port that goes without saying.
+    /// Accepted `Origin` headers beside the service's own, as browsers send them: in small letters, without a slash at
+    /// the end and without the port that goes without saying.
     pub origins: Vec<String>,
     /// `/metrics` is served without a token.
     pub public_metrics: bool,

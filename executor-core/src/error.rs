@@ -133,8 +133,8 @@ impl StartError {
     }
 }
 
-/// The exit code of a command line for why nothing was started: 127 no such script, 125 the host or the agent failed, 126
-/// everything else.
+/// The exit code of a command line for why nothing was started: 127 no such script, 125 the host or the agent failed,
+/// 126 everything else.
 pub(crate) fn command_line_code(code: &str) -> i32 {
     match code {
         NOT_FOUND => 127,

@@ -71,8 +71,8 @@ pub(crate) fn follow(client: &Client, id: &str, banner: bool) -> Result<ExitCode
     }
 }
 
-/// A service that is not there for a while is as good as a connection that was lost. One that sent a piece was seen when
-/// that ended, however long ago it was asked.
+/// A service that is not there for a while is as good as a connection that was lost. One that sent a piece was seen
+/// when that ended, however long ago it was asked.
 fn or_cut(printed: Result<Piece, Failure>, last_seen: &mut Instant) -> Result<Piece, Failure> {
     match printed {
         Err(failure) if failure.is_unreachable() => Ok(Piece::Cut(failure.to_string())),

@@ -224,7 +224,7 @@ fn a_target_that_others_may_write_is_refused_unless_only_owners_can_remove_what_
 fn a_target_of_somebody_else_is_refused_and_archives_of_somebody_else_do_not_count() {
     if !nix::unistd::geteuid().is_root() {
         eprintln!(
-            "tier: no root, so that no file of another user can be made; the check of modes is tested all the same"
+            "tier: no root, so that no file of another user can be made; modes are tested all the same"
         );
         return;
     }
