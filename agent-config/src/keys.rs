@@ -18,9 +18,9 @@ pub(crate) const TOKENS: &str = "auth.token";
 /// Another spelling of a section, which is read too.
 pub(crate) const SPELLINGS: (&str, &str) = ("script_excutor", "script_executor");
 /// Sections that are described for later versions. Ignoring one would pretend that it is in force.
-pub(crate) const UNSUPPORTED: &[&str] = &["retention", "node", "fleet", "tls", "hook", "notify"];
+pub(crate) const UNSUPPORTED: &[&str] = &["node", "fleet", "tls", "hook", "notify"];
 /// Sections in the order of the file.
-pub(crate) const SECTIONS: &[&str] = &["app", "http", "script_executor", "limits", "auth"];
+pub(crate) const SECTIONS: &[&str] = &["app", "http", "script_executor", "limits", "retention", "auth"];
 
 /// More tasks or waiting ones than these would exhaust any one host.
 const MOST_CONCURRENT: u64 = 10_000;
@@ -75,6 +75,8 @@ pub(crate) const KEYS: &[Key] = &[
     key!(limits.queue, queue),
     key!(limits.body, size),
     key!(limits.drain, duration),
+    key!(retention.tasks, duration),
+    key!(retention.workspaces, duration),
 ];
 
 /// Sets one variable for scripts. The value may be a secret, so that no message repeats it.

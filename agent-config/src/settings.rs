@@ -23,6 +23,8 @@ pub struct Settings {
     pub script_executor: ScriptExecutor,
     /// `[limits]`: bounds on what the agent takes at one time.
     pub limits: Limits,
+    /// `[retention]`: how long the service keeps things after a task ended.
+    pub retention: Retention,
     /// `[auth]`: who may do what.
     pub auth: Auth,
 }
@@ -98,6 +100,15 @@ pub struct Limits {
     pub drain: Duration,
 }
 
+/// `[retention]`: how long the service keeps things after a task ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retention {
+    /// Tasks in the history, and their records.
+    pub tasks: Duration,
+    /// Working folders that belong to one task.
+    pub workspaces: Duration,
+}
+
 /// `[auth]`: who may do what.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Auth {
@@ -150,6 +161,7 @@ impl Settings {
                 env: SiteVariables::default(),
             },
             limits: Limits { concurrent: 0, queue: 0, body: 0, drain: Duration::ZERO },
+            retention: Retention { tasks: Duration::ZERO, workspaces: Duration::ZERO },
             auth: Auth { tokens: Vec::new() },
         }
     }

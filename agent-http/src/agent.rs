@@ -10,7 +10,7 @@ use agent_config::Settings;
 use axum::Router;
 use metrics_exporter_prometheus::BuildError as MetricsError;
 use task_runners::{BuildError, ScriptExecutor, ScriptRunner, Scripts, TaskDebugRunner};
-use task_service::{DrainReport, OpenError, RunnerRegistry, ServiceSettings, TaskService};
+use task_service::{DrainReport, OpenError, Retention, RunnerRegistry, ServiceSettings, TaskService};
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 
@@ -80,6 +80,11 @@ impl Agent {
         let records = executor.records().clone();
         let registry = registry(&metrics, ScriptRunner::new(executor, scripts.clone()));
         let service = TaskService::open(service_settings(settings), registry).await?;
+        service.keep_clean(Retention {
+            tasks: settings.retention.tasks,
+            workspaces: settings.retention.workspaces,
+            work_dir: settings.script_executor.work_dir_prefix.clone(),
+        });
         let mut first_token = None;
         let mut tokens = settings.auth.tokens.clone();
         if tokens.is_empty() {
