@@ -15,6 +15,7 @@ mod help;
 mod input;
 mod manifest;
 mod output;
+mod reconnecting;
 mod record;
 mod service;
 mod shipped_scripts;
