@@ -66,7 +66,9 @@ pub(crate) fn status(text: &str) {
     let style = Style::of_stderr();
     STATUS_STANDS.store(true, Ordering::Relaxed);
     // As in `say`.
-    let _ = write!(err, "{WIPE}{}", style.dim(text)).and_then(|()| err.flush());
+    let _ = end_colour(&mut err)
+        .and_then(|()| write!(err, "{WIPE}{}", style.dim(text)))
+        .and_then(|()| err.flush());
 }
 
 /// Standard error for everybody who says something there: a status line goes first.
@@ -76,10 +78,8 @@ pub(crate) struct Talk;
 impl Write for Talk {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut err = io::stderr().lock();
+        end_colour(&mut err)?;
         wipe_status(&mut err);
-        if err.is_terminal() && COLOUR_HOLDS.swap(false, Ordering::Relaxed) {
-            err.write_all(PLAIN.as_bytes())?;
-        }
         // Whole lines at once: two that speak at the same time are not mixed.
         err.write_all(bytes).map(|()| bytes.len())
     }
@@ -87,6 +87,12 @@ impl Write for Talk {
     fn flush(&mut self) -> io::Result<()> {
         io::stderr().flush()
     }
+}
+
+/// Ends a colour that the script's output left on the terminal, also for the line that is wiped next.
+fn end_colour(err: &mut io::StderrLock<'_>) -> io::Result<()> {
+    let holds = err.is_terminal() && COLOUR_HOLDS.swap(false, Ordering::Relaxed);
+    if holds { err.write_all(PLAIN.as_bytes()) } else { Ok(()) }
 }
 
 /// Takes a status line away. The lock keeps others from drawing one in between.

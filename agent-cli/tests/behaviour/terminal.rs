@@ -98,14 +98,17 @@ fn what_is_said_while_a_script_runs_has_no_colour_of_its_output() {
     );
     let terminal = Terminal::start(&site, &["run", "hides.sh", &go_on]);
     terminal.shows("hidden");
+    // With `-e` tmux tells where colours change.
+    let is_told_plainly = |text: &str| {
+        terminal.shows(text);
+        let screen = terminal.tmux(&["capture-pane", "-p", "-e"]).text();
+        assert!(screen.contains("\x1b[30m\x1b[40mhidden"), "{screen:?}");
+        let before = screen.split(text).next().unwrap().trim_end_matches("\x1b[2m");
+        assert!(["\x1b[0m", "\x1b[39m\x1b[49m"].iter().any(|plain| before.ends_with(plain)), "{screen:?}");
+    };
+    is_told_plainly("running for ");
     terminal.tmux(&["send-keys", "C-c"]);
-    terminal.shows("cancelling; once more kills it at once");
-    // With `-e` tmux tells colours: the line has none of those that the script left, and its own line has.
-    let screen = terminal.tmux(&["capture-pane", "-p", "-e"]).text();
-    let line = |text: &str| screen.lines().find(|line| line.contains(text)).unwrap().to_owned();
-    assert!(line("hidden").contains("\x1b[30m\x1b[40m"), "{screen:?}");
-    let before = screen.split("cancelling").next().unwrap();
-    assert!(before.ends_with("\x1b[39m\x1b[49m") || before.ends_with("\x1b[0m"), "{screen:?}");
+    is_told_plainly("cancelling; once more kills it at once");
 }
 
 /// A terminal as a person has it, in tmux.
