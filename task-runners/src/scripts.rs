@@ -119,7 +119,7 @@ impl Scripts {
         match source {
             Some(source) => {
                 let pin = source.snapshot.digest().to_string();
-                Ok((source, Some(pin)))
+                Ok((Arc::new(Offered(source)), Some(pin)))
             }
             None if !status.verification => Ok((Arc::new(ScriptFolder::new(&self.settings.folder)), None)),
             None => {
@@ -348,6 +348,24 @@ impl ScriptSource for SnapshotSource {
             manifest: Some(self.snapshot.digest().to_string()),
             pin: Some(Box::new(self.snapshot.clone())),
         })
+    }
+}
+
+/// What a snapshot offers to new tasks: a script from which the execute permission was taken in the scripts folder runs
+/// only for the tasks that were accepted before.
+struct Offered(Arc<SnapshotSource>);
+
+impl ScriptSource for Offered {
+    fn resolve(&self, name: &ScriptName) -> Result<ResolvedScript, StartError> {
+        let script = self.0.resolve(name)?;
+        let relative = RelativeName::new(name.as_str()).ok();
+        let file = relative.and_then(|name| self.0.snapshot.resolve(&name).map(|file| file.executable));
+        if file == Some(true) {
+            return Ok(script);
+        }
+        let fault =
+            ScriptFault::NotExecutable("it is not executable in the scripts folder; chmod +x it".to_owned());
+        Err(StartError::Script { name: name.clone(), fault })
     }
 }
 

@@ -124,6 +124,29 @@ async fn a_task_that_was_accepted_unverified_is_held_to_what_holds_when_its_turn
 }
 
 #[tokio::test]
+async fn a_script_that_is_made_not_executable_runs_for_those_who_were_accepted_before() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new();
+    place.script("hello.sh", "#!/bin/sh\necho hello\n");
+    place.manifest();
+    let runner = place.runner(VerificationMode::Auto);
+    let waiting = order(&runner, spec());
+    let file = place.scripts_dir().join("hello.sh");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    runner.scripts().refresh();
+    let restarted = ScriptRunner::new(place.executor(), place.scripts(VerificationMode::Auto));
+    for runner in [&runner, &restarted] {
+        assert_eq!(runner.check(&spec()).unwrap_err().code(), "script_broken");
+        assert!(runner.scripts().list().unwrap().is_empty());
+        let again = task_runners::TaskOrder { id: task_runners::TaskId::generate(), ..waiting.clone() };
+        assert_eq!(run(runner, again).await.0, "hello\n");
+    }
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+    runner.scripts().refresh();
+    runner.check(&spec()).unwrap();
+}
+
+#[tokio::test]
 async fn a_tampered_folder_leaves_the_snapshot_in_use_and_is_reported() {
     let place = Place::new();
     place.script("hello.sh", "#!/bin/sh\necho vouched for\n");

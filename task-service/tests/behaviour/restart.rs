@@ -5,7 +5,9 @@ use std::path::Path;
 
 use serde_json::json;
 use task_runners::Recorder;
-use task_service::{CancelError, OpenError, Records, RunnerRegistry, TaskId, TaskService, TaskStatus};
+use task_service::{
+    CancelError, OpenError, Records, RunnerRegistry, TaskFilter, TaskId, TaskService, TaskStatus,
+};
 
 use crate::support::{Bench, exited, open, settings, soon, spec, with_id};
 
@@ -60,6 +62,33 @@ async fn running_tasks_are_interrupted_and_waiting_ones_start_in_their_order() {
     }
     assert!(service.pinned().await.unwrap().is_empty());
     running.into_iter().for_each(|started| started.exit(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_stepped_by_a_day_changes_no_order() {
+    let bench = Bench::new(1, 10).await;
+    for name in ["runs", "q1", "q2", "q3"] {
+        bench.submit(with_id(name)).await;
+    }
+    let running = bench.manual.next().await;
+    let crash = crashed(&bench.state());
+    let database = rusqlite::Connection::open(crash.path().join("agent.db")).unwrap();
+    let day = 24 * 60 * 60 * 1_000_000_000_i64;
+    for (name, step) in [("q1", day), ("q3", -day)] {
+        let sql = "UPDATE task SET created_at = created_at + ?2 WHERE id = ?1";
+        assert_eq!(database.execute(sql, rusqlite::params![name, step]).unwrap(), 1);
+    }
+    database.close().unwrap();
+    let (service, manual) = open(crash.path(), 1, 10).await;
+    let page = service.list(TaskFilter::default(), 10, None).await.unwrap();
+    let listed: Vec<&str> = page.tasks.iter().map(|task| task.id.as_str()).collect();
+    assert_eq!(listed, ["q3", "q2", "q1", "runs"]);
+    for name in ["q1", "q2", "q3"] {
+        let started = manual.next().await;
+        assert_eq!(started.id(), name);
+        started.exit(0);
+    }
+    running.exit(0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
