@@ -131,7 +131,7 @@ mod tests {
         for program in &absent {
             assert!(report.contains(program.name) && report.contains(program.purpose), "{report}");
         }
-        assert!(report.contains("apt-get install -y curl git minisign"), "{report}");
+        assert!(report.contains("apt-get install -y curl faketime git"), "{report}");
         assert!(!report.contains("bash"), "{report}");
     }
 }
