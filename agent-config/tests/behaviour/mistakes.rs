@@ -95,15 +95,8 @@ fn the_configuration_that_the_project_began_with_is_read() {
 #[test]
 fn what_this_version_cannot_enforce_is_refused() {
     let place = Place::new();
-    for section in [
-        "[node]",
-        "[fleet]",
-        "[tls]",
-        "[[hook]]",
-        "[[notify]]",
-        "tls = 1",
-        "node.name = \"db-1\"",
-    ] {
+    for section in ["[node]", "[fleet]", "[tls]", "[[hook]]", "[[notify]]", "tls = 1", "node.name = \"db-1\""]
+    {
         let complaint = place.complaint(&format!("{section}\n"));
         assert!(complaint.contains("not supported by this version"), "{complaint}");
     }
