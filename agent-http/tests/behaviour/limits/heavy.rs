@@ -37,16 +37,17 @@ fn submit(at: SocketAddr, name: &str, prefer: &str) -> Reply {
     exchange(at, text.replacen("\r\n", &format!("\r\nPrefer: {prefer}\r\n"), 1).as_bytes())
 }
 
-/// The attack on a service in a process, and when it began; it is on when this returns.
+/// The attack on a service in a process, and when its last attacker came; it is on when this returns.
 fn attack(at: SocketAddr, pid: u32) -> (Instant, Vec<TcpStream>) {
     let flood = submit(at, "flood.sh", "wait=60");
     assert_eq!(flood.status, 200);
     let path = format!("/api/v1/tasks/{}/log?follow=true", flood.id());
     let watch = request_text("GET", &path, Some(&Site::token("admin")), None);
-    let (before, began) = (open_files(pid), Instant::now());
+    let before = open_files(pid);
     let slow = "GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: ";
     let texts = (0..SLOW).map(|_| slow).chain((0..WATCHERS).map(|_| watch.as_str()));
     let attackers = texts.map(|text| send(at, text)).collect();
+    let began = Instant::now();
     eventually("the attack to be on", || (open_files(pid) >= before + SLOW + WATCHERS).then_some(()));
     (began, attackers)
 }
