@@ -9,9 +9,14 @@
 //! | [`scripts`] | the scripts folder, verified or not: where execution and integrity meet |
 //! | [`script_runner`] | the runners `script` and `task_debug` |
 //! | [`function_runner`] | a runner made of an async function, for embedders |
+//! | [`header`] | what a script says of itself: bytes in, a description or all that is wrong out |
+//! | [`description`] | what a header declares |
+//! | [`validate`] | parameters and arguments against a description |
 //! | [`refusal`] | why a spec was not accepted, the same words for every front |
 
+pub mod description;
 pub mod function_runner;
+pub mod header;
 mod listing;
 pub mod refusal;
 pub mod registry;
@@ -20,7 +25,9 @@ pub mod script_runner;
 pub mod scripts;
 pub mod spec;
 pub mod task;
+pub mod validate;
 
+pub use description::ScriptDescription;
 pub use executor_core::{
     BuildError, Completion, Containment, ErrorReport, ExecuteScriptRequest, Execution, ExecutionDriver,
     ExecutionResult, KillScope, Leftovers, LogProgress, LogReader, LogSummary, Metadata, NameError, Outcome,

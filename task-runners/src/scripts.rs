@@ -16,6 +16,7 @@ use executor_integrity::{
     TakeError, VerificationMode, VerifyPolicy,
 };
 
+use crate::header::BrokenReason;
 use crate::listing;
 use crate::refusal::Refusal;
 
@@ -43,15 +44,6 @@ pub struct ScriptEntry {
     pub verified: bool,
     /// Why it cannot be run, if it cannot.
     pub broken: Vec<BrokenReason>,
-}
-
-/// Why a script cannot be run.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct BrokenReason {
-    /// The line that is wrong, where it is one.
-    pub line: Option<u64>,
-    /// What is wrong and what would be right.
-    pub reason: String,
 }
 
 /// What stands behind the scripts that would run now.

@@ -103,7 +103,7 @@ fn the_documented_error_has_the_fields_of_the_real_one() {
 
 #[test]
 fn the_documented_script_has_the_fields_of_the_real_one() {
-    let reason = task_runners::scripts::BrokenReason { line: None, reason: "r".to_owned() };
+    let reason = task_runners::header::BrokenReason { line: None, reason: "r".to_owned() };
     let entry = task_runners::ScriptEntry {
         name: "n".to_owned(),
         sha256: String::new(),

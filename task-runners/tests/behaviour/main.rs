@@ -2,8 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
 mod examples;
+mod header;
 mod heavy;
 mod place;
+mod probe;
 mod runners;
 mod specs;
+mod validation;
 mod verification;
