@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 use subtle::{Choice, ConstantTimeEq};
-use task_runners::SCRIPT_RUNNER;
+use task_runners::{SCRIPT_RUNNER, ScriptName};
 use task_service::{Problem, Refusal, Task};
 
 use crate::app::AppState;
@@ -91,15 +91,16 @@ impl Caller {
         self.sees(subject(&task.spec.name, &task.spec.params).unwrap_or(&task.spec.name))
     }
 
-    /// Checks what a task spec, not yet read as one, asks of the token's rights.
+    /// Checks what a task spec, not yet read as one, asks of the token's rights. `open` are the variables that the script
+    /// itself lets callers set.
     ///
     /// # Errors
     /// 403 with every field that the token does not permit; 404 when it does not see what is named.
-    pub(crate) fn permits(&self, spec: &Value) -> Result<(), ApiError> {
+    pub(crate) fn permits(&self, spec: &Value, open: &[String]) -> Result<(), ApiError> {
         if self.is_admin() {
             return Ok(());
         }
-        let forbidden = self.forbidden_fields(spec);
+        let forbidden = self.forbidden_fields(spec, open);
         if !forbidden.is_empty() {
             return Err(ApiError::forbidden(forbidden));
         }
@@ -112,7 +113,15 @@ impl Caller {
         }
     }
 
-    fn forbidden_fields(&self, spec: &Value) -> Vec<Problem> {
+    /// The script that a spec, not yet read as one, names, if the token sees it.
+    pub(crate) fn visible_script(&self, spec: &Value) -> Option<ScriptName> {
+        let no_params = Map::new();
+        let params = spec["params"].as_object().unwrap_or(&no_params);
+        let name = subject(spec["name"].as_str()?, params)?;
+        if self.sees(name) { name.parse().ok() } else { None }
+    }
+
+    fn forbidden_fields(&self, spec: &Value, open: &[String]) -> Vec<Problem> {
         let mut found = Vec::new();
         if let Some(work_dir) = spec["work_dir"].as_str()
             && !self.0.work_dirs.iter().any(|listed| listed == work_dir)
@@ -121,9 +130,9 @@ impl Caller {
             found.push(Problem::new("work_dir", "forbidden", expected));
         }
         let names = spec["env"].as_object().into_iter().flatten().map(|(name, _)| name);
-        for name in names {
+        for name in names.filter(|name| !open.contains(name)) {
             if !self.0.env.iter().any(|pattern| glob::matches_variable(pattern, name)) {
-                let expected = listed("a variable that the token lists", &self.0.env);
+                let expected = listed("a variable that the token or the script lists", &self.0.env);
                 found.push(Problem::new(format!("env.{}", name.escape_debug()), "forbidden", expected));
             }
         }

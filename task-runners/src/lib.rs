@@ -11,9 +11,13 @@
 //! | [`function_runner`] | a runner made of an async function, for embedders |
 //! | [`header`] | what a script says of itself: bytes in, a description or all that is wrong out |
 //! | [`description`] | what a header declares |
+//! | [`catalogue`] | scripts as lists show them |
+//! | [`schema`] | parameters as JSON Schema |
 //! | [`validate`] | parameters and arguments against a description |
 //! | [`refusal`] | why a spec was not accepted, the same words for every front |
 
+mod binding;
+pub mod catalogue;
 pub mod description;
 pub mod function_runner;
 pub mod header;
@@ -21,12 +25,14 @@ mod listing;
 pub mod refusal;
 pub mod registry;
 pub mod runner;
+pub mod schema;
 pub mod script_runner;
 pub mod scripts;
 pub mod spec;
 pub mod task;
 pub mod validate;
 
+pub use catalogue::ScriptEntry;
 pub use description::ScriptDescription;
 pub use executor_core::{
     BuildError, Completion, Containment, ErrorReport, ExecuteScriptRequest, Execution, ExecutionDriver,
@@ -40,6 +46,6 @@ pub use refusal::Refusal;
 pub use registry::RunnerRegistry;
 pub use runner::{Plan, StartFuture, TaskOrder, TaskRunner};
 pub use script_runner::{SCRIPT_RUNNER, ScriptRunner, TaskDebugRunner};
-pub use scripts::{ScriptEntry, Scripts, ScriptsSettings, ScriptsStatus};
+pub use scripts::{Scripts, ScriptsSettings, ScriptsStatus};
 pub use spec::{OnBusy, TaskSpec};
 pub use task::{Task, TaskStatus};

@@ -47,7 +47,7 @@ pub(crate) async fn submit(State(state): State<AppState>, caller: Caller, reques
 /// the spec itself, then whether it can be run now.
 pub(super) async fn accept(state: &AppState, caller: &Caller, spec: Value, wait: Option<Wait>) -> Answered {
     caller.require(Scope::Run)?;
-    caller.permits(&spec)?;
+    caller.permits(&spec, &open_variables(state, caller, &spec).await)?;
     let spec = TaskSpec::from_json(spec).map_err(Refusal::Invalid)?;
     let Submitted { mut task, created } = state.service().submit(spec, caller.name()).await?;
     if let Some(wait) = wait {
@@ -62,6 +62,15 @@ pub(super) async fn accept(state: &AppState, caller: &Caller, spec: Value, wait:
         wait.applied(&mut response);
     }
     Ok(response)
+}
+
+/// The variables that the named script itself lets callers set, where the spec sets any and the token sees the script.
+async fn open_variables(state: &AppState, caller: &Caller, spec: &Value) -> Vec<String> {
+    let sets_any = spec["env"].as_object().is_some_and(|env| !env.is_empty());
+    let Some(name) = caller.visible_script(spec).filter(|_| sets_any) else { return Vec::new() };
+    let scripts = state.scripts().clone();
+    let found = tokio::task::spawn_blocking(move || scripts.get(&name).ok().flatten()?.declared).await;
+    found.ok().flatten().map(|declared| declared.env.clone()).unwrap_or_default()
 }
 
 /// List tasks

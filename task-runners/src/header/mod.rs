@@ -8,6 +8,8 @@ mod settle;
 mod task;
 mod usage;
 
+use std::sync::Arc;
+
 use lines::HeaderLines;
 
 use crate::description::ScriptDescription;
@@ -40,7 +42,7 @@ pub struct Warning {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Header {
     /// The description; none where the script has no header. Or everything that is wrong with it.
-    pub description: Result<Option<ScriptDescription>, Vec<BrokenReason>>,
+    pub description: Result<Option<Arc<ScriptDescription>>, Vec<BrokenReason>>,
     /// What should be otherwise all the same.
     pub warnings: Vec<Warning>,
 }
@@ -76,6 +78,6 @@ pub fn read(bytes: &[u8]) -> Header {
     }
     broken.sort_by_key(|reason| reason.line);
     broken.truncate(MAX_REASONS);
-    let description = if broken.is_empty() { Ok(Some(description)) } else { Err(broken) };
+    let description = if broken.is_empty() { Ok(Some(Arc::new(description))) } else { Err(broken) };
     Header { description, warnings }
 }

@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value, json};
 use task_runners::ScriptDescription;
 use task_runners::header;
@@ -30,12 +32,12 @@ pub(crate) const HEADER: &str = r##"#USAGE arg "<service>" help="Service" { choi
 "##;
 
 /// Its description.
-pub(crate) fn description() -> ScriptDescription {
+pub(crate) fn description() -> Arc<ScriptDescription> {
     described(HEADER)
 }
 
 /// The description of a header that is right.
-pub(crate) fn described(header: &str) -> ScriptDescription {
+pub(crate) fn described(header: &str) -> Arc<ScriptDescription> {
     header::read(format!("#!/bin/sh\n{header}\n").as_bytes()).description.unwrap().unwrap()
 }
 
