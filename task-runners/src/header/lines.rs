@@ -1,7 +1,7 @@
 //! Which lines of a script are its header. Bytes in, texts with the numbers of their lines out; nothing is parsed
 //! here.
 
-use crate::header::{BrokenReason, Warning};
+use crate::header::{BrokenReason, HEAD_BYTES, Warning};
 
 /// Lines of a file that can be header.
 const MAX_LINES: usize = 200;
@@ -84,6 +84,15 @@ impl HeaderLines {
     /// Takes the header from the first lines of a file.
     pub(super) fn of(bytes: &[u8]) -> Self {
         let mut taken = Self::default();
+        let lines = bytes.iter().filter(|&&b| b == b'\n').take(MAX_LINES).count();
+        if bytes.starts_with(b"#!") && bytes.len() >= HEAD_BYTES && lines < MAX_LINES {
+            // What says how to confine a script must not stand where nobody looks.
+            let reason = format!(
+                "its first {MAX_LINES} lines are longer than {HEAD_BYTES} bytes, so that its header cannot be seen"
+            );
+            taken.broken.push(BrokenReason { line: None, reason });
+            return taken;
+        }
         for (number, line) in (1u64..).zip(bytes.split(|&b| b == b'\n')).take(MAX_LINES) {
             taken.take(number, line.strip_suffix(b"\r").unwrap_or(line));
         }

@@ -159,16 +159,28 @@ fn lines_behind_the_first_two_hundred_are_no_header() {
 }
 
 #[test]
+fn lines_so_long_that_the_header_cannot_be_seen_break_a_script_and_no_program() {
+    let read = |start: &[u8]| {
+        let mut bytes = [start, &vec![b'x'; header::HEAD_BYTES], b"\n#TASK effect=\"read\"\n"].concat();
+        bytes.truncate(header::HEAD_BYTES);
+        header::read(&bytes).description
+    };
+    assert!(read(b"#!/bin/sh\n").unwrap_err()[0].reason.contains("cannot be seen"));
+    assert!(read(b"\x7fELF").unwrap().is_none());
+    assert!(read(&[b"#!/bin/sh\n".as_slice(), &[b'\n'; 200]].concat()).unwrap().is_none());
+}
+
+#[test]
 fn headers_that_would_exhaust_a_parser_are_refused_or_read_in_time() {
     let started = std::time::Instant::now();
     let deep = |open: &str, times| told(&format!("#USAGE arg \"<x>\" {}", open.repeat(times)));
     for open in [
         "{", "{ a ", "/*", "/* ", "a {", "/-{", "{ /- ", "(a)", "\"\"\"", "#\"", "\\ ", "/-", "a=", "\"", "(",
     ] {
-        for times in [150, 201, 2_000] {
+        for times in [200, 201, 2_000] {
             assert!(deep(open, times).starts_with("broken"), "{open}");
         }
-        assert!(told(&format!("#TASK help={}", open.repeat(150))).starts_with("broken"), "{open}");
+        assert!(told(&format!("#TASK help={}", open.repeat(200))).starts_with("broken"), "{open}");
     }
     let long = format!("#USAGE about \"{}\"", "x".repeat(70 << 10));
     assert!(told(&long).starts_with("broken -: the header has 71"));

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use serde_json::{Map, Value, json};
 use task_runners::ScriptDescription;
@@ -33,7 +33,8 @@ pub(crate) const HEADER: &str = r##"#USAGE arg "<service>" help="Service" { choi
 
 /// Its description.
 pub(crate) fn description() -> Arc<ScriptDescription> {
-    described(HEADER)
+    static DESCRIPTION: LazyLock<Arc<ScriptDescription>> = LazyLock::new(|| described(HEADER));
+    DESCRIPTION.clone()
 }
 
 /// The description of a header that is right.

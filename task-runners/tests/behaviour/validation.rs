@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
+use std::sync::{Arc, LazyLock};
 
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -253,7 +254,8 @@ proptest! {
     #[test]
     fn arguments_are_read_as_usage_reads_them(words in any_words()) {
         let args: Vec<OsString> = words.iter().map(OsString::from).collect();
-        let ours = bind(&described(PLAIN), &Map::new(), &args);
+        static DESCRIPTION: LazyLock<Arc<ScriptDescription>> = LazyLock::new(|| described(PLAIN));
+        let ours = bind(&DESCRIPTION, &Map::new(), &args);
         // Stricter than `usage`, which lets the last of two values win, and finds a flag's value behind other words.
         let is_stricter = |problems: &Vec<Problem>| {
             problems.iter().any(|problem| matches!(problem.rule.as_str(), "duplicate" | "missing_value"))
