@@ -84,7 +84,18 @@ check_folders() {
     [[ ! -e $target || -d $target ]] || die "TARGET $target is not a folder: give another"
 }
 
-# Packs into the hidden file $partial and reads it back: every byte, through the decompressor's checksum.
+# Whoever else may rename or remove what lies in the target could put another archive in the place of this one. In a
+# folder with the sticky bit only owners can.
+check_target() {
+    local owner mode
+    read -r owner mode <<<"$(stat --format='%u %a' -- "$target")"
+    [[ $owner == 0 || $owner == "$EUID" ]] || die "TARGET $target belongs to another user: give one of your own"
+    if ((8#$mode & 8#022)) && ! ((8#$mode & 8#1000)); then
+        die "TARGET $target may be written by others (mode $mode): chmod go-w it, or give another"
+    fi
+}
+
+# Packs into the file $partial and reads it back: every byte, through the decompressor's checksum.
 pack() {
     local code=0 listed
     entries=$(tar --create --verbose --file "$partial" --use-compress-program="$compressor" --numeric-owner \
@@ -114,23 +125,25 @@ publish() {
     sync -- "$target"
 }
 
-# Prints the archives of exactly this name, oldest first: their names hold the time.
-archives() {
+# Prints this user's other archives of exactly this name, oldest first: their names hold the time.
+others() {
     local path
     for path in "$target/$name"-*; do
-        if [[ ${path##*/} =~ ^"$name"-[0-9]{8}T[0-9]{6}\.[0-9]{6}Z\.tar\.(gz|zst)$ && -f $path && ! -L $path ]]; then
+        if [[ $path != "$archive" && -f $path && ! -L $path && -O $path &&
+            ${path##*/} =~ ^"$name"-[0-9]{8}T[0-9]{6}\.[0-9]{6}Z\.tar\.(gz|zst)$ ]]; then
             printf '%s\n' "$path"
         fi
     done
 }
 
+# The new archive is one of those that are kept, whatever time the others have: clocks jump.
 remove_old() {
-    local -a all
+    local -a old
     local path
-    mapfile -t all < <(archives)
+    mapfile -t old < <(others)
     removed=0
-    for path in "${all[@]}"; do
-        ((${#all[@]} - removed > keep)) || break
+    for path in "${old[@]}"; do
+        ((${#old[@]} - removed > keep - 1)) || break
         rm -f -- "$path" "$path.sha256"
         removed=$((removed + 1))
         printf 'removed %s\n' "$path"
@@ -186,16 +199,22 @@ done
 check_folders
 
 mkdir -p -- "$target" || die "TARGET $target could not be made" 1
+check_target
 exec {lock}<"$target"
 flock --nonblock "$lock" || die "another backup into $target is running: try again when it has ended" 1
 # What a killed run left; nobody else can be at work on it while the lock is held.
-rm -f -- "$target/.$name".*.partial "$target/.$name".*.partial.sha256
+for left in "$target/.$name".*.partial; do
+    [[ ! -O $left || -L $left ]] || rm -rf -- "$left"
+done
 
 archive=$target/$name-$(date -u +%Y%m%dT%H%M%S.%6NZ).tar.$format
-partial=$target/.$name.$$.partial
-trap 'rm -f -- "$partial" "$partial.sha256"' EXIT
+work=
+trap '[[ -z $work ]] || rm -rf -- "$work"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
+# A folder of our own, made anew: in a target that others may write too, a name could be taken already.
+work=$(mktemp -d -- "$target/.$name.XXXXXXXXXX.partial") || die "no folder could be made in TARGET $target" 1
+partial=$work/archive
 
 pack
 publish

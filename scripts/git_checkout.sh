@@ -108,10 +108,20 @@ check_dest() {
     dest=$(pwd -P)/$dest
 }
 
+# Makes the folder, and keeps others that run this script out of it until the end.
+lock_dest() {
+    mkdir -p -- "$dest" || die "$dest could not be made" 1
+    exec {lock}<"$dest"
+    # One that failed may have removed the folder in between.
+    if ! flock --nonblock "$lock" || [[ ! $dest -ef /proc/self/fd/$lock ]]; then
+        die "another checkout into $dest is running: try again when it has ended" 1
+    fi
+}
+
 # Whether there is a checkout of this URL already; refuses folders that hold anything else.
 is_checkout() {
     local known
-    [[ -d $dest && -n $(ls -A -- "$dest") ]] || return 1
+    [[ -n $(ls -A -- "$dest") ]] || return 1
     [[ -d $dest/.git && ! -L $dest/.git && -f $dest/.git/config && ! -L $dest/.git/config ]] ||
         die "$dest holds something else than a checkout: empty it or give another --dest"
     [[ -O $dest/.git && -O $dest/.git/config ]] || die "$dest/.git belongs to another user: give another --dest"
@@ -119,8 +129,16 @@ is_checkout() {
     [[ ! -e $dest/.git/commondir && ! -L $dest/.git/commondir ]] ||
         die "$dest is a worktree of another repository: give another --dest"
     known=$(git config --file "$dest/.git/config" --no-includes --get remote.origin.url) || known=
-    [[ $known == "$url" ]] ||
-        die "$dest is a checkout of ${known:-an unknown repository}, not of $url: give another --dest"
+    [[ $known == "$url" ]] || die "$dest is a checkout of $(shown "$known"), not of $url: give another --dest"
+}
+
+# Prints somebody else's URL without what may be a user and password.
+shown() {
+    if [[ $1 =~ ^([A-Za-z0-9+.-]*://)?[^/]*@(.*)$ ]]; then
+        printf '%s' "${BASH_REMATCH[1]}${BASH_REMATCH[2]}"
+    else
+        printf '%s' "${1:-an unknown repository}"
+    fi
 }
 
 # git on this checkout only, with everything off that could run a command or leave one running.
@@ -130,8 +148,10 @@ repository() {
         -c gc.autoDetach=false -c maintenance.autoDetach=false -c advice.detachedHead=false "$@"
 }
 
-# Makes the repository's own files anew, so that no configuration or hook in the folder takes effect.
+# Makes the repository's own files anew, so that no configuration or hook in the folder takes effect. Locks are what a
+# killed git left, which would make every later one fail: while ours is held nobody else is at work.
 prepare() {
+    rm -f -- "$dest/.git"/*.lock
     rm -rf -- "$dest/.git/config" "$dest/.git/config.worktree" "$dest/.git/hooks"
     git -c init.defaultBranch=main init --quiet --template= -- "$dest" || die "git could not make $dest" 1
     repository config remote.origin.url "$url" || die "git could not write $dest/.git/config" 1
@@ -144,7 +164,8 @@ bring() {
     elif [[ -e $dest/.git/shallow ]]; then
         fetch+=(--unshallow)
     fi
-    repository fetch "${fetch[@]}" -- "$url" "$ref" || die "git could not fetch $ref from $url" 1
+    # Without the lock: a connection or credentials that are kept for later must not hold it.
+    (exec {lock}<&- && repository fetch "${fetch[@]}" -- "$url" "$ref") || die "git could not fetch $ref from $url" 1
     commit=$(repository rev-parse --verify --quiet 'FETCH_HEAD^{commit}') || die "$ref of $url is no commit" 1
     repository checkout --quiet --force --detach "$commit" -- || die "git could not check out $commit" 1
     if ((clean)); then
@@ -193,7 +214,9 @@ while (($#)); do
 done
 ((${#operands[@]} == 1)) || die "exactly one URL is needed, not ${#operands[@]}: see --help"
 url=${operands[0]}
-command -v git >/dev/null || die 'git is needed and not on PATH: install it'
+for program in git flock; do
+    command -v "$program" >/dev/null || die "$program is needed and not on PATH: install it"
+done
 
 # Variables of a surrounding git command would point git at another repository.
 mapfile -t inherited < <(git rev-parse --local-env-vars)
@@ -209,6 +232,7 @@ made=
 trap '[[ -z $made ]] || rm -rf -- "$made"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
+lock_dest
 if ! is_checkout; then
     made=$dest # A first checkout that could not be completed is removed again.
 fi

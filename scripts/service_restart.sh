@@ -72,6 +72,28 @@ now() {
     printf '%d' "$((10#${up/./}))"
 }
 
+# Ends the script when a unit takes the host or the service manager down, or opens a shell to whoever sits in front.
+refuse_fatal() {
+    case $1 in
+        systemd-reboot.service | systemd-soft-reboot.service | systemd-poweroff.service | systemd-halt.service | \
+            systemd-kexec.service | systemd-exit.service | systemd-suspend.service | systemd-hibernate.service | \
+            systemd-hybrid-sleep.service | systemd-suspend-then-hibernate.service | system-update-cleanup.service | \
+            rescue.service | emergency.service | debug-shell.service)
+            die "refused: $unit takes the host down or opens it"
+            ;;
+    esac
+}
+
+# A unit is what systemd calls it, whatever alias it was given; and its own settings may take the host down.
+check_loaded() {
+    local action does
+    refuse_fatal "$(property Id)"
+    for action in SuccessAction FailureAction StartLimitAction JobTimeoutAction; do
+        does=$(property "$action")
+        [[ ${does:-none} == none ]] || die "refused: $unit has $action=$does, which takes the host down"
+    done
+}
+
 # A name without patterns, of a kind that can be restarted without taking the host down.
 check_unit() {
     [[ $unit =~ ^[A-Za-z0-9_][A-Za-z0-9:_.@\\-]{0,245}$ ]] ||
@@ -83,13 +105,7 @@ check_unit() {
             ;;
         *) unit=$unit.service ;;
     esac
-    case $unit in
-        systemd-reboot.service | systemd-soft-reboot.service | systemd-poweroff.service | systemd-halt.service | \
-            systemd-kexec.service | systemd-suspend.service | systemd-hibernate.service | \
-            systemd-hybrid-sleep.service | systemd-suspend-then-hibernate.service | rescue.service | emergency.service)
-            die "refused: $unit takes the host down"
-            ;;
-    esac
+    refuse_fatal "$unit"
 }
 
 # One property of the unit as systemd states it.
@@ -182,6 +198,7 @@ check_unit
 command -v systemctl >/dev/null || die 'systemctl is needed and not on PATH: this host does not run systemd'
 loaded=$(property LoadState) || die 'systemctl could not be asked: is systemd running, and may this user speak to it?'
 [[ $loaded == loaded ]] || die "no unit $unit that can be started: systemd says ${loaded:-nothing}"
+check_loaded
 
 printf 'restarting %s\n' "$unit"
 deadline=$(($(now) + limit * 100))

@@ -117,6 +117,9 @@ pub(crate) enum ManifestCommand {
         /// When the manifest stops being accepted, such as 2027-01-01T00:00:00Z
         #[arg(long, value_name = "TIME")]
         expires: Option<String>,
+        /// The lowest version that it gets, where a newer one than the one there was accepted before
+        #[arg(long, value_name = "VERSION", default_value_t = 0, hide_default_value = true)]
+        at_least: u64,
     },
     /// Check a scripts folder against its manifest, and name everything that is wrong
     Verify {

@@ -8,17 +8,21 @@ use std::time::Duration;
 
 use agent_config::Settings;
 use serde_json::Value;
-use task_runners::Problem;
+use task_runners::{Problem, error_chain};
 use ureq::http::{Request, Response, StatusCode};
 use ureq::{Agent, Body};
 
 use crate::args::{Global, Server};
 use crate::context;
 use crate::failure::Failure;
-use crate::output::chain;
 
 /// Time to reach the service.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for a whole answer, beside what the service was asked to wait.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long nothing may come of a stream. A log that does not grow is asked for again; a service whose host is gone
+/// says nothing for ever.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest token file, bytes.
 const MAX_TOKEN_BYTES: u64 = 4096;
 /// Largest answer that is read as JSON, bytes.
@@ -31,6 +35,8 @@ pub(crate) struct Client {
     agent: Agent,
     base: String,
     token: String,
+    answer_timeout: Duration,
+    silence_timeout: Duration,
 }
 
 impl Client {
@@ -51,13 +57,22 @@ impl Client {
             (None, Some(settings)) => settings.script_executor.state_dir.join(TOKEN_FILE),
             (None, None) => PathBuf::new(),
         };
-        Ok(Self { agent: agent(&base), base, token: read_token(&token_file)? })
+        Ok(Self::of(base, read_token(&token_file)?))
+    }
+
+    fn of(base: String, token: String) -> Self {
+        let agent = agent(&base);
+        Self { agent, base, token, answer_timeout: ANSWER_TIMEOUT, silence_timeout: SILENCE_TIMEOUT }
     }
 
     /// GETs JSON.
     pub(crate) fn get(&self, path: &str) -> Result<Value, Failure> {
-        let sent = self.request("GET", path).body(());
-        json(self.answer(sent.map_err(ureq::Error::from).and_then(|request| self.agent.run(request)))?)
+        self.get_within(path, Duration::ZERO)
+    }
+
+    /// GETs JSON that the service may take this long for.
+    pub(crate) fn get_within(&self, path: &str, wait: Duration) -> Result<Value, Failure> {
+        json(self.answer(self.send(self.request("GET", path).body(()), wait))?)
     }
 
     /// POSTs JSON, and gives the JSON that came back.
@@ -67,7 +82,7 @@ impl Client {
             Some(body) => request.header("content-type", "application/json").body(body.to_string()),
             None => request.body(String::new()),
         };
-        json(self.answer(sent.map_err(ureq::Error::from).and_then(|request| self.agent.run(request)))?)
+        json(self.answer(self.send(sent, Duration::ZERO))?)
     }
 
     /// GETs bytes from `offset` on, as they come. Where the service has none behind it, there are none.
@@ -76,7 +91,10 @@ impl Client {
         if offset > 0 {
             request = request.header("range", format!("bytes={offset}-"));
         }
-        let sent = request.body(()).map_err(ureq::Error::from).and_then(|request| self.agent.run(request));
+        let sent = request.body(()).map_err(ureq::Error::from).and_then(|request| {
+            let limited = self.agent.configure_request(request).timeout_per_read(Some(self.silence_timeout));
+            self.agent.run(limited.build())
+        });
         if sent.as_ref().is_ok_and(|response| response.status() == StatusCode::RANGE_NOT_SATISFIABLE) {
             return Ok(Box::new(std::io::empty()));
         }
@@ -84,11 +102,21 @@ impl Client {
         let is_whole = response.status() != StatusCode::PARTIAL_CONTENT;
         let mut body = response.into_body().into_reader();
         if is_whole && offset > 0 {
-            // A log that is followed comes from its beginning, whatever range was asked for.
+            // A range may be ignored (RFC 9110, section 14.2), by something in between for one.
             std::io::copy(&mut body.by_ref().take(offset), &mut std::io::sink())
                 .map_err(|error| Failure::unreachable(format!("the log was cut off: {error}")))?;
         }
         Ok(Box::new(body))
+    }
+
+    /// Sends a request whose whole answer must be there in time.
+    fn send<B: ureq::AsSendBody>(
+        &self,
+        request: Result<Request<B>, ureq::http::Error>,
+        wait: Duration,
+    ) -> Result<Response<Body>, ureq::Error> {
+        let limited = self.agent.configure_request(request?).timeout_global(Some(wait + self.answer_timeout));
+        self.agent.run(limited.build())
     }
 
     fn request(&self, method: &str, path: &str) -> ureq::http::request::Builder {
@@ -101,7 +129,7 @@ impl Client {
 
     fn answer(&self, sent: Result<Response<Body>, ureq::Error>) -> Result<Response<Body>, Failure> {
         let response = sent.map_err(|error| {
-            let message = format!("cannot reach the service at {}: {}", self.base, chain(&error));
+            let message = format!("cannot reach the service at {}: {}", self.base, error_chain(&error));
             Failure::unreachable(message).with_hints(vec!["is it running? agent-http starts it".to_owned()])
         })?;
         if response.status().is_success() { Ok(response) } else { Err(refused(response)) }
@@ -185,5 +213,70 @@ fn refused(response: Response<Body>) -> Failure {
         // The detail says the same in one line.
         false => "the service refused this; mend the following".to_owned(),
     };
-    Failure::refused(status.as_u16(), message).with_details(errors.iter().map(Problem::to_string).collect())
+    let mut details: Vec<String> = errors.iter().map(Problem::to_string).collect();
+    // What is wrong with the scripts folder, and the command that mends it.
+    details.extend(serde_json::from_value::<Vec<String>>(problem["problems"].clone()).unwrap_or_default());
+    let hints = text("mend").map(|mend| format!("on the service's host: {mend}"));
+    let failure = Failure::refused(status.as_u16(), message).with_details(details);
+    failure.with_hints(hints.into_iter().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{ErrorKind, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::mpsc::{Receiver, channel};
+    use std::thread;
+
+    use super::*;
+
+    /// A service that takes requests, sends `first` and says nothing more; and a client that is soon out of patience.
+    /// The connections that it took are kept open for as long as they are not taken from the receiver.
+    fn with_silent_service(first: &'static str) -> (Client, Receiver<TcpStream>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let (keep, kept) = channel();
+        thread::spawn(move || {
+            while let Ok((mut stream, _)) = listener.accept() {
+                stream.write_all(first.as_bytes()).unwrap();
+                if keep.send(stream).is_err() {
+                    return;
+                }
+            }
+        });
+        let timeout = Duration::from_millis(200);
+        let client = Client {
+            answer_timeout: timeout,
+            silence_timeout: timeout,
+            ..Client::of(base, "dag_token".to_owned())
+        };
+        (client, kept)
+    }
+
+    const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n";
+
+    #[test]
+    fn an_answer_that_does_not_come_or_does_not_end_is_given_up() {
+        for first in ["", "HTTP/1.1 200", HEAD] {
+            let (client, _kept) = with_silent_service(first);
+            assert!(client.get("/x").is_err());
+            assert!(client.post("/x", None).is_err());
+        }
+        let (client, _kept) = with_silent_service("");
+        assert!(client.get("/x").unwrap_err().is_unreachable());
+        assert!(client.stream("/x", 0).map(drop).unwrap_err().is_unreachable());
+    }
+
+    #[test]
+    fn a_stream_is_given_up_only_when_nothing_comes() {
+        let (client, kept) = with_silent_service(HEAD);
+        let mut stream = client.stream("/x", 0).unwrap();
+        let mut service = kept.recv().unwrap();
+        let mut byte = [0];
+        service.write_all(b"a").unwrap();
+        assert_eq!(stream.read(&mut byte).unwrap(), 1);
+        let error = stream.read(&mut byte).unwrap_err();
+        assert_ne!(error.kind(), ErrorKind::UnexpectedEof, "{error}");
+        assert!(error.to_string().contains("timeout"), "{error}");
+    }
 }

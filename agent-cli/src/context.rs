@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use agent_config::{ConfigError, Flags, Settings, Sources};
-use task_runners::{ScriptRunner, Scripts, ScriptsSettings};
+use task_runners::{ScriptRunner, Scripts, error_chain};
 
 use crate::args::Global;
 use crate::failure::Failure;
-use crate::output::{chain, say};
+use crate::output::say;
+use crate::terminal::escaped_line;
 
 /// Reads the settings as they hold in the current folder.
 pub(crate) fn settings(global: &Global) -> Result<Settings, Failure> {
@@ -21,27 +22,20 @@ pub(crate) fn settings(global: &Global) -> Result<Settings, Failure> {
         Flags { script_dir: global.scripts.clone(), state_dir: global.state.clone(), ..Flags::default() };
     let loaded = Settings::load(sources).map_err(|error| bad_settings(&error))?;
     for warning in &loaded.warnings {
-        say(&format!("note: {}: {}", warning.path.display(), warning.message));
+        say(&format!("note: {}", escaped_line(&warning.to_string())));
     }
     Ok(loaded.settings)
 }
 
 /// Opens the scripts folder, and verifies it where that is asked for.
 pub(crate) fn scripts(settings: &Settings) -> Result<Arc<Scripts>, Failure> {
-    let found = settings.scripts();
-    let settings = ScriptsSettings {
-        folder: found.folder.to_owned(),
-        state_dir: found.state_dir.to_owned(),
-        verification: found.verification,
-        public_keys: found.public_keys,
-    };
-    let scripts = Scripts::open(settings).map_err(|error| Failure::agent(chain(&error)))?;
+    let scripts = Scripts::open(settings.scripts()).map_err(|error| Failure::agent(error_chain(&error)))?;
     Ok(Arc::new(scripts))
 }
 
 /// A runner of scripts that is an engine of its own.
 pub(crate) fn runner(settings: &Settings) -> Result<ScriptRunner, Failure> {
-    let executor = settings.executor().build().map_err(|error| Failure::agent(chain(&error)))?;
+    let executor = settings.executor().build().map_err(|error| Failure::agent(error_chain(&error)))?;
     Ok(ScriptRunner::new(executor, scripts(settings)?))
 }
 
@@ -66,6 +60,6 @@ fn bad_settings(error: &ConfigError) -> Failure {
             }
             Failure::agent("the configuration has mistakes").with_details(details)
         }
-        other => Failure::agent(chain(other)),
+        other => Failure::agent(error_chain(other)),
     }
 }

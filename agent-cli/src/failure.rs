@@ -49,6 +49,13 @@ impl Failure {
         Self::coded(REFUSED, "nothing was run; mend the following").with_details(details)
     }
 
+    /// What was to be submitted has mistakes that the service need not be asked about; all of them are named.
+    pub(crate) fn misspelt(problems: &[Problem]) -> Self {
+        let details = problems.iter().map(Problem::to_string).collect();
+        let message = "nothing was submitted; mend the following";
+        Self { run_code: REFUSED, ..Self::new(message) }.with_details(details)
+    }
+
     /// The same with details under the message, one to a line.
     pub(crate) fn with_details(mut self, details: Vec<String>) -> Self {
         self.details = details;
@@ -110,9 +117,10 @@ impl Failure {
     }
 }
 
+/// For a line of its own; it may be the service's text.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(&escaped_line(&self.message))
     }
 }
 

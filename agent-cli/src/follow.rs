@@ -8,7 +8,7 @@ use task_runners::{Execution, LogReader};
 use tokio::sync::oneshot;
 
 use crate::output::{self, say};
-use crate::terminal::TerminalFilter;
+use crate::terminal::{PLAIN, TerminalFilter};
 
 /// Bytes of the log that are read and printed at once.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -97,20 +97,26 @@ impl Screen {
     pub(crate) fn write(&mut self, bytes: &[u8]) -> bool {
         self.at_line_start = bytes.last() == Some(&b'\n');
         match &mut self.filter {
-            Some(filter) => output::write(filter.filter(bytes).as_bytes()),
+            Some(filter) => {
+                let shown = filter.filter(bytes);
+                output::write_shown(&shown, filter.is_coloured())
+            }
             None => output::write(bytes),
         }
     }
 
-    /// Prints what was held back.
+    /// Prints what was held back, and ends what colours the script left.
     pub(crate) fn finish(self) {
         let Some(mut filter) = self.filter else { return };
         let mut rest = filter.finish();
+        if filter.is_coloured() {
+            rest.push_str(PLAIN);
+        }
         if !self.at_line_start {
             // What is said next begins on a line of its own.
             rest.push('\n');
         }
-        output::write(rest.as_bytes());
+        output::write_shown(&rest, false);
     }
 
     fn show_that_it_runs(&self) {

@@ -9,11 +9,12 @@ use executor_integrity::{
     keygen, sign_manifest, verify,
 };
 use jiff::Timestamp;
+use task_runners::error_chain;
 
 use crate::args::{Global, ManifestCommand};
 use crate::context;
 use crate::failure::Failure;
-use crate::output::{self, chain, count, say};
+use crate::output::{self, count, say};
 
 /// Largest password file, bytes.
 const MAX_PASSWORD_BYTES: u64 = 64 << 10;
@@ -21,8 +22,8 @@ const MAX_PASSWORD_BYTES: u64 = 64 << 10;
 /// Carries one of the manifest's commands out.
 pub(crate) fn run(global: &Global, command: ManifestCommand) -> Result<ExitCode, Failure> {
     match command {
-        ManifestCommand::Create { folder, expires } => {
-            create(&context::folder(global, folder)?, expires.as_deref())?;
+        ManifestCommand::Create { folder, expires, at_least } => {
+            create(&context::folder(global, folder)?, expires.as_deref(), at_least)?;
         }
         ManifestCommand::Verify { folder, public_keys } => check(global, folder, &public_keys)?,
         ManifestCommand::Sign { folder, key, password_file } => {
@@ -35,9 +36,9 @@ pub(crate) fn run(global: &Global, command: ManifestCommand) -> Result<ExitCode,
     Ok(ExitCode::SUCCESS)
 }
 
-fn create(folder: &Path, expires: Option<&str>) -> Result<(), Failure> {
+fn create(folder: &Path, expires: Option<&str>, at_least: u64) -> Result<(), Failure> {
     let expires = expires.map(later).transpose()?;
-    let options = CreateOptions { expires, ..CreateOptions::default() };
+    let options = CreateOptions { expires, at_least_version: at_least };
     let manifest = create_manifest(folder, &options).map_err(|error| failed(&error))?;
     output::print(&folder.join(MANIFEST_NAME).display().to_string());
     let (files, version) = (files(manifest.entries().len()), manifest.header().version);
@@ -136,5 +137,5 @@ fn time(text: &str) -> Result<Timestamp, Failure> {
 }
 
 fn failed(error: &dyn std::error::Error) -> Failure {
-    Failure::new(chain(error))
+    Failure::new(error_chain(error))
 }

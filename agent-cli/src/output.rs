@@ -5,11 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 
-use crate::terminal::{self, Style};
+use crate::terminal::{self, PLAIN, Style, escaped_line, steers};
 
 /// Takes the line away that the cursor stands in, and goes to its beginning (ECMA-48: CR, EL).
 const WIPE: &str = "\r\x1b[2K";
 
+/// Whether a colour of a script's output may hold on the terminal.
+static COLOUR_HOLDS: AtomicBool = AtomicBool::new(false);
 /// Whether a status line stands on the terminal. It is changed under the lock of standard error only.
 static STATUS_STANDS: AtomicBool = AtomicBool::new(false);
 
@@ -27,9 +29,25 @@ pub(crate) fn write(bytes: &[u8]) -> bool {
     out.write_all(bytes).and_then(|()| out.flush()).is_ok()
 }
 
-/// Prints JSON, readable.
+/// Prints a piece of a log that was made safe for the terminal; `is_coloured` says whether its last colour still holds.
+/// False when nobody reads any more.
+pub(crate) fn write_shown(text: &str, is_coloured: bool) -> bool {
+    // Before and after: what is said meanwhile must not get a colour of the log's either.
+    COLOUR_HOLDS.fetch_or(is_coloured || text.contains('\x1b'), Ordering::Relaxed);
+    let is_read = write(text.as_bytes());
+    COLOUR_HOLDS.fetch_and(is_coloured, Ordering::Relaxed);
+    is_read
+}
+
+/// Prints JSON, readable. Its own escapes leave DEL, the control characters of eight bits, and Unicode's bidirectional
+/// ones, which stand in strings only.
 pub(crate) fn print_json(value: &Value) {
-    print(&serde_json::to_string_pretty(value).unwrap_or_default());
+    let text = serde_json::to_string_pretty(value).unwrap_or_default();
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        if steers(c) && c != '\n' { safe.push_str(&format!("\\u{:04x}", u32::from(c))) } else { safe.push(c) }
+    }
+    print(&safe);
 }
 
 /// Says something to the person in front of it.
@@ -48,7 +66,9 @@ pub(crate) fn status(text: &str) {
     let style = Style::of_stderr();
     STATUS_STANDS.store(true, Ordering::Relaxed);
     // As in `say`.
-    let _ = write!(err, "{WIPE}{}", style.dim(text)).and_then(|()| err.flush());
+    let _ = end_colour(&mut err)
+        .and_then(|()| write!(err, "{WIPE}{}", style.dim(text)))
+        .and_then(|()| err.flush());
 }
 
 /// Standard error for everybody who says something there: a status line goes first.
@@ -58,6 +78,7 @@ pub(crate) struct Talk;
 impl Write for Talk {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut err = io::stderr().lock();
+        end_colour(&mut err)?;
         wipe_status(&mut err);
         // Whole lines at once: two that speak at the same time are not mixed.
         err.write_all(bytes).map(|()| bytes.len())
@@ -66,6 +87,12 @@ impl Write for Talk {
     fn flush(&mut self) -> io::Result<()> {
         io::stderr().flush()
     }
+}
+
+/// Ends a colour that the script's output left on the terminal, also for the line that is wiped next.
+fn end_colour(err: &mut io::StderrLock<'_>) -> io::Result<()> {
+    let holds = err.is_terminal() && COLOUR_HOLDS.swap(false, Ordering::Relaxed);
+    if holds { err.write_all(PLAIN.as_bytes()) } else { Ok(()) }
 }
 
 /// Takes a status line away. The lock keeps others from drawing one in between.
@@ -94,25 +121,15 @@ pub(crate) fn ask(question: &str) -> Option<String> {
     (read > 0).then(|| line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
-/// An error with its causes, on one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}
-
 /// So many of something, such as `1 file` and `2 files`.
 pub(crate) fn count(number: u64, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
-/// Columns for people: each as wide as its widest cell, the last one as it is.
+/// Columns for people: each as wide as its widest cell, the last one as it is. What is in them steers no terminal.
 pub(crate) fn table(rows: &[Vec<String>]) -> Vec<String> {
+    let rows: Vec<Vec<String>> =
+        rows.iter().map(|row| row.iter().map(|cell| escaped_line(cell)).collect()).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)

@@ -25,7 +25,7 @@ pub(crate) fn list(global: &Global, args: &ListArgs) -> Result<ExitCode, Failure
     let entries = scripts.list()?;
     report_problems(&scripts);
     if args.json {
-        output::print_json(&json!({ "scripts": entries, "status": scripts.status() }));
+        output::print_json(&json!({ "scripts": entries, "next": null, "verification": scripts.status() }));
         return Ok(ExitCode::SUCCESS);
     }
     let rows: Vec<Vec<String>> = entries.iter().map(|entry| row(entry, &scripts)).collect();
@@ -151,6 +151,6 @@ fn report_problems(scripts: &Scripts) {
     }
     say("note: the scripts folder does not verify; what is shown is the snapshot in use");
     for problem in &status.problems {
-        say(&format!("  {problem}"));
+        say(&format!("  {}", escaped_line(problem)));
     }
 }

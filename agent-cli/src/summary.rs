@@ -3,7 +3,7 @@
 use task_runners::{Containment, ExecutionResult, Outcome};
 
 use crate::output::{count, say};
-use crate::terminal::Style;
+use crate::terminal::{Style, escaped_line};
 
 /// Says how it ended, what a person should know beside that, what the script handed back, and where its record is.
 pub(crate) fn say_end(name: &str, id: &str, result: &ExecutionResult, record: &str) {
@@ -12,7 +12,7 @@ pub(crate) fn say_end(name: &str, id: &str, result: &ExecutionResult, record: &s
         say(&format!("  {name}={}", value.escape_debug()));
     }
     for note in notes(result) {
-        say(&format!("  {note}"));
+        say(&format!("  {}", escaped_line(&note)));
     }
     say(&Style::of_stderr().dim(&format!("  task {id}, record {record}")));
 }

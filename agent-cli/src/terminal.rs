@@ -46,10 +46,14 @@ impl Style {
 pub(crate) struct TerminalFilter {
     /// The beginning of a character or of a colour whose rest has not come yet.
     held: Vec<u8>,
+    /// Whether the last colour that passed still holds.
+    is_coloured: bool,
 }
 
-/// Longest colour sequence that is waited for, bytes.
-const MAX_SEQUENCE_BYTES: usize = 32;
+/// Ends every colour and style (ECMA-48, SGR).
+pub(crate) const PLAIN: &str = "\x1b[0m";
+/// Longest colour sequence that passes, bytes: both colours in full, and some styles.
+const MAX_SEQUENCE_BYTES: usize = 64;
 
 impl TerminalFilter {
     /// The next piece, safe.
@@ -57,7 +61,7 @@ impl TerminalFilter {
         self.held.extend_from_slice(bytes);
         let held = std::mem::take(&mut self.held);
         let (text, rest) = decode(&held);
-        let (shown, kept) = show(&text);
+        let (shown, kept) = self.show(&text);
         self.held.extend_from_slice(kept.as_bytes());
         self.held.extend_from_slice(rest);
         shown
@@ -67,6 +71,34 @@ impl TerminalFilter {
     pub(crate) fn finish(&mut self) -> String {
         let held = std::mem::take(&mut self.held);
         String::from_utf8_lossy(&held).chars().map(in_log).collect()
+    }
+
+    /// Whether what comes next would have a colour of the log's.
+    pub(crate) fn is_coloured(&self) -> bool {
+        self.is_coloured
+    }
+
+    /// The shown form of some text, and what stands at its end that may become a colour.
+    fn show<'a>(&mut self, text: &'a str) -> (String, &'a str) {
+        let mut shown = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some(c) = rest.chars().next() {
+            if c == '\x1b' {
+                match colour(rest) {
+                    Colour::Whole(length) => {
+                        self.is_coloured = !matches!(&rest[..length], "\x1b[m" | PLAIN);
+                        shown.push_str(&rest[..length]);
+                        rest = &rest[length..];
+                        continue;
+                    }
+                    Colour::Beginning => return (shown, rest),
+                    Colour::None => {}
+                }
+            }
+            shown.push_str(&in_log(c));
+            rest = &rest[c.len_utf8()..];
+        }
+        (shown, "")
     }
 }
 
@@ -95,35 +127,14 @@ fn decode(bytes: &[u8]) -> (String, &[u8]) {
     }
 }
 
-/// The shown form of some text, and what stands at its end that may become a colour.
-fn show(text: &str) -> (String, &str) {
-    let mut shown = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(c) = rest.chars().next() {
-        if c == '\x1b' {
-            match colour(rest) {
-                Colour::Whole(length) => {
-                    shown.push_str(&rest[..length]);
-                    rest = &rest[length..];
-                    continue;
-                }
-                Colour::Beginning => return (shown, rest),
-                Colour::None => {}
-            }
-        }
-        shown.push_str(&in_log(c));
-        rest = &rest[c.len_utf8()..];
-    }
-    (shown, "")
-}
-
 enum Colour {
     Whole(usize),
     Beginning,
     None,
 }
 
-/// Whether a text begins with a colour (ECMA-48, SGR): ESC `[`, digits and `;`, `m`.
+/// Whether a text begins with a colour (ECMA-48, SGR): ESC `[`, numbers with `;` between, `m`. Of the styles only those
+/// pass that leave the text readable: concealed text would hide what is said afterwards.
 fn colour(text: &str) -> Colour {
     let bytes = text.as_bytes();
     if bytes.len() > 1 && bytes[1] != b'[' {
@@ -131,10 +142,33 @@ fn colour(text: &str) -> Colour {
     }
     let end = bytes.iter().skip(2).position(|b| !b.is_ascii_digit() && *b != b';');
     match end {
-        Some(at) if bytes[at + 2] == b'm' => Colour::Whole(at + 3),
+        Some(at)
+            if bytes[at + 2] == b'm' && at + 3 <= MAX_SEQUENCE_BYTES && is_readable(&text[2..at + 2]) =>
+        {
+            Colour::Whole(at + 3)
+        }
         None if bytes.len() < MAX_SEQUENCE_BYTES => Colour::Beginning,
         _ => Colour::None,
     }
+}
+
+/// Whether the numbers of a colour sequence are known ones: none, bold to underlined, reverse, struck out, their ends,
+/// and colours by name, from the table of 256, or in full.
+fn is_readable(numbers: &str) -> bool {
+    let numbers: Option<Vec<u8>> = numbers
+        .split(';')
+        .map(|number| if number.is_empty() { Some(0) } else { number.parse().ok() })
+        .collect();
+    let Some(numbers) = numbers else { return false };
+    let mut rest = numbers.as_slice();
+    while let [number, behind @ ..] = rest {
+        rest = match (number, behind) {
+            (38 | 48, [5, _, behind @ ..] | [2, _, _, _, behind @ ..]) => behind,
+            (0..=4 | 7 | 9 | 21..=25 | 27..=37 | 39..=47 | 49 | 90..=97 | 100..=107, _) => behind,
+            _ => return false,
+        };
+    }
+    true
 }
 
 /// A character of a log: lines and tabs are kept.
@@ -152,14 +186,14 @@ pub(crate) fn escaped_line(line: &str) -> String {
     line.chars().map(escaped).collect()
 }
 
-/// A character of a line; escaped where it steers a terminal or turns around what is read (Unicode's bidirectional
-/// controls).
+/// Whether a character steers a terminal, or turns around what is read (Unicode's bidirectional controls).
+pub(crate) fn steers(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A character of a line; escaped where it steers.
 fn escaped(c: char) -> String {
-    match c {
-        c if c.is_control() => c.escape_default().to_string(),
-        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => c.escape_unicode().to_string(),
-        c => c.to_string(),
-    }
+    if steers(c) { c.escape_default().to_string() } else { c.to_string() }
 }
 
 #[cfg(test)]
@@ -183,6 +217,39 @@ mod tests {
         assert_eq!(whole(b"\xff\xfe"), "\u{fffd}\u{fffd}");
     }
 
+    #[test]
+    fn colours_of_every_kind_pass_and_numbers_that_hide_text_do_not() {
+        for passes in
+            ["", "0", ";", "1;31", "4", "7;9", "22;39;49", "97;107", "38;5;8", "38;2;8;8;8;48;5;208;1"]
+        {
+            let colour = format!("\x1b[{passes}m");
+            assert_eq!(whole(colour.as_bytes()), colour);
+        }
+        for hidden in
+            ["8", "1;8", "08", "31;8;32", "264", "5", "6", "38", "38;5", "38;2;1;2", "38;8;1", "10", "1;;8"]
+        {
+            assert_eq!(whole(format!("\x1b[{hidden}m").as_bytes()), format!("\\u{{1b}}[{hidden}m"));
+        }
+        let long = format!("\x1b[{}1m", "0;".repeat(40));
+        assert!(!whole(long.as_bytes()).contains('\x1b'));
+    }
+
+    #[test]
+    fn a_colour_holds_until_the_log_ends_it() {
+        let mut filter = TerminalFilter::default();
+        for (piece, is_coloured) in [
+            ("a", false),
+            ("\x1b[31", false),
+            ("m", true),
+            ("text\n", true),
+            ("\x1b[8m", true),
+            ("\x1b[m", false),
+        ] {
+            filter.filter(piece.as_bytes());
+            assert_eq!(filter.is_coloured(), is_coloured, "{piece:?}");
+        }
+    }
+
     proptest! {
         #[test]
         fn no_control_character_but_newline_tab_and_colours_passes(bytes: Vec<u8>) {
@@ -199,7 +266,13 @@ mod tests {
         }
 
         #[test]
-        fn pieces_show_what_the_whole_shows(bytes: Vec<u8>, cut in 0usize..64) {
+        fn pieces_show_what_the_whole_shows(
+            bytes in prop_oneof![
+                any::<Vec<u8>>(),
+                "(\\x1b\\[[0-9;]{0,70}m?){1,3}".prop_map(String::into_bytes),
+            ],
+            cut in 0usize..140,
+        ) {
             let cut = cut.min(bytes.len());
             let mut filter = TerminalFilter::default();
             let mut shown = filter.filter(&bytes[..cut]);

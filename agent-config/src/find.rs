@@ -12,6 +12,9 @@ use crate::sources::Sources;
 const LARGEST: u64 = 1024 * 1024;
 /// The place of the file in the current folder.
 const LOCAL_FILE: &str = "etc/application.toml";
+/// What makes a file trusted that nobody named.
+pub(crate) const REMEDY: &str = "make it and all folders above it writable for root or this user only, without links, \
+    or name a file with --config";
 /// The bits of a mode that let the group or others write.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 /// The bits of a mode that `chmod` sets.
@@ -28,7 +31,7 @@ pub(crate) struct Found {
 ///
 /// # Errors
 ///
-/// When the file that is to be read cannot be read whole as text.
+/// When the file that is to be read cannot be read whole as text, or is that of the system and others may change it.
 pub(crate) fn find(sources: &Sources, warnings: &mut Vec<Warning>) -> Result<Option<Found>, ConfigError> {
     if let Some(path) = &sources.config_file {
         let path = sources.current_dir.join(path);
@@ -39,55 +42,63 @@ pub(crate) fn find(sources: &Sources, warnings: &mut Vec<Warning>) -> Result<Opt
     if let Some(found) = find_local(sources, warnings)? {
         return Ok(Some(found));
     }
-    let path = sources.current_dir.join(&sources.system_file);
-    match open(&path, 0) {
-        Ok((file, metadata)) => {
-            warnings.extend(loose(&path, &metadata, sources.euid));
-            read(path, file).map(Some)
-        }
-        Err(ConfigError::Read { source, .. }) if is_absent(&source) => Ok(None),
-        Err(error) => Err(error),
-    }
+    find_system(sources)
 }
 
 /// The file of the current folder, when nobody but root and the caller can have written it.
 fn find_local(sources: &Sources, warnings: &mut Vec<Warning>) -> Result<Option<Found>, ConfigError> {
     let path = sources.current_dir.join(LOCAL_FILE);
-    match fs::symlink_metadata(&path) {
-        Err(error) if is_absent(&error) => return Ok(None),
-        _ => {}
-    }
-    let distrust = match distrust_folders(&path, sources.euid) {
-        Some(reason) => Some(reason),
-        None => {
-            // The folders above cannot be changed by others from here on, so what is opened is what was looked at.
-            let (file, metadata) = open(&path, libc::O_NOFOLLOW)?;
-            match distrust(&path, &metadata, sources.euid) {
-                Some(reason) => Some(reason),
-                None => return read(path, file).map(Some),
-            }
+    match open_trusted(&path, sources.euid)? {
+        Judged::Absent => Ok(None),
+        Judged::Trusted(file) => read(path, file).map(Some),
+        Judged::Distrusted(reason) => {
+            warnings.push(Warning {
+                message: format!("{} is not read: {reason}; {REMEDY}", path.display()),
+                path,
+            });
+            Ok(None)
         }
-    };
-    warnings.extend(distrust.map(|reason| Warning {
-        message: format!(
-            "{} is not read: {reason}; make it and all folders above it writable for root or this user only, \
-             or name a file with --config",
-            path.display()
-        ),
-        path,
-    }));
-    Ok(None)
+    }
 }
 
-/// Why somebody else might have put this file there, if so: a link, or a folder above that others own or may write.
-fn distrust_folders(path: &Path, euid: u32) -> Option<String> {
-    match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_symlink() => {
-            return Some(format!("{} is a link", path.display()));
-        }
-        Ok(_) => {}
-        Err(error) => return Some(format!("{}: {error}", path.display())),
+/// The file of the system. One that others may change is not passed over: its owner relies on what it says.
+fn find_system(sources: &Sources) -> Result<Option<Found>, ConfigError> {
+    let path = sources.current_dir.join(&sources.system_file);
+    match open_trusted(&path, sources.euid)? {
+        Judged::Absent => Ok(None),
+        Judged::Trusted(file) => read(path, file).map(Some),
+        Judged::Distrusted(reason) => Err(ConfigError::Distrusted { path, reason }),
     }
+}
+
+/// What a look at a file that nobody named has shown.
+enum Judged {
+    /// There is none.
+    Absent,
+    /// Nobody but root and the caller can have written it.
+    Trusted(File),
+    /// Why somebody else may have.
+    Distrusted(String),
+}
+
+fn open_trusted(path: &Path, euid: u32) -> Result<Judged, ConfigError> {
+    match fs::symlink_metadata(path) {
+        Err(error) if is_absent(&error) => return Ok(Judged::Absent),
+        Err(source) => return Err(ConfigError::Read { path: path.to_path_buf(), source }),
+        Ok(metadata) if metadata.is_symlink() => return Ok(Judged::Distrusted("it is a link".to_owned())),
+        Ok(_) => {}
+    }
+    if let Some(reason) = distrust_folders(path, euid) {
+        return Ok(Judged::Distrusted(reason));
+    }
+    // The folders above cannot be changed by others from here on, so what is opened is what was looked at.
+    let (file, metadata) = open(path, libc::O_NOFOLLOW)?;
+    Ok(distrust("it", &metadata, euid).map_or(Judged::Trusted(file), Judged::Distrusted))
+}
+
+/// Why somebody else might have put this file there, if so: a folder above that is a link, or that others own or may
+/// write.
+fn distrust_folders(path: &Path, euid: u32) -> Option<String> {
     let folder = path.parent()?;
     if folder.is_symlink() {
         return Some(format!("{} is a link", folder.display()));
@@ -97,30 +108,29 @@ fn distrust_folders(path: &Path, euid: u32) -> Option<String> {
         Err(error) => return Some(format!("{}: {error}", folder.display())),
     };
     folder.ancestors().find_map(|above| match fs::symlink_metadata(above) {
-        Ok(metadata) => distrust(above, &metadata, euid),
+        Ok(metadata) => distrust(&above.display().to_string(), &metadata, euid),
         Err(error) => Some(format!("{}: {error}", above.display())),
     })
 }
 
 /// Why others than root and the caller may change this file or folder, if so. The sticky bit of a folder does not help:
 /// it keeps others from removing what is there, not from putting something there first.
-fn distrust(path: &Path, metadata: &Metadata, euid: u32) -> Option<String> {
-    let path = path.display();
+fn distrust(what: &str, metadata: &Metadata, euid: u32) -> Option<String> {
     if metadata.uid() != 0 && metadata.uid() != euid {
         return Some(format!(
-            "{path} belongs to user {}, neither root nor this user ({euid})",
+            "{what} belongs to user {}, neither root nor this user ({euid})",
             metadata.uid()
         ));
     }
     let mode = metadata.mode() & PERMISSIONS;
-    (mode & WRITABLE_BY_OTHERS != 0).then(|| format!("{path} may be written by others (mode {mode:04o})"))
+    (mode & WRITABLE_BY_OTHERS != 0).then(|| format!("{what} may be written by others (mode {mode:04o})"))
 }
 
 /// A warning for a file that is read because somebody named it, although others may change it.
 fn loose(path: &Path, metadata: &Metadata, euid: u32) -> Option<Warning> {
-    distrust(path, metadata, euid).map(|reason| Warning {
+    distrust("it", metadata, euid).map(|reason| Warning {
         path: path.to_path_buf(),
-        message: format!("{reason}, and decides what this agent does"),
+        message: format!("{} decides what this agent does, and {reason}", path.display()),
     })
 }
 

@@ -1,6 +1,6 @@
 //! What names, patterns and keys look like. Each function takes one text whole or not at all.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The longest name of an agent, a token or a shared working folder, in bytes.
 const NAME_BYTES: usize = 64;
@@ -60,20 +60,31 @@ pub(crate) fn parse_host_name(text: &str) -> Option<String> {
     plain.then(|| text.to_ascii_lowercase())
 }
 
-/// An origin as browsers send it (RFC 6454, section 6.2): scheme, host and port, in small letters.
+/// An origin as browsers send it (RFC 6454, section 6.2): scheme, host and port, in small letters. A port that is the
+/// scheme's usual one is never sent, and an IPv6 address in its shortest form only.
 pub(crate) fn parse_origin(text: &str) -> Option<String> {
     let lower = text.to_ascii_lowercase();
-    let authority = lower.strip_prefix("https://").or_else(|| lower.strip_prefix("http://"))?;
-    let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
-        _ => (authority, None),
+    let (scheme, authority) = lower.split_once("://")?;
+    let usual_port = match scheme {
+        "https" => 443,
+        "http" => 80,
+        _ => return None,
     };
-    let bracketed = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-        .is_some_and(|host| host.parse::<std::net::Ipv6Addr>().is_ok());
-    let port_right = port.is_none_or(|port| port.parse::<u16>().is_ok());
-    (port_right && (bracketed || parse_host_name(host).is_some())).then_some(lower)
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, parse_port(port)?),
+        _ => (authority, usual_port),
+    };
+    let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) => format!("[{}]", address.parse::<Ipv6Addr>().ok()?),
+        None => parse_host_name(host)?,
+    };
+    Some(if port == usual_port { format!("{scheme}://{host}") } else { format!("{scheme}://{host}:{port}") })
+}
+
+/// A port that something can listen on, in digits alone.
+fn parse_port(text: &str) -> Option<u16> {
+    let is_number = text.bytes().all(|b| b.is_ascii_digit());
+    text.parse().ok().filter(|port| is_number && *port > 0)
 }
 
 /// Absolute folders, separated by colons. An empty or relative one would search the folder of whoever runs a script.
@@ -107,7 +118,16 @@ mod tests {
         {
             assert_eq!(parse_origin(right).as_deref(), Some(right));
         }
-        assert_eq!(parse_origin("HTTPS://Ops.Example.com").as_deref(), Some("https://ops.example.com"));
+        for (written, sent) in [
+            ("HTTPS://Ops.Example.com", "https://ops.example.com"),
+            ("https://x:443", "https://x"),
+            ("http://x:80", "http://x"),
+            ("https://x:80", "https://x:80"),
+            ("http://x:0443", "http://x:443"),
+            ("https://[0:0::1]:443", "https://[::1]"),
+        ] {
+            assert_eq!(parse_origin(written).as_deref(), Some(sent));
+        }
         for wrong in [
             "",
             "null",
@@ -117,6 +137,10 @@ mod tests {
             "https://x/",
             "https://x/path",
             "https://x:port",
+            "https://x:",
+            "https://x:0",
+            "https://x:+1",
+            "https://x:65536",
             "https://u@x",
             "ftp://x",
         ] {

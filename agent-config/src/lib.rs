@@ -21,7 +21,6 @@ mod sources;
 mod token;
 mod units;
 
-pub use apply::ScriptFolderSettings;
 pub use load::{ConfigError, Loaded, Warning};
 pub use mistake::{Mistake, Origin};
 pub use new_token::NewToken;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use crate::document::Text;
 use crate::draft::Draft;
-use crate::find::find;
+use crate::find::{REMEDY, find};
 use crate::mistake::{Mistake, Origin};
 use crate::settings::Settings;
 use crate::sources::Sources;
@@ -56,6 +56,14 @@ pub enum ConfigError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// It is the file of the system, and others than root and the caller may change it.
+    #[error("reading the configuration file {}: not done, since {reason}; {REMEDY}", .path.display())]
+    Distrusted {
+        /// The file.
+        path: PathBuf,
+        /// What lets others change it.
+        reason: String,
+    },
     /// It is a folder, FIFO, device or socket.
     #[error("reading the configuration file {}: it is not a regular file", .path.display())]
     NotAFile {
@@ -102,7 +110,7 @@ impl Settings {
     /// # Errors
     ///
     /// [`ConfigError::Mistakes`] with all mistakes of all sources; the others when the file that is to be read cannot be
-    /// read whole as text.
+    /// read whole as text, or must not be.
     pub fn load(sources: Sources) -> Result<Loaded, ConfigError> {
         let mut warnings = Vec::new();
         let found = find(&sources, &mut warnings)?;

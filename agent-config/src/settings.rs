@@ -23,7 +23,7 @@ pub struct Settings {
     pub script_executor: ScriptExecutor,
     /// `[limits]`: bounds on what the agent takes at one time.
     pub limits: Limits,
-    /// `[retention]`: how long things are kept.
+    /// `[retention]`: how long the service keeps things after a task ended.
     pub retention: Retention,
     /// `[auth]`: who may do what.
     pub auth: Auth,
@@ -32,7 +32,7 @@ pub struct Settings {
 /// `[app]`: this agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct App {
-    /// What the agent is called in logs and in `TASK_NODE`: `[A-Za-z0-9][A-Za-z0-9._-]{0,63}`.
+    /// What scripts find in `TASK_NODE`: `[A-Za-z0-9][A-Za-z0-9._-]{0,63}`.
     pub name: String,
 }
 
@@ -47,7 +47,8 @@ pub struct Http {
     pub behind_tls_proxy: bool,
     /// Accepted names in the `Host` header beside loopback names and IP addresses; in small letters, without port.
     pub hosts: Vec<String>,
-    /// Accepted `Origin` headers beside the service's own; in small letters, without a slash at the end.
+    /// Accepted `Origin` headers beside the service's own, as browsers send them: in small letters, without a slash at
+    /// the end and without the port that goes without saying.
     pub origins: Vec<String>,
     /// `/metrics` is served without a token.
     pub public_metrics: bool,
@@ -89,7 +90,7 @@ pub struct SiteVariables(BTreeMap<String, String>);
 /// `[limits]`: bounds on what the agent takes at one time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// How many tasks run at the same time; 0 is four for each core, see [`concurrent_on`](Self::concurrent_on).
+    /// How many tasks run at the same time; 0 is four for each core.
     pub concurrent: usize,
     /// How many tasks may wait.
     pub queue: usize,
@@ -99,10 +100,10 @@ pub struct Limits {
     pub drain: Duration,
 }
 
-/// `[retention]`: how long things are kept after a task ended.
+/// `[retention]`: how long the service keeps things after a task ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retention {
-    /// Records of tasks.
+    /// Tasks in the history, and their records.
     pub tasks: Duration,
     /// Working folders that belong to one task.
     pub workspaces: Duration,
@@ -129,17 +130,6 @@ impl SiteVariables {
 impl fmt::Debug for SiteVariables {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
-    }
-}
-
-impl Limits {
-    /// How many tasks run at the same time on a machine with so many cores.
-    pub fn concurrent_on(&self, cores: usize) -> usize {
-        const PER_CORE: usize = 4;
-        match self.concurrent {
-            0 => cores.max(1).saturating_mul(PER_CORE),
-            set => set,
-        }
     }
 }
 

@@ -16,12 +16,12 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Requests of one turn by one client.
-const SEQUENCE: usize = 200;
+/// Requests of one turn by one client. Turns are short, so that all sides of a ratio meet the same weather.
+const SEQUENCE: usize = 25;
 /// Requests of one turn by many clients together.
-const MANY: usize = 1000;
+const MANY: usize = 512;
 /// Turns; the median of them counts.
-const TURNS: usize = 5;
+const TURNS: usize = 21;
 /// Clients at once.
 const CLIENTS: [usize; 2] = [16, 64];
 /// Time that a service has to answer for the first time.
@@ -55,26 +55,62 @@ fn main() -> Result<()> {
         Err(error) => println!("webhook is not measured: {error}"),
     }
     println!("place  {}", place.path().display());
-    let floor = sequence_of(|| spawn(&script))?;
-    println!("1 client    floor    {:.3} ms p50", floor.as_secs_f64() * 1e3);
-    for server in &servers {
-        let mut client = Client::connect(server)?;
-        let time = sequence_of(|| client.call())?;
-        let ratio = time.as_secs_f64() / floor.as_secs_f64();
-        println!("1 client    {:<8} {:.3} ms p50, {ratio:.2} x floor", server.name, time.as_secs_f64() * 1e3);
-    }
-    for clients in CLIENTS {
-        let floor = rate_of(clients, || Ok(|| spawn(&script)))?;
-        println!("{clients} clients  floor    {floor:.0} /s");
+    let mut times = Table::new(&servers);
+    for _ in 0..TURNS {
+        let mut turn = vec![sequence_of(|| spawn(&script))?];
         for server in &servers {
-            let rate = rate_of(clients, || {
-                let mut client = Client::connect(server)?;
-                Ok(move || client.call())
-            })?;
-            println!("{clients} clients  {:<8} {rate:.0} /s, {:.2} of the floor", server.name, rate / floor);
+            let mut client = Client::connect(server)?;
+            turn.push(sequence_of(|| client.call())?);
         }
+        times.add(turn);
+    }
+    times.print("1 client", "ms p50");
+    for clients in CLIENTS {
+        let mut rates = Table::new(&servers);
+        for _ in 0..TURNS {
+            let mut turn = vec![rate_of(clients, || Ok(|| spawn(&script)))?];
+            for server in &servers {
+                turn.push(rate_of(clients, || {
+                    let mut client = Client::connect(server)?;
+                    Ok(move || client.call())
+                })?);
+            }
+            rates.add(turn);
+        }
+        rates.print(&format!("{clients} clients"), "/s");
     }
     Ok(())
+}
+
+/// What the floor and each server took, turn by turn.
+struct Table {
+    names: Vec<&'static str>,
+    turns: Vec<Vec<f64>>,
+}
+
+impl Table {
+    fn new(servers: &[Server]) -> Self {
+        let names = std::iter::once("floor").chain(servers.iter().map(|server| server.name)).collect();
+        Self { names, turns: Vec::new() }
+    }
+
+    fn add(&mut self, turn: Vec<f64>) {
+        self.turns.push(turn);
+    }
+
+    /// Medians, and the medians of the turns' own ratios to the floor.
+    fn print(&self, what: &str, unit: &str) {
+        for (column, name) in self.names.iter().enumerate() {
+            let value = median(self.turns.iter().map(|turn| turn[column]).collect());
+            let ratio = median(self.turns.iter().map(|turn| turn[column] / turn[0]).collect());
+            println!("{what:<10}  {name:<8} {value:8.3} {unit}, {ratio:.2} of the floor");
+        }
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values[values.len() / 2]
 }
 
 fn write_script(place: &Path) -> Result<std::path::PathBuf> {
@@ -193,46 +229,40 @@ fn spawn(script: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The median of one call after the other.
-fn sequence_of(mut call: impl FnMut() -> Result<()>) -> Result<Duration> {
-    let mut times = Vec::with_capacity(SEQUENCE * TURNS);
-    for _ in 0..SEQUENCE * TURNS {
+/// The median of one call after the other, milliseconds.
+fn sequence_of(mut call: impl FnMut() -> Result<()>) -> Result<f64> {
+    let mut times = Vec::with_capacity(SEQUENCE);
+    for _ in 0..SEQUENCE {
         let start = Instant::now();
         call()?;
-        times.push(start.elapsed());
+        times.push(start.elapsed().as_secs_f64() * 1e3);
     }
-    times.sort_unstable();
-    Ok(times[times.len() / 2])
+    Ok(median(times))
 }
 
-/// The median rate of many callers together.
+/// The rate of many callers together, calls a second.
 fn rate_of<C>(clients: usize, make: impl Fn() -> Result<C> + Sync) -> Result<f64>
 where
     C: FnMut() -> Result<()>,
 {
-    let mut rates = Vec::new();
-    for _ in 0..TURNS {
-        let start = Instant::now();
-        let work = |client: usize| -> std::result::Result<(), String> {
-            let mut call = make().map_err(|error| error.to_string())?;
-            for _ in (client..MANY).step_by(clients) {
-                call().map_err(|error| error.to_string())?;
-            }
-            Ok(())
-        };
-        let work = &work;
-        let failed = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..clients).map(|client| scope.spawn(move || work(client))).collect();
-            threads.into_iter().find_map(|thread| match thread.join() {
-                Ok(done) => done.err(),
-                Err(_) => Some("a client panicked".to_owned()),
-            })
-        });
-        if let Some(error) = failed {
-            return Err(error.into());
+    let start = Instant::now();
+    let work = |client: usize| -> std::result::Result<(), String> {
+        let mut call = make().map_err(|error| error.to_string())?;
+        for _ in (client..MANY).step_by(clients) {
+            call().map_err(|error| error.to_string())?;
         }
-        rates.push(MANY as f64 / start.elapsed().as_secs_f64());
+        Ok(())
+    };
+    let work = &work;
+    let failed = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..clients).map(|client| scope.spawn(move || work(client))).collect();
+        threads.into_iter().find_map(|thread| match thread.join() {
+            Ok(done) => done.err(),
+            Err(_) => Some("a client panicked".to_owned()),
+        })
+    });
+    match failed {
+        Some(error) => Err(error.into()),
+        None => Ok(MANY as f64 / start.elapsed().as_secs_f64()),
     }
-    rates.sort_unstable_by(f64::total_cmp);
-    Ok(rates[rates.len() / 2])
 }

@@ -9,9 +9,9 @@ use std::time::Duration;
 use agent_config::Settings;
 use axum::Router;
 use metrics_exporter_prometheus::BuildError as MetricsError;
-use task_runners::{BuildError, ScriptExecutor, ScriptRunner, Scripts, ScriptsSettings, TaskDebugRunner};
-use task_service::{DrainReport, OpenError, RunnerRegistry, ServiceSettings, TaskService};
-use tokio::sync::Notify;
+use task_runners::{BuildError, ScriptExecutor, ScriptRunner, Scripts, TaskDebugRunner};
+use task_service::{DrainReport, OpenError, Retention, RunnerRegistry, ServiceSettings, TaskService};
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 
 use crate::app::{self, AppState, Shared};
@@ -21,8 +21,17 @@ use crate::first_token::{self, FirstTokenError};
 use crate::hosts::HostRules;
 use crate::metrics::Metrics;
 
-/// The soft and the hard limit of open files, as getrlimit(2) gives them.
-pub type OpenFiles = (u64, u64);
+/// Most reproduction scripts that are held at a time. Each may be several times as large as a body may be.
+const DEBUG_SCRIPTS: usize = 4;
+
+/// What the agent is to know of the process that it is opened in, since it reads no environment and no limits itself.
+#[derive(Debug, Clone, Default)]
+pub struct Host {
+    /// The soft and the hard limit of open files that scripts get (getrlimit(2)), where the program has raised its own.
+    pub open_files: Option<(u64, u64)>,
+    /// A folder that goes with the service, where it was given one: the first choice for scratch folders.
+    pub runtime_dir: Option<PathBuf>,
+}
 
 /// An open agent. Dropped, it stops what it does in the background; [`Agent::drain`] ends its tasks first.
 #[derive(Debug)]
@@ -60,18 +69,22 @@ pub enum AgentError {
 
 impl Agent {
     /// Opens everything that the settings name, in this order: executor (which ends what a dead agent left running),
-    /// scripts, task service (which takes the lock of the state folder), first token. `open_files` is what scripts get
-    /// as their limit, where the program has raised its own.
+    /// scripts, task service (which takes the lock of the state folder), first token.
     ///
     /// # Errors
     /// See [`AgentError`]. A scripts folder that does not verify is none: the service says so in its answers.
-    pub async fn open(settings: &Settings, open_files: Option<OpenFiles>) -> Result<Self, AgentError> {
+    pub async fn open(settings: &Settings, host: Host) -> Result<Self, AgentError> {
         let state_dir = settings.script_executor.state_dir.clone();
-        let (executor, scripts) = run_blocking(settings, open_files).await?;
+        let (executor, scripts) = run_blocking(settings, host).await?;
         let metrics = Metrics::new()?;
         let records = executor.records().clone();
         let registry = registry(&metrics, ScriptRunner::new(executor, scripts.clone()));
         let service = TaskService::open(service_settings(settings), registry).await?;
+        service.keep_clean(Retention {
+            tasks: settings.retention.tasks,
+            workspaces: settings.retention.workspaces,
+            work_dir: settings.script_executor.work_dir_prefix.clone(),
+        });
         let mut first_token = None;
         let mut tokens = settings.auth.tokens.clone();
         if tokens.is_empty() {
@@ -89,6 +102,7 @@ impl Agent {
             body_limit: settings.limits.body,
             public_metrics: settings.http.public_metrics,
             is_draining: AtomicBool::new(false),
+            debug_scripts: Arc::new(Semaphore::new(DEBUG_SCRIPTS)),
         });
         let verify_now = Arc::new(Notify::new());
         let mut background = JoinSet::new();
@@ -134,21 +148,15 @@ pub fn address(settings: &Settings) -> SocketAddr {
 }
 
 /// Executor and scripts, whose opening reads and writes the disk.
-async fn run_blocking(
-    settings: &Settings,
-    open_files: Option<OpenFiles>,
-) -> Result<(ScriptExecutor, Arc<Scripts>), AgentError> {
+async fn run_blocking(settings: &Settings, host: Host) -> Result<(ScriptExecutor, Arc<Scripts>), AgentError> {
     let mut builder = settings.executor();
-    if let Some((soft, hard)) = open_files {
+    if let Some((soft, hard)) = host.open_files {
         builder = builder.open_files_limit(soft, hard);
     }
-    let from = settings.scripts();
-    let scripts = ScriptsSettings {
-        folder: from.folder.to_owned(),
-        state_dir: from.state_dir.to_owned(),
-        verification: from.verification,
-        public_keys: from.public_keys,
-    };
+    if let Some(folder) = host.runtime_dir {
+        builder = builder.runtime_dir(folder);
+    }
+    let scripts = settings.scripts();
     let state_dir = scripts.state_dir.clone();
     let failed = move |reason: String| AgentError::Scripts { state_dir, reason };
     let opened = tokio::task::spawn_blocking(move || {

@@ -12,6 +12,7 @@ use axum::http::{Method, Uri};
 use axum::middleware::{from_fn, from_fn_with_state};
 use task_runners::Scripts;
 use task_service::{Records, TaskService};
+use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
 use crate::auth::{self, Tokens};
@@ -39,6 +40,8 @@ pub(crate) struct Shared {
     pub(crate) body_limit: u64,
     pub(crate) public_metrics: bool,
     pub(crate) is_draining: AtomicBool,
+    /// Places for reproduction scripts that are made and sent.
+    pub(crate) debug_scripts: Arc<Semaphore>,
 }
 
 impl AppState {
@@ -76,6 +79,10 @@ impl AppState {
 
     pub(crate) fn has_public_metrics(&self) -> bool {
         self.0.public_metrics
+    }
+
+    pub(crate) fn debug_scripts(&self) -> &Arc<Semaphore> {
+        &self.0.debug_scripts
     }
 
     /// Whether the service was told to stop.

@@ -12,12 +12,15 @@ use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 use subtle::{Choice, ConstantTimeEq};
-use task_runners::{SCRIPT_RUNNER, ScriptName};
+use task_runners::{Problems, SCRIPT_RUNNER, ScriptName};
 use task_service::{Problem, Refusal, Task};
 
 use crate::app::AppState;
 use crate::error::ApiError;
 use crate::glob;
+
+/// Most problems of the scripts folder in one answer.
+const MAX_PROBLEMS: usize = 1000;
 
 /// The tokens that are accepted.
 #[derive(Debug)]
@@ -91,52 +94,80 @@ impl Caller {
         self.sees(subject(&task.spec.name, &task.spec.params).unwrap_or(&task.spec.name))
     }
 
-    /// Checks what a task spec, not yet read as one, asks of the token's rights. `open` are the variables that the script
-    /// itself lets callers set.
-    ///
-    /// # Errors
-    /// 403 with every field that the token does not permit; 404 when it does not see what is named.
-    pub(crate) fn permits(&self, spec: &Value, open: &[String]) -> Result<(), ApiError> {
-        if self.is_admin() {
-            return Ok(());
-        }
-        let forbidden = self.forbidden_fields(spec, open);
-        if !forbidden.is_empty() {
-            return Err(ApiError::forbidden(forbidden));
-        }
-        let no_params = Map::new();
-        let params = spec["params"].as_object().unwrap_or(&no_params);
-        match spec["name"].as_str().and_then(|name| subject(name, params)) {
-            Some(name) if !self.sees(name) => Err(Refusal::NotFound { name: name.to_owned() }.into()),
-            // Without a name the spec is invalid, which is for others to say.
-            _ => Ok(()),
-        }
-    }
-
     /// The script that a spec, not yet read as one, names, if the token sees it.
     pub(crate) fn visible_script(&self, spec: &Value) -> Option<ScriptName> {
         let no_params = Map::new();
         let params = spec["params"].as_object().unwrap_or(&no_params);
-        let name = subject(spec["name"].as_str()?, params)?;
-        if self.sees(name) { name.parse().ok() } else { None }
+        let name = subject(spec["name"].as_str()?, params)?.parse::<ScriptName>().ok()?;
+        self.sees(name.as_str()).then_some(name)
     }
 
-    fn forbidden_fields(&self, spec: &Value, open: &[String]) -> Vec<Problem> {
-        let mut found = Vec::new();
+    /// 403 when a task spec, not yet read as one, asks for workspaces or variables that the token does not list. `open` are the
+    /// variables that the script itself lets callers set.
+    pub(crate) fn permits(&self, spec: &Value, open: &[String]) -> Result<(), ApiError> {
+        if self.is_admin() {
+            return Ok(());
+        }
+        let mut forbidden = Problems::default();
         if let Some(work_dir) = spec["work_dir"].as_str()
             && !self.0.work_dirs.iter().any(|listed| listed == work_dir)
         {
             let expected = listed("a shared workspace that the token lists", &self.0.work_dirs);
-            found.push(Problem::new("work_dir", "forbidden", expected));
+            forbidden.push(Problem::new("work_dir", "forbidden", expected));
         }
+        let expected = listed("a variable that the token or the script lists", &self.0.env);
         let names = spec["env"].as_object().into_iter().flatten().map(|(name, _)| name);
         for name in names.filter(|name| !open.contains(name)) {
             if !self.0.env.iter().any(|pattern| glob::matches_variable(pattern, name)) {
-                let expected = listed("a variable that the token or the script lists", &self.0.env);
-                found.push(Problem::new(format!("env.{}", name.escape_debug()), "forbidden", expected));
+                forbidden.push(Problem::new(
+                    format!("env.{}", name.escape_debug()),
+                    "forbidden",
+                    expected.as_str(),
+                ));
             }
         }
-        found
+        if forbidden.is_empty() { Ok(()) } else { Err(ApiError::forbidden(forbidden.into_vec())) }
+    }
+
+    /// 404 when the token does not see what a task spec, not yet read as one, names.
+    pub(crate) fn sees_what_is_named(&self, spec: &Value) -> Result<(), ApiError> {
+        let no_params = Map::new();
+        let params = spec["params"].as_object().unwrap_or(&no_params);
+        let named = spec["name"].as_str().and_then(|name| subject(name, params));
+        // What is no name is invalid, which is for others to say; patterns are matched with names only, which are short.
+        match named.map(str::parse::<ScriptName>) {
+            Some(Ok(name)) if !self.sees(name.as_str()) => {
+                Err(Refusal::NotFound { name: name.to_string() }.into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What a caller learns of the problems of the scripts folder: an admin all, another those of files that its token
+    /// sees. The rest is counted.
+    pub(crate) fn seen_problems(&self, problems: &[String]) -> Vec<String> {
+        let is_seen = |problem: &&String| {
+            let name = problem.split(':').next().and_then(|name| name.parse::<ScriptName>().ok());
+            self.is_admin() || name.is_some_and(|name| self.sees(name.as_str()))
+        };
+        let mut seen: Vec<String> = problems.iter().filter(is_seen).take(MAX_PROBLEMS).cloned().collect();
+        match problems.len() - seen.len() {
+            0 => {}
+            more => seen.push(format!("and {more} more; `agent-cli manifest verify` lists them all")),
+        }
+        seen
+    }
+}
+
+#[cfg(test)]
+impl Caller {
+    /// An admin, for tests that need one and no request.
+    pub(crate) fn admin() -> Self {
+        let scopes = [Scope::Admin].into();
+        let sha256 = TokenDigest::of_token("");
+        let (scripts, work_dirs, env) = Default::default();
+        let name = "admin".to_owned();
+        Self(Arc::new(Token { name, sha256, scopes, scripts, work_dirs, env, expires: None }))
     }
 }
 

@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
 use serde_json::Value;
+use task_runners::Problems;
 use task_service::Problem;
 use tokio::time::{Instant, timeout_at};
 
@@ -44,21 +45,22 @@ pub(crate) async fn optional_json(request: Request, limit: u64) -> Result<Option
     }
 }
 
-/// Makes sure that a body asks for nothing: it is empty, or an empty object.
+/// Makes sure that a body asks for nothing: there is none, or an empty object.
 ///
 /// # Errors
-/// As [`optional_json`], and 422 naming every field that is there.
-pub(crate) async fn none(request: Request, limit: u64) -> Result<(), ApiError> {
+/// 422 naming the fields that are there.
+pub(crate) fn asks_nothing(body: Option<&Value>) -> Result<(), ApiError> {
     let unknown = |name: &String| {
         let expected = "left out: this takes no fields";
         Problem::new(name.escape_debug().to_string(), "unknown_field", expected)
     };
-    match optional_json(request, limit).await? {
-        None => Ok(()),
-        Some(Value::Object(fields)) if fields.is_empty() => Ok(()),
-        Some(Value::Object(fields)) => Err(ApiError::invalid(fields.keys().map(unknown).collect())),
-        Some(_) => Err(ApiError::invalid(vec![Problem::new("body", "empty", "no body, or an empty object")])),
+    let mut problems = Problems::default();
+    match body {
+        None => {}
+        Some(Value::Object(fields)) => problems.extend(fields.keys().map(unknown)),
+        Some(_) => problems.push(Problem::new("body", "empty", "no body, or an empty object")),
     }
+    if problems.is_empty() { Ok(()) } else { Err(ApiError::invalid(problems.into_vec())) }
 }
 
 struct Reader {

@@ -1,11 +1,15 @@
 //! What a refused request is answered with, and the one place that maps what went wrong to a status: RFC 9457 problem
 //! details with a stable `code`, and `errors` where fields of the input are wrong.
 
+use std::fmt;
+
 use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use task_service::{CancelError, LogError, Problem, ReadError, Refusal, SubmitError};
+
+use crate::auth::Caller;
 
 /// Media type of every error (RFC 9457, section 3).
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
@@ -23,7 +27,7 @@ pub(crate) struct ApiError {
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// Why the scripts folder does not verify.
+/// Why the scripts folder does not verify, as far as the caller may know.
 #[derive(Debug, Serialize)]
 struct Unverified {
     problems: Vec<String>,
@@ -79,11 +83,23 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "not_found", detail)
     }
 
-    /// 503: the agent cannot do it now and may be able to later. What failed is told to the log too.
-    pub(crate) fn unavailable(detail: impl Into<String>) -> Self {
-        let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail).later();
-        tracing::error!(detail = error.detail, "a request could not be served");
-        error
+    /// 503: the agent cannot do it now and may be able to later. What failed is told to the log alone: it names paths and
+    /// other things of the inside.
+    pub(crate) fn unavailable(what_failed: impl fmt::Display) -> Self {
+        tracing::error!(detail = %what_failed, "a request could not be served");
+        let detail = "the agent cannot do this now; its log shows why. Try again later";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail).later()
+    }
+
+    /// A spec that was refused, as far as its caller may know why.
+    pub(crate) fn refused(refusal: Refusal, caller: &Caller) -> Self {
+        let told = match &refusal {
+            Refusal::Unverified { problems, mend } => {
+                Some(Unverified { problems: caller.seen_problems(problems), mend: mend.clone() })
+            }
+            _ => None,
+        };
+        Self { unverified: told.map(Box::new), ..refusal.into() }
     }
 
     /// 500: a defect. Its caller learns nothing of the inside; the log does.
@@ -145,15 +161,18 @@ impl IntoResponse for ApiError {
 
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
-        let detail = refusal.to_string();
         let (code, unprocessable) = (refusal.code(), StatusCode::UNPROCESSABLE_ENTITY);
+        let detail = match &refusal {
+            // What they are is only for those who may know the files' names: see `refused`.
+            Refusal::Unverified { problems, .. } => {
+                format!("the scripts folder does not verify: {} problems", problems.len())
+            }
+            other => other.to_string(),
+        };
         match refusal {
+            Refusal::Unverified { .. } => Self::new(StatusCode::CONFLICT, code, detail),
             Refusal::Invalid(errors) => Self { errors, ..Self::new(unprocessable, code, detail) },
             Refusal::NotFound { .. } => Self::new(StatusCode::NOT_FOUND, code, detail),
-            Refusal::Unverified { problems, mend } => Self {
-                unverified: Some(Box::new(Unverified { problems, mend })),
-                ..Self::new(StatusCode::CONFLICT, code, detail)
-            },
             Refusal::Broken { code: rule, message, .. } => Self {
                 errors: vec![Problem::new("name", &rule, message)],
                 ..Self::new(unprocessable, code, detail)
@@ -185,14 +204,14 @@ impl From<CancelError> for ApiError {
             CancelError::AlreadyEnded(_) => {
                 Self::new(StatusCode::CONFLICT, "already_ended", error.to_string())
             }
-            CancelError::Unavailable(_) => Self::unavailable(error.to_string()),
+            CancelError::Unavailable(_) => Self::unavailable(error),
         }
     }
 }
 
 impl From<ReadError> for ApiError {
     fn from(error: ReadError) -> Self {
-        Self::unavailable(error.to_string())
+        Self::unavailable(error)
     }
 }
 
@@ -200,7 +219,7 @@ impl From<LogError> for ApiError {
     fn from(error: LogError) -> Self {
         match &error {
             LogError::NotFound(_) => Self::not_found(error.to_string()),
-            LogError::Read(_) | LogError::Open { .. } => Self::unavailable(error.to_string()),
+            LogError::Read(_) | LogError::Open { .. } => Self::unavailable(error),
         }
     }
 }

@@ -26,6 +26,6 @@ mod routes;
 mod schema;
 mod server;
 
-pub use agent::{Agent, AgentError, OpenFiles, address};
+pub use agent::{Agent, AgentError, Host, address};
 pub use first_token::FirstTokenError;
 pub use server::{Server, ServerLimits};

@@ -11,8 +11,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use agent_config::Settings;
-use agent_http::{Agent, Server, ServerLimits, address};
+use agent_http::{Agent, Host, Server, ServerLimits, address};
 use clap::Parser;
+use task_runners::error_chain;
+use task_service::DrainReport;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
@@ -30,7 +32,7 @@ fn main() -> ExitCode {
     let loaded = match arguments.settings() {
         Ok(loaded) => loaded,
         Err(error) => {
-            say(&chain(&error));
+            say(&error_chain(&error));
             return WRONG_SETTINGS.into();
         }
     };
@@ -63,7 +65,8 @@ async fn run(settings: &Settings, open_files: OpenFiles) -> ExitCode {
 
 async fn serve(settings: &Settings, open_files: OpenFiles) -> Result<(), String> {
     let mut signals = Signals::listen().map_err(|error| format!("cannot listen for signals: {error}"))?;
-    let agent = Agent::open(settings, open_files.before()).await.map_err(|error| chain(&error))?;
+    let host = Host { open_files: open_files.before(), runtime_dir: process::runtime_dir() };
+    let agent = Agent::open(settings, host).await.map_err(|error| error_chain(&error))?;
     let limits = open_files.bound(ServerLimits::default());
     let wanted = address(settings);
     let server = Server::listen(wanted, limits).await.map_err(|error| cannot_listen(wanted, &error))?;
@@ -85,10 +88,12 @@ async fn serve(settings: &Settings, open_files: OpenFiles) -> Result<(), String>
 
 fn announce(agent: &Agent, at: SocketAddr) {
     if let Some(path) = agent.new_token() {
-        let path = path.display();
+        let text = path.display().to_string();
+        let quoted = shlex::try_quote(&text).unwrap_or_default();
+        // Not as an argument of curl: those are in the list of processes, which everybody on the host may read.
         say(&format!(
-            "made an admin token in {path}, readable by you only; nothing is done without one. Try it:\n  \
-             curl -H \"Authorization: Bearer $(cat {path})\" http://{at}/api/v1/scripts\n\
+            "made an admin token in {text}, readable by you only; nothing is done without one. Try it:\n  \
+             printf 'Authorization: Bearer %s' \"$(cat {quoted})\" | curl -H @- http://{at}/api/v1/scripts\n\
              The page is at http://{at}/, the API's description at http://{at}/docs"
         ));
     }
@@ -103,24 +108,13 @@ fn announce(agent: &Agent, at: SocketAddr) {
     say(&format!("listening on http://{at}"));
 }
 
-/// Lets what runs end within its time. A second signal cancels at once, a third one kills.
+/// Lets what runs end within its time, and says how that went.
 async fn drain(agent: &Agent, patience: Duration, signals: &mut Signals) {
     say(&format!(
-        "stopping: running tasks have {}s to end; a second signal cancels them",
+        "stopping: running tasks have {}s to end; a second signal cancels them, a third one kills them",
         patience.as_secs()
     ));
-    let drained = agent.drain(patience);
-    let impatient = async {
-        loop {
-            signals.told_to_stop(|| ()).await;
-            say("cancelling what still runs");
-            agent.drain(Duration::ZERO).await;
-        }
-    };
-    let report = tokio::select! {
-        report = drained => report,
-        () = impatient => return,
-    };
+    let report = drained(agent, patience, signals).await;
     if !report.cancelled.is_empty() {
         let ids: Vec<&str> = report.cancelled.iter().map(|id| id.as_str()).collect();
         say(&format!("cancelled at the end of the drain time: {}", ids.join(", ")));
@@ -130,6 +124,20 @@ async fn drain(agent: &Agent, patience: Duration, signals: &mut Signals) {
         queued => format!("; {queued} waiting tasks are kept for the next start"),
     };
     say(&format!("stopped{queued}"));
+}
+
+/// Drains the agent. Each further signal drains it again without patience, which cancels, and kills what was cancelled.
+async fn drained(agent: &Agent, patience: Duration, signals: &mut Signals) -> DrainReport {
+    let impatient = async {
+        signals.told_to_stop(|| ()).await;
+        say("ending what still runs");
+        Box::pin(drained(agent, Duration::ZERO, signals)).await
+    };
+    // The first one goes on beside the second: both end when nothing runs any more.
+    tokio::select! {
+        report = agent.drain(patience) => report,
+        report = impatient => report,
+    }
 }
 
 /// People get a time and colours on a terminal; in a pipe lines are plain.
@@ -155,17 +163,6 @@ fn cannot_listen(at: SocketAddr, error: &io::Error) -> String {
         }
         _ => format!("cannot listen on {at}: {error}"),
     }
-}
-
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
 }
 
 /// Says something to whoever started this.

@@ -15,13 +15,13 @@ use crate::app::AppState;
 use crate::error::{ApiError, ErrorCode};
 
 /// What answers have unless their handler says otherwise. Nothing that a browser shows of an answer may load or run
-/// anything, or be read by pages of others.
-const COMMON: [(HeaderName, &str); 5] = [
+/// anything, or be read by pages of others: in a sandbox an answer has an origin of its own. Browsers show no sandboxed page
+/// that has a policy for openers too, so that only pages without a sandbox have one.
+const COMMON: [(HeaderName, &str); 4] = [
     (X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (CACHE_CONTROL, "no-store"),
     (REFERRER_POLICY, "no-referrer"),
     (CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'; sandbox"),
-    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
 ];
 
 /// Completes and counts an answer.

@@ -1,6 +1,9 @@
-//! What belongs to the whole process: its signals and its limit of open files.
+//! What belongs to the whole process: its signals, its limit of open files, what its service manager gave it.
 
+use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 use agent_http::ServerLimits;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -22,6 +25,14 @@ pub(crate) struct Signals {
 pub(crate) struct OpenFiles {
     before: Option<(u64, u64)>,
     now: u64,
+}
+
+/// The first of the folders that the service manager made for the service's runtime (systemd.exec(5), RuntimeDirectory=).
+pub(crate) fn runtime_dir() -> Option<PathBuf> {
+    let folders = std::env::var_os("RUNTIME_DIRECTORY")?;
+    let first = folders.as_bytes().split(|&byte| byte == b':').next().unwrap_or_default();
+    let folder = PathBuf::from(OsStr::from_bytes(first));
+    folder.is_absolute().then_some(folder)
 }
 
 impl Signals {

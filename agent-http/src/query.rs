@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use axum::http::Uri;
+use task_runners::Problems;
 use task_service::Problem;
 
 use crate::error::ApiError;
@@ -11,14 +12,14 @@ use crate::error::ApiError;
 /// The query of one request, taken name by name.
 pub(crate) struct Query {
     pairs: Vec<(String, String)>,
-    problems: Vec<Problem>,
+    problems: Problems,
 }
 
 impl Query {
     pub(crate) fn of(uri: &Uri) -> Self {
         let text = uri.query().unwrap_or_default();
         let pairs = form_urlencoded::parse(text.as_bytes()).into_owned().collect();
-        Self { pairs, problems: Vec::new() }
+        Self { pairs, problems: Problems::default() }
     }
 
     /// Every value of a name that may be repeated.
@@ -73,6 +74,6 @@ impl Query {
             let expected = "a parameter of this path; this one is not known";
             self.problem(&name.escape_debug().to_string(), "unknown_parameter", expected);
         }
-        if self.problems.is_empty() { Ok(()) } else { Err(ApiError::invalid(self.problems)) }
+        if self.problems.is_empty() { Ok(()) } else { Err(ApiError::invalid(self.problems.into_vec())) }
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::environment::{self, Account};
 use crate::executor::{Inner, ScriptExecutor};
 use crate::instance::Instance;
+use crate::orphans::Children;
 use crate::policy::Leftovers;
 use crate::problem::{Problem, join};
 use crate::record::Records;
@@ -22,6 +23,9 @@ use crate::script_source::{ScriptFolder, ScriptSource};
 use crate::sys;
 use crate::workspace::Workspaces;
 
+/// Oldest kernel that has openat2, pidfds that can be waited for, and close_range.
+const OLDEST_KERNEL: (u32, u32) = (5, 10);
+
 /// What the builder collects. Its defaults are those of the agent's configuration file.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
@@ -29,6 +33,7 @@ pub(crate) struct Settings {
     work_dir: PathBuf,
     pub(crate) state_dir: PathBuf,
     scratch_dir: Option<PathBuf>,
+    runtime_dir: Option<PathBuf>,
     kill_scope: Option<KillScope>,
     pub(crate) node: String,
     pub(crate) path: String,
@@ -39,6 +44,7 @@ pub(crate) struct Settings {
     pub(crate) leftovers: Leftovers,
     pub(crate) max_log_bytes: u64,
     pub(crate) open_files: Option<(u64, u64)>,
+    reap_orphans: bool,
 }
 
 /// Why no executor could be built.
@@ -58,6 +64,12 @@ pub enum BuildError {
     /// A setting breaks a rule; all of them are named.
     #[error("the executor's settings are invalid: {}", join(.0))]
     Settings(Vec<Problem>),
+    /// The kernel lacks what the promises are kept by.
+    #[error("this kernel is {found}; Linux {}.{} or newer is needed", OLDEST_KERNEL.0, OLDEST_KERNEL.1)]
+    Kernel {
+        /// Its release, as uname(2) tells it.
+        found: String,
+    },
     /// The embedding program has told the kernel to forget its children, so that how scripts end cannot be learnt.
     #[error(
         "this process ignores SIGCHLD, so how scripts end cannot be learnt; give the signal its default disposition"
@@ -97,6 +109,7 @@ impl Default for Settings {
             work_dir: "workspace".into(),
             state_dir: "state".into(),
             scratch_dir: None,
+            runtime_dir: None,
             kill_scope: None,
             node: "devops_agent".to_owned(),
             path: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
@@ -107,6 +120,7 @@ impl Default for Settings {
             leftovers: Leftovers::Kill,
             max_log_bytes: 1 << 30,
             open_files: None,
+            reap_orphans: false,
         }
     }
 }
@@ -144,6 +158,14 @@ impl ScriptExecutorBuilder {
     #[must_use]
     pub fn scratch_dir(mut self, path: impl Into<PathBuf>) -> Self {
         self.settings.scratch_dir = Some(path.into());
+        self
+    }
+
+    /// A folder of the service's own that goes with it, such as systemd's `$RUNTIME_DIRECTORY`. Scratch folders are made
+    /// there if it is on a memory file system that may execute.
+    #[must_use]
+    pub fn runtime_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.settings.runtime_dir = Some(path.into());
         self
     }
 
@@ -217,6 +239,15 @@ impl ScriptExecutorBuilder {
         self
     }
 
+    /// Whether to wait for processes that lost their parent and became this one's children, as the first process of a
+    /// container must, lest they stay as zombies. Only for a program with no other children of its own: their ends
+    /// would be taken away from it. Off by default.
+    #[must_use]
+    pub fn reap_orphans(mut self, reap: bool) -> Self {
+        self.settings.reap_orphans = reap;
+        self
+    }
+
     /// Makes the folders, probes what this host offers, and cleans up after agents that died on this state folder.
     ///
     /// # Errors
@@ -225,6 +256,7 @@ impl ScriptExecutorBuilder {
     pub fn build(self) -> Result<ScriptExecutor, BuildError> {
         let mut settings = self.settings;
         settings.check().map_err(BuildError::Settings)?;
+        check_kernel()?;
         if sys::ignores_children() {
             return Err(BuildError::ChildrenIgnored);
         }
@@ -238,12 +270,19 @@ impl ScriptExecutorBuilder {
         let workspaces = Workspaces::open(&settings.work_dir, &settings.state_dir)
             .map_err(failed("make the folder of workspaces", &settings.work_dir))?;
         let name = uuid::Uuid::new_v4().simple().to_string();
-        let scratch = ScratchRoot::create(settings.scratch_dir.as_deref(), &settings.state_dir, &name)
+        let (wanted, runtime) = (settings.scratch_dir.as_deref(), settings.runtime_dir.as_deref());
+        let scratch = ScratchRoot::create(wanted, runtime, &settings.state_dir, &name)
             .map_err(failed("make a scratch folder below", &settings.state_dir))?;
         let cgroups = probe_cgroups(settings.kill_scope, &name)?;
         let cgroup_path = cgroups.as_ref().map(|pool| pool.path().to_owned());
         let instance = Instance::create(&settings.state_dir, &name, scratch.path(), cgroup_path.as_deref())
             .map_err(failed("enter this agent into", &settings.state_dir))?;
+        let children = Arc::<Children>::default();
+        if settings.reap_orphans {
+            children
+                .begin_reaping()
+                .map_err(failed("start a thread for orphans beside", &settings.state_dir))?;
+        }
         let source = self.source.unwrap_or_else(|| Arc::new(ScriptFolder::new(&settings.script_dir)));
         let state_dir = settings.state_dir.clone();
         let inner = Inner {
@@ -259,11 +298,26 @@ impl ScriptExecutorBuilder {
             scratch,
             instance,
             own_peak_kib: AtomicU64::new(0),
+            children,
         };
         let executor = ScriptExecutor::new(inner);
         executor.recover().map_err(failed("look for agents that died on", &state_dir))?;
         Ok(executor)
     }
+}
+
+fn check_kernel() -> Result<(), BuildError> {
+    let found = nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned());
+    match found {
+        Ok(found) if is_too_old(&found) => Err(BuildError::Kernel { found }),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a release, such as `6.1.0-13-amd64`, is older than what is needed; one that is not understood is not.
+fn is_too_old(release: &str) -> bool {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    matches!((numbers.next(), numbers.next()), (Some(Ok(major)), Some(Ok(minor))) if (major, minor) < OLDEST_KERNEL)
 }
 
 fn probe_cgroups(wanted: Option<KillScope>, name: &str) -> Result<Option<Arc<CgroupPool>>, BuildError> {
@@ -288,5 +342,20 @@ fn failed(operation: &str, path: &Path) -> impl FnOnce(io::Error) -> BuildError 
 impl std::fmt::Debug for ScriptExecutorBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ScriptExecutorBuilder").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_kernel_that_is_known_to_be_too_old_is_refused() {
+        for release in ["5.9.16", "4.19.0-26-amd64", "3.10", "5.4-rc1"] {
+            assert!(is_too_old(release), "{release}");
+        }
+        for release in ["5.10.0-34-amd64", "6.1", "10.0.1", "", "custom", "5", "99999999999.1"] {
+            assert!(!is_too_old(release), "{release}");
+        }
     }
 }

@@ -63,6 +63,10 @@ fn follow(mut reader: LogReader, runtime: &tokio::runtime::Runtime, callback: &L
         let progress = runtime.block_on(reader.wait_beyond(offset));
         match reader.read_at(offset, &mut buffer) {
             Ok(0) if progress.is_complete() => return,
+            Ok(0) => {
+                tracing::error!(task_id = %id, offset, "a log was cut short by somebody else; its callback ends here");
+                return;
+            }
             Ok(read) => {
                 offset += read as u64;
                 if catch_unwind(AssertUnwindSafe(|| callback(&buffer[..read]))).is_err() {

@@ -7,9 +7,8 @@ use std::time::Duration;
 use crate::executor::Inner;
 use crate::launch::Running;
 use crate::output_params::{self, OutputError};
-use crate::policy::Leftovers;
 use crate::prepare::Prepared;
-use crate::result::{Confinement, Containment, ExecutionResult, KillScope, LogSummary, Outcome, Usage};
+use crate::result::{Confinement, Containment, ExecutionResult, LogSummary, Outcome, Usage};
 use crate::supervise::Ended;
 
 /// The result of a script that ran, its log aside.
@@ -27,7 +26,6 @@ pub(crate) fn result_of(
         Outcome::Exited { code } => Some(code),
         _ => None,
     };
-    let waived = ended.survivors || (ended.leftovers > 0 && inner.settings.leftovers == Leftovers::Report);
     let kill_scope = running.scope.kind();
     ExecutionResult {
         success: exit_code == Some(0),
@@ -39,11 +37,7 @@ pub(crate) fn result_of(
         output_params,
         output_error,
         kill_scope: Some(kill_scope),
-        containment: Some(match kill_scope {
-            _ if waived => Containment::Waived,
-            KillScope::Cgroup => Containment::Guaranteed,
-            KillScope::Marker => Containment::BestEffort,
-        }),
+        containment: Some(Containment::of(kill_scope, !ended.survivors)),
         confinement: Confinement::None,
         leftovers_killed: ended.leftovers,
         leaked_output: ended.leaked_output,

@@ -1,22 +1,31 @@
 //! `debug.sh`: a script that reproduces a run by hand, with the same arguments, variables, input and working
 //! folder, and a scratch folder of its own.
 
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
 
 use crate::output_params::OUTPUT_FILE;
+use crate::raw_text::RawText;
 
-/// What a run is reproduced from.
-#[derive(Debug)]
+/// What a run is reproduced from. It is part of the record's `task.json`.
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Run<'a> {
-    pub(crate) id: &'a str,
-    pub(crate) script: &'a Path,
-    pub(crate) sha256: &'a str,
-    pub(crate) args: &'a [OsString],
-    pub(crate) env: Vec<(&'a str, &'a OsStr)>,
-    pub(crate) work_dir: &'a Path,
-    pub(crate) stdin: &'a [u8],
+    pub(crate) id: Cow<'a, str>,
+    /// The file that was executed.
+    pub(crate) script: RawText<'a>,
+    pub(crate) script_sha256: Cow<'a, str>,
+    pub(crate) args: Vec<RawText<'a>>,
+    /// All variables that the script got.
+    pub(crate) environment: BTreeMap<Cow<'a, str>, RawText<'a>>,
+    pub(crate) work_dir: RawText<'a>,
+    #[serde(default, skip_serializing_if = "is_empty")]
+    pub(crate) stdin: RawText<'a>,
+}
+
+fn is_empty(text: &RawText<'_>) -> bool {
+    text.0.is_empty()
 }
 
 /// Variables whose value is the scratch folder's, which is gone by then.
@@ -25,8 +34,8 @@ const SCRATCH_VARIABLES: [&str; 2] = ["TMPDIR", "TASK_OUTPUT"];
 /// The reproduction script, bytes: arguments need not be text.
 pub(crate) fn render(run: &Run<'_>) -> Vec<u8> {
     let mut out = Vec::new();
-    let script = quoted(run.script.as_os_str().as_bytes());
-    let work_dir = quoted(run.work_dir.as_os_str().as_bytes());
+    let script = quoted(&run.script.0);
+    let work_dir = quoted(&run.work_dir.0);
     push(
         &mut out,
         &[b"#!/bin/sh\n# Reproduces task ", run.id.as_bytes(), b" by hand: same script, arguments, "],
@@ -36,18 +45,18 @@ pub(crate) fn render(run: &Run<'_>) -> Vec<u8> {
         &[b"variables, input and working folder;\n# another scratch folder, removed at the end.\n"],
     );
     push(&mut out, &[b"set -u\nscript=", &script, b"\nwork_dir=", &work_dir, b"\n"]);
-    push(&mut out, &[b"sha256=", run.sha256.as_bytes(), b"\n"]);
+    push(&mut out, &[b"sha256=", run.script_sha256.as_bytes(), b"\n"]);
     out.extend_from_slice(CHECKS.as_bytes());
-    push(&mut out, &[&stdin(run.stdin), b"env -i \\\n"]);
-    for (name, value) in &run.env {
-        if !SCRATCH_VARIABLES.contains(name) {
-            push(&mut out, &[b"  ", name.as_bytes(), b"=", &quoted(value.as_bytes()), b" \\\n"]);
+    push(&mut out, &[&stdin(&run.stdin.0), b"env -i \\\n"]);
+    for (name, value) in &run.environment {
+        if !SCRATCH_VARIABLES.contains(&name.as_ref()) {
+            push(&mut out, &[b"  ", name.as_bytes(), b"=", &quoted(&value.0), b" \\\n"]);
         }
     }
     push(&mut out, &[b"  TMPDIR=\"$scratch\" TASK_OUTPUT=\"$scratch/", OUTPUT_FILE.as_bytes(), b"\" \\\n"]);
     push(&mut out, &[b"  \"$script\""]);
-    for arg in run.args {
-        push(&mut out, &[b" \\\n  ", &quoted(arg.as_bytes())]);
+    for arg in &run.args {
+        push(&mut out, &[b" \\\n  ", &quoted(&arg.0)]);
     }
     out.push(b'\n');
     out

@@ -5,7 +5,7 @@ use std::ffi::{CStr, CString, OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use crate::problem::Problem;
-use crate::request::string_problem;
+use crate::request::string_problem_beside;
 
 /// Variables that make a loader, shell, interpreter or tool run or read something else than it was told to, and
 /// those that the agent sets itself. A name that ends in `*` stands for all that begin so.
@@ -56,8 +56,11 @@ const REFUSED: &[&str] = &[
     "CLASSPATH",
     "GEM_*",
     "BUNDLE_*",
+    "DOTNET_STARTUP_HOOKS",
+    "ERL_*",
     "JAVA_TOOL_OPTIONS",
     "JDK_JAVA_OPTIONS",
+    "JULIA_*",
     "LUA_*",
     "NODE_*",
     "PERL5*",
@@ -67,6 +70,8 @@ const REFUSED: &[&str] = &[
     "PHP_INI_SCAN_DIR",
     "PYTHON*",
     "RUBY*",
+    "R_ENVIRON*",
+    "R_PROFILE*",
     "TCLLIBPATH",
     "_JAVA_OPTIONS",
     // Tools that read commands or code from their environment.
@@ -78,6 +83,8 @@ const REFUSED: &[&str] = &[
     "GIT_*",
     "GREP_OPTIONS",
     "GZIP",
+    "HGRCPATH",
+    "LESS",
     "LESSCLOSE",
     "LESSOPEN",
     "MAKEFILES",
@@ -91,6 +98,7 @@ const REFUSED: &[&str] = &[
     "TAR_OPTIONS",
     "VISUAL",
     "WGETRC",
+    "XDG_CONFIG_*",
 ];
 
 /// Whether callers may not set a variable of this name.
@@ -137,7 +145,7 @@ fn check_one(name: &str, value: &OsStr, problems: &mut Vec<Problem>) -> bool {
         let expected = "a name of letters, digits and '_' that does not start with a digit";
         problems.push(Problem::new(field(name), "variable_name", expected));
     }
-    problems.extend(string_problem(&field(name), value));
+    problems.extend(string_problem_beside(&field(name), value, name.len() + "=".len()));
     is_name
 }
 

@@ -6,6 +6,22 @@ use std::io;
 use crate::names::ScriptName;
 use crate::problem::{Problem, join};
 
+/// The code where the scripts folder has no such file.
+const NOT_FOUND: &str = "script_not_found";
+/// The code of a host that failed in another way than those below.
+const HOST_FAILED: &str = "host_failed";
+/// What the kernel says when the host lacks something, and the code for it.
+const HOST_FAULTS: [(i32, &str); 8] = [
+    (libc::EMFILE, "out_of_descriptors"),
+    (libc::ENFILE, "out_of_descriptors"),
+    (libc::EAGAIN, "out_of_processes"),
+    (libc::ENOMEM, "out_of_memory"),
+    (libc::ENOSPC, "disk_full"),
+    (libc::EDQUOT, "disk_full"),
+    (libc::EROFS, "read_only_file_system"),
+    (libc::EIO, "io_error"),
+];
+
 /// Why nothing was started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -88,7 +104,7 @@ impl StartError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Invalid(_) => "invalid",
-            Self::NotFound(_) => "script_not_found",
+            Self::NotFound(_) => NOT_FOUND,
             Self::Script { fault, .. } => fault.code(),
             Self::Unverified(_) => "scripts_unverified",
             Self::WorkspaceBusy(_) => "work_dir_busy",
@@ -103,11 +119,7 @@ impl StartError {
 
     /// The exit code for a command line: 127 no such script, 126 refused or not executable, 125 the agent failed.
     pub fn command_line_code(&self) -> i32 {
-        match self {
-            Self::NotFound(_) => 127,
-            Self::Host { .. } => 125,
-            _ => 126,
-        }
+        command_line_code(self.code())
     }
 
     /// One mistake in one field of the request.
@@ -121,16 +133,20 @@ impl StartError {
     }
 }
 
-fn host_code(error: &io::Error) -> &'static str {
-    match error.raw_os_error() {
-        Some(libc::EMFILE | libc::ENFILE) => "out_of_descriptors",
-        Some(libc::EAGAIN) => "out_of_processes",
-        Some(libc::ENOMEM) => "out_of_memory",
-        Some(libc::ENOSPC | libc::EDQUOT) => "disk_full",
-        Some(libc::EROFS) => "read_only_file_system",
-        Some(libc::EIO) => "io_error",
-        _ => "host_failed",
+/// The exit code of a command line for why nothing was started: 127 no such script, 125 the host or the agent failed,
+/// 126 everything else.
+pub(crate) fn command_line_code(code: &str) -> i32 {
+    match code {
+        NOT_FOUND => 127,
+        HOST_FAILED => 125,
+        code if HOST_FAULTS.iter().any(|(_, fault)| *fault == code) => 125,
+        _ => 126,
     }
+}
+
+fn host_code(error: &io::Error) -> &'static str {
+    let fault = HOST_FAULTS.iter().find(|(number, _)| error.raw_os_error() == Some(*number));
+    fault.map_or(HOST_FAILED, |(_, code)| code)
 }
 
 fn hint(error: &io::Error) -> &'static str {
@@ -143,5 +159,30 @@ fn hint(error: &io::Error) -> &'static str {
         }
         Some(libc::ENOSPC | libc::EDQUOT) => "; free some space",
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ExecutionResult, Outcome};
+
+    /// A task that was accepted and then not started ends as one that is refused at once.
+    #[test]
+    fn a_result_of_what_was_not_started_has_the_exit_code_of_the_error() {
+        let host = |number| StartError::host("start")(io::Error::from_raw_os_error(number));
+        let name = || "x.sh".parse::<ScriptName>().unwrap();
+        for (error, code) in [
+            (StartError::NotFound(name()), 127),
+            (StartError::Script { name: name(), fault: ScriptFault::OnNoexec }, 126),
+            (StartError::Unverified("it is not".to_owned()), 126),
+            (StartError::invalid("timeout", "duration", "a time"), 126),
+            (host(libc::EMFILE), 125),
+            (host(libc::EDQUOT), 125),
+            (host(libc::EACCES), 125),
+        ] {
+            let result = ExecutionResult::without_run(Outcome::NotStarted, error.code(), error.to_string());
+            assert_eq!((error.command_line_code(), result.command_line_code()), (code, code), "{error}");
+        }
     }
 }

@@ -120,9 +120,14 @@ impl ExecutionDriver {
 
     /// Waits until somebody asks for the end.
     pub async fn cancelled(&self) {
+        self.cancelled_times(1).await;
+    }
+
+    /// Waits until somebody has asked for the end so often.
+    pub async fn cancelled_times(&self, times: u32) {
         loop {
             let notified = self.shared.cancel_notify.notified();
-            if self.cancels() > 0 {
+            if self.cancels() >= times {
                 return;
             }
             notified.await;

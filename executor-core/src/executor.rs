@@ -13,6 +13,7 @@ use crate::error::StartError;
 use crate::execution::Execution;
 use crate::instance::{self, Instance, Recovered};
 use crate::names::TaskId;
+use crate::orphans::Children;
 use crate::preview::{self, Preview};
 use crate::problem::Problem;
 use crate::record::Records;
@@ -52,6 +53,7 @@ pub(crate) struct Inner {
     pub(crate) instance: Instance,
     /// The agent's own peak of memory when it was last looked at, KiB.
     pub(crate) own_peak_kib: AtomicU64,
+    pub(crate) children: Arc<Children>,
 }
 
 impl ScriptExecutor {

@@ -57,6 +57,8 @@ struct Header {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Entry {
     id: TaskId,
+    /// Whether its record is this execution's: before it was made, one of that name may be somebody else's.
+    has_record: bool,
     /// The main process, where it cannot be found by its cgroup.
     main: Option<(i32, u64)>,
 }
@@ -132,7 +134,7 @@ impl Instance {
         self.file.as_fd()
     }
 
-    /// Notes that an execution is about to start.
+    /// Notes that an execution's record is about to be made.
     pub(crate) fn enter(&self, id: &TaskId) -> io::Result<Slot<'_>> {
         let index = {
             let mut used = self.used();
@@ -145,7 +147,7 @@ impl Instance {
             index
         };
         let slot = Slot { instance: self, index, id: id.clone() };
-        slot.write(None)?;
+        slot.write(false, None)?;
         Ok(slot)
     }
 
@@ -171,13 +173,18 @@ impl Drop for Instance {
 }
 
 impl Slot<'_> {
-    /// Notes the main process and its start time.
-    pub(crate) fn set_main(&self, pid: i32, start_time: u64) -> io::Result<()> {
-        self.write(Some((pid, start_time)))
+    /// Notes that the record is made: it must get a result from now on.
+    pub(crate) fn set_record(&self) -> io::Result<()> {
+        self.write(true, None)
     }
 
-    fn write(&self, main: Option<(i32, u64)>) -> io::Result<()> {
-        let entry = Entry { id: self.id.clone(), main };
+    /// Notes the main process and its start time.
+    pub(crate) fn set_main(&self, pid: i32, start_time: u64) -> io::Result<()> {
+        self.write(true, Some((pid, start_time)))
+    }
+
+    fn write(&self, has_record: bool, main: Option<(i32, u64)>) -> io::Result<()> {
+        let entry = Entry { id: self.id.clone(), has_record, main };
         self.instance.write_slot(self.index, &padded(&entry, SLOT_BYTES)?)
     }
 }
@@ -227,8 +234,16 @@ fn recover_one(path: &Path, records: &Records) -> io::Result<Option<Recovered>> 
         // The name is in the mark of all that it ran, which is not sure to be all.
         None => scope::kill_marked(|variable| is_mark_of(variable, name), &[]),
     };
+    // One record that cannot be written must not keep the others from their results.
+    let mut failure = None;
     for entry in &entries {
-        interrupt(records, &entry.id)?;
+        if let Err(error) = interrupt(records, entry) {
+            tracing::error!(task_id = %entry.id, %error, "could not give the task of an agent that died its result");
+            failure = Some(error);
+        }
+    }
+    if let Some(failure) = failure {
+        return Err(failure);
     }
     if header.is_none() || damaged_entries > 0 {
         let aside = path.with_extension(DAMAGED);
@@ -292,25 +307,30 @@ fn end_processes(header: &Header, entries: &[Entry]) -> io::Result<u64> {
     Ok(killed)
 }
 
-/// Gives a task that a dead agent was running its result, if it has none.
-fn interrupt(records: &Records, id: &TaskId) -> io::Result<()> {
+/// Gives a task that a dead agent was running its result, if it has none. A record that was only just being made, and
+/// has nothing in it, is removed.
+fn interrupt(records: &Records, entry: &Entry) -> io::Result<()> {
+    let id = &entry.id;
+    if !entry.has_record {
+        return records.remove_empty(id);
+    }
     if records.read_result(id)?.is_some() {
         return Ok(());
     }
-    let message = "the agent died while this task ran; what it had started was killed";
-    let mut result = ExecutionResult::without_run(Outcome::Interrupted, "agent_died", message);
-    result.log.bytes = fs::metadata(records.log_path(id)).map_or(0, |metadata| metadata.len());
-    result.log.header_bytes = banner::started_length(&beginning(&records.log_path(id)));
-    result.log.incomplete = Some("the agent died while the log was written".to_owned());
-    records.write_result(id, &result)
+    records.write_result(id, &records.interrupted(id))
 }
 
-/// The first part of a file, as far as it can be read.
-fn beginning(path: &Path) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    // A log that cannot be read has no banner to tell of.
-    let _ = File::open(path).and_then(|file| file.take(MAX_BANNER_BYTES).read_to_end(&mut bytes));
-    bytes
+impl Records {
+    /// The result of a task whose agent died while it ran, with what its log tells. It is not written by this.
+    pub fn interrupted(&self, id: &TaskId) -> ExecutionResult {
+        let message = "the agent died while this task ran; what it had started was killed";
+        let mut result = ExecutionResult::without_run(Outcome::Interrupted, "agent_died", message);
+        let (length, beginning) = self.beginning_of_log(id, MAX_BANNER_BYTES);
+        result.log.bytes = length;
+        result.log.header_bytes = banner::started_length(&beginning);
+        result.log.incomplete = Some("the agent died while the log was written".to_owned());
+        result
+    }
 }
 
 fn folder(state_dir: &Path) -> io::Result<PathBuf> {

@@ -19,6 +19,7 @@ use crate::executor::Inner;
 use crate::instance;
 use crate::log_writer::LogWriter;
 use crate::names::NameError;
+use crate::orphans::OwnChild;
 use crate::prepare::{Accepted, Prepared};
 use crate::request::ExecuteScriptRequest;
 use crate::result::LogSummary;
@@ -34,6 +35,7 @@ const BUSY_PAUSE: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub(crate) struct Running {
     pub(crate) child: Spawned,
+    _own: OwnChild,
     pub(crate) scope: Scope,
     /// The reading end of its output.
     pub(crate) output: OwnedFd,
@@ -61,6 +63,7 @@ pub(crate) fn launch(
 /// A started script, its log aside.
 struct WithoutLog {
     child: Spawned,
+    own: OwnChild,
     scope: Scope,
     output: OwnedFd,
     callbacks: Callbacks,
@@ -70,8 +73,8 @@ struct WithoutLog {
 
 impl WithoutLog {
     fn with(self, log: LogWriter) -> Running {
-        let Self { child, scope, output, callbacks, started, command } = self;
-        Running { child, scope, output, log, callbacks, started, command }
+        let Self { child, own, scope, output, callbacks, started, command } = self;
+        Running { child, _own: own, scope, output, log, callbacks, started, command }
     }
 }
 
@@ -102,15 +105,16 @@ fn start(
         open_files: inner.settings.open_files,
     };
     let started = Instant::now();
-    let child = spawn(&plan).map_err(|error| spawn_error(&prepared.accepted, error))?;
+    let started_child = inner.children.start(|| spawn(&plan), |child| child.pid);
+    let (child, own) = started_child.map_err(|error| spawn_error(&prepared.accepted, error))?;
     let command = args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
-    Ok(WithoutLog { child, scope, output, callbacks, started, command })
+    Ok(WithoutLog { child, own, scope, output, callbacks, started, command })
 }
 
 fn open_log(
     inner: &Inner,
     request: &ExecuteScriptRequest,
-    accepted: &Accepted,
+    accepted: &Accepted<'_>,
 ) -> Result<LogWriter, StartError> {
     let header = banner::started(&Started {
         at: Timestamp::now(),
@@ -160,7 +164,7 @@ fn stdin(request: &ExecuteScriptRequest, scratch: &Scratch) -> Result<File, Star
     opened.map_err(StartError::host("hand the script its input"))
 }
 
-fn arguments(request: &ExecuteScriptRequest, accepted: &Accepted) -> Vec<CString> {
+fn arguments(request: &ExecuteScriptRequest, accepted: &Accepted<'_>) -> Vec<CString> {
     let program: &OsStr = accepted.script.path.as_os_str();
     let words = std::iter::once(program).chain(request.args.iter().map(|arg| arg.as_os_str()));
     words.map(|word| c_string(word.as_bytes().to_vec())).collect()
@@ -180,7 +184,7 @@ fn spawn(plan: &ChildPlan<'_>) -> Result<Spawned, SpawnError> {
     sys::spawn(plan)
 }
 
-fn spawn_error(accepted: &Accepted, error: SpawnError) -> StartError {
+fn spawn_error(accepted: &Accepted<'_>, error: SpawnError) -> StartError {
     let fault = |fault| match accepted.script_name.parse() {
         Ok(name) => StartError::Script { name, fault },
         Err(NameError(problem)) => StartError::Invalid(vec![problem]),

@@ -85,10 +85,13 @@
 //! | the executor | `builder`, `executor`, `threads`, `instance` (its lock, and recovery after others), `preview` |
 //! | the way of an execution | `run`: `prepare`, `task_file`, `launch`, `supervise`, `collect` |
 //! | scripts | `script_source`, `script_head` |
-//! | folders | `workspace`, `scratch`, `record`, `durable`, `folder` |
+//! | folders | `workspace`, `scratch`, `record`, `raw_text`, `durable`, `folder` |
 //! | the log | `log_writer`, `banner`, `progress`, `log_reader`, `callbacks` |
 //! | what comes of it | `execution`, `result`, `output_params`, `debug_script`, `recorder` (for what is no script) |
 //! | processes | `scope` (cgroup, marker), `proc`, `sys` (all unsafe code), `wake` |
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("this crate needs Linux: pidfds, openat2 and cgroups are what it keeps its promises by");
 
 mod banner;
 mod builder;
@@ -106,6 +109,7 @@ mod launch;
 mod log_reader;
 mod log_writer;
 mod names;
+mod orphans;
 mod output_params;
 mod policy;
 mod prepare;
@@ -113,6 +117,7 @@ mod preview;
 mod problem;
 mod proc;
 mod progress;
+mod raw_text;
 mod record;
 mod recorder;
 mod request;
@@ -140,11 +145,11 @@ pub use names::{NameError, ScriptName, TaskId, WorkspaceName};
 pub use output_params::{OutputError, OutputParams, parse as parse_output_params};
 pub use policy::Leftovers;
 pub use preview::Preview;
-pub use problem::Problem;
+pub use problem::{Problem, Problems, join as join_problems};
 pub use progress::LogProgress;
 pub use record::{DEBUG_FILE, LOG_FILE, RESULT_FILE, Records, TASK_FILE};
 pub use recorder::{Completion, Recorder};
-pub use request::{ExecuteScriptRequest, LogCallback, Metadata};
+pub use request::{DURATION_EXPECTED, ExecuteScriptRequest, LogCallback, Metadata};
 pub use result::{
     Confinement, Containment, ErrorReport, ExecutionResult, KillScope, LogSummary, Outcome, Usage,
 };

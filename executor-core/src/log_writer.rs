@@ -70,19 +70,21 @@ impl LogWriter {
     /// Writes the finished banner, flushes the file, and tells followers; gives the final numbers.
     pub(crate) fn finish(&mut self, footer: &str, progress: &ProgressSender) -> LogSummary {
         let body_end = self.summary.bytes;
-        if self.file.write_all(footer.as_bytes()).is_ok() {
+        let ended = self.file.write_all(footer.as_bytes()).and_then(|()| self.file.sync_data());
+        if ended.is_ok() {
             self.summary.footer_bytes = footer.len() as u64;
             self.summary.bytes += self.summary.footer_bytes;
         } else if let Err(error) = self.file.set_len(body_end) {
             tracing::warn!(%error, "could not cut a torn banner off a log");
         }
-        let flushed = self.file.sync_data();
-        self.summary.incomplete = match (&self.failure, flushed) {
+        self.summary.incomplete = match (&self.failure, ended) {
             (Some(failure), _) => Some(format!(
                 "the log ends at byte {body_end}: {}; {} bytes that the script wrote behind it are lost",
                 failure.reason, failure.lost_bytes
             )),
-            (None, Err(error)) => Some(format!("the log could not be flushed: {error}")),
+            (None, Err(error)) => {
+                Some(format!("the end of the log could not be written and flushed: {error}"))
+            }
             (None, Ok(())) => None,
         };
         progress.update(|progress| {

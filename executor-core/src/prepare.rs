@@ -1,5 +1,6 @@
 //! Before a start: the script is looked up, and the record, workspace, scratch and environment are made.
 
+use std::cell::Cell;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -10,11 +11,12 @@ use jiff::Timestamp;
 use crate::durable;
 use crate::environment::Environment;
 use crate::error::StartError;
+use crate::execution::abandoned;
 use crate::executor::Inner;
 use crate::instance::Slot;
 use crate::names::TaskId;
 use crate::output_params::OUTPUT_FILE;
-use crate::record::LOG_FILE;
+use crate::record::{LOG_FILE, Records};
 use crate::request::{CheckedNames, ExecuteScriptRequest};
 use crate::result::{ExecutionResult, LogSummary, Outcome};
 use crate::scratch::Scratch;
@@ -30,7 +32,7 @@ const DESCRIPTOR_PAUSE: Duration = Duration::from_millis(10);
 
 /// An execution that has a record, so that it must get a result whatever happens.
 #[derive(Debug)]
-pub(crate) struct Accepted {
+pub(crate) struct Accepted<'a> {
     pub(crate) id: TaskId,
     pub(crate) script_name: String,
     pub(crate) script: ResolvedScript,
@@ -41,12 +43,14 @@ pub(crate) struct Accepted {
     pub(crate) attempt: u32,
     pub(crate) created_by: String,
     pub(crate) created_at: Timestamp,
+    promise: ResultPromise<'a>,
+    /// Its place in the instance's file, given up last.
+    pub(crate) slot: Slot<'a>,
 }
 
 /// What it holds beside its record until its end.
 #[derive(Debug)]
-pub(crate) struct Equipment<'a> {
-    pub(crate) slot: Slot<'a>,
+pub(crate) struct Equipment {
     pub(crate) scratch: Scratch,
     pub(crate) environment: Environment,
     /// Wakes this thread.
@@ -56,8 +60,8 @@ pub(crate) struct Equipment<'a> {
 /// Everything that an execution needs before it starts.
 #[derive(Debug)]
 pub(crate) struct Prepared<'a> {
-    pub(crate) accepted: Accepted,
-    pub(crate) equipment: Equipment<'a>,
+    pub(crate) accepted: Accepted<'a>,
+    pub(crate) equipment: Equipment,
 }
 
 /// Where a request's script comes from.
@@ -78,19 +82,23 @@ pub(crate) fn prepare<'a>(
     }
 }
 
-/// Looks the script up, takes the workspace, and makes the record. What fails here leaves no record.
-fn accept(
-    inner: &Inner,
+/// Looks the script up, takes the workspace, notes the execution for a recovery, and makes the record. What fails here
+/// leaves no record.
+fn accept<'a>(
+    inner: &'a Inner,
     request: &ExecuteScriptRequest,
     names: CheckedNames,
-) -> Result<Accepted, StartError> {
+) -> Result<Accepted<'a>, StartError> {
     let CheckedNames { script: script_name, id, workspace } = names;
     let script = source(inner, request).resolve(&script_name)?;
     let workspace = inner.workspaces.prepare(&id, workspace.as_ref())?;
+    let noted = StartError::host("note the execution in the state folder");
+    let slot = inner.instance.enter(&id).map_err(noted)?;
     let record = inner.records.make(&id).map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => StartError::invalid("id", "unique", "an id that no task has had yet"),
         _ => StartError::host(format_args!("make the record of task {id}"))(error),
     })?;
+    let promise = ResultPromise { records: &inner.records, id: id.clone(), is_kept: Cell::new(false) };
     let metadata = &request.metadata;
     Ok(Accepted {
         id,
@@ -102,18 +110,20 @@ fn accept(
         attempt: metadata.attempt,
         created_by: created_by(inner, request),
         created_at: metadata.created_at.unwrap_or_else(Timestamp::now),
+        promise,
+        slot,
     })
 }
 
-/// Notes the execution for a recovery, and makes its scratch folder, environment and the record's first files.
-fn equip<'a>(
-    inner: &'a Inner,
+/// Makes the execution's scratch folder, environment and the record's first files.
+fn equip(
+    inner: &Inner,
     request: &ExecuteScriptRequest,
-    accepted: &Accepted,
-) -> Result<Equipment<'a>, StartError> {
+    accepted: &Accepted<'_>,
+) -> Result<Equipment, StartError> {
     let id = &accepted.id;
-    let slot = inner.instance.enter(id);
-    let slot = slot.map_err(StartError::host("note the execution in the state folder"))?;
+    let noted = StartError::host("note the record in the state folder");
+    accepted.slot.set_record().map_err(noted)?;
     let scratch = inner.scratch.prepare(&scratch_name(id, accepted.attempt));
     let scratch = scratch.map_err(StartError::host(format_args!("make the scratch folder of task {id}")))?;
     accepted.workspace.forget_output().map_err(StartError::host(format_args!(
@@ -132,7 +142,7 @@ fn equip<'a>(
     let environment = environment(inner, request, &facts);
     task_file::write(request, accepted, &environment)?;
     let wake = WakeUp::of_thread().map_err(StartError::host("make a wake-up for the thread"))?;
-    Ok(Equipment { slot, scratch, environment, wake })
+    Ok(Equipment { scratch, environment, wake })
 }
 
 /// What the standard variables tell of one execution.
@@ -163,7 +173,7 @@ pub(crate) fn environment(inner: &Inner, request: &ExecuteScriptRequest, facts: 
     env.set("TASK_WORK_DIR", facts.work_dir);
     env.set("TASK_SCRIPT_DIR", facts.script_folder);
     env.set("TASK_OUTPUT", facts.scratch.join(OUTPUT_FILE));
-    env.set("TASK_TIMEOUT_S", facts.timeout.as_secs().to_string());
+    env.set("TASK_TIMEOUT_S", facts.timeout.as_secs().max(1).to_string());
     env.set("TASK_CREATED_BY", facts.created_by);
     env.set("TASK_ATTEMPT", request.metadata.attempt.to_string());
     env.set("TASK_NODE", &inner.settings.node);
@@ -186,21 +196,24 @@ pub(crate) fn created_by(inner: &Inner, request: &ExecuteScriptRequest) -> Strin
     request.metadata.created_by.clone().unwrap_or_else(|| inner.account.name.clone())
 }
 
-impl Accepted {
+impl Accepted<'_> {
     /// Gives an execution that did not come to a start its result, and the error back.
     pub(crate) fn not_started(self, inner: &Inner, log: LogSummary, error: StartError) -> StartError {
         let mut result = ExecutionResult::without_run(Outcome::NotStarted, error.code(), error.to_string());
         result.log = log;
-        let Self { id, script, record, workspace, .. } = self;
+        let Self { id, script, record, workspace, promise, slot, .. } = self;
         // Where there are no more descriptors to be had, this one serves to write the result.
         drop(workspace);
+        promise.keep();
         Recorded { id: &id, script: &script, folder: &record }.record(inner, &mut result, || {});
+        drop(slot);
         error
     }
 
     /// Writes the result into the record; when that fails the result itself says so. It takes descriptors: where there
     /// are none to be had, `spare` is called once, which gives back what the execution held itself.
     pub(crate) fn record_result(&self, inner: &Inner, result: &mut ExecutionResult, spare: impl FnOnce()) {
+        self.promise.keep();
         Recorded { id: &self.id, script: &self.script, folder: &self.record }.record(inner, result, spare);
     }
 
@@ -210,6 +223,31 @@ impl Accepted {
             return Ok(());
         }
         durable::link(&self.record, LOG_FILE, name)
+    }
+}
+
+/// That a record which was made gets a result: dropped without, by a defect on the execution's thread, it writes one that
+/// says so.
+#[derive(Debug)]
+struct ResultPromise<'a> {
+    records: &'a Records,
+    id: TaskId,
+    is_kept: Cell<bool>,
+}
+
+impl ResultPromise<'_> {
+    fn keep(&self) {
+        self.is_kept.set(true);
+    }
+}
+
+impl Drop for ResultPromise<'_> {
+    fn drop(&mut self) {
+        if !self.is_kept.get()
+            && let Err(error) = self.records.write_result(&self.id, &abandoned())
+        {
+            tracing::error!(task_id = %self.id, %error, "could not write the result of an execution that nobody watches");
+        }
     }
 }
 

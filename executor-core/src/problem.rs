@@ -24,6 +24,58 @@ impl Problem {
     }
 }
 
+/// Most mistakes of one input that are told, and most bytes of a field's name.
+const MAX_TOLD: usize = 100;
+const MAX_FIELD_BYTES: usize = 256;
+
+/// The mistakes of one input as they are found. The first hundred are kept, more are only counted, so that an input made
+/// of nothing but mistakes costs neither memory nor a large answer.
+#[derive(Debug, Default)]
+pub struct Problems {
+    told: Vec<Problem>,
+    more: usize,
+}
+
+impl Problems {
+    /// Notes a mistake.
+    pub fn push(&mut self, mut problem: Problem) {
+        if self.told.len() == MAX_TOLD {
+            self.more += 1;
+            return;
+        }
+        if problem.field.len() > MAX_FIELD_BYTES {
+            problem.field.truncate(problem.field.floor_char_boundary(MAX_FIELD_BYTES));
+            problem.field.push('…');
+        }
+        self.told.push(problem);
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.told.is_empty()
+    }
+
+    /// Whether one of a field was noted.
+    pub fn is_about(&self, field: &str) -> bool {
+        self.told.iter().any(|problem| problem.field == field)
+    }
+
+    /// What is told; where there are more, how many stands at the end.
+    pub fn into_vec(mut self) -> Vec<Problem> {
+        if self.more > 0 {
+            let expected = format!("no mistakes; there are {} more", self.more);
+            self.told.push(Problem::new("body", "more", expected));
+        }
+        self.told
+    }
+}
+
+impl Extend<Problem> for Problems {
+    fn extend<T: IntoIterator<Item = Problem>>(&mut self, problems: T) {
+        problems.into_iter().for_each(|problem| self.push(problem));
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {} ({})", self.field, self.expected, self.rule)
@@ -31,7 +83,7 @@ impl fmt::Display for Problem {
 }
 
 /// Joins problems for a one-line message.
-pub(crate) fn join(problems: &[Problem]) -> String {
+pub fn join(problems: &[Problem]) -> String {
     let texts: Vec<String> = problems.iter().map(Problem::to_string).collect();
     texts.join("; ")
 }

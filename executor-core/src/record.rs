@@ -1,13 +1,14 @@
 //! The records: one folder a task with spec, log and result, owned by the agent. No path in it is ever handed
 //! to a script.
 
-use std::fs::{self, DirBuilder};
+use std::fs::{DirBuilder, File};
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, renameat};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{UnlinkatFlags, fsync, unlinkat};
@@ -54,6 +55,11 @@ impl Records {
         DirBuilder::new().recursive(true).mode(0o700).create(&tasks)?;
         let dir = Arc::new(folder::open_folder(&tasks)?);
         Ok(Self { tasks, dir })
+    }
+
+    /// The folder that holds the folders of all tasks.
+    pub fn root(&self) -> &Path {
+        &self.tasks
     }
 
     /// The folder of one task.
@@ -109,6 +115,31 @@ impl Records {
         Ok(fsync(&self.dir)?)
     }
 
+    /// Removes the record of a task if there is nothing in it.
+    pub(crate) fn remove_empty(&self, id: &TaskId) -> io::Result<()> {
+        match unlinkat(&self.dir, id.as_str(), UnlinkatFlags::RemoveDir) {
+            Ok(()) | Err(Errno::ENOENT | Errno::ENOTEMPTY | Errno::EEXIST) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The length of a task's log and at most so many of its first bytes; what cannot be read, a link or a pipe that
+    /// somebody put there, counts as empty.
+    pub(crate) fn beginning_of_log(&self, id: &TaskId, at_most: u64) -> (u64, Vec<u8>) {
+        let read = || {
+            let file = open_regular(&open(&self.dir, id.as_str())?, LOG_FILE)?;
+            let mut bytes = Vec::new();
+            (&file).take(at_most).read_to_end(&mut bytes)?;
+            Ok::<_, io::Error>((file.metadata()?.len(), bytes))
+        };
+        read().unwrap_or_default()
+    }
+
+    /// The first `most` bytes of a file in a task's record.
+    pub(crate) fn read(&self, id: &TaskId, name: &str, most: u64) -> io::Result<Vec<u8>> {
+        read_regular(&open(&self.dir, id.as_str())?, name, most)
+    }
+
     /// Reads a task's result; none when there is none. An empty or damaged file is set aside under a name that
     /// ends in `.damaged`, said in the agent's log, and counts as none.
     ///
@@ -120,7 +151,7 @@ impl Records {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        let bytes = match read_regular(&folder, RESULT_FILE) {
+        let bytes = match read_regular(&folder, RESULT_FILE, MAX_RESULT_BYTES) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
@@ -142,10 +173,18 @@ fn open(tasks: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
     Ok(folder::open_beneath(tasks, name, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?)
 }
 
-/// Reads a file of a bounded size that is no link and no device.
-fn read_regular(folder: &OwnedFd, name: &str) -> io::Result<Vec<u8>> {
-    let file = fs::File::from(folder::open_beneath(folder, name, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?);
+/// Reads the beginning of a file that is no link and no device.
+fn read_regular(folder: &OwnedFd, name: &str, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    file.take(MAX_RESULT_BYTES).read_to_end(&mut bytes)?;
+    open_regular(folder, name)?.take(most).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// Opens a file for reading; a link, a pipe or a device of that name is an error, and is not waited for.
+fn open_regular(folder: &OwnedFd, name: &str) -> io::Result<File> {
+    let file = File::from(folder::open_beneath(folder, name, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?);
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{name} is no regular file"))),
+    }
 }

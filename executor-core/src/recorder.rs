@@ -77,8 +77,13 @@ impl Recorder {
 
     /// Waits until somebody asks for the end.
     pub async fn cancelled(&self) {
+        self.cancelled_times(1).await;
+    }
+
+    /// Waits until somebody has asked for the end so often; the second time means: at once.
+    pub async fn cancelled_times(&self, times: u32) {
         if let Some(driver) = &self.driver {
-            driver.cancelled().await;
+            driver.cancelled_times(times).await;
         }
     }
 
@@ -97,10 +102,21 @@ impl Recorder {
             Outcome::Exited { code } => Some(code),
             _ => None,
         };
-        result.duration_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        result.duration_ms = self.duration_ms();
         result.output_params = output_params;
         result.error = failure.map(|message| ErrorReport { code: "runner_failed".to_owned(), message });
         self.end(result);
+    }
+
+    /// Does the same for an execution that was ended from outside, whatever it had come to.
+    pub fn finish_as(mut self, outcome: Outcome, code: &str, message: &str) {
+        let mut result = ExecutionResult::without_run(outcome, code, message);
+        result.duration_ms = self.duration_ms();
+        self.end(result);
+    }
+
+    fn duration_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     fn end(&mut self, mut result: ExecutionResult) {

@@ -16,6 +16,9 @@ use crate::problem::Problem;
 use crate::record::{DEBUG_FILE, LOG_FILE, RESULT_FILE, TASK_FILE};
 use crate::script_source::ScriptSource;
 
+/// What a time limit looks like, for messages.
+pub const DURATION_EXPECTED: &str = "a time above zero with its unit, such as \"30s\", \"10m\" or \"1h30m\"";
+
 /// Longest single argument or `NAME=value` that execve(2) takes (MAX_ARG_STRLEN), bytes with the closing null.
 const MAX_STRING_BYTES: usize = 128 << 10;
 
@@ -279,8 +282,7 @@ impl ExecuteScriptRequest {
 
     fn check_times(&self, problems: &mut Vec<Problem>) {
         if self.timeout.is_some_and(|timeout| timeout.is_zero()) {
-            let expected = "a time above zero with its unit, such as \"30s\", \"10m\" or \"1h30m\"";
-            problems.push(Problem::new("timeout", "duration", expected));
+            problems.push(Problem::new("timeout", "duration", DURATION_EXPECTED));
         }
     }
 
@@ -304,10 +306,15 @@ pub(crate) struct CheckedNames {
 
 /// What is wrong with a string that execve(2) is to pass, if anything.
 pub(crate) fn string_problem(field: &str, value: &OsStr) -> Option<Problem> {
+    string_problem_beside(field, value, 0)
+}
+
+/// The same for a value that shares its string with so many other bytes.
+pub(crate) fn string_problem_beside(field: &str, value: &OsStr, others: usize) -> Option<Problem> {
     if value.as_bytes().contains(&0) {
         return Some(Problem::new(field, "no_nul", "text without a null byte"));
     }
-    (value.len() >= MAX_STRING_BYTES).then(|| Problem::new(field, "length", "less than 128 KiB"))
+    (value.len() + others >= MAX_STRING_BYTES).then(|| Problem::new(field, "length", "less than 128 KiB"))
 }
 
 fn keep<T>(parsed: Result<T, NameError>, problems: &mut Vec<Problem>) -> Option<T> {

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::command_line_code;
+
 /// How the main process ended, or why there was none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -50,6 +52,17 @@ pub enum Containment {
     BestEffort,
     /// Leftovers were found and left alone, as the settings say, or could not be killed.
     Waived,
+}
+
+impl Containment {
+    /// How sure it is, for a scope in which nothing was found any more, or in which something was.
+    pub(crate) fn of(scope: KillScope, is_empty: bool) -> Self {
+        match scope {
+            _ if !is_empty => Self::Waived,
+            KillScope::Cgroup => Self::Guaranteed,
+            KillScope::Marker => Self::BestEffort,
+        }
+    }
 }
 
 /// What kept the script from harming the host. This version has no confinement to offer.
@@ -160,7 +173,7 @@ impl ExecutionResult {
     }
 
     /// The exit code for a command line: the script's own; 124 timed out, 125 the agent failed, 126 could not be
-    /// executed, 128+n ended by signal n, 130 cancelled.
+    /// executed, 127 no such script, 128+n ended by signal n, 130 cancelled.
     pub fn command_line_code(&self) -> i32 {
         match self.outcome {
             Outcome::Exited { code } => code,
@@ -168,7 +181,7 @@ impl ExecutionResult {
             Outcome::TimedOut => 124,
             Outcome::Cancelled => 130,
             Outcome::OutOfMemory => 137,
-            Outcome::NotStarted => 126,
+            Outcome::NotStarted => command_line_code(self.error.as_ref().map_or("", |error| &error.code)),
             Outcome::Interrupted => 125,
         }
     }

@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Instant;
 
 use jiff::Timestamp;
 use tokio::sync::{oneshot, watch};
@@ -21,10 +22,10 @@ use crate::names::TaskId;
 use crate::prepare::{Equipment, Prepared, prepare, source};
 use crate::problem::Problem;
 use crate::request::{CheckedNames, ExecuteScriptRequest};
-use crate::result::{ExecutionResult, LogSummary, Outcome};
+use crate::result::{Containment, ExecutionResult, LogSummary, Outcome};
 use crate::scope::Scope;
 use crate::script_source::ResolvedScript;
-use crate::supervise::{Rules, Supervised, supervise};
+use crate::supervise::{DRAIN_LIMIT, LOOK_AGAIN, Rules, Supervised, supervise};
 use crate::sys;
 
 /// The code of a result whose execution the agent could not watch to its end.
@@ -131,17 +132,19 @@ fn carry_out(inner: &Inner, request: &ExecuteScriptRequest, names: CheckedNames,
     let listed = Listed::new(inner, &execution);
     let mut awaited = answer.started(execution);
     let watched = catch_unwind(AssertUnwindSafe(|| watch(inner, request, &prepared, &driver, &mut running)));
-    let mut result = watched.unwrap_or_else(|_| ended_by_defect(&running));
+    let mut result = watched.unwrap_or_else(|_| {
+        let message = "a defect in the agent ended the watch over this script; it was killed, and its log shows how far \
+            it came";
+        ended_by_force(&mut running, message.to_owned())
+    });
     let accepted = &prepared.accepted;
-    running.scope.let_go();
     let mut running = Some(running);
     accepted.record_result(inner, &mut result, || drop(running.take()));
     drop(listed);
     // Whoever waits for the result may want the same workspace next. What can be removed behind it is: that may take
     // long, and nobody has to wait for it.
-    let Prepared { accepted, equipment: Equipment { slot, scratch, .. } } = prepared;
+    let Prepared { accepted, equipment: Equipment { scratch, .. } } = prepared;
     drop(accepted);
-    drop(slot);
     awaited.tell(driver.publish(result));
     drop(running);
     drop(scratch);
@@ -149,11 +152,9 @@ fn carry_out(inner: &Inner, request: &ExecuteScriptRequest, names: CheckedNames,
 
 /// Gives an execution that could not be started its result. Its scratch goes first, its place in the instance's file last.
 fn not_started(inner: &Inner, prepared: Prepared<'_>, log: LogSummary, error: StartError) -> StartError {
-    let Prepared { accepted, equipment: Equipment { slot, scratch, .. } } = prepared;
+    let Prepared { accepted, equipment: Equipment { scratch, .. } } = prepared;
     drop(scratch);
-    let error = accepted.not_started(inner, log, error);
-    drop(slot);
-    error
+    accepted.not_started(inner, log, error)
 }
 
 fn refuse(answer: Answer, error: StartError) {
@@ -247,11 +248,12 @@ fn watch(
     let (mut result, ended_at) = match ended {
         Ok(ended) => {
             let at = ended.at;
+            running.scope.let_go();
             (result_of(inner, prepared, running, ended), Some(at))
         }
         Err(error) => {
             let message = format!("the agent could not watch the script to its end, and killed it: {error}");
-            (ExecutionResult::without_run(Outcome::Interrupted, AGENT_FAILED, message), None)
+            (ended_by_force(running, message), None)
         }
     };
     let footer = banner::finished(Timestamp::now(), &result);
@@ -265,25 +267,30 @@ fn watch(
 fn note_main(prepared: &Prepared<'_>, running: &mut Running) {
     running.scope.set_main(running.child.pid);
     if let Scope::Marker(marker) = &running.scope
-        && let Err(error) = prepared.equipment.slot.set_main(running.child.pid, marker.main_start())
+        && let Err(error) = prepared.accepted.slot.set_main(running.child.pid, marker.main_start())
     {
         let id = &prepared.accepted.id;
         tracing::warn!(task_id = %id, %error, "could not note the main process in the state folder");
     }
 }
 
-/// Ends an execution whose watch panicked: a defect in one execution must neither leave its processes behind nor
-/// its task without a result.
-fn ended_by_defect(running: &Running) -> ExecutionResult {
+/// Ends an execution that nobody watches any more, by an error or by a defect: neither must leave its processes behind
+/// nor its task without a result.
+fn ended_by_force(running: &mut Running, message: String) -> ExecutionResult {
     running.scope.kill();
-    // It may have been reaped before the panic; either way it is gone afterwards.
+    // It may have been reaped before; either way it is gone afterwards.
     let _ = sys::pidfd_send_signal(running.child.pidfd.as_fd(), libc::SIGKILL);
     let _ = sys::reap(running.child.pidfd.as_fd());
-    let message = "a defect in the agent ended the watch over this script; it was killed, and its log shows \
-        how far it came";
+    let deadline = Instant::now() + DRAIN_LIMIT;
+    let mut is_empty = running.scope.is_empty_after_kill();
+    while !is_empty && Instant::now() < deadline {
+        std::thread::sleep(LOOK_AGAIN);
+        is_empty = running.scope.is_empty_after_kill();
+    }
     let mut result = ExecutionResult::without_run(Outcome::Interrupted, AGENT_FAILED, message);
     result.command.clone_from(&running.command);
     result.kill_scope = Some(running.scope.kind());
+    result.containment = Some(Containment::of(running.scope.kind(), is_empty));
     result.log = running.log.summary().clone();
     result.log.incomplete = Some("the agent stopped reading the output".to_owned());
     result

@@ -26,12 +26,17 @@ pub(crate) struct Scratch {
 }
 
 impl ScratchRoot {
-    /// Makes the root for an instance in the best place: the wanted one, else the user's runtime folder or
-    /// `/dev/shm` where those are memory file systems that may execute, else the state folder.
-    pub(crate) fn create(wanted: Option<&Path>, state_dir: &Path, instance: &str) -> io::Result<Self> {
+    /// Makes the root for an instance in the best place: the wanted one, else the runtime folder of the service or of the
+    /// user, or `/dev/shm`, where those are memory file systems that may execute, else the state folder.
+    pub(crate) fn create(
+        wanted: Option<&Path>,
+        runtime: Option<&Path>,
+        state_dir: &Path,
+        instance: &str,
+    ) -> io::Result<Self> {
         let parent = match wanted {
             Some(wanted) => wanted.to_owned(),
-            None => memory_folder().unwrap_or_else(|| state_dir.join("scratch")),
+            None => memory_folder(runtime).unwrap_or_else(|| state_dir.join("scratch")),
         };
         DirBuilder::new().recursive(true).mode(0o700).create(&parent)?;
         let path = std::fs::canonicalize(parent)?.join(folder_name(instance));
@@ -82,13 +87,13 @@ pub(crate) fn remove(path: &Path) {
     }
 }
 
-fn memory_folder() -> Option<PathBuf> {
+fn memory_folder(of_service: Option<&Path>) -> Option<PathBuf> {
     let uid = nix::unistd::geteuid();
-    let runtime = PathBuf::from(format!("/run/user/{uid}"));
-    let is_ours = |path: &Path| std::fs::metadata(path).is_ok_and(|metadata| metadata.uid() == uid.as_raw());
-    let shared = PathBuf::from("/dev/shm");
-    let candidates = [is_ours(&runtime).then_some(runtime), Some(shared)];
-    candidates.into_iter().flatten().find(|path| is_fit(path))
+    let of_user = PathBuf::from(format!("/run/user/{uid}"));
+    let is_ours =
+        |path: &PathBuf| std::fs::metadata(path).is_ok_and(|metadata| metadata.uid() == uid.as_raw());
+    let ours = [of_service.map(Path::to_owned), Some(of_user)].into_iter().flatten().filter(is_ours);
+    ours.chain(["/dev/shm".into()]).find(|path| is_fit(path))
 }
 
 /// In memory, writable, and not mounted noexec: programs unpack and run things in TMPDIR.

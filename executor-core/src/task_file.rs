@@ -1,4 +1,5 @@
-//! The record's first files: `task.json`, which says what was asked, and `debug.sh` where it is wanted.
+//! The record's first files: `task.json`, which says what was asked and what was started, and `debug.sh` where it is
+//! wanted. Later, `debug.sh` is made of `task.json`.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -6,28 +7,31 @@ use std::io;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::debug_script;
+use crate::debug_script::{self, Run};
 use crate::durable;
 use crate::environment::Environment;
 use crate::error::StartError;
 use crate::names::TaskId;
 use crate::prepare::Accepted;
-use crate::record::{DEBUG_FILE, TASK_FILE};
+use crate::raw_text::RawText;
+use crate::record::{DEBUG_FILE, Records, TASK_FILE};
 use crate::request::{ExecuteScriptRequest, env_for_record};
+
+/// Largest `task.json` that is read back. What the kernel takes as arguments and variables fits, and so does an input of a
+/// few MiB.
+const MAX_BYTES: u64 = 16 << 20;
 
 /// What the record's `task.json` says.
 #[derive(Serialize)]
 struct TaskFile<'a> {
-    id: &'a TaskId,
     name: &'a str,
-    args: Vec<String>,
+    #[serde(flatten)]
+    run: &'a Run<'a>,
     env: BTreeMap<&'a str, String>,
-    work_dir: String,
     timeout_s: u64,
     attempt: u32,
     created_by: &'a str,
     created_at: Timestamp,
-    script_sha256: &'a str,
     manifest: Option<&'a str>,
     spec: Option<&'a serde_json::Value>,
 }
@@ -38,20 +42,26 @@ struct TaskFile<'a> {
 /// When they cannot be written.
 pub(crate) fn write(
     request: &ExecuteScriptRequest,
-    accepted: &Accepted,
+    accepted: &Accepted<'_>,
     environment: &Environment,
 ) -> Result<(), StartError> {
+    let run = Run {
+        id: accepted.id.as_str().into(),
+        script: accepted.script.path.as_os_str().into(),
+        script_sha256: accepted.script.sha256.as_str().into(),
+        args: request.args.iter().map(|arg| arg.as_os_str().into()).collect(),
+        environment: environment.iter().map(|(name, value)| (name.into(), value.into())).collect(),
+        work_dir: accepted.workspace.path.as_os_str().into(),
+        stdin: RawText((&*request.stdin).into()),
+    };
     let file = TaskFile {
-        id: &accepted.id,
         name: &accepted.script_name,
-        args: request.args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect(),
+        run: &run,
         env: env_for_record(&request.env),
-        work_dir: accepted.workspace.path.display().to_string(),
         timeout_s: accepted.timeout.as_secs(),
         attempt: accepted.attempt,
         created_by: &accepted.created_by,
         created_at: accepted.created_at,
-        script_sha256: &accepted.script.sha256,
         manifest: accepted.script.manifest.as_deref(),
         spec: request.spec.as_ref(),
     };
@@ -61,15 +71,27 @@ pub(crate) fn write(
     if !request.debug_script {
         return Ok(());
     }
-    let script = debug_script::render(&debug_script::Run {
-        id: accepted.id.as_str(),
-        script: &accepted.script.path,
-        sha256: &accepted.script.sha256,
-        args: &request.args,
-        env: environment.iter().collect(),
-        work_dir: &accepted.workspace.path,
-        stdin: &request.stdin,
-    });
-    durable::create(&accepted.record, DEBUG_FILE, &script, 0o700)
+    durable::create(&accepted.record, DEBUG_FILE, &debug_script::render(&run), 0o700)
         .map_err(StartError::host(format_args!("write debug.sh of task {}", accepted.id)))
+}
+
+impl Records {
+    /// The script that reproduces a task by hand, made of its record; none when the task has none, since it did not come
+    /// to a start. It reads the disk.
+    ///
+    /// # Errors
+    /// When `task.json` cannot be read. `InvalidData` when it is damaged or larger than 16 MiB.
+    pub fn debug_script(&self, id: &TaskId) -> io::Result<Option<Vec<u8>>> {
+        let json = match self.read(id, TASK_FILE, MAX_BYTES) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            json => json?,
+        };
+        let run: Run<'_> = serde_json::from_slice(&json).map_err(|error| damaged(&error))?;
+        Ok(Some(debug_script::render(&run)))
+    }
+}
+
+fn damaged(error: &serde_json::Error) -> io::Error {
+    let message = format!("{TASK_FILE} is damaged, or larger than {MAX_BYTES} bytes: {error}");
+    io::Error::new(io::ErrorKind::InvalidData, message)
 }

@@ -226,6 +226,10 @@ impl Walker<'_> {
     }
 
     fn bad_name(&mut self, shown: String, rule: String) {
+        let of = |name| fs::writer_of(&shown, name).is_some();
+        if of(MANIFEST_NAME) || of(SIGNATURE_NAME) {
+            return self.problems.push(Problem::file_fault(shown, FileFault::HalfWritten));
+        }
         self.problems.push(Problem::file_fault(shown, FileFault::BadName { rule }));
     }
 }

@@ -128,6 +128,28 @@ fn temporary_name(name: &str) -> String {
     format!(".{name}.{}.{count}", std::process::id())
 }
 
+/// The process that was writing the file `name` under the temporary name `entry`, if `entry` is such a name.
+pub(crate) fn writer_of(entry: &str, name: &str) -> Option<u32> {
+    let rest = entry.strip_prefix('.')?.strip_prefix(name)?.strip_prefix('.')?;
+    let (pid, count) = rest.split_once('.')?;
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    (digits(pid) && digits(count) && !count.is_empty()).then(|| pid.parse().ok())?
+}
+
+/// Removes what writers of the file `name` beneath `folder` have left behind that are no more.
+pub(crate) fn remove_half_written(folder: &File, name: &str) -> io::Result<()> {
+    for entry in names(folder, usize::MAX)?.0 {
+        let Some(pid) = entry.to_str().and_then(|entry| writer_of(entry, name)) else { continue };
+        if !Path::new(&format!("/proc/{pid}")).exists() {
+            match unlinkat(folder, Path::new(&entry), UnlinkatFlags::NoRemoveDir) {
+                Ok(()) | Err(Errno::ENOENT) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Removes the folder `name` beneath `folder` with all that is in it, read-only folders too. A folder that
 /// is gone is no error.
 pub(crate) fn remove_tree(folder: &File, name: &Path) -> io::Result<()> {

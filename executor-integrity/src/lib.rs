@@ -32,6 +32,7 @@ mod manifest;
 mod mode;
 mod name;
 mod problem;
+mod settings;
 mod signature;
 mod store;
 mod verify;
@@ -43,6 +44,7 @@ pub use manifest::{Header, MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest, Manifest
 pub use mode::VerificationMode;
 pub use name::{NameError, RelativeName};
 pub use problem::{FileFault, LineFault, MAX_PROBLEMS, ManifestFault, Problem, Problems};
+pub use settings::ScriptsSettings;
 pub use signature::sign::{SignError, sign_manifest};
 pub use signature::{KeyError, PublicKey, SIGNATURE_NAME, SecretKey, keygen};
 pub use store::prune::KEEP_SNAPSHOTS;

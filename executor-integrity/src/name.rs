@@ -39,8 +39,8 @@ pub enum NameError {
     },
     /// A segment is empty, starts wrongly, or holds a character that is not allowed.
     #[error(
-        "the segment {segment:?} of the name does not match [A-Za-z0-9_][A-Za-z0-9._-]*, \
-         relative names like deploy/web.sh are needed"
+        "the segment {segment:?} of the name is not made of letters, digits, '_', '.' and '-' \
+         that start with a letter, a digit or '_', as in deploy/web.sh"
     )]
     BadSegment {
         /// The first such segment.

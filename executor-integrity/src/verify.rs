@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use crate::folder::unreadable;
-use crate::inspect::{check_files, read_seal};
+use crate::inspect::{Seal, check_files, read_seal};
 use crate::manifest::{Header, Manifest};
 use crate::problem::{ManifestFault, Problem, Problems};
 use crate::{PublicKey, fs};
@@ -79,11 +79,16 @@ pub struct VerifyError {
     folder: PathBuf,
     problems: Problems,
     signed: bool,
+    at_least: Option<u64>,
 }
 
 impl VerifyError {
-    pub(crate) fn new(folder: &Path, policy: &VerifyPolicy, problems: Problems) -> Self {
-        Self { folder: folder.to_owned(), problems, signed: !policy.keys().is_empty() }
+    /// `seal` is what could be read of the folder's manifest.
+    pub(crate) fn new(folder: &Path, policy: &VerifyPolicy, seal: Option<&Seal>, problems: Problems) -> Self {
+        // A new manifest counts from the one that is there: below what is accepted it must be told where to go on.
+        let version = seal.map_or(0, |seal| seal.manifest.header().version);
+        let at_least = (version < policy.minimum_version).then(|| policy.minimum_version.saturating_add(1));
+        Self { folder: folder.to_owned(), problems, signed: !policy.keys().is_empty(), at_least }
     }
 
     /// The folder that was verified.
@@ -98,12 +103,24 @@ impl VerifyError {
         &self.problems
     }
 
+    /// The version that a new manifest must have, where counting from the one that is there leads to an older one than
+    /// was accepted: what [`CreateOptions`](crate::CreateOptions) takes as `at_least_version`.
+    #[must_use]
+    pub fn at_least_version(&self) -> Option<u64> {
+        self.at_least
+    }
+
     /// The shell command that vouches for the folder as it is now; for who has looked at the problems.
     #[must_use]
     pub fn mend_command(&self) -> String {
         let folder = quoted(&self.folder);
-        let create = format!("agent-cli manifest create {folder}");
-        if self.signed { format!("{create} && agent-cli manifest sign {folder}") } else { create }
+        let create = match self.at_least {
+            Some(version) => format!("agent-cli manifest create --at-least {version} {folder}"),
+            None => format!("agent-cli manifest create {folder}"),
+        };
+        // The name that `manifest keygen` gives the secret key; where it lies is not for this machine to know.
+        let sign = format!("agent-cli manifest sign --key minisign.key {folder}");
+        if self.signed { format!("{create} && {sign}") } else { create }
     }
 }
 
@@ -139,7 +156,7 @@ pub fn verify(folder: &Path, policy: &VerifyPolicy) -> Result<VerifiedManifest, 
         Some(seal) if problems.is_empty() => {
             Ok(VerifiedManifest { manifest: seal.manifest, signed_by: seal.signed_by })
         }
-        _ => Err(VerifyError::new(folder, policy, problems)),
+        seal => Err(VerifyError::new(folder, policy, seal.as_ref(), problems)),
     }
 }
 

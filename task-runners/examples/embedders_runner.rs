@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use task_runners::{
-    Completion, FunctionRunner, Problem, Records, RunnerRegistry, TaskId, TaskOrder, TaskSpec,
+    Completion, FunctionRunner, Problem, Records, RunnerRegistry, TaskHandle, TaskId, TaskOrder, TaskSpec,
 };
 
 #[tokio::main]
@@ -40,12 +40,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn word_counter(records: Records) -> FunctionRunner {
-    let work = |order: TaskOrder, mut recorder: task_runners::Recorder| async move {
+    let work = |order: TaskOrder, task: TaskHandle| async move {
         let text = order.spec.params["text"].as_str().unwrap_or_default();
         let count = text.split_whitespace().count();
-        recorder.write(format!("counted {count} words\n").as_bytes());
+        task.write(format!("counted {count} words\n")).await;
         let output_params = BTreeMap::from([("WORDS".to_owned(), count.to_string())]);
-        recorder.finish(Completion { output_params, failure: None });
+        Completion { output_params, failure: None }
     };
     FunctionRunner::new("count_words", "Counts the words of a text.", records, work).check_with(|spec| {
         match spec.params.get("text") {

@@ -19,6 +19,7 @@
 mod binding;
 pub mod catalogue;
 pub mod description;
+mod error_chain;
 pub mod function_runner;
 pub mod header;
 mod listing;
@@ -34,18 +35,19 @@ pub mod validate;
 
 pub use catalogue::ScriptEntry;
 pub use description::ScriptDescription;
+pub use error_chain::error_chain;
 pub use executor_core::{
     BuildError, Completion, Containment, ErrorReport, ExecuteScriptRequest, Execution, ExecutionDriver,
     ExecutionResult, KillScope, Leftovers, LogProgress, LogReader, LogSummary, Metadata, NameError, Outcome,
-    Preview, Problem, Recorder, Records, ScriptExecutor, ScriptExecutorBuilder, ScriptName, StartError,
-    TaskId, WorkspaceName,
+    Preview, Problem, Problems, RESULT_FILE, Recorder, Records, ScriptExecutor, ScriptExecutorBuilder,
+    ScriptName, StartError, TaskId, WorkspaceName,
 };
-pub use executor_integrity::{PublicKey, VerificationMode};
-pub use function_runner::FunctionRunner;
+pub use executor_integrity::{PublicKey, ScriptsSettings, VerificationMode};
+pub use function_runner::{FunctionLimits, FunctionRunner, TaskHandle};
 pub use refusal::Refusal;
 pub use registry::RunnerRegistry;
 pub use runner::{Plan, StartFuture, TaskOrder, TaskRunner};
 pub use script_runner::{SCRIPT_RUNNER, ScriptRunner, TaskDebugRunner};
-pub use scripts::{Scripts, ScriptsSettings, ScriptsStatus};
+pub use scripts::{Scripts, ScriptsStatus};
 pub use spec::{OnBusy, TaskSpec};
 pub use task::{Task, TaskStatus};

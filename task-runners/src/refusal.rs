@@ -1,12 +1,12 @@
 //! Why a spec was not accepted. A refused spec leaves no task.
 
-use executor_core::Problem;
+use executor_core::{Problem, join_problems};
 
 /// Why a spec was not accepted, in the words that every front shows.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// Fields of the spec break rules; all of them are named.
-    #[error("the task spec is invalid: {}", join(.0))]
+    #[error("the task spec is invalid: {}", join_problems(.0))]
     Invalid(Vec<Problem>),
     /// No script or runner has that name.
     #[error("there is no script or runner named '{name}'; the catalogue lists what there is")]
@@ -53,9 +53,4 @@ impl Refusal {
             Self::Unavailable(_) => "unavailable",
         }
     }
-}
-
-fn join(problems: &[Problem]) -> String {
-    let texts: Vec<String> = problems.iter().map(Problem::to_string).collect();
-    texts.join("; ")
 }

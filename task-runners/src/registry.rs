@@ -14,10 +14,8 @@ pub struct RunnerRegistry {
 /// Why a runner was not registered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RegisterError {
-    /// The name could be a script's, or is empty.
-    #[error(
-        "cannot register the runner '{0}': a runner's name is 1 to 64 letters, digits, '_' and '-', so that no script can have it"
-    )]
+    /// The name has a character that runners' names do not have, is too long, or is empty.
+    #[error("cannot register the runner '{0}': a runner's name is 1 to 64 letters, digits, '_' and '-'")]
     BadName(String),
     /// Somebody has that name already.
     #[error("cannot register the runner '{0}': there is one with that name already")]

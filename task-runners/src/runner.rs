@@ -41,7 +41,8 @@ pub struct TaskOrder {
 
 /// A named way to do a task. Embedders register their own beside those that come with the agent.
 pub trait TaskRunner: Send + Sync + 'static {
-    /// The name in task specs; it has neither dot nor slash, so that no script can have it.
+    /// The name in task specs. It has neither dot nor slash, as few scripts' names have; a script of the same name can still
+    /// be run by the runner `script`.
     fn name(&self) -> &str;
 
     /// One sentence for lists.

@@ -114,10 +114,7 @@ impl ScriptRunner {
 
     fn start_script(&self, script: String, order: TaskOrder) -> StartFuture<'_> {
         Box::pin(async move {
-            let source = match order.pinned.clone() {
-                Some(pinned) => self.open_pinned(pinned).await?,
-                None => self.scripts.unverified(),
-            };
+            let source = self.source_of(order.pinned.clone()).await?;
             let request = self.bound_again(script, order.spec.clone(), source).await?;
             let metadata = Metadata {
                 id: Some(order.id.to_string()),
@@ -151,14 +148,22 @@ impl ScriptRunner {
         })
     }
 
-    async fn open_pinned(&self, pinned: String) -> Result<Arc<dyn ScriptSource>, StartError> {
-        if let Some(source) = self.scripts.current(&pinned) {
+    /// Where a task gets its script from whose turn has come. One that was accepted unverified is held to what holds now:
+    /// verification may have been turned on while it waited.
+    async fn source_of(&self, pinned: Option<String>) -> Result<Arc<dyn ScriptSource>, StartError> {
+        if let Some(source) = pinned.as_ref().and_then(|pinned| self.scripts.current(pinned)) {
             return Ok(source);
         }
         let scripts = self.scripts.clone();
-        let opened = tokio::task::spawn_blocking(move || scripts.pinned(&pinned)).await;
-        opened.unwrap_or_else(|error| {
-            Err(StartError::Unverified(format!("the snapshot was not opened: {error}")))
+        let opened = tokio::task::spawn_blocking(move || match pinned {
+            Some(pinned) => scripts.pinned(&pinned),
+            None => scripts
+                .source()
+                .map(|(source, _)| source)
+                .map_err(|refusal| StartError::Unverified(refusal.to_string())),
+        });
+        opened.await.unwrap_or_else(|error| {
+            Err(StartError::Unverified(format!("the scripts were not looked at: {error}")))
         })
     }
 }

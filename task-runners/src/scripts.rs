@@ -5,34 +5,22 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use executor_core::{
     ResolvedScript, ScriptFault, ScriptFolder, ScriptName, ScriptSource, StartError, inspect,
 };
 use executor_integrity::{
-    Digest, MANIFEST_NAME, PublicKey, RelativeName, SIGNATURE_NAME, Snapshot, SnapshotStore, StoreError,
-    TakeError, VerificationMode, VerifyPolicy,
+    Digest, MANIFEST_NAME, RelativeName, SIGNATURE_NAME, ScriptsSettings, Snapshot, SnapshotStore,
+    StoreError, TakeError, VerifyPolicy,
 };
 
 use crate::catalogue::{Headers, ScriptEntry};
+use crate::error_chain::error_chain;
 use crate::header::Header;
 use crate::listing;
 use crate::refusal::Refusal;
-
-/// How scripts are found and vouched for.
-#[derive(Debug, Clone)]
-pub struct ScriptsSettings {
-    /// The scripts folder.
-    pub folder: PathBuf,
-    /// The folder of the agent's own records; snapshots are kept below it.
-    pub state_dir: PathBuf,
-    /// When the folder must verify.
-    pub verification: VerificationMode,
-    /// Minisign keys; when there are any, the manifest must be signed by one of them.
-    pub public_keys: Vec<PublicKey>,
-}
 
 /// What stands behind the scripts that would run now.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize)]
@@ -118,7 +106,7 @@ impl Scripts {
         match source {
             Some(source) => {
                 let pin = source.snapshot.digest().to_string();
-                Ok((source, Some(pin)))
+                Ok((Arc::new(Offered(source)), Some(pin)))
             }
             None if !status.verification => Ok((self.unverified(), None)),
             None => {
@@ -264,7 +252,7 @@ impl Scripts {
     fn take(&self) -> Result<Option<Snapshot>, Found> {
         let folder = &self.settings.folder;
         let failed = |error: &dyn std::error::Error| Found {
-            problems: vec![chain(error)],
+            problems: vec![error_chain(error)],
             mend: "mend what is named above".to_owned(),
         };
         let wanted = self.settings.verification.decide(folder, &self.store, &self.policy);
@@ -369,14 +357,20 @@ impl ScriptSource for SnapshotSource {
     }
 }
 
-/// An error with its causes, for one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
+/// What a snapshot offers to new tasks: a script from which the execute permission was taken in the scripts folder runs
+/// only for the tasks that were accepted before.
+struct Offered(Arc<SnapshotSource>);
+
+impl ScriptSource for Offered {
+    fn resolve(&self, name: &ScriptName) -> Result<ResolvedScript, StartError> {
+        let script = self.0.resolve(name)?;
+        let relative = RelativeName::new(name.as_str()).ok();
+        let file = relative.and_then(|name| self.0.snapshot.resolve(&name).map(|file| file.executable));
+        if file == Some(true) {
+            return Ok(script);
+        }
+        let fault =
+            ScriptFault::NotExecutable("it is not executable in the scripts folder; chmod +x it".to_owned());
+        Err(StartError::Script { name: name.clone(), fault })
     }
-    text
 }

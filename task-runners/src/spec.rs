@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use executor_core::{Problem, TaskId, WorkspaceName};
+use executor_core::{DURATION_EXPECTED, Problem, Problems, TaskId, WorkspaceName};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -76,24 +76,25 @@ impl TaskSpec {
     /// Reads a spec from JSON.
     ///
     /// # Errors
-    /// Every field that is unknown, of the wrong type, or breaks a rule that needs no catalogue.
+    /// Every field that is unknown, of the wrong type, or breaks a rule that needs no catalogue. The first hundred are
+    /// told.
     pub fn from_json(value: Value) -> Result<Self, Vec<Problem>> {
         let Value::Object(mut fields) = value else {
             return Err(vec![Problem::new("body", "object", "a JSON object with at least `name`")]);
         };
-        let mut reader = Reader { problems: Vec::new() };
+        let mut reader = Reader { problems: Problems::default() };
         let spec = reader.spec(&mut fields);
         for field in fields.keys() {
             reader.problem(field, "unknown_field", "a field of the task spec; this one is not known");
         }
         reader.check_as_request(&spec);
-        if reader.problems.is_empty() { Ok(spec) } else { Err(reader.problems) }
+        if reader.problems.is_empty() { Ok(spec) } else { Err(reader.problems.into_vec()) }
     }
 }
 
 /// Reads one field after another and collects what is wrong with them.
 struct Reader {
-    problems: Vec<Problem>,
+    problems: Problems,
 }
 
 impl Reader {
@@ -127,7 +128,7 @@ impl Reader {
     fn check_as_request(&mut self, spec: &TaskSpec) {
         let Err(problems) = binding::undescribed(&spec.name, spec).args(&spec.args).check() else { return };
         for problem in problems {
-            if !self.problems.iter().any(|known| known.field == problem.field) {
+            if !self.problems.is_about(&problem.field) {
                 self.problems.push(problem);
             }
         }
@@ -145,7 +146,7 @@ impl Reader {
                 String::new()
             }
             None => {
-                if !self.problems.iter().any(|problem| problem.field == "name") {
+                if !self.problems.is_about("name") {
                     self.problem("name", "required", "the name of a script or runner");
                 }
                 String::new()
@@ -249,9 +250,6 @@ impl Reader {
         }
     }
 }
-
-/// What a duration looks like, for messages.
-pub const DURATION_EXPECTED: &str = "a time above zero with its unit, such as \"30s\", \"10m\" or \"1h30m\"";
 
 /// Reads a duration such as `10m`; none when it has no unit, is not above zero, or is no duration.
 pub fn parse_duration(text: &str) -> Option<Duration> {

@@ -22,6 +22,7 @@
 //! | `run` | carries one task out, from its start to its result |
 //! | `live` | the tasks that have not ended, for whoever follows them |
 //! | `recovery` | what happens to the tasks of an agent that died |
+//! | `retention` | removes what has been kept long enough |
 //! | `store` | the database: schema, rows, queries, damage |
 
 mod cancel;
@@ -33,6 +34,7 @@ mod live;
 mod lock;
 mod log;
 mod recovery;
+mod retention;
 mod run;
 mod service;
 mod settings;
@@ -44,6 +46,7 @@ pub use drain::DrainReport;
 pub use list::{Cursor, ParseCursorError, TaskFilter, TaskPage, Visible};
 pub use live::TaskChange;
 pub use log::{LogError, LogSource, LogWait};
+pub use retention::{CleanUpError, Removed, Retention};
 pub use service::{OpenError, ReadError, ServiceStats, TaskService};
 pub use settings::ServiceSettings;
 pub use store::StoreError;

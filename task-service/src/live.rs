@@ -66,12 +66,17 @@ impl Live {
         self.phases().get(id).map(watch::Sender::subscribe)
     }
 
-    /// The task waits, as a new one or again; how often its end was asked for while it was about to start.
-    pub(crate) fn queued(&self, id: &TaskId) -> u32 {
-        match self.enter(id, Phase::Queued, TaskStatus::Queued) {
-            Some(Phase::Starting(cancels)) => cancels,
-            _ => 0,
-        }
+    /// The task waits, as a new one or again.
+    pub(crate) fn queued(&self, id: &TaskId) {
+        self.enter(id, Phase::Queued, TaskStatus::Queued);
+    }
+
+    /// Nothing was started of a task whose turn had come, and it is about to wait again: whether its end was asked for
+    /// meanwhile. From now on whoever asks for that is sent to the keeper, so that no wish is lost in between.
+    pub(crate) fn put_back(&self, id: &TaskId) -> bool {
+        let phases = self.phases();
+        let Some(phase) = phases.get(id) else { return false };
+        matches!(phase.send_replace(Phase::Queued), Phase::Starting(1..))
     }
 
     /// The task's turn has come.
@@ -145,16 +150,16 @@ impl Live {
         self.phases().clear();
     }
 
-    fn enter(&self, id: &TaskId, phase: Phase, status: TaskStatus) -> Option<Phase> {
-        let before = match self.phases().entry(id.clone()) {
-            Entry::Occupied(entry) => Some(entry.get().send_replace(phase)),
+    fn enter(&self, id: &TaskId, phase: Phase, status: TaskStatus) {
+        match self.phases().entry(id.clone()) {
+            Entry::Occupied(entry) => {
+                entry.get().send_replace(phase);
+            }
             Entry::Vacant(entry) => {
                 entry.insert(watch::Sender::new(phase));
-                None
             }
-        };
+        }
         self.announce(id, status);
-        before
     }
 
     fn announce(&self, id: &TaskId, status: TaskStatus) {

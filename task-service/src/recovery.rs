@@ -1,14 +1,17 @@
 //! What happens to the tasks of an agent that died. Their processes were ended before, by the engine's own recovery.
 
-use std::fs;
+use std::io;
 use std::sync::Arc;
 
 use rusqlite::Connection;
-use task_runners::{ExecutionResult, LogSummary, Outcome, Records, TaskId, TaskStatus};
+use task_runners::{ExecutionResult, Outcome, Records, TaskStatus};
 
 use crate::keeper::Ending;
-use crate::store::Unfinished;
+use crate::store::{Stored, Unfinished};
 use crate::{run, store};
+
+/// The code of a task whose row is damaged.
+const ROW_DAMAGED: &str = "row_damaged";
 
 /// Brings every task that has not ended into a state in which the service can go on with it:
 ///
@@ -16,60 +19,102 @@ use crate::{run, store};
 /// |---|---|---|
 /// | `running` | the result's terminal state | `interrupted` |
 /// | `queued` | the result's terminal state (the row is of a restored, older database) | waits on |
+/// | `queued`, damaged | the same | `failed` |
 ///
-/// All in one transaction, after the results of the interrupted tasks are on disk.
-pub(crate) fn recover(db: &mut Connection, records: &Records) -> rusqlite::Result<()> {
-    let mut endings = Vec::new();
-    let (mut interrupted, mut waiting) = (0_u32, 0_u32);
-    for Unfinished { id, status, .. } in store::unfinished(db)? {
-        let result = match (read(records, &id), status) {
-            (Some(result), _) => result,
-            (None, TaskStatus::Queued) => {
-                waiting += 1;
-                continue;
+/// All in one transaction, after the results of the interrupted tasks are on disk. Gives the tasks about whose end
+/// nothing can be said yet, because a result is there and cannot be read.
+///
+/// # Errors
+/// When the database cannot be read or written; a row that is damaged is no reason.
+pub(crate) fn recover(db: &mut Connection, records: &Records) -> rusqlite::Result<Vec<Unfinished>> {
+    match take_over(db, records) {
+        // What says which rows have not ended is an index; the rows themselves may be whole.
+        Err(error) if store::is_damage(&error) => {
+            tracing::error!(%error, "the database's indexes are damaged and are made anew");
+            db.execute_batch("REINDEX")?;
+            take_over(db, records)
+        }
+        other => other,
+    }
+}
+
+fn take_over(db: &mut Connection, records: &Records) -> rusqlite::Result<Vec<Unfinished>> {
+    let rows = store::unfinished(db)?;
+    let (mut endings, mut undecided, mut waiting) = (Vec::new(), Vec::new(), 0_usize);
+    for task in rows.tasks {
+        let stored = store::unfinished_by_seq(db, task.seq)?.ok_or_else(|| {
+            store::corrupt(format!("the state of the task '{}' is not what its index says", task.id))
+        })?;
+        match end_of(records, &stored) {
+            Ok(Some(result)) => endings.push(run::ending(stored.seq, stored.task, Arc::new(result))),
+            Ok(None) => waiting += 1,
+            Err(error) => {
+                tracing::error!(task_id = %task.id, %error,
+                    "the result of this task is there and cannot be read; how it ended is not decided before it can");
+                undecided.push(task);
             }
-            (None, _) => {
-                interrupted += 1;
-                interrupt(records, &id)
-            }
-        };
-        if let Some(stored) = store::unfinished_by_id(db, &id)? {
-            endings.push(run::ending(stored.task, Arc::new(result)));
         }
     }
     let transaction = db.transaction()?;
-    for Ending { task, result_json } in &endings {
-        store::end(&transaction, task, result_json)?;
+    for Ending { seq, task, result_json, .. } in &endings {
+        store::end(&transaction, *seq, task, result_json)?;
+    }
+    for (seq, started) in &rows.nameless {
+        end_nameless(&transaction, *seq, *started)?;
     }
     transaction.commit()?;
-    if waiting > 0 || !endings.is_empty() {
-        let finished = endings.len() - interrupted as usize;
-        tracing::info!(waiting, interrupted, finished, "tasks of the last run of this agent were taken over");
+    let (ended, nameless) = (endings.len(), rows.nameless.len());
+    if waiting + ended + nameless + undecided.len() > 0 {
+        let undecided = undecided.len();
+        tracing::info!(
+            waiting,
+            ended,
+            nameless,
+            undecided,
+            "tasks of the last run of this agent were taken over"
+        );
     }
-    Ok(())
+    Ok(undecided)
 }
 
-fn read(records: &Records, id: &TaskId) -> Option<ExecutionResult> {
-    records.read_result(id).unwrap_or_else(|error| {
-        tracing::error!(task_id = %id, %error, "the result of this task cannot be read and counts as none");
-        None
-    })
-}
-
-/// The result of a task that the agent's death has cut off, which is also written to its record.
-fn interrupt(records: &Records, id: &TaskId) -> ExecutionResult {
-    let mut result = ExecutionResult::without_run(
-        Outcome::Interrupted,
-        "agent_died",
-        "the agent died while this task ran; what was left of it was ended at the next start",
-    );
-    // What stands in the log is worth reading, although nobody has closed it.
-    if let Ok(log) = fs::metadata(records.log_path(id)) {
-        let incomplete = Some("the agent died while it was written".to_owned());
-        result.log = LogSummary { bytes: log.len(), incomplete, ..LogSummary::default() };
+/// How a task of an agent that died has ended; none when it waits and can go on waiting.
+///
+/// # Errors
+/// When its result is there and cannot be read. It is not overwritten: it may be read later.
+pub(crate) fn end_of(records: &Records, stored: &Stored) -> io::Result<Option<ExecutionResult>> {
+    let id = &stored.task.id;
+    if let Some(result) = records.read_result(id)? {
+        return Ok(Some(result));
     }
+    let result = match (stored.task.status, stored.damage) {
+        (TaskStatus::Queued, None) => return Ok(None),
+        (TaskStatus::Queued, Some(column)) => row_damaged(column),
+        _ => records.interrupted(id),
+    };
     if let Err(error) = records.write_result(id, &result) {
-        tracing::error!(task_id = %id, %error, "the record of this interrupted task could not be written");
+        tracing::error!(task_id = %id, %error, "the record of this task could not be written");
     }
-    result
+    Ok(Some(result))
+}
+
+/// The result of a task that never started, because what was asked for cannot be read any more.
+pub(crate) fn row_damaged(column: &str) -> ExecutionResult {
+    let message = format!(
+        "the column '{column}' of this task's row is damaged, so that nothing was started; submit it again"
+    );
+    ExecutionResult::without_run(Outcome::NotStarted, ROW_DAMAGED, message)
+}
+
+/// Ends a row that cannot be told from others: without its id there is no record to look into.
+fn end_nameless(db: &Connection, seq: i64, started: bool) -> rusqlite::Result<()> {
+    tracing::error!(seq, started, "the id or the state in this row is damaged; its task is ended");
+    let (status, outcome) = match started {
+        true => (TaskStatus::Interrupted, Outcome::Interrupted),
+        false => (TaskStatus::Failed, Outcome::NotStarted),
+    };
+    let message =
+        "the id or the state in this task's row is damaged, so that its record could not be looked into";
+    let result = ExecutionResult::without_run(outcome, ROW_DAMAGED, message);
+    let result_json = serde_json::to_string(&result).unwrap_or_default();
+    store::end_nameless(db, seq, status, &result_json)
 }

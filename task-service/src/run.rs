@@ -1,5 +1,6 @@
 //! Carries one task out: starts it through its runner, waits for its result, and hands that to the keeper.
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -54,19 +55,19 @@ pub(crate) async fn run(start: Start, context: Context) {
         Begun::Runs(execution) => {
             context.live.running(&start.task.id, &execution);
             let result = execution.wait().await;
-            Event::Ended(Box::new(ending(start.task, result)))
+            Event::Ended(Box::new(ending(start.seq, start.task, result)))
         }
         Begun::Never(result) => {
             record(&context.records, &start.task.id, result.clone()).await;
-            Event::Ended(Box::new(ending(start.task, result)))
+            Event::Ended(Box::new(ending(start.seq, start.task, result)))
         }
-        Begun::NotYet => Event::PutBack { seq: start.seq, id: start.task.id },
+        Begun::NotYet => Event::PutBack { seq: start.seq, id: start.task.id, cancelled: false },
     };
     watch.done(event);
 }
 
-/// The task with its result, to be written.
-pub(crate) fn ending(task: Task, result: Arc<ExecutionResult>) -> Ending {
+/// The task in the place `seq` with its result, to be written.
+pub(crate) fn ending(seq: i64, task: Task, result: Arc<ExecutionResult>) -> Ending {
     let result_json = serde_json::to_string(&*result).unwrap_or_else(|error| {
         // A result has only text, numbers and maps with text as keys: JSON has all of these.
         tracing::error!(task_id = %task.id, %error, "a result could not be written as JSON");
@@ -79,7 +80,7 @@ pub(crate) fn ending(task: Task, result: Arc<ExecutionResult>) -> Ending {
         result: Some(result),
         ..task
     };
-    Ending { task, result_json }
+    Ending { seq, task, result_json, unrecorded: false }
 }
 
 /// The terminal state that a result means to the service.
@@ -91,15 +92,23 @@ fn status_of(result: &ExecutionResult) -> TaskStatus {
     TaskStatus::of_result(result)
 }
 
-/// Writes the record of a task of which nothing was started, unless there is one.
+/// Writes a task's result to its record, unless there is one.
+///
+/// # Errors
+/// When the record cannot be read or written.
+pub(crate) fn record_here(records: &Records, id: &TaskId, result: &ExecutionResult) -> io::Result<()> {
+    match records.read_result(id)? {
+        Some(_) => Ok(()),
+        None => records.write_result(id, result),
+    }
+}
+
+/// Does the same for a task of which nothing was started, on a thread that may block.
 ///
 /// The database decides about such a task, so that a record that cannot be written is only reported.
 pub(crate) async fn record(records: &Records, id: &TaskId, result: Arc<ExecutionResult>) {
     let (records, task_id) = (records.clone(), id.clone());
-    let written = tokio::task::spawn_blocking(move || match records.read_result(&task_id)? {
-        Some(_) => Ok(()),
-        None => records.write_result(&task_id, &result),
-    });
+    let written = tokio::task::spawn_blocking(move || record_here(&records, &task_id, &result));
     match written.await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!(task_id = %id, %error, "the record could not be written"),
@@ -186,7 +195,6 @@ impl Drop for Watch<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io;
 
     fn host(errno: i32) -> StartError {
         StartError::Host { operation: "start".to_owned(), source: io::Error::from_raw_os_error(errno) }

@@ -7,6 +7,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
+use std::time::Instant;
 
 use rusqlite::Connection;
 use task_runners::{Records, RunnerRegistry, Task, TaskId, TaskStatus};
@@ -209,8 +210,15 @@ fn open(
     })?;
     let records = Records::open(state_dir).map_err(unusable)?;
     let mut db = store::open(state_dir)?;
-    recovery::recover(&mut db, &records).map_err(OpenError::Recover)?;
-    let unfinished = store::unfinished(&db).map_err(OpenError::Recover)?;
+    let undecided = match recovery::recover(&mut db, &records) {
+        Ok(undecided) => undecided,
+        Err(error) if store::is_damage(&error) => {
+            db = store::open_anew(state_dir, db, &error)?;
+            Vec::new()
+        }
+        Err(error) => return Err(OpenError::Recover(error)),
+    };
+    let unfinished = store::unfinished(&db).map_err(OpenError::Recover)?.tasks;
 
     let live = Arc::new(Live::new());
     for task in unfinished.iter().filter(|task| task.status == TaskStatus::Queued) {
@@ -219,10 +227,10 @@ fn open(
     let mut board = Board::new(settings.slots(), settings.queue);
     board.reload(unfinished);
     let (events, receiver) = mpsc::channel();
-    let first = ServiceStats { queued: board.queued(), slots: settings.slots(), ..ServiceStats::default() };
+    let first = ServiceStats { slots: settings.slots(), ..ServiceStats::default() };
     let (stats, watched) = watch::channel(first);
     let context = Context { live: live.clone(), records: records.clone(), events: events.clone() };
-    let keeper = Keeper {
+    let mut keeper = Keeper {
         db,
         board,
         live: live.clone(),
@@ -232,11 +240,15 @@ fn open(
         runtime,
         receiver,
         unwritten: Vec::new(),
+        undecided,
+        look_again: Instant::now(),
         stale: false,
         failing: false,
         orphaned: false,
         _lock: lock,
     };
+    keeper.leave_undecided();
+    keeper.publish();
     keeper.spawn().map_err(OpenError::Thread)?;
     let readers = Readers::new(state_dir);
     Ok(TaskService { inner: Arc::new(Inner { events, readers, records, registry, stats: watched, live }) })

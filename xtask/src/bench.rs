@@ -15,23 +15,30 @@ const COUNTED: u64 = 200;
 /// System calls that wait for a disk.
 const FLUSHES: [&str; 4] = ["fsync", "fdatasync", "syncfs", "sync_file_range"];
 
-/// Measures everything; the arguments name what is left out of it: `engine`, `calls`, `http`.
+/// What can be measured.
+const PARTS: [&str; 3] = ["engine", "calls", "http"];
+
+/// Measures the named parts, or everything, in memory and on disk.
 pub(crate) fn run(folder: &Path, arguments: &[String]) -> Result<(), Failure> {
+    if let Some(unknown) = arguments.iter().find(|argument| !PARTS.contains(&argument.as_str())) {
+        let parts = PARTS.join(", ");
+        return Err(Failure::Usage { help: format!("bench takes any of {parts}, not '{unknown}'") });
+    }
     let wants = |name: &str| arguments.is_empty() || arguments.iter().any(|argument| argument == name);
     let disk = folder.join("target/bench");
+    make_folder(&disk)?;
     let mut steps = Steps::new(folder);
-    if wants("engine") {
-        for place in [Path::new(MEMORY), &disk] {
-            steps.add("making a folder on disk", make_folder(&disk));
-            let place = place.to_string_lossy();
+    for place in [Path::new(MEMORY), &disk] {
+        let place = place.to_string_lossy();
+        if wants("engine") {
             steps.cargo(&["bench", "--package", "executor-core", "--bench", "engine", "--", &place]);
         }
-    }
-    if wants("calls") {
-        steps.add("counting system calls", count_calls(folder));
-    }
-    if wants("http") {
-        steps.cargo(&["bench", "--package", "agent-http", "--bench", "http"]);
+        if wants("calls") {
+            steps.add("counting system calls", count_calls(folder, &place));
+        }
+        if wants("http") {
+            steps.cargo(&["bench", "--package", "agent-http", "--bench", "http", "--", &place]);
+        }
     }
     steps.finish()
 }
@@ -40,19 +47,20 @@ fn make_folder(path: &Path) -> Result<(), Failure> {
     std::fs::create_dir_all(path).map_err(|error| failed("making the folder", path, &error))
 }
 
-/// Counts what the engine itself calls for one task; the script's own calls are not its.
-fn count_calls(folder: &Path) -> Result<(), Failure> {
+/// Counts what the engine itself calls for one task in this place; the script's own calls are not its.
+fn count_calls(folder: &Path, place: &str) -> Result<(), Failure> {
     let program = engine_program(folder)?;
-    let none = trace(folder, &program, 0)?;
-    let some = trace(folder, &program, COUNTED)?;
+    let none = trace(folder, &program, place, 0)?;
+    let some = trace(folder, &program, place, COUNTED)?;
     let per_task = |calls: u64, before: u64| calls.saturating_sub(before) as f64 / COUNTED as f64;
     let total = per_task(some.values().sum(), none.values().sum());
-    say(&format!("system calls a task   {total:.1}"));
+    say(&format!("place               {place}"));
+    say(&format!("system calls a task {total:.1}"));
     for name in FLUSHES {
         let count = |calls: &BTreeMap<String, u64>| calls.get(name).copied().unwrap_or(0);
         let flushes = per_task(count(&some), count(&none));
         if flushes > 0.0 {
-            say(&format!("  {name:<19} {flushes:.1}"));
+            say(&format!("  {name:<17} {flushes:.1}"));
         }
     }
     Ok(())
@@ -71,14 +79,14 @@ fn engine_program(folder: &Path) -> Result<PathBuf, Failure> {
     }
 }
 
-/// Runs so many tasks under strace(1), and counts the calls of the program's own threads by name.
-fn trace(folder: &Path, program: &Path, tasks: u64) -> Result<BTreeMap<String, u64>, Failure> {
+/// Runs so many tasks in a place under strace(1), and counts the calls of the program's own threads by name.
+fn trace(folder: &Path, program: &Path, place: &str, tasks: u64) -> Result<BTreeMap<String, u64>, Failure> {
     let log = folder.join("target/bench-calls.strace");
     let status = Command::new("strace")
         .args(["-f", "-q", "-o"])
         .arg(&log)
         .arg(program)
-        .args([MEMORY, &tasks.to_string()])
+        .args([place, &tasks.to_string()])
         .stdin(Stdio::null())
         .status();
     match status {

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use crate::docs;
 use crate::failure::Failure;
+use crate::licences;
 use crate::programs::is_installed;
 use crate::step::{Steps, cargo};
 
@@ -30,6 +31,7 @@ pub(crate) fn run(folder: &Path, arguments: &[String]) -> Result<(), Failure> {
         Err(failure) => steps.add("shellcheck", Err(failure)),
     }
     steps.add("docs --check", docs::check(folder));
+    steps.add("licences", licences::check(folder));
     steps.finish()
 }
 

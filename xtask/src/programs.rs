@@ -23,6 +23,7 @@ struct Program {
 const PROGRAMS: &[Program] = &[
     Program { name: "bash", package: "bash", purpose: "the scripts that ship with the agent" },
     Program { name: "curl", package: "curl", purpose: "scripts, and calls to the service from outside" },
+    Program { name: "faketime", package: "faketime", purpose: "a clock that steps" },
     Program { name: "git", package: "git", purpose: "the script that checks repositories out" },
     Program {
         name: "minisign",
@@ -30,11 +31,17 @@ const PROGRAMS: &[Program] = &[
         purpose: "signatures made and checked by another program",
     },
     Program { name: "prometheus", package: "prometheus", purpose: "its promtool, which checks metrics" },
+    Program {
+        name: "python3",
+        package: "python3",
+        purpose: "scripts that fork and open sockets by themselves",
+    },
     Program { name: "shellcheck", package: "shellcheck", purpose: "lints of shell scripts" },
     Program { name: "sqlite3", package: "sqlite3", purpose: "a look at the database from outside" },
     Program { name: "strace", package: "strace", purpose: "the order of system calls" },
     Program { name: "tmux", package: "tmux", purpose: "programs that talk to a terminal" },
     Program { name: "webhook", package: "webhook", purpose: "the peer that measurements compare with" },
+    Program { name: "zstd", package: "zstd", purpose: "the script that packs folders" },
 ];
 
 /// Makes sure that all programs are there: installs what is missing where that is possible, which is as root on Debian
@@ -124,7 +131,7 @@ mod tests {
         for program in &absent {
             assert!(report.contains(program.name) && report.contains(program.purpose), "{report}");
         }
-        assert!(report.contains("apt-get install -y curl git minisign"), "{report}");
+        assert!(report.contains("apt-get install -y curl faketime git"), "{report}");
         assert!(!report.contains("bash"), "{report}");
     }
 }

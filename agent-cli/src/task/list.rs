@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use serde_json::{Value, json};
 use task_runners::Task;
 
 use crate::args::{Global, TaskListArgs};
@@ -10,16 +11,18 @@ use crate::failure::Failure;
 use crate::output::{self, say, table};
 use crate::summary::duration;
 
+/// Most tasks that the service gives at once.
+const MAX_PAGE: u32 = 1000;
+
 /// Lists the tasks that the filters let through.
 pub(crate) fn list(global: &Global, args: &TaskListArgs) -> Result<ExitCode, Failure> {
     let client = Client::new(global, &args.server)?;
-    let page = client.get(&format!("/api/v1/tasks?{}", query(args)))?;
+    let (tasks, next) = pages(&client, args)?;
     if args.json {
-        output::print_json(&page);
+        output::print_json(&json!({ "tasks": tasks, "next": next }));
         return Ok(ExitCode::SUCCESS);
     }
-    let tasks: Vec<Task> = serde_json::from_value(page["tasks"].clone())
-        .map_err(|error| Failure::new(format!("the service's answer is no list of tasks: {error}")))?;
+    let tasks: Vec<Task> = serde_json::from_value(tasks.into()).map_err(|error| no_list(&error))?;
     let rows: Vec<Vec<String>> = tasks.iter().map(row).collect();
     for line in table(&rows) {
         output::print(&line);
@@ -27,14 +30,41 @@ pub(crate) fn list(global: &Global, args: &TaskListArgs) -> Result<ExitCode, Fai
     if tasks.is_empty() {
         say("no such tasks");
     }
-    if !page["next"].is_null() {
+    if !next.is_null() {
         say("there are more; ask for more with --limit");
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn query(args: &TaskListArgs) -> String {
-    let mut query = format!("limit={}", args.limit);
+/// As many tasks as were asked for, page after page, and where the rest begins.
+fn pages(client: &Client, args: &TaskListArgs) -> Result<(Vec<Value>, Value), Failure> {
+    let mut tasks = Vec::new();
+    let mut wanted = args.limit;
+    let mut next = Value::Null;
+    loop {
+        let mut page = client.get(&format!("/api/v1/tasks?{}", query(args, wanted.min(MAX_PAGE), &next)))?;
+        let found: Vec<Value> =
+            serde_json::from_value(page["tasks"].take()).map_err(|error| no_list(&error))?;
+        next = page["next"].take();
+        wanted = wanted.saturating_sub(u32::try_from(found.len()).unwrap_or(u32::MAX));
+        let is_last = found.is_empty() || next.is_null() || wanted == 0;
+        tasks.extend(found);
+        if is_last {
+            return Ok((tasks, next));
+        }
+    }
+}
+
+fn no_list(error: &serde_json::Error) -> Failure {
+    Failure::new(format!("the service's answer is no list of tasks: {error}"))
+}
+
+/// The filters, so many tasks at most, and where the page begins.
+fn query(args: &TaskListArgs, limit: u32, cursor: &Value) -> String {
+    let mut query = format!("limit={limit}");
+    if let Some(cursor) = cursor.as_str() {
+        query.push_str(&format!("&cursor={}", segment(cursor)));
+    }
     let texts = [("status", &args.status), ("name", &args.name), ("since", &args.since)];
     let texts = texts.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
     for (name, value) in texts.chain(args.labels.iter().map(|label| ("label", label))) {

@@ -47,10 +47,10 @@ pub(crate) fn follow(client: &Client, id: &str, banner: bool) -> Result<ExitCode
     let mut last_seen = Instant::now();
     let (mut is_read, mut is_lost) = (true, false);
     loop {
-        let piece = if is_read { or_cut(log.print(true))? } else { Piece::Unread };
+        let piece = if is_read { or_cut(log.print(true), &mut last_seen)? } else { Piece::Unread };
         is_read = !matches!(piece, Piece::Unread);
         let wait = if matches!(piece, Piece::Cut(_)) { 0 } else { WAIT_S };
-        match client.get(&path(id, &format!("?wait={wait}"))) {
+        match client.get_within(&path(id, &format!("?wait={wait}")), Duration::from_secs(wait)) {
             Ok(task) => {
                 // A log that was cut is read to its end, also when the task has ended meanwhile.
                 if !task["ended_at"].is_null() && !matches!(piece, Piece::Cut(_)) {
@@ -71,11 +71,16 @@ pub(crate) fn follow(client: &Client, id: &str, banner: bool) -> Result<ExitCode
     }
 }
 
-/// A service that is not there for a while is as good as a connection that was lost.
-fn or_cut(printed: Result<Piece, Failure>) -> Result<Piece, Failure> {
+/// A service that is not there for a while is as good as a connection that was lost. One that sent a piece was seen
+/// when that ended, however long ago it was asked.
+fn or_cut(printed: Result<Piece, Failure>, last_seen: &mut Instant) -> Result<Piece, Failure> {
     match printed {
         Err(failure) if failure.is_unreachable() => Ok(Piece::Cut(failure.to_string())),
-        printed => printed,
+        Ok(piece) => {
+            *last_seen = Instant::now();
+            Ok(piece)
+        }
+        failed => failed,
     }
 }
 

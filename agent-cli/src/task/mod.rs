@@ -14,7 +14,9 @@ use task_runners::Task;
 use crate::args::{Global, Server, TaskCommand};
 use crate::client::{Client, segment};
 use crate::failure::Failure;
-use crate::output::{self, say};
+use crate::follow::Screen;
+use crate::output::say;
+use crate::terminal::escaped_line;
 
 /// Carries one of the task's commands out.
 pub(crate) fn run(global: &Global, command: TaskCommand) -> Result<ExitCode, Failure> {
@@ -31,7 +33,7 @@ pub(crate) fn run(global: &Global, command: TaskCommand) -> Result<ExitCode, Fai
 fn cancel(global: &Global, server: &Server, id: &str) -> Result<ExitCode, Failure> {
     let client = Client::new(global, server)?;
     let task = client.post(&path(id, "/cancel"), None)?;
-    say(&format!("asked to end; it is {}", task["status"].as_str().unwrap_or_default()));
+    say(&format!("asked to end; it is {}", escaped_line(task["status"].as_str().unwrap_or_default())));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -42,7 +44,10 @@ fn debug_script(global: &Global, server: &Server, id: &str) -> Result<ExitCode, 
         .stream(&path(id, "/debug.sh"), 0)?
         .read_to_end(&mut script)
         .map_err(|error| Failure::new(format!("the answer was cut off: {error}")))?;
-    output::write(&script);
+    // It is the service's text, and on a terminal as harmless as a log.
+    let mut screen = Screen::default();
+    screen.write(&script);
+    screen.finish();
     Ok(ExitCode::SUCCESS)
 }
 

@@ -29,9 +29,9 @@ fn describe(task: &Task) -> Vec<Vec<String>> {
     let row = |name: &str, value: String| vec![name.to_owned(), value];
     let mut rows = vec![
         row("id", task.id.to_string()),
-        row("name", task.name.escape_debug().to_string()),
+        row("name", task.name.clone()),
         row("status", task.status.to_string()),
-        row("created", format!("{} by {}", task.created_at, task.created_by.escape_debug())),
+        row("created", format!("{} by {}", task.created_at, task.created_by)),
     ];
     rows.extend(task.started_at.map(|at| row("started", at.to_string())));
     rows.extend(task.ended_at.map(|at| row("ended", at.to_string())));
@@ -39,9 +39,9 @@ fn describe(task: &Task) -> Vec<Vec<String>> {
     let Some(result) = &task.result else { return rows };
     rows.push(row("took", duration(result.duration_ms)));
     rows.push(row("outcome", outcome(&result.outcome)));
-    rows.extend(result.error.iter().map(|error| row("error", error.message.escape_debug().to_string())));
+    rows.extend(result.error.iter().map(|error| row("error", error.message.clone())));
     for (name, value) in &result.output_params {
-        rows.push(row("output", format!("{name}={}", value.escape_debug())));
+        rows.push(row("output", format!("{name}={value}")));
     }
     rows
 }

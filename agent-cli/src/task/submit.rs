@@ -10,6 +10,7 @@ use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::{self, say};
 use crate::task::logs;
+use crate::terminal::escaped_line;
 
 /// Submits a task, and follows it where that is asked for.
 pub(crate) fn submit(global: &Global, args: &SubmitArgs) -> Result<ExitCode, Failure> {
@@ -22,13 +23,13 @@ fn submitted(global: &Global, args: &SubmitArgs) -> Result<ExitCode, Failure> {
     let task = client.post("/api/v1/tasks", Some(&spec))?;
     let id = task["id"].as_str().unwrap_or_default();
     if args.follow {
-        say(&format!("task {id}"));
+        say(&format!("task {}", escaped_line(id)));
         return logs::follow(&client, id, false);
     }
     if args.json {
         output::print_json(&task);
     } else {
-        output::print(id);
+        output::print(&escaped_line(id));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -54,7 +55,7 @@ fn spec(args: &SubmitArgs) -> Result<Value, Failure> {
         }
     }
     if !problems.is_empty() {
-        return Err(Failure::problems(&problems));
+        return Err(Failure::misspelt(&problems));
     }
     let texts = [
         ("id", &args.id),

@@ -33,7 +33,7 @@ fn list_as_json_is_for_programs() {
     site.ended(["manifest", "create"]);
     let json = site.ended(["list", "--json"]).json();
     assert_eq!(json["scripts"][1]["verified"], true);
-    assert!(json["status"]["manifest"].is_string());
+    assert!(json["verification"]["manifest"].is_string());
 }
 
 #[test]

@@ -6,7 +6,10 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
+use serde_json::{Value, json};
+
 use crate::support::{Ended, Site};
+use crate::terminal::{TERM, on_terminal};
 
 fn site() -> Site {
     let site = Site::new();
@@ -21,6 +24,11 @@ fn list(site: &Site, server: &str) -> Ended {
 
 /// Gives the same answer to everybody, and tells what they sent.
 fn server(answer: String) -> (SocketAddr, Receiver<String>) {
+    server_that(move |_| answer.clone())
+}
+
+/// Gives each the answer that is made for the head of the request, in small letters, and tells what they sent.
+fn server_that(answer: impl Fn(&str) -> String + Send + 'static) -> (SocketAddr, Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let (tell, heads) = channel();
@@ -28,9 +36,10 @@ fn server(answer: String) -> (SocketAddr, Receiver<String>) {
         while let Ok((mut stream, _)) = listener.accept() {
             let lines = BufReader::new(&stream).lines().map_while(Result::ok);
             let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+            let head = head.join("\n").to_lowercase();
             // Nobody may want to know, and the client may hang up first.
-            let _ = tell.send(head.join("\n").to_lowercase());
-            let _ = stream.write_all(answer.as_bytes());
+            let _ = stream.write_all(answer(&head).as_bytes());
+            let _ = tell.send(head);
         }
     });
     (address, heads)
@@ -203,4 +212,107 @@ fn ids_cannot_lead_to_another_path() {
         let head = heads.recv().unwrap();
         assert!(head.starts_with(&format!("get /api/v1/tasks/{path} ")), "{head}");
     }
+}
+
+/// A task as a service tells it, with a name of its own.
+fn task(id: &str, name: &str) -> Value {
+    json!({
+        "id": id, "name": name, "spec": {"name": "x.sh"}, "status": "queued", "node": null, "attempt": 1,
+        "created_by": name, "created_at": "2027-01-01T00:00:00Z", "started_at": null, "ended_at": null,
+        "log_bytes": 0, "unreachable_since": null, "result": null
+    })
+}
+
+#[test]
+fn a_list_is_fetched_page_after_page_until_there_are_as_many_as_were_asked_for() {
+    let site = site();
+    let (address, heads) = server_that(|head| {
+        let size = if head.contains("limit=1000") { 1000 } else { 500 };
+        let tasks: Vec<Value> = (0..size).map(|n| task(&format!("t{n}"), "x.sh")).collect();
+        let next = if head.contains("cursor=b%26c") { Value::Null } else { "b&c".into() };
+        answer("200 OK", "application/json", &json!({ "tasks": tasks, "next": next }).to_string())
+    });
+    let url = format!("http://{address}");
+    let listed = |limit: &str| {
+        site.ended([
+            "task",
+            "list",
+            "--server",
+            &url,
+            "--token-file",
+            "token",
+            "--name",
+            "x.sh",
+            "--limit",
+            limit,
+        ])
+    };
+    let lines = |ended: &Ended| ended.text().lines().count();
+    let asked = || heads.recv().unwrap().split(' ').nth(1).unwrap().to_owned();
+
+    let ended = listed("1500");
+    assert_eq!((ended.code, lines(&ended)), (Some(0), 1500), "{}", ended.stderr);
+    assert_eq!(asked(), "/api/v1/tasks?limit=1000&name=x.sh");
+    assert_eq!(asked(), "/api/v1/tasks?limit=500&cursor=b%26c&name=x.sh");
+    assert!(!ended.stderr.contains("there are more"), "{}", ended.stderr);
+
+    let ended = listed("1000");
+    assert_eq!((lines(&ended), asked().as_str()), (1000, "/api/v1/tasks?limit=1000&name=x.sh"));
+    assert!(ended.stderr.contains("there are more; ask for more with --limit"), "{}", ended.stderr);
+
+    // The service has no more than these.
+    assert_eq!(lines(&listed("9999")), 2000);
+}
+
+#[test]
+fn nothing_that_a_service_says_steers_the_terminal() {
+    let site = site();
+    // A cleared screen, one of eight bits, a turned direction, and concealed text.
+    let hostile = "a\u{1b}[2J\u{9b}2J\u{202e}\u{1b}[8mz";
+    let (address, _heads) = server_that(move |head| {
+        let (kind, body) = match head.split(' ').nth(1).unwrap() {
+            path if path.ends_with("/debug.sh") => ("text/plain", hostile.to_owned()),
+            path if path.ends_with("/cancel") => {
+                ("application/json", json!({ "status": hostile }).to_string())
+            }
+            path if path.contains('?') => {
+                ("application/json", json!({ "tasks": [task("x", hostile)], "next": null }).to_string())
+            }
+            path if path.ends_with("/tasks") => ("application/json", json!({ "id": hostile }).to_string()),
+            _ => ("application/json", task("x", hostile).to_string()),
+        };
+        answer("200 OK", kind, &body)
+    });
+    let url = format!("http://{address}");
+    for words in [
+        &["list"][..],
+        &["list", "--json"],
+        &["show", "x"],
+        &["show", "--json", "x"],
+        &["cancel", "x"],
+        &["debug-script", "x"],
+        &["submit", "x"],
+        &["submit", "--json", "x"],
+    ] {
+        let (command, rest) = words.split_at(1);
+        let args = [&["task"], command, &["--server", &url, "--token-file", "token"], rest].concat();
+        let shown = on_terminal(&site, &args, &[TERM]);
+        assert!(shown.contains("[2J") && shown.ends_with('\n'), "{words:?}: {shown:?}");
+        let steers = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+        assert!(!shown.contains(steers), "{words:?}: {shown:?}");
+    }
+    // Programs get what the service said: JSON of the same meaning, and a script byte for byte.
+    let server = ["--server", &url, "--token-file", "token", "x"];
+    let json = site.ended([&["task", "show", "--json"], &server[..]].concat()).json();
+    assert_eq!(json["name"], hostile);
+    assert_eq!(site.ended([&["task", "debug-script"], &server[..]].concat()).text(), hostile);
+}
+
+#[test]
+fn a_service_that_takes_a_request_and_never_answers_is_given_up() {
+    let site = site();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let ended = list(&site, &format!("http://{}", listener.local_addr().unwrap()));
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert!(ended.stderr.contains("cannot reach the service at ") && ended.stderr.contains("timeout"));
 }

@@ -2,7 +2,7 @@
 
 use insta::assert_snapshot;
 
-use crate::support::Site;
+use crate::support::{Ended, Site};
 
 #[test]
 fn all_mistakes_of_the_configuration_are_listed_with_their_places() {
@@ -20,9 +20,17 @@ fn all_mistakes_of_the_configuration_are_listed_with_their_places() {
 #[test]
 fn a_configuration_that_is_not_there_is_named() {
     let site = Site::new();
-    let ended = site.ended(["--config", "no/such.toml", "list"]);
-    assert!(ended.code == Some(2) || ended.stderr.contains("no/such.toml"), "{ended:?}");
-    assert_ne!(ended.code, Some(0));
+    let mut command = site.without_configuration(["--config", "no/such.toml", "list"]);
+    let ended = Ended::of(&mut command);
+    assert_eq!((ended.code, ended.stdout.len()), (Some(125), 0), "{ended:?}");
+    assert!(ended.stderr.contains("no/such.toml: No such file"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_configuration_is_named_once() {
+    let ended = Site::new().ended(["--config", "other.toml", "list"]);
+    assert_eq!((ended.code, ended.stdout.len()), (Some(2), 0), "{ended:?}");
+    assert!(ended.stderr.contains("'--config <FILE>' cannot be used multiple times"), "{}", ended.stderr);
 }
 
 #[test]

@@ -34,8 +34,8 @@ fn a_script_that_takes_too_long_gives_124() {
     let ended = site.ended(["run", "--timeout", "300ms", "slow.sh"]);
     assert_eq!(ended.code, Some(124), "{}", ended.stderr);
     assert!(ended.stderr.contains("timed out"), "{}", ended.stderr);
-    // Long enough, it is not ended: the limit made the difference.
-    site.script("quick.sh", "#!/bin/sh\nsleep 0.4\n");
+    // A script that takes less is not touched.
+    site.script("quick.sh", "#!/bin/sh\n");
     assert_eq!(site.ended(["run", "--timeout", "10m", "quick.sh"]).code, Some(0));
 }
 

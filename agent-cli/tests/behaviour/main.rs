@@ -18,6 +18,7 @@ mod manifest;
 mod output;
 #[path = "../../../task-runners/tests/behaviour/probe.rs"]
 mod probe;
+mod reconnecting;
 mod record;
 mod service;
 mod shipped_scripts;

@@ -55,6 +55,22 @@ fn sha256sum_checks_what_create_wrote() {
 }
 
 #[test]
+fn the_command_that_a_refused_older_manifest_is_told_mends_it() {
+    let site = site();
+    site.script("hello.sh", "#!/bin/sh\necho hello\n");
+    assert_eq!(site.ended(["manifest", "create", "--at-least", "7"]).code, Some(0));
+    assert_eq!(site.ended(["run", "hello.sh"]).code, Some(0));
+    fs::remove_file(site.path("scripts/MANIFEST.sha256")).unwrap();
+    assert_eq!(site.ended(["manifest", "create"]).code, Some(0));
+    let refused = site.ended(["run", "hello.sh"]);
+    assert_eq!(refused.code, Some(126));
+    assert!(refused.stderr.contains("agent-cli manifest create --at-least 8 "), "{}", refused.stderr);
+    assert_eq!(site.ended(["manifest", "create", "--at-least", "8"]).code, Some(0));
+    let ended = site.ended(["run", "hello.sh"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+}
+
+#[test]
 fn create_says_what_it_made_and_its_version_only_grows() {
     let site = site();
     for version in 1..=3 {

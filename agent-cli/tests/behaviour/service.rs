@@ -30,9 +30,15 @@ fn program() -> PathBuf {
 impl Service {
     /// A new site with its service. Address and token are nowhere named: the command line finds both by the settings.
     pub(crate) fn on_a_free_port() -> (Site, Self) {
+        Self::with_limits("")
+    }
+
+    /// The same with these lines in the section of limits.
+    fn with_limits(limits: &str) -> (Site, Self) {
         // Chosen here, since the settings must name it before the service starts.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let site = Site::with_settings(&format!("[http]\nport = {port}\n[limits]\ndrain = \"1s\"\n"));
+        let site =
+            Site::with_settings(&format!("[http]\nport = {port}\n[limits]\ndrain = \"1s\"\n{limits}\n"));
         let service = Self::start(&site, port);
         (site, service)
     }
@@ -257,6 +263,43 @@ fn followers_of_what_is_refused_get_the_codes_of_run() {
     }
     assert_eq!(site.ended(["task", "logs", "-f", "none"]).code, Some(127));
     assert_eq!(site.ended(["task", "logs", "none"]).code, Some(1));
+}
+
+#[test]
+fn a_value_that_is_no_pair_is_refused_with_the_code_of_other_mistakes() {
+    let (site, _service) = served();
+    for (follow, code) in [(&[][..], 1), (&["-f"], 126)] {
+        let args = [&["task", "submit"], follow, &["--param", "x", "--label", "=y", "hello.sh"]].concat();
+        let ended = site.ended(args);
+        assert_eq!((ended.code, ended.stdout.len()), (Some(code), 0), "{}", ended.stderr);
+        assert!(
+            ended.stderr.contains("params.x: ") && ended.stderr.contains("labels.=y: "),
+            "{}",
+            ended.stderr
+        );
+    }
+}
+
+#[test]
+fn followers_of_what_was_accepted_and_then_not_started_get_the_codes_of_run() {
+    let (site, _service) = Service::with_limits("concurrent = 1");
+    site.script("waits.sh", WAITS);
+    let gone = site.script("gone.sh", HELLO);
+    let go_on = site.fifo("go-on");
+    submit(&site, &["waits.sh", &go_on]);
+    let mut live = site.live(["task", "submit", "-f", "gone.sh"]);
+    live.talk("task ");
+    fs::remove_file(gone).unwrap();
+    fs::write(&go_on, "on\n").unwrap();
+    let ended = live.ended();
+    assert_eq!(ended.code, Some(127), "{}", ended.stderr);
+
+    // A folder that cannot be made any more, where the host is at fault.
+    fs::rename(site.path("workspace/tasks"), site.path("workspace/old")).unwrap();
+    fs::write(site.path("workspace/tasks"), "").unwrap();
+    site.script("hello.sh", HELLO);
+    let ended = site.ended(["task", "submit", "-f", "hello.sh"]);
+    assert_eq!(ended.code, Some(125), "{}", ended.stderr);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
-use crate::support::Site;
+use crate::support::{Site, make_folder};
 
 mod backup;
 mod checkout;
@@ -99,7 +99,8 @@ impl Place {
     /// Writes a file of the workspace, and the folders above it.
     fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        // With a mode of its own: some scripts refuse folders that others may write.
+        make_folder(path.parent().unwrap());
         fs::write(&path, text).unwrap();
         path
     }

@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::io::BufRead;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Site, eventually, is_alive};
+use crate::support::{Live, Site, eventually, is_alive};
 
 /// Says its number and ends in order when it is asked to.
 const ORDERLY: &str = "#!/bin/sh
@@ -96,14 +97,48 @@ fn a_signal_ends_the_printing_of_what_nobody_reads() {
         site.records().into_iter().find(|record| record.join("result.json").exists())
     });
     live.signal(Signal::SIGINT);
-    let heard = live.talk("");
-    if !heard.contains("the rest of its output is in the record") {
+    loop {
+        let heard = live.talk("");
+        if heard.contains("the rest of its output is in the record") {
+            break;
+        }
         // The result was on disk before the agent heard of it.
-        assert!(heard.contains("once more"), "{heard}");
+        assert!(heard.contains("once more") || heard.contains("killing it"), "{heard}");
         live.signal(Signal::SIGINT);
     }
     let code = live.child.wait().unwrap().code();
     assert_eq!(code, Some(6), "it had ended by itself");
+}
+
+/// The site's command line, started by another program.
+fn started_by(site: &Site, program: &[&str], args: &[&str]) -> Live {
+    let agent = site.agent(args);
+    let mut command = Command::new(program[0]);
+    command.args(&program[1..]).arg(agent.get_program()).args(agent.get_args());
+    Live::start(command.current_dir(site.path("")).stdin(Stdio::null()))
+}
+
+#[test]
+fn a_signal_that_was_ignored_before_stays_ignored_and_the_others_cancel() {
+    let site = Site::new();
+    let go_on = site.fifo("go-on");
+    site.script("asks.sh", "#!/bin/sh\ntrap 'exit 5' TERM\necho $$\nread -r _ <\"$1\"\nexit 6\n");
+    let in_background = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh"];
+    for (program, ignored) in [(&["nohup"][..], Signal::SIGHUP), (&in_background, Signal::SIGINT)] {
+        let mut live = started_by(&site, program, &["run", "asks.sh", &go_on]);
+        live.line();
+        live.signal(ignored);
+        fs::write(&go_on, "on\n").unwrap();
+        let ended = live.ended();
+        assert_eq!(ended.code, Some(6), "{ignored}: {}", ended.stderr);
+        assert!(!ended.stderr.contains("cancelling"), "{ignored}: {}", ended.stderr);
+
+        let mut live = started_by(&site, program, &["run", "asks.sh", &go_on]);
+        live.line();
+        live.signal(ignored);
+        live.signal(Signal::SIGTERM);
+        assert_eq!(live.ended().code, Some(130), "{ignored}");
+    }
 }
 
 #[test]

@@ -64,11 +64,18 @@ impl Site {
         path.to_str().unwrap().to_owned()
     }
 
-    /// The agent's command line, with the site's folder as the current one and an environment from nothing.
+    /// The agent's command line with the site's configuration.
     pub(crate) fn agent<I: IntoIterator<Item: AsRef<OsStr>>>(&self, args: I) -> Command {
+        let mut command = self.without_configuration(["--config"]);
+        command.arg(self.path("application.toml")).args(args);
+        command
+    }
+
+    /// The agent's command line, with the site's folder as the current one and an environment from nothing.
+    pub(crate) fn without_configuration<I: IntoIterator<Item: AsRef<OsStr>>>(&self, args: I) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_agent-cli"));
         command.current_dir(self.folder.path()).env_clear().env("PATH", "/usr/bin:/bin");
-        command.arg("--config").arg(self.path("application.toml")).args(args).stdin(Stdio::null());
+        command.args(args).stdin(Stdio::null());
         command
     }
 

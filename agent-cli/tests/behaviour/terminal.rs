@@ -4,12 +4,11 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
-use crate::support::{Ended, Site, eventually, program};
+use crate::support::{Ended, Live, Site, eventually, program};
 
 /// What a command of the agent writes to a terminal, byte for byte, as `script` of util-linux sees it.
-fn on_terminal(site: &Site, args: &[&str], env: &[(&str, &str)]) -> String {
+pub(crate) fn on_terminal(site: &Site, args: &[&str], env: &[(&str, &str)]) -> String {
     typing(site, args, env, Stdio::null())
 }
 
@@ -43,7 +42,7 @@ fn whoever_sits_at_a_terminal_confirms_what_cannot_be_undone_by_typing_its_name(
     assert_eq!(site.records().len(), 1);
 }
 
-const TERM: (&str, &str) = ("TERM", "xterm-256color");
+pub(crate) const TERM: (&str, &str) = ("TERM", "xterm-256color");
 
 #[test]
 fn messages_are_coloured_on_a_terminal_only_and_not_where_that_is_unwanted() {
@@ -90,6 +89,49 @@ fn what_is_said_last_begins_on_a_line_of_its_own() {
     let shown = on_terminal(&site, &["run", "partial.sh"], &[TERM, ("NO_COLOR", "1")]);
     assert!(shown.starts_with("no newline\npartial.sh: exit code 0"), "{shown:?}");
     assert_eq!(site.ended(["run", "partial.sh"]).text(), "no newline");
+}
+
+#[test]
+fn what_a_script_leaves_on_the_terminal_does_not_hide_what_the_agent_says() {
+    let site = Site::new();
+    // Concealed text does not pass; black on black does, and is ended before anything else is said.
+    for (left, shown_as) in
+        [("\x1b[8m", "\\u{1b}[8m"), ("\x1b[30;40m", "\x1b[30;40m"), ("\x1b[7m\n", "\x1b[7m\n")]
+    {
+        fs::write(site.path("left"), left).unwrap();
+        site.script("leaves.sh", "#!/bin/sh\ncat \"$1\"\nexit 1\n");
+        let file = site.path("left");
+        let args = ["run", "leaves.sh", file.to_str().unwrap()];
+        let shown = on_terminal(&site, &args, &[TERM, ("NO_COLOR", "1")]);
+        let (script, agent) = shown.split_once("leaves.sh: exit code 1").unwrap();
+        let reset = if shown_as.contains('\x1b') { "\x1b[0m" } else { "" };
+        let newline = if left.ends_with('\n') { "" } else { "\n" };
+        assert_eq!(script, format!("{shown_as}{reset}{newline}"), "{shown:?}");
+        assert!(!agent.contains('\x1b'), "{shown:?}");
+    }
+}
+
+#[test]
+fn what_is_said_while_a_script_runs_has_no_colour_of_its_output() {
+    let site = Site::new();
+    let go_on = site.fifo("go-on");
+    site.script(
+        "hides.sh",
+        "#!/bin/sh\ntrap 'exit 3' TERM\nprintf '\\033[30;40mhidden\\n'\nread -r _ <\"$1\"\n",
+    );
+    let terminal = Terminal::start(&site, &["run", "hides.sh", &go_on]);
+    terminal.shows("hidden");
+    // With `-e` tmux tells where colours change.
+    let is_told_plainly = |text: &str| {
+        terminal.shows(text);
+        let screen = terminal.tmux(&["capture-pane", "-p", "-e"]).text();
+        assert!(screen.contains("\x1b[30m\x1b[40mhidden"), "{screen:?}");
+        let before = screen.split(text).next().unwrap().trim_end_matches("\x1b[2m");
+        assert!(["\x1b[0m", "\x1b[39m\x1b[49m"].iter().any(|plain| before.ends_with(plain)), "{screen:?}");
+    };
+    is_told_plainly("running for ");
+    terminal.tmux(&["send-keys", "C-c"]);
+    is_told_plainly("cancelling; once more kills it at once");
 }
 
 /// A terminal as a person has it, in tmux.
@@ -162,11 +204,8 @@ fn a_line_that_the_script_has_not_ended_is_left_alone() {
     site.script("asks.sh", "#!/bin/sh\nprintf 'working ...'\nread -r _ <\"$1\"\necho ' done'\n");
     let terminal = Terminal::start(&site, &["run", "asks.sh", &go_on]);
     terminal.shows("working ...");
-    // Longer than a silent script is left without a sign.
-    let began = Instant::now();
-    while began.elapsed() < Duration::from_millis(2500) {
-        assert!(!terminal.screen().contains("running for "));
-    }
+    wait_for_a_sign_elsewhere();
+    assert!(!terminal.screen().contains("running for "));
     fs::write(&go_on, "on\n").unwrap();
     assert_eq!(terminal.shows("code 0").lines().next(), Some("working ... done"));
 }
@@ -174,11 +213,26 @@ fn a_line_that_the_script_has_not_ended_is_left_alone() {
 #[test]
 fn in_a_pipe_there_is_no_such_line() {
     let site = Site::new();
-    // Longer than it takes for the line to come.
-    site.script("silent.sh", "#!/bin/sh\nsleep 2.5\necho end\n");
-    let ended = Ended::of(site.agent(["run", "silent.sh"]).env(TERM.0, TERM.1));
+    let go_on = site.fifo("go-on");
+    site.script("silent.sh", "#!/bin/sh\necho one\nread -r _ <\"$1\"\necho end\n");
+    let mut live = Live::start(site.agent(["run", "silent.sh", &go_on]).env(TERM.0, TERM.1));
+    assert_eq!(live.line(), "one\n");
+    wait_for_a_sign_elsewhere();
+    fs::write(&go_on, "on\n").unwrap();
+    let ended = live.ended();
     assert_eq!(ended.text(), "end\n");
     assert!(!ended.stderr.contains("running for ") && !ended.stderr.contains('\x1b'), "{}", ended.stderr);
+}
+
+/// Waits until another silent script has its sign: one that was silent before would have had its own by then.
+fn wait_for_a_sign_elsewhere() {
+    let site = Site::new();
+    let never = site.fifo("never");
+    site.script("silent.sh", "#!/bin/sh\necho one\nread -r _ <\"$1\"\n");
+    let terminal = Terminal::start(&site, &["run", "silent.sh", &never]);
+    terminal.shows("running for ");
+    terminal.tmux(&["send-keys", "C-c"]);
+    terminal.shows("code 130");
 }
 
 #[test]

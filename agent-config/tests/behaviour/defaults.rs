@@ -1,7 +1,5 @@
 //! The shipped file is the one statement of all defaults.
 
-use std::time::Duration;
-
 use agent_config::{Origin, Settings};
 
 use crate::{Place, default_file};
@@ -80,16 +78,6 @@ fn the_examples_of_the_shipped_file_are_valid() {
     assert_eq!(env, [("REGION", "eu-1")]);
     let verify = loaded.settings.script_executor.is_verify_script_integrity;
     assert_eq!(verify, Some(true));
-}
-
-#[test]
-fn zero_concurrent_tasks_are_four_for_each_core() {
-    let place = Place::new();
-    let limits = Settings::load(place.sources()).unwrap().settings.limits;
-    assert_eq!(limits.concurrent_on(2), 8);
-    let limits = place.load("limits.concurrent = 3").unwrap().settings.limits;
-    assert_eq!(limits.concurrent_on(2), 3);
-    assert_eq!(limits.drain, Duration::from_secs(30));
 }
 
 fn key_of_section(file: &str, section: &str, key: &str) -> bool {

@@ -30,7 +30,7 @@ fn each_type_can_be_set() {
         ("DEVOPS_AGENT__SCRIPT_EXECUTOR__LEFTOVERS", "report"),
         ("DEVOPS_AGENT__SCRIPT_EXECUTOR__MAX_LOG_BYTES", "1MB"),
         ("DEVOPS_AGENT__LIMITS__CONCURRENT", "7"),
-        ("DEVOPS_AGENT__RETENTION__TASKS", "90d"),
+        ("DEVOPS_AGENT__LIMITS__DRAIN", "90d"),
     ]);
     let settings = loaded.unwrap().settings;
     assert_eq!(settings.app.name, "web-1");
@@ -46,7 +46,7 @@ fn each_type_can_be_set() {
     assert_eq!(executor.leftovers, Leftovers::Report);
     assert_eq!(executor.max_log_bytes, 1_000_000);
     assert_eq!(settings.limits.concurrent, 7);
-    assert_eq!(settings.retention.tasks, Duration::from_secs(90 * 86_400));
+    assert_eq!(settings.limits.drain, Duration::from_secs(90 * 86_400));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
-use agent_config::{Loaded, Settings, Sources};
+use agent_config::{ConfigError, Loaded, Settings, Sources};
 
 use crate::{Place, euid};
 
@@ -27,6 +27,19 @@ fn assert_left_out(place: &Place, sources: Sources, words: &str) {
     let text = warning.to_string();
     assert!(text.contains("is not read") && text.contains(words), "{text}");
     assert!(text.contains("--config"), "{text}");
+    assert_eq!(text.matches("application.toml").count(), 1, "the file is named once: {text}");
+}
+
+/// Nothing is loaded, and an error with these words says so; somebody who names the file gets it with a warning.
+#[track_caller]
+fn assert_system_file_refused(place: &Place, sources: &Sources, words: &str) {
+    let error = Settings::load(sources.clone()).expect_err("others may change the file");
+    assert!(matches!(error, ConfigError::Distrusted { .. }), "{error:?}");
+    let text = error.to_string();
+    assert!(text.contains(words) && text.contains("--config"), "{text}");
+    assert_eq!(text.matches("system.toml").count(), 1, "the file is named once: {text}");
+    let named = Sources { config_file: Some(place.path().join("sub/system.toml")), ..sources.clone() };
+    assert_eq!(Settings::load(named).unwrap().settings.http.port, 4711);
 }
 
 #[test]
@@ -103,19 +116,66 @@ fn a_file_of_somebody_else_is_not_trusted() {
     assert_left_out(&place, sources, "neither root nor this user");
 }
 
+/// As root the file is given to the caller, who is said to be somebody else; anybody else is the caller already.
 #[test]
 fn the_caller_is_trusted_beside_root() {
-    if euid() != 0 {
-        // Then every test that reads the file of the current folder shows this already.
-        return;
-    }
     let place = Place::trusted();
     let path = place.write("etc/application.toml", PORT);
-    for path in [path.clone(), place.path().join("etc")] {
-        std::os::unix::fs::chown(path, Some(4711), None).unwrap();
+    let mut sources = place.sources();
+    if euid() == 0 {
+        eprintln!("tier: root, so the caller is another user");
+        sources.euid = 4711;
+        for path in [path.clone(), place.path().join("etc")] {
+            std::os::unix::fs::chown(path, Some(4711), None).unwrap();
+        }
+    } else {
+        eprintln!("tier: user {}, who is the caller", euid());
     }
-    let sources = Sources { euid: 4711, ..place.sources() };
     assert_eq!(Settings::load(sources).unwrap().file, Some(path));
+}
+
+#[test]
+fn a_file_of_the_system_that_others_may_change_keeps_the_program_from_starting() {
+    let place = Place::trusted();
+    let system = place.write("sub/system.toml", PORT);
+    let sources = Sources { system_file: system.clone(), ..place.sources() };
+    assert_eq!(Settings::load(sources.clone()).unwrap().file, Some(system.clone()), "as it is, it is read");
+    for mode in [0o666, 0o664, 0o646] {
+        place.allow("sub/system.toml", mode);
+        assert_system_file_refused(
+            &place,
+            &sources,
+            &format!("it may be written by others (mode {mode:04o})"),
+        );
+    }
+    place.allow("sub/system.toml", 0o644);
+    for mode in [0o1777, 0o775] {
+        place.allow("sub", mode);
+        assert_system_file_refused(
+            &place,
+            &sources,
+            &format!("sub may be written by others (mode {mode:04o})"),
+        );
+    }
+    place.allow("sub", 0o755);
+    let target = place.path().join("target.toml");
+    fs::rename(&system, &target).unwrap();
+    symlink(&target, &system).unwrap();
+    assert_system_file_refused(&place, &sources, "it is a link");
+}
+
+/// As root the file is given to somebody else; as anybody else the caller is said to be somebody else.
+#[test]
+fn a_file_of_the_system_of_somebody_else_keeps_the_program_from_starting() {
+    let place = Place::trusted();
+    let system = place.write("sub/system.toml", PORT);
+    let mut sources = Sources { system_file: system.clone(), ..place.sources() };
+    if euid() == 0 {
+        std::os::unix::fs::chown(&system, Some(4711), None).unwrap();
+    } else {
+        sources.euid = euid() + 1;
+    }
+    assert_system_file_refused(&place, &sources, "neither root nor this user");
 }
 
 #[test]

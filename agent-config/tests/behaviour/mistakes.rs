@@ -35,7 +35,7 @@ NUMBER = 1
 queue = -1
 drian = "30s"
 [retention]
-tasks = { days = 30 }
+tasks = "30"
 [node]
 api_server = "wss://api.example.com:8848"
 [[hook]]
@@ -95,7 +95,8 @@ fn the_configuration_that_the_project_began_with_is_read() {
 #[test]
 fn what_this_version_cannot_enforce_is_refused() {
     let place = Place::new();
-    for section in ["[node]", "[fleet]", "[tls]", "[[hook]]", "[[notify]]", "tls = 1"] {
+    for section in ["[node]", "[fleet]", "[tls]", "[[hook]]", "[[notify]]", "tls = 1", "node.name = \"db-1\""]
+    {
         let complaint = place.complaint(&format!("{section}\n"));
         assert!(complaint.contains("not supported by this version"), "{complaint}");
     }

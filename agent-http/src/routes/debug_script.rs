@@ -1,31 +1,29 @@
-//! The reproduction script of a run: `GET /api/v1/tasks/{id}/debug.sh`.
+//! The reproduction script of a run, made of its record: `GET /api/v1/tasks/{id}/debug.sh`.
 
-use std::fs::OpenOptions;
-use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::convert::Infallible;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use agent_config::Scope;
+use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::http::{StatusCode, Uri};
 use axum::response::IntoResponse;
-use nix::fcntl::OFlag;
+use hyper::body::{Frame, SizeHint};
+use tokio::sync::OwnedSemaphorePermit;
 
+use super::log_body::CHUNK_BYTES;
 use super::{Answered, Refused, Segment, visible_task};
 use crate::app::AppState;
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::query::Query;
 
-/// Its name in a record.
-const FILE: &str = "debug.sh";
-/// Most bytes that are read: what the kernel takes as arguments and variables, each byte of input as five.
-const MAX_BYTES: u64 = 64 << 20;
-
 /// Reproduce a run
 ///
-/// The script that starts the same run by hand. It is there for tasks that were submitted with `debug_script`. Scope `read`.
+/// The script that starts the same run by hand, made of the record of a task that was started. Scope `read`.
 #[utoipa::path(
     get, path = "/api/v1/tasks/{id}/debug.sh", tag = "tasks", operation_id = "debug_script",
     params(("id" = String, Path, description = "The task's id.")),
@@ -41,31 +39,55 @@ pub(crate) async fn debug_script(
     uri: Uri,
 ) -> Answered {
     caller.require(Scope::Read)?;
-    Query::of(&uri).finish()?;
     let task = visible_task(&state, &caller, &id).await?;
-    let path = state.records().folder(&task.id).join(FILE);
-    let read = tokio::task::spawn_blocking(move || read(&path)).await.map_err(io::Error::other);
-    match read.and_then(|read| read) {
-        Ok(script) => {
+    Query::of(&uri).finish()?;
+    let place = state.debug_scripts().clone().acquire_owned().await.map_err(ApiError::unavailable)?;
+    let records = state.records().clone();
+    let made = tokio::task::spawn_blocking(move || records.debug_script(&task.id)).await;
+    match made.map_err(io::Error::other).and_then(|made| made) {
+        Ok(Some(script)) => {
             let headers = [
                 (CONTENT_TYPE, "text/x-shellscript; charset=utf-8"),
                 (CONTENT_DISPOSITION, "attachment; filename=\"debug.sh\""),
             ];
-            Ok((headers, script).into_response())
+            Ok((headers, Body::new(ScriptBody { script, sent: 0, _place: place })).into_response())
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(ApiError::new(
+        Ok(None) => Err(ApiError::new(
             StatusCode::NOT_FOUND,
             "no_debug_script",
-            "this task left no debug.sh: it has not started, or was submitted without \"debug_script\": true",
+            "this task was not started, so there is nothing to reproduce",
         )),
-        Err(error) => Err(ApiError::unavailable(format!("the task's debug.sh cannot be read: {error}"))),
+        Err(error) => Err(ApiError::unavailable(format_args!("a task's record cannot be read: {error}"))),
     }
 }
 
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-    let mut script = Vec::new();
-    file.take(MAX_BYTES).read_to_end(&mut script)?;
-    Ok(script)
+/// A script that is sent piece by piece. It is held whole meanwhile, and a place with it, so that only so many are held at
+/// a time as there are places.
+struct ScriptBody {
+    script: Vec<u8>,
+    sent: usize,
+    _place: OwnedSemaphorePermit,
+}
+
+impl hyper::body::Body for ScriptBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let rest = &self.script[self.sent..];
+        let piece = Bytes::copy_from_slice(&rest[..rest.len().min(CHUNK_BYTES)]);
+        self.sent += piece.len();
+        Poll::Ready((!piece.is_empty()).then(|| Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.sent == self.script.len()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact((self.script.len() - self.sent) as u64)
+    }
 }

@@ -1,12 +1,14 @@
 //! The API's description: `GET /openapi.json`, and its page at `GET /docs`, `GET /docs/` and `GET /docs/{file}`. None needs a
 //! token. The page is built in and asks no other host for anything; its policy lets it only talk to this service.
 
+use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION};
-use axum::http::{StatusCode, Uri};
-use axum::response::IntoResponse;
+use axum::http::{HeaderName, StatusCode, Uri};
+use axum::response::{AppendHeaders, IntoResponse, Response};
 use axum::routing::get;
 use utoipa::openapi::OpenApi;
 use utoipa_swagger_ui::Config;
@@ -20,6 +22,8 @@ const DOCUMENT: &str = "/openapi.json";
 /// sets styles of single elements, which only `unsafe-inline` permits.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
     img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// Whoever opened the page gets no hold of its window, in which a token may be typed.
+const OPENERS: (HeaderName, &str) = (HeaderName::from_static("cross-origin-opener-policy"), "same-origin");
 /// The page's files change only with the program; a browser asks again after an hour.
 const CACHED: &str = "public, max-age=3600";
 
@@ -33,6 +37,7 @@ static CONFIG: LazyLock<Arc<Config<'static>>> = LazyLock::new(|| {
 /// The route of the document itself, which describes all others.
 pub(crate) fn document(document: &OpenApi) -> Router<AppState> {
     let json = document.to_pretty_json().expect("the document has only texts, numbers and lists of them");
+    let json = Bytes::from(json);
     let answer = move || async move { ([(CONTENT_TYPE, "application/json")], json) };
     Router::new().route(DOCUMENT, get(answer))
 }
@@ -62,20 +67,21 @@ pub(crate) async fn index() -> Answered {
     responses((status = 200, description = "The file."), (status = "4XX", response = Refused))
 )]
 pub(crate) async fn file(Segment(name): Segment, uri: Uri) -> Answered {
-    match embedded(&name) {
+    match name.as_deref().and_then(embedded) {
         Some(response) => Ok(response),
         None => Err(no_route(uri).await),
     }
 }
 
-/// A file that was built in; none when there is no such file.
-fn embedded(name: &str) -> Option<axum::response::Response> {
+/// A file that was built in; none when there is no such file. All answers share the program's own copy.
+fn embedded(name: &str) -> Option<Response> {
     let file = utoipa_swagger_ui::serve(name, CONFIG.clone()).ok()??;
-    let headers = [(CONTENT_SECURITY_POLICY, POLICY), (CACHE_CONTROL, CACHED)];
+    let bytes = match file.bytes {
+        Cow::Borrowed(bytes) => Bytes::from_static(bytes),
+        Cow::Owned(bytes) => bytes.into(),
+    };
+    let headers = [(CONTENT_SECURITY_POLICY, POLICY), (CACHE_CONTROL, CACHED), OPENERS];
     let content_type = [(CONTENT_TYPE, file.content_type)];
     let encoding = file.gzpipped.then_some([(CONTENT_ENCODING, "gzip")]);
-    Some(
-        (headers, content_type, encoding.map(axum::response::AppendHeaders), file.bytes.into_owned())
-            .into_response(),
-    )
+    Some((headers, content_type, encoding.map(AppendHeaders), bytes).into_response())
 }

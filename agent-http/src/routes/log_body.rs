@@ -14,7 +14,7 @@ use task_service::{LogProgress, LogReader, LogSource, LogWait};
 use super::range::Piece;
 
 /// Most bytes that are read at once.
-const CHUNK_BYTES: u64 = 64 << 10;
+pub(super) const CHUNK_BYTES: usize = 64 << 10;
 
 /// Which part of a log file is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,11 +69,11 @@ impl LogBody {
         Self { next: next_of_piece(Arc::new(reader), piece), remaining: Some(piece.to - piece.from) }
     }
 
-    /// A part of a log up to its end.
-    pub(super) fn followed(log: Followed, part: Part) -> Self {
+    /// A part of a log up to its end, without its first `skipped` bytes.
+    pub(super) fn followed(log: Followed, part: Part, skipped: u64) -> Self {
         let next = match log {
-            Followed::Log(reader) => first_of_followed(reader, part),
-            Followed::NotYet(wait) => first_once_opened(wait, part),
+            Followed::Log(reader) => first_of_followed(reader, part, skipped),
+            Followed::NotYet(wait) => first_once_opened(wait, part, skipped),
         };
         Self { next, remaining: None }
     }
@@ -131,18 +131,18 @@ fn next_of_piece(reader: Arc<LogReader>, piece: Piece) -> NextChunk {
     })
 }
 
-fn first_once_opened(wait: LogWait, part: Part) -> NextChunk {
+fn first_once_opened(wait: LogWait, part: Part, skipped: u64) -> NextChunk {
     Box::pin(async move {
         match wait.opened().await.map_err(io::Error::other)? {
-            LogSource::Log(reader) => first_of_followed(reader, part).await,
-            LogSource::NotYet(wait) => first_once_opened(wait, part).await,
+            LogSource::Log(reader) => first_of_followed(reader, part, skipped).await,
+            LogSource::NotYet(wait) => first_once_opened(wait, part, skipped).await,
             LogSource::None => Ok(None),
         }
     })
 }
 
-fn first_of_followed(reader: LogReader, part: Part) -> NextChunk {
-    let from = part.of(&reader.progress()).from;
+fn first_of_followed(reader: LogReader, part: Part, skipped: u64) -> NextChunk {
+    let from = part.of(&reader.progress()).from.saturating_add(skipped);
     next_of_followed(Arc::new(reader), part, from)
 }
 
@@ -169,7 +169,7 @@ fn next_of_followed(reader: Arc<LogReader>, part: Part, from: u64) -> NextChunk 
 
 /// Reads the beginning of a piece on a thread that may wait for the disk.
 async fn read(reader: Arc<LogReader>, piece: Piece) -> io::Result<Bytes> {
-    let wanted = usize::try_from((piece.to - piece.from).min(CHUNK_BYTES)).unwrap_or(0);
+    let wanted = usize::try_from(piece.to - piece.from).unwrap_or(usize::MAX).min(CHUNK_BYTES);
     let read = tokio::task::spawn_blocking(move || {
         let mut buffer = vec![0; wanted];
         let count = reader.read_at(piece.from, &mut buffer)?;

@@ -14,6 +14,8 @@ mod scripts;
 mod tasks;
 mod wait;
 
+use std::convert::Infallible;
+
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
 use axum::http::{Method, StatusCode, Uri};
@@ -51,8 +53,8 @@ struct Document;
 /// Declares how callers show who they are.
 struct TokenScheme;
 
-/// A segment of the path, as text.
-pub(crate) struct Segment(String);
+/// A segment of the path, as text; none when it is no UTF-8. Extracting it refuses nothing: who may ask is checked first.
+pub(crate) struct Segment(Option<String>);
 
 /// Any refusal: every status above 399 has the same form.
 #[derive(utoipa::ToResponse)]
@@ -116,19 +118,19 @@ fn no_task(id: &TaskId) -> ApiError {
 impl Segment {
     /// The segment as a name of some kind.
     fn parsed<T: std::str::FromStr<Err = task_runners::NameError>>(&self) -> Result<T, ApiError> {
-        self.0.parse().map_err(|error: task_runners::NameError| ApiError::invalid(vec![error.0]))
+        let Some(text) = &self.0 else {
+            return Err(ApiError::invalid(vec![Problem::new("path", "utf8", "percent-encoded UTF-8")]));
+        };
+        text.parse().map_err(|error: task_runners::NameError| ApiError::invalid(vec![error.0]))
     }
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Segment {
-    type Rejection = ApiError;
+    type Rejection = Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let Path(text) = Path::<String>::from_request_parts(parts, state).await.map_err(|_| {
-            let expected = "percent-encoded UTF-8";
-            ApiError::invalid(vec![Problem::new("path", "utf8", expected)])
-        })?;
-        Ok(Self(text))
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Infallible> {
+        let text = Path::<String>::from_request_parts(parts, state).await;
+        Ok(Self(text.ok().map(|Path(text)| text)))
     }
 }
 

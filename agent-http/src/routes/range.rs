@@ -27,14 +27,20 @@ pub(super) fn asked(header: Option<&str>, length: u64) -> Asked {
     }
 }
 
+/// The last byte of what has no known end (RFC 8673, section 2): the largest number that all programs count exactly.
+pub(super) const NO_END: u64 = (1 << 53) - 1;
+
+/// Where something that is followed to its end is wanted from. Only a range without an end, or with the last byte that
+/// stands for none, means that; all others are ignored.
+pub(super) fn from(header: Option<&str>) -> Option<u64> {
+    let (first, last) = bounds(header?)?;
+    let has_no_end = last.is_empty() || number(last)? >= NO_END;
+    number(first).filter(|first| has_no_end && *first < NO_END)
+}
+
 /// The piece that one well-formed range means; empty when nothing of it is there.
 fn piece(text: &str, length: u64) -> Option<Piece> {
-    let (unit, range) = text.split_once('=')?;
-    let (first, last) = range.trim().split_once('-')?;
-    if !unit.trim().eq_ignore_ascii_case("bytes") {
-        return None;
-    }
-    match (first, last) {
+    match bounds(text)? {
         ("", suffix) => {
             let count = number(suffix)?;
             Some(Piece { from: length.saturating_sub(count), to: length })
@@ -46,6 +52,13 @@ fn piece(text: &str, length: u64) -> Option<Piece> {
             (first <= last).then(|| Piece { from: first, to: last.saturating_add(1).min(length) })
         }
     }
+}
+
+/// The texts in front of the dash and behind it.
+fn bounds(text: &str) -> Option<(&str, &str)> {
+    let (unit, range) = text.split_once('=')?;
+    let is_bytes = unit.trim().eq_ignore_ascii_case("bytes");
+    if is_bytes { range.trim().split_once('-') } else { None }
 }
 
 /// Digits alone; more than a u64 holds is as good as its largest.
@@ -87,6 +100,28 @@ mod tests {
         }
         assert_eq!(asked(None, 10), Asked::Whole);
         assert_eq!(asked(Some("bytes=0-"), 0), Asked::Unsatisfiable);
+    }
+
+    #[test]
+    fn what_is_followed_is_wanted_from_the_first_byte_of_a_range_without_an_end() {
+        let table = [
+            ("bytes=0-", Some(0)),
+            ("bytes=7-", Some(7)),
+            ("bytes=7-9007199254740991", Some(7)),
+            ("bytes=7-99999999999999999999", Some(7)),
+            ("bytes=7-9007199254740990", None),
+            ("bytes=7-8", None),
+            ("bytes=-7", None),
+            ("bytes = -7", None),
+            ("bytes=7-,9-", None),
+            ("bytes=9007199254740991-", None),
+            ("lines=7-", None),
+            ("", None),
+        ];
+        for (text, expected) in table {
+            assert_eq!(from(Some(text)), expected, "{text}");
+        }
+        assert_eq!(from(None), None);
     }
 
     proptest! {

@@ -32,7 +32,7 @@ use crate::{body, schema};
 pub(crate) async fn list(State(state): State<AppState>, caller: Caller, uri: Uri) -> Answered {
     caller.require(Scope::Read)?;
     Query::of(&uri).finish()?;
-    let (mut entries, status) = look(&state, |scripts| {
+    let (mut entries, mut status) = look(&state, &caller, |scripts| {
         let entries = match scripts.list() {
             // Then there are none that could be run; the status says why.
             Err(Refusal::Unverified { .. }) => Vec::new(),
@@ -42,6 +42,7 @@ pub(crate) async fn list(State(state): State<AppState>, caller: Caller, uri: Uri
     })
     .await?;
     entries.retain(|entry| caller.sees(&entry.name));
+    status.problems = caller.seen_problems(&status.problems);
     Ok(Json(json!({ "scripts": entries, "next": null, "verification": status })).into_response())
 }
 
@@ -58,10 +59,10 @@ pub(crate) async fn list(State(state): State<AppState>, caller: Caller, uri: Uri
 )]
 pub(crate) async fn show(State(state): State<AppState>, caller: Caller, name: Segment, uri: Uri) -> Answered {
     caller.require(Scope::Read)?;
-    Query::of(&uri).finish()?;
     let name = visible(&caller, &name)?;
+    Query::of(&uri).finish()?;
     let wanted = name.clone();
-    let entry = look(&state, move |scripts| scripts.get(&wanted)).await?;
+    let entry = look(&state, &caller, move |scripts| scripts.get(&wanted)).await?;
     let entry = entry.ok_or_else(|| Refusal::NotFound { name: name.to_string() })?;
     Ok(Json(entry).into_response())
 }
@@ -88,15 +89,16 @@ pub(crate) async fn run(
     request: Request,
 ) -> Answered {
     let wait = Wait::preferred(request.headers());
-    let spec = body::optional_json(request, state.body_limit()).await?;
+    let spec = body::optional_json(request, state.body_limit()).await?.unwrap_or_else(|| Map::new().into());
     caller.require(Scope::Run)?;
+    let named_in_path = visible(&caller, &name).ok();
+    caller.permits(&spec, &tasks::open_variables(&state, named_in_path, &spec).await)?;
     let name = visible(&caller, &name)?;
     // A runner's name has the form of a script's, and would win over it.
     if state.service().runners().get(name.as_str()).is_some() {
         return Err(Refusal::NotFound { name: name.to_string() }.into());
     }
-    let spec = named(spec.unwrap_or_else(|| Map::new().into()), &name)?;
-    tasks::accept(&state, &caller, spec, wait).await
+    tasks::accept(&state, &caller, named(spec, &name)?, wait).await
 }
 
 /// The spec with the name from the path.
@@ -127,11 +129,12 @@ fn visible(caller: &Caller, name: &Segment) -> Result<ScriptName, ApiError> {
 /// Looks into the scripts folder on a thread that may wait for the disk.
 async fn look<T: Send + 'static>(
     state: &AppState,
+    caller: &Caller,
     look: impl FnOnce(&Scripts) -> Result<T, Refusal> + Send + 'static,
 ) -> Result<T, ApiError> {
     let scripts = state.scripts().clone();
     match tokio::task::spawn_blocking(move || look(&scripts)).await {
-        Ok(found) => Ok(found?),
+        Ok(found) => found.map_err(|refusal| ApiError::refused(refusal, caller)),
         Err(error) => {
             tracing::error!(%error, "the scripts folder could not be looked at");
             Err(ApiError::internal())

@@ -11,12 +11,17 @@ use axum::http::request::Parts;
 use axum::http::{StatusCode, Uri};
 use axum::response::IntoResponse;
 use serde_json::{Value, json};
-use task_service::{Cursor, Refusal, Submitted, TaskFilter, TaskSpec, TaskStatus, Visible};
+use task_runners::SCRIPT_RUNNER;
+use task_runners::ScriptName;
+use task_service::{
+    Cursor, Refusal, SubmitError, Submitted, TaskFilter, TaskId, TaskSpec, TaskStatus, Visible,
+};
 
 use super::wait::{self, Wait};
 use super::{Answered, Refused, Segment, no_task, visible_task};
 use crate::app::AppState;
 use crate::auth::Caller;
+use crate::error::ApiError;
 use crate::query::Query;
 use crate::{body, schema};
 
@@ -40,16 +45,27 @@ const MAX_LIMIT: u64 = 1000;
 pub(crate) async fn submit(State(state): State<AppState>, caller: Caller, request: Request) -> Answered {
     let wait = Wait::preferred(request.headers());
     let spec = body::json(request, state.body_limit()).await?;
+    caller.require(Scope::Run)?;
+    let named = caller.visible_script(&spec);
+    caller.permits(&spec, &open_variables(&state, named, &spec).await)?;
+    caller.sees_what_is_named(&spec)?;
     accept(&state, &caller, spec, wait).await
 }
 
-/// Accepts what was asked for, in the order of checks that all submissions share: scope, what the token permits and sees,
-/// the spec itself, then whether it can be run now.
+/// Accepts what a caller may ask for: the spec itself is read, then the task service says whether it can be run now. Both
+/// ways to submit share this, and have checked scope, rights and what the token sees, in this order.
 pub(super) async fn accept(state: &AppState, caller: &Caller, spec: Value, wait: Option<Wait>) -> Answered {
-    caller.require(Scope::Run)?;
-    caller.permits(&spec, &open_variables(state, caller, &spec).await)?;
     let spec = TaskSpec::from_json(spec).map_err(Refusal::Invalid)?;
-    let Submitted { mut task, created } = state.service().submit(spec, caller.name()).await?;
+    // A spec that names no id cannot meet another task's.
+    let again = spec.id.is_some().then(|| spec.clone());
+    let Submitted { mut task, created } = match (state.service().submit(spec, caller.name()).await, again) {
+        (Ok(submitted), _) => submitted,
+        (Err(SubmitError::Conflict { id }), Some(spec)) => {
+            return Err(conflict(state, caller, spec, id).await);
+        }
+        (Err(SubmitError::Refused(refusal)), _) => return Err(ApiError::refused(refusal, caller)),
+        (Err(error), _) => return Err(error.into()),
+    };
     if let Some(wait) = wait {
         // It was accepted: a task that is gone again has been removed with old history, and the answer is what it was.
         task = wait.for_end_of(state, &task.id).await?.unwrap_or(task);
@@ -64,13 +80,39 @@ pub(super) async fn accept(state: &AppState, caller: &Caller, spec: Value, wait:
     Ok(response)
 }
 
-/// The variables that the named script itself lets callers set, where the spec sets any and the token sees the script.
-async fn open_variables(state: &AppState, caller: &Caller, spec: &Value) -> Vec<String> {
+/// The variables that a script which the token sees lets callers set, where the spec sets any.
+pub(super) async fn open_variables(state: &AppState, name: Option<ScriptName>, spec: &Value) -> Vec<String> {
     let sets_any = spec["env"].as_object().is_some_and(|env| !env.is_empty());
-    let Some(name) = caller.visible_script(spec).filter(|_| sets_any) else { return Vec::new() };
+    let Some(name) = name.filter(|_| sets_any) else { return Vec::new() };
     let scripts = state.scripts().clone();
     let found = tokio::task::spawn_blocking(move || scripts.get(&name).ok().flatten()?.declared).await;
     found.ok().flatten().map(|declared| declared.env.clone()).unwrap_or_default()
+}
+
+/// Why a spec is not accepted whose id another task has. What would be refused under any id is refused as that, so that a
+/// spec which starts nothing tells nothing about ids; and a task that the token does not see is not spoken of.
+async fn conflict(state: &AppState, caller: &Caller, spec: TaskSpec, id: TaskId) -> ApiError {
+    if let Err(refusal) = check(state, spec).await {
+        return ApiError::refused(refusal, caller);
+    }
+    match state.service().task(&id).await {
+        Ok(Some(task)) if caller.sees_task(&task) => SubmitError::Conflict { id }.into(),
+        // A record of a task that the history does not know.
+        Ok(None) if caller.is_admin() => SubmitError::Conflict { id }.into(),
+        Ok(_) => ApiError::not_found(format!(
+            "the id '{id}' is for no task that this token sees, nor for a new one; leave it out or choose another"
+        )),
+        Err(error) => error.into(),
+    }
+}
+
+/// What the runner says about a spec.
+async fn check(state: &AppState, spec: TaskSpec) -> Result<(), Refusal> {
+    let runners = state.service().runners();
+    let runner = runners.get(&spec.name).or_else(|| runners.get(SCRIPT_RUNNER)).cloned();
+    let runner = runner.ok_or_else(|| Refusal::NotFound { name: spec.name.clone() })?;
+    let checked = tokio::task::spawn_blocking(move || runner.check(&spec).map(|_| ())).await;
+    checked.unwrap_or_else(|error| Err(Refusal::Unavailable(error.to_string())))
 }
 
 /// List tasks
@@ -154,8 +196,8 @@ pub(crate) async fn show(
     caller.require(Scope::Read)?;
     let mut query = Query::of(&parts.uri);
     let asked = query.number("wait", 0, wait::MAX_SECONDS).map(Wait::seconds);
-    query.finish()?;
     let mut task = visible_task(&state, &caller, &id).await?;
+    query.finish()?;
     let preferred = Wait::preferred(&parts.headers);
     if let Some(wait) = asked.or(preferred) {
         task = wait.for_end_of(&state, &task.id).await?.ok_or_else(|| no_task(&task.id))?;
@@ -185,9 +227,10 @@ pub(crate) async fn cancel(
     id: Segment,
     request: Request,
 ) -> Answered {
-    body::none(request, state.body_limit()).await?;
+    let body = body::optional_json(request, state.body_limit()).await?;
     caller.require(Scope::Cancel)?;
     let task = visible_task(&state, &caller, &id).await?;
+    body::asks_nothing(body.as_ref())?;
     let task = state.service().cancel(&task.id).await?;
     Ok((StatusCode::ACCEPTED, Json(task)).into_response())
 }

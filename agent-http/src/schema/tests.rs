@@ -7,6 +7,7 @@ use std::time::Duration;
 use task_service::{ExecutionResult, Outcome as CoreOutcome, Refusal, TaskStatus};
 use utoipa::PartialSchema;
 
+use crate::auth::Caller;
 use crate::error::ApiError;
 
 /// The properties that a schema describes, and those of them that must be there.
@@ -93,7 +94,7 @@ fn the_documented_error_has_the_fields_of_the_real_one() {
     let (properties, required) = described::<ProblemDetails>();
     let invalid = ApiError::from(Refusal::invalid("f", "r", "e")).to_json();
     let unverified = Refusal::Unverified { problems: vec!["p".to_owned()], mend: "m".to_owned() };
-    let unverified = ApiError::from(unverified).to_json();
+    let unverified = ApiError::refused(unverified, &Caller::admin()).to_json();
     let [invalid, unverified]: [Value; 2] =
         [invalid, unverified].map(|json| serde_json::from_str(&json).unwrap());
     assert_eq!(properties, &keys(&invalid) | &keys(&unverified));

@@ -1,4 +1,4 @@
-//! A connection's bytes. A caller who takes none of what waits for it is cut off; and what the protocol layer answers by
+//! A connection's bytes. A caller who takes what waits for it too slowly is cut off; and what the protocol layer answers by
 //! itself, before any request reaches a route, gets the form of all other errors.
 
 use std::io::{self, IoSlice};
@@ -15,21 +15,30 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::connections::{Serving, Ticket};
-use super::{MAX_HEADER_BYTES, MAX_HEADERS};
+use super::{MAX_HEADER_BYTES, MAX_HEADERS, ServerLimits};
 use crate::error::{ApiError, PROBLEM_JSON};
 
-/// A connection whose writes must make progress.
+/// A connection whose caller must take what is written.
 #[derive(Debug)]
 pub(super) struct GuardedIo {
     stream: TcpStream,
     ticket: Arc<Ticket>,
-    /// Longest time without progress.
-    limit: Duration,
+    patience: Patience,
     /// When a write that waits is given up.
     deadline: Pin<Box<Sleep>>,
-    is_stalled: bool,
     /// What is written in place of the protocol layer's own answer.
     replacement: Bytes,
+}
+
+/// For how long a caller may still keep bytes waiting. Waiting uses it up and bytes that are taken earn it back, so that
+/// whoever takes less than the least rate is cut off in the end, however it spreads what it takes.
+#[derive(Debug)]
+struct Patience {
+    most: Duration,
+    /// Bytes that earn a second.
+    rate: u64,
+    left: Duration,
+    waiting_since: Option<Instant>,
 }
 
 /// An answer's body. The connection counts as serving until it has ended.
@@ -40,23 +49,31 @@ pub(super) struct WatchedBody {
 }
 
 impl GuardedIo {
-    pub(super) fn new(stream: TcpStream, ticket: Arc<Ticket>, limit: Duration) -> Self {
-        let deadline = Box::pin(sleep(limit));
-        Self { stream, ticket, limit, deadline, is_stalled: false, replacement: Bytes::new() }
+    pub(super) fn new(stream: TcpStream, ticket: Arc<Ticket>, limits: &ServerLimits) -> Self {
+        let patience = Patience::new(limits.stall, limits.least_rate);
+        let deadline = Box::pin(sleep(limits.stall));
+        Self { stream, ticket, patience, deadline, replacement: Bytes::new() }
     }
 
-    /// What a write has led to: progress, or waiting for as long as it may.
-    fn watched<T>(&mut self, written: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
-        if written.is_ready() {
-            self.is_stalled = false;
-            return written;
+    /// What a write has led to: bytes taken, or waiting for as long as it may.
+    fn watched(
+        &mut self,
+        written: Poll<io::Result<usize>>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        match written {
+            Poll::Ready(Ok(count)) => self.patience.taken(count),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => {
+                if let Some(until) = self.patience.begin() {
+                    self.deadline.as_mut().reset(until);
+                }
+                ready!(self.deadline.as_mut().poll(context));
+                let message = "the caller takes its bytes too slowly";
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, message)));
+            }
         }
-        if !self.is_stalled {
-            self.is_stalled = true;
-            self.deadline.as_mut().reset(Instant::now() + self.limit);
-        }
-        ready!(self.deadline.as_mut().poll(context));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the caller takes none of its bytes")))
+        written
     }
 
     /// While no request is served, only the protocol layer itself has something to say: that it cannot read one.
@@ -84,6 +101,31 @@ impl GuardedIo {
             let _ = self.replacement.split_to(count);
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+impl Patience {
+    fn new(most: Duration, rate: u64) -> Self {
+        Self { most, rate: rate.max(1), left: most, waiting_since: None }
+    }
+
+    /// Begins to wait, if that has not begun: gives the time at which it is over.
+    fn begin(&mut self) -> Option<Instant> {
+        if self.waiting_since.is_some() {
+            return None;
+        }
+        let now = Instant::now();
+        self.waiting_since = Some(now);
+        Some(now + self.left)
+    }
+
+    /// Ends the waiting with so many bytes taken.
+    fn taken(&mut self, count: usize) {
+        if let Some(since) = self.waiting_since.take() {
+            self.left = self.left.saturating_sub(since.elapsed());
+        }
+        let earned = Duration::from_micros((count as u64).saturating_mul(1_000_000) / self.rate);
+        self.left = self.most.min(self.left + earned);
     }
 }
 
@@ -164,7 +206,6 @@ fn protocol_error(head: &[u8]) -> Option<ApiError> {
     let status = StatusCode::from_bytes(digits).ok()?;
     let (code, detail) = match status {
         StatusCode::BAD_REQUEST => ("malformed_request", "this is no HTTP/1.1 request".to_owned()),
-        StatusCode::URI_TOO_LONG => ("uri_too_long", "the request's target is too long".to_owned()),
         StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => (
             "header_too_large",
             format!(

@@ -1,11 +1,11 @@
 //! The accept loop: HTTP/1.1 over TCP with a limit on everything that a caller could hold on to. Headers have a time and a
-//! size, connections a number, writes must make progress; when there are too many connections the one that has kept its
+//! size, connections a number, answers must be taken at a least rate; when there are too many connections the one that has kept its
 //! header to itself for longest goes.
 //!
 //! | module | what it holds |
 //! |---|---|
 //! | `connections` | the table of open connections, and which goes first |
-//! | `io` | a connection's bytes: the time limit on writes, and the form of what the protocol layer answers itself |
+//! | `io` | a connection's bytes: the least rate of writes, and the form of what the protocol layer answers itself |
 
 mod connections;
 mod io;
@@ -52,8 +52,10 @@ pub struct ServerLimits {
     /// Time for a request's header, counted from the connection's start or the end of the answer before. An idle
     /// connection is closed after this time.
     pub header: Duration,
-    /// Time within which a caller must take some of the bytes that wait for it.
+    /// Time for which a caller may keep bytes waiting that it does not take.
     pub stall: Duration,
+    /// Bytes that earn a second of that time back: whoever takes less in a second is cut off in the end.
+    pub least_rate: u64,
     /// Time that connections have to end by themselves when the server stops.
     pub closing: Duration,
 }
@@ -80,6 +82,7 @@ impl Default for ServerLimits {
             connections: 4096,
             header: Duration::from_secs(10),
             stall: Duration::from_secs(10),
+            least_rate: 16 << 10,
             closing: Duration::from_secs(5),
         }
     }
@@ -156,7 +159,7 @@ impl Serving {
         let Self { app, limits, stop } = self;
         let ticket = Arc::new(ticket);
         let answer = service_fn(|request: Request<Incoming>| respond(&app, &ticket, request));
-        let io = TokioIo::new(GuardedIo::new(stream, ticket.clone(), limits.stall));
+        let io = TokioIo::new(GuardedIo::new(stream, ticket.clone(), &limits));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(limits.header)

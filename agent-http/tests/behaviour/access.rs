@@ -236,6 +236,92 @@ fn a_caller_cannot_set_whose_task_it_is() {
     assert_eq!(service.count(), 0);
 }
 
+#[test]
+fn whether_a_caller_may_is_settled_before_what_it_asks_is_read() {
+    let service = Service::usual();
+    let id = ended_task(&service);
+    let bad_field = json!({ "bogus": 1 });
+    for (method, path, needs) in OPERATIONS {
+        let Needs::Scope(scope) = needs else { continue };
+        let bad_query = format!("{}?bogus=1&wait=x", filled(path, &id));
+        let bad_name = path.replace("{id}", "%FF").replace("{name}", "%FF");
+        let body = (*method == "POST").then_some(&bad_field);
+        for (token, scopes) in TOKENS {
+            for path in [&bad_query, &bad_name] {
+                let reply = service.call(token, method, path, body);
+                if !scopes.contains(scope) {
+                    assert_eq!(reply.code(), "scope_missing", "{token}: {method} {path}");
+                } else if *token == "admin" && path.contains("/api/") && path != "/api/v1/runners" {
+                    // The twin: whoever may learns what is wrong. Where the path has no name it is right as it is.
+                    let is_right = *path == bad_name && !path.contains("%FF") && body.is_none();
+                    assert_eq!(
+                        reply.status,
+                        if is_right { 200 } else { 422 },
+                        "{method} {path}: {}",
+                        reply.text()
+                    );
+                }
+            }
+        }
+        if path.contains('{') {
+            let reply = service.call("deployer", method, &bad_query, body);
+            assert_eq!(reply.code(), "not_found", "{method} {path}");
+        }
+    }
+    // What a token may not set is refused before the script's name is read.
+    let forbidden = json!({ "work_dir": "db", "name": "x" });
+    for name in ["%FF", "a%20b", "hello.sh"] {
+        let path = format!("/api/v1/scripts/{name}/run");
+        let reply = service.call("deployer", "POST", &path, Some(&forbidden));
+        assert_eq!((reply.status, reply.code().as_str()), (403, "forbidden"), "{path}");
+    }
+    assert_eq!(service.count(), 1);
+}
+
+#[test]
+fn an_id_tells_nothing_of_a_task_that_the_token_does_not_see() {
+    let service = Service::usual();
+    let taken = json!({ "name": "hello.sh", "id": "taken" });
+    assert_eq!(service.post("/api/v1/tasks", &taken).status, 202);
+    service.ended("taken");
+    let submit = |token: &str, name: &str, id: &str| {
+        let spec = json!({ "name": name, "id": id, "args": ["x"] });
+        service.call(token, "POST", "/api/v1/tasks", Some(&spec))
+    };
+    // What would start nothing is answered as it is under an id that nobody has.
+    service.site.write_script("deploy/broken.sh", "no shebang\n");
+    for name in ["hello.sh", "deploy/none.sh", "deploy/broken.sh", "deploy/a b.sh"] {
+        let (free, taken) = (submit("deployer", name, "free"), submit("deployer", name, "taken"));
+        assert!([404, 422].contains(&free.status), "{}", free.text());
+        assert_eq!((taken.status, taken.text()), (free.status, free.text()), "{name}");
+    }
+    let hidden = submit("deployer", "deploy/web.sh", "taken");
+    assert_eq!((hidden.status, hidden.code().as_str()), (404, "not_found"), "{}", hidden.text());
+    // The twin: who sees the task is told that there is one.
+    let seen = submit("all", "deploy/web.sh", "taken");
+    assert_eq!((seen.status, seen.code().as_str()), (409, "id_conflict"));
+    assert_eq!(submit("all", "deploy/none.sh", "taken").status, 404);
+    assert_eq!(service.count(), 1);
+}
+
+#[test]
+fn a_name_that_is_none_is_not_matched_with_patterns() {
+    let site = Site::new("");
+    let path = site.path("application.toml");
+    // As many ways to match as a pattern may have.
+    let settings = std::fs::read_to_string(&path).unwrap().replace("deploy/*", "**/a/**/a/**/a/**/b");
+    std::fs::write(&path, settings).unwrap();
+    let service = site.start();
+    let name = "a/".repeat(100_000);
+    for spec in [json!({ "name": name }), json!({ "name": "script", "params": { "script": name } })] {
+        // Matched with that pattern, it would take longer than any test waits.
+        let reply = service.call("deployer", "POST", "/api/v1/tasks", Some(&spec));
+        assert_eq!(reply.status, 422);
+    }
+    let matched = service.call("deployer", "GET", "/api/v1/scripts/x%2Fa%2Fa%2Fa%2Fx%2Fb", None);
+    assert_eq!(matched.status, 404);
+}
+
 /// A task that has ended, and has everything that routes ask for.
 fn ended_task(service: &Service) -> String {
     let reply = service.post("/api/v1/tasks", &json!({ "name": "hello.sh", "debug_script": true }));

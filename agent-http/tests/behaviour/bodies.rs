@@ -111,6 +111,39 @@ fn deeply_nested_json_is_refused_and_the_service_lives_on() {
 }
 
 #[test]
+fn of_a_body_made_of_mistakes_a_hundred_are_told_and_the_rest_is_counted() {
+    let service = Service::usual();
+    let names = |from: char| -> String {
+        let names: Vec<String> = (0..90_000).map(|n| format!("\"{from}{n}\":1")).collect();
+        names.join(",")
+    };
+    let long = format!("{{\"name\":\"hello.sh\",\"{}\":1}}", "x".repeat(1 << 19));
+    let id = service.submit("hello.sh", &[]);
+    service.ended(&id);
+    let call = |token: &str, path: &str, body: &str| {
+        let length = format!("Content-Length: {}\r\nConnection: close\r\n", body.len());
+        let head = head(&length).replace("/api/v1/tasks", path);
+        exchange(service.at, (head.replace(&Site::token("admin"), &Site::token(token)) + body).as_bytes())
+    };
+    let env = format!("{{\"name\":\"deploy/web.sh\",\"env\":{{{}}}}}", names('E'));
+    let fields = format!("{{{}}}", names('f'));
+    for (reply, status, more) in [
+        (call("all", "/api/v1/tasks", &fields), 422, 89_901),
+        (call("all", &format!("/api/v1/tasks/{id}/cancel"), &fields), 422, 89_900),
+        (call("deployer", "/api/v1/tasks", &env), 403, 89_900),
+    ] {
+        assert_eq!(reply.status, status);
+        let errors = reply.json()["errors"].as_array().unwrap().clone();
+        assert_eq!((errors.len(), &errors[100]["rule"]), (101, &serde_json::json!("more")));
+        let text = errors[100]["expected"].as_str().unwrap();
+        assert!(text.contains(&format!("{more} more")), "{text}");
+        assert!(reply.body.len() < 64 << 10, "{}", reply.body.len());
+    }
+    let reply = call("all", "/api/v1/tasks", &long);
+    assert!(reply.status == 422 && reply.body.len() < 4 << 10, "{}", reply.body.len());
+}
+
+#[test]
 fn a_body_that_drips_is_given_up_within_fifteen_seconds() {
     let service = Service::usual();
     let mut stream = connect(service.at);

@@ -86,6 +86,13 @@ fn the_first_page_says_what_this_is_and_its_links_work() {
 #[test]
 fn every_answer_forbids_what_a_browser_could_be_tricked_into() {
     let service = Service::usual();
+    for path in ["/", "/docs/", "/openapi.json", "/healthz", "/readyz", "/api/v1/tasks"] {
+        let reply = public(&service, path);
+        let is_sandboxed = reply.header("content-security-policy").unwrap().contains("sandbox");
+        let has_policy_for_openers = reply.header("cross-origin-opener-policy").is_some();
+        // Exactly one: with both, browsers show an error in place of the page.
+        assert_ne!(is_sandboxed, has_policy_for_openers, "{path}");
+    }
     for reply in [public(&service, "/healthz"), public(&service, "/api/v1/tasks"), service.get("/nothing")] {
         assert_eq!(reply.header("x-content-type-options"), Some("nosniff"));
         assert_eq!(reply.header("cache-control"), Some("no-store"));

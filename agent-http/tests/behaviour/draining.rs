@@ -82,6 +82,29 @@ fn a_second_signal_cancels_what_still_runs() {
 }
 
 #[test]
+fn a_third_signal_kills_what_does_not_heed_the_second() {
+    let site = Site::new("[limits]\ndrain = \"10m\"\n[script_executor]\nkill_grace = \"10m\"");
+    site.write_script("deaf.sh", "#!/bin/sh\ntrap '' TERM\necho deaf\nwhile :; do sleep 0.05; done\n");
+    let service = site.start();
+    let id = service.submit("deaf.sh", &[]);
+    let path = format!("/api/v1/tasks/{id}");
+    eventually("it to be deaf", || {
+        (service.get(&format!("{path}/log?banner=false")).text() == "deaf\n").then_some(())
+    });
+    service.signal(Signal::SIGTERM);
+    eventually("it to be not ready", || (service.get("/readyz").status == 503).then_some(()));
+    service.signal(Signal::SIGTERM);
+    // The agent's log says so once the task was told to end.
+    eventually("the task to be told", || service.said().contains("cancelling what still runs").then_some(()));
+    // The twin: two signals do not end it.
+    assert_eq!(service.get(&path).json()["status"], "running");
+    service.signal(Signal::SIGTERM);
+    let (status, site, said) = service.ended_with();
+    assert_eq!(status.code(), Some(0), "{said}");
+    assert_eq!(site.start().ended(&id)["status"], "cancelled");
+}
+
+#[test]
 fn the_drain_time_is_the_longest_that_a_task_can_hold_a_stop_up() {
     let service = Site::new("[limits]\ndrain = \"200ms\"\n[script_executor]\nkill_grace = \"200ms\"").start();
     let id = service.submit("gate.sh", &["/nonexistent/gate"]);

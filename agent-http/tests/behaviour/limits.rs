@@ -20,12 +20,13 @@ use hyper::body::Frame;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Service, connect, eventually, exchange, read_reply};
+use crate::support::{Service, connect, eventually, exchange, memory_kib, read_reply, request_text};
 
 const SHORT: ServerLimits = ServerLimits {
     connections: 4096,
     header: Duration::from_millis(500),
     stall: Duration::from_millis(500),
+    least_rate: 16 << 10,
     closing: Duration::from_millis(500),
 };
 
@@ -110,6 +111,32 @@ fn slow_headers_and_stuck_readers_are_cut_off_where_a_plain_server_keeps_them() 
 }
 
 #[test]
+fn whoever_reads_in_drips_is_cut_off_where_any_progress_would_do() {
+    let runtime = Runtime::new().unwrap();
+    let limits = ServerLimits { stall: Duration::from_secs(3), least_rate: 1 << 20, ..SHORT };
+    // The twin: there a byte is as good as a second.
+    let lax = ServerLimits { least_rate: 1, ..limits };
+    let (router, dropped) = endless();
+    let (at, _stop) = guarded(&runtime, router, limits);
+    let (router, kept) = endless();
+    let (lax_at, _lax_stop) = guarded(&runtime, router, lax);
+    let request = "GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut readers = [send(at, request), send(lax_at, request)];
+    eventually("the one that drips to be cut off", || {
+        // About a quarter of the least rate, and far more than nothing.
+        std::thread::sleep(Duration::from_millis(60));
+        for reader in &mut readers {
+            // The end comes as an error, or as nothing.
+            let _ = reader.read_exact(&mut [0; 16 << 10]);
+        }
+        (dropped.load(Ordering::SeqCst) == 1).then_some(())
+    });
+    assert_eq!(kept.load(Ordering::SeqCst), 0);
+    // Nor is anybody who reads as fast as it can.
+    send(at, request).read_exact(&mut vec![0; 32 << 20]).unwrap();
+}
+
+#[test]
 fn an_idle_connection_is_closed_and_one_that_is_used_goes_on() {
     let runtime = Runtime::new().unwrap();
     let (at, _stop) = guarded(&runtime, endless().0, SHORT);
@@ -182,6 +209,21 @@ fn a_server_that_stops_ends_what_does_not_end_by_itself() {
     let _ = reader.join().unwrap();
     assert!(is_closed(&idle));
     assert!(TcpStream::connect(at).is_err());
+}
+
+#[test]
+fn two_hundred_readers_of_the_largest_page_share_one_copy_of_it() {
+    let service = Service::usual();
+    let path = "/docs/swagger-ui-bundle.js";
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let length = exchange(service.at, request_text("GET", path, None, None).as_bytes()).body.len();
+    let before = memory_kib(service.pid(), "VmHWM");
+    let mut stuck: Vec<TcpStream> = (0..200).map(|_| send(service.at, &request)).collect();
+    // Each answer has begun, and none is taken.
+    stuck.iter_mut().for_each(|stream| stream.read_exact(&mut [0]).unwrap());
+    let grown = memory_kib(service.pid(), "VmHWM") - before;
+    let copies = 200 * length as u64 / 1024;
+    assert!(grown < copies / 8, "{grown} KiB, where copies would take {copies}");
 }
 
 #[test]

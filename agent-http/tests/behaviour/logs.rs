@@ -1,5 +1,7 @@
 //! The log over HTTP is the file, byte for byte: whole, by ranges, and while it is written.
 
+mod heavy;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Stdio};
 
@@ -102,6 +104,55 @@ fn a_follower_gets_each_line_when_it_is_written_and_the_end_when_it_comes() {
     let mut rest = String::new();
     stream.read_to_string(&mut rest).unwrap();
     assert!(rest.contains("passed\n") && rest.ends_with("0\r\n\r\n"), "{rest:?}");
+}
+
+#[test]
+fn a_follower_goes_on_from_the_byte_that_its_range_names() {
+    let service = Site::new("[limits]\nconcurrent = 1").start();
+    let gate = service.site.path("gate").display().to_string();
+    let id = service.submit("gate.sh", &[&gate]);
+    let waiting = service.submit("hello.sh", &[]);
+    let path = |id: &str| format!("/api/v1/tasks/{id}/log?follow=true&banner=false");
+    eventually("its first line", || {
+        let log = get(&service, &format!("/api/v1/tasks/{id}/log?banner=false"), "");
+        (log.body == b"waiting\n").then_some(())
+    });
+    let follow = |id: &str, range: &str| {
+        let mut stream = connect(service.at);
+        stream.write_all(request(&path(id), &format!("Range: bytes={range}\r\n")).as_bytes()).unwrap();
+        BufReader::new(stream)
+    };
+    let without_end = format!("0-{}", (1_u64 << 53) - 1);
+    let ranges = ["4-", "8-", "10-", "1000-", &without_end, "4-6", "-3"];
+    let mut followers: Vec<_> = ranges.iter().map(|range| follow(&id, range)).collect();
+    let mut of_waiting = follow(&waiting, "3-");
+    // A proxy's or browser's answer to a range tells from where it comes: before the log's end is known as well.
+    let mut head = String::new();
+    while head.is_empty() || head.lines().last() != Some("") {
+        assert_ne!(followers[1].read_line(&mut head).unwrap(), 0);
+    }
+    let head = head.to_ascii_lowercase();
+    assert!(
+        head.starts_with("http/1.1 206") && head.contains("content-range: bytes 8-9007199254740991/*"),
+        "{head}"
+    );
+    std::fs::write(&gate, "").unwrap();
+    let mut rest = String::new();
+    followers[1].read_to_string(&mut rest).unwrap();
+    assert!(rest.contains("passed\n") && !rest.contains("waiting"), "{rest}");
+    let whole = "waiting\npassed\n";
+    for (index, from, status) in
+        [(0, 4, 206), (2, 10, 206), (3, 15, 206), (4, 0, 206), (5, 0, 200), (6, 0, 200)]
+    {
+        let reply = read_reply(&mut followers[index], false).unwrap();
+        assert_eq!((reply.status, reply.text().as_str()), (status, &whole[from..]), "{}", ranges[index]);
+    }
+    assert_eq!(read_reply(&mut of_waiting, false).unwrap().body, b"lo\n");
+    service.ended(&waiting);
+    // What is complete is answered as a range of it is.
+    let done = get(&service, &path(&id), "Range: bytes=4-\r\n");
+    assert_eq!((done.status, done.header("content-range")), (206, Some("bytes 4-14/15")));
+    assert_eq!(get(&service, &path(&id), "Range: bytes=15-\r\n").status, 416);
 }
 
 #[test]

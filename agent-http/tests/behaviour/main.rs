@@ -12,6 +12,7 @@ mod bodies;
 mod cancelling;
 mod curl;
 mod description;
+mod documentation;
 mod draining;
 mod heavy;
 mod hosts;
@@ -23,4 +24,7 @@ mod names;
 mod starting;
 mod submitting;
 mod support;
+mod tampering;
+#[path = "../../../agent-cli/tests/behaviour/tampering/cases.rs"]
+mod tampering_cases;
 mod verifying;

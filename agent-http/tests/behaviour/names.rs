@@ -128,3 +128,15 @@ fn assert_refused(reply: &Reply, problem: &serde_json::Value, name: &str) {
 fn encoded(name: &str) -> String {
     name.bytes().map(|byte| format!("%{byte:02X}")).collect()
 }
+
+#[test]
+fn what_the_agent_fails_at_is_told_to_its_log_and_not_to_the_caller() {
+    let service = Service::usual();
+    std::fs::rename(service.site.path("scripts"), service.site.path("away")).unwrap();
+    let reply = service.get("/api/v1/scripts");
+    assert_eq!((reply.status, reply.code().as_str()), (503, "unavailable"));
+    assert!(reply.header("retry-after").is_some());
+    let folder = service.site.path("scripts").display().to_string();
+    assert!(!reply.text().contains('/'), "{}", reply.text());
+    crate::support::eventually("the log to say so", || service.said().contains(&folder).then_some(()));
+}

@@ -19,8 +19,8 @@ fn status(at: std::net::SocketAddr, token: &str) -> u16 {
 
 #[test]
 fn the_first_start_makes_a_token_that_only_its_owner_reads_and_says_how_to_use_it() {
-    let service = Site::bare("").start();
-    let path = service.site.path("state/token");
+    let service = Site::bare("[script_executor]\nstate_dir = \"the agent's state\"").start();
+    let path = service.site.path("the agent's state/token");
     let token = fs::read_to_string(&path).unwrap().trim().to_owned();
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     assert!(token.starts_with("dag_") && token.len() == 68, "{}", token.len());
@@ -28,16 +28,28 @@ fn the_first_start_makes_a_token_that_only_its_owner_reads_and_says_how_to_use_i
     assert_eq!(status(service.at, &token[..67]), 401);
     let said = service.said();
     assert!(!said.contains(&token), "the token itself was said");
-    let command =
-        said.lines().find(|line| line.trim_start().starts_with("curl ")).expect("a command").to_owned();
-    let output = std::process::Command::new("sh").args(["-c", &format!("{command} -s -f")]).output().unwrap();
+    let command = said.lines().find(|line| line.contains("curl ")).expect("a command").to_owned();
+    let shell = |command: &str| {
+        std::process::Command::new("sh")
+            .args(["-c", command])
+            .current_dir(service.site.folder())
+            .output()
+            .unwrap()
+    };
+    let output = shell(&format!("{command} -s -f"));
     assert!(output.status.success() && output.stdout.starts_with(b"{\"scripts\""), "{command}: {output:?}");
+    // Arguments of programs are there for all to read; those that the shell itself runs are not programs.
+    let output = shell(&command.replace("curl ", "echo "));
+    assert!(
+        output.status.success() && !String::from_utf8_lossy(&output.stdout).contains(&token),
+        "{output:?}"
+    );
     assert!(said.contains(&format!("http://{}/", service.at)), "{said}");
 
     let again = service.stop().start();
     assert_eq!(status(again.at, &token), 200);
     assert!(!again.said().contains("token"), "{}", again.said());
-    assert!(!again.site.path("state/token.new").exists());
+    assert!(!again.site.path("the agent's state/token.new").exists());
 }
 
 #[test]
@@ -101,8 +113,6 @@ fn a_port_in_use_is_said_with_what_to_do() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     let site = Site::new("");
-    let (code, said) = fails(&site, &["--port", &port]);
-    assert_eq!(code, Some(2), "{said}");
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_agent-http"));
     let output = command
         .args(["--config", "application.toml", "--port", &port])
@@ -165,4 +175,23 @@ fn scripts_get_the_limit_of_open_files_that_the_agent_was_started_with() {
     let own = fs::read_to_string(format!("/proc/{}/limits", service.pid())).unwrap();
     let own = own.lines().find(|line| line.starts_with("Max open files")).unwrap();
     assert!(!own.contains(" 300 "), "{own}");
+}
+
+#[test]
+fn scratch_folders_are_in_the_services_runtime_folder_where_that_is_in_memory() {
+    let scratch_with = |runtime: &std::path::Path| {
+        let site = Site::new("");
+        site.write_script("scratch.sh", "#!/bin/sh\necho \"$TMPDIR\"\n");
+        let mut command = site.command();
+        command.env("RUNTIME_DIRECTORY", format!("{}:/somewhere/else", runtime.display()));
+        let service = site.start_by(command);
+        let id = service.submit("scratch.sh", &[]);
+        service.ended(&id);
+        std::path::PathBuf::from(service.get(&format!("/api/v1/tasks/{id}/log?banner=false")).text())
+    };
+    let in_memory = tempfile::tempdir_in("/dev/shm").unwrap();
+    assert!(scratch_with(in_memory.path()).starts_with(in_memory.path()));
+    // The twin: a folder that is not in memory is not used.
+    let on_disk = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    assert!(!scratch_with(on_disk.path()).starts_with(on_disk.path()));
 }

@@ -153,7 +153,7 @@ fn a_script_is_run_by_its_path_with_or_without_a_body() {
 }
 
 #[test]
-fn runners_run_by_name_and_task_debug_leaves_its_debug_script() {
+fn runners_run_by_name() {
     let service = Service::usual();
     let runners = service.get("/api/v1/runners").json();
     let names: Vec<&str> = runners["runners"]
@@ -166,17 +166,34 @@ fn runners_run_by_name_and_task_debug_leaves_its_debug_script() {
     let by_runner =
         service.post("/api/v1/tasks", &json!({ "name": "script", "params": { "script": "hello.sh" } }));
     assert_eq!(service.ended(&by_runner.id())["status"], "succeeded");
-    let none = service.get(&format!("/api/v1/tasks/{}/debug.sh", by_runner.id()));
-    assert_eq!((none.status, none.code().as_str()), (404, "no_debug_script"));
 
     let debug = service.post("/api/v1/tasks", &json!({ "name": "task_debug" }));
     service.ended(&debug.id());
-    let script = service.get(&format!("/api/v1/tasks/{}/debug.sh", debug.id()));
-    assert_eq!(script.status, 200);
+    assert!(service.site.path(&format!("state/tasks/{}/debug.sh", debug.id())).exists());
+}
+
+#[test]
+fn the_run_of_any_task_that_was_started_is_reproduced_and_of_no_other() {
+    let service = Site::new("[limits]\nconcurrent = 1").start();
+    service.site.write_script("cat.sh", "#!/bin/sh\necho \"$1\" \"$SITE\"\ncat\n");
+    let spec =
+        json!({ "name": "cat.sh", "args": ["it's"], "env": { "SITE": "x\ny" }, "stdin": "in\u{0}put" });
+    let asked_for_none = service.post("/api/v1/tasks", &spec);
+    service.ended(&asked_for_none.id());
+    let script = service.get(&format!("/api/v1/tasks/{}/debug.sh", asked_for_none.id()));
+    assert_eq!(script.status, 200, "{}", script.text());
     let path = service.site.path("debug.sh");
     std::fs::write(&path, &script.body).unwrap();
     let run = std::process::Command::new("sh").arg(&path).output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&run.stdout), "debug\n", "{run:?}");
+    assert_eq!(String::from_utf8_lossy(&run.stdout), "it's x\ny\nin\u{0}put", "{run:?}");
+
+    let gate = service.site.path("gate").display().to_string();
+    let running = service.submit("gate.sh", &[&gate]);
+    let waiting = service.submit("hello.sh", &[]);
+    let none = service.get(&format!("/api/v1/tasks/{waiting}/debug.sh"));
+    assert_eq!((none.status, none.code().as_str()), (404, "no_debug_script"));
+    std::fs::write(&gate, "").unwrap();
+    service.ended(&running);
 }
 
 #[test]

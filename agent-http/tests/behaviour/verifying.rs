@@ -40,7 +40,9 @@ fn an_unverified_folder_refuses_every_submission_with_all_problems_until_it_is_m
     assert!(reply.json()["mend"].as_str().unwrap().contains("manifest create"), "{}", reply.text());
     let (status, body) = ready(&service);
     assert_eq!((status, &body["code"]), (503, &json!("scripts_unverified")));
-    assert_eq!(body["problems"], problems);
+    // Without a token nobody learns more than that.
+    assert!(!body.to_string().contains(".sh"), "{body}");
+    assert!(body["detail"].as_str().unwrap().contains("2 problems"), "{body}");
     let list = service.get("/api/v1/scripts").json();
     assert_eq!((&list["scripts"], &list["verification"]["problems"]), (&json!([]), &problems));
     assert_eq!(service.count(), 0);
@@ -55,6 +57,32 @@ fn an_unverified_folder_refuses_every_submission_with_all_problems_until_it_is_m
 }
 
 #[test]
+fn a_token_learns_of_problems_only_with_scripts_that_it_sees() {
+    let site = Site::new(ALWAYS);
+    vouch(&site, 1);
+    site.write_script("secret.sh", "#!/bin/sh\n");
+    site.write_script("deploy/new.sh", "#!/bin/sh\n");
+    let service = site.start();
+    let problems = |token: &str| {
+        let spec = json!({ "name": "deploy/web.sh" });
+        let refused = service.call(token, "POST", "/api/v1/tasks", Some(&spec));
+        assert_eq!((refused.status, refused.code().as_str()), (409, "scripts_unverified"));
+        let shown = service.call(token, "GET", "/api/v1/scripts/deploy%2Fweb.sh", None);
+        assert_eq!(shown.json(), refused.json());
+        let listed = service.call(token, "GET", "/api/v1/scripts", None).json();
+        assert_eq!(listed["verification"]["problems"], refused.json()["problems"]);
+        assert!(!refused.json()["detail"].to_string().contains(".sh"), "{}", refused.text());
+        refused.json()["problems"].clone()
+    };
+    let seen = problems("deployer");
+    assert_eq!(seen.as_array().unwrap().len(), 2, "{seen}");
+    assert!(seen[0].as_str().unwrap().starts_with("deploy/new.sh: "), "{seen}");
+    assert!(seen[1].as_str().unwrap().starts_with("and 1 more"), "{seen}");
+    let all = problems("admin").to_string();
+    assert!(all.contains("secret.sh") && all.contains("deploy/new.sh") && !all.contains("more"), "{all}");
+}
+
+#[test]
 fn what_was_verified_stays_in_use_when_the_folder_is_tampered_with_and_that_is_reported() {
     let site = Site::new(ALWAYS);
     vouch(&site, 1);
@@ -65,9 +93,11 @@ fn what_was_verified_stays_in_use_when_the_folder_is_tampered_with_and_that_is_r
     let body = eventually("the report", || {
         let (status, body) = ready(&service);
         assert_eq!(status, 200);
-        (body["problems"] != json!([])).then_some(body)
+        (body["problems"] != json!(0)).then_some(body)
     });
-    assert!(body["problems"].to_string().contains("hello.sh"), "{body}");
+    assert_eq!(body, json!({ "status": "ready", "problems": 1 }));
+    let list = service.get("/api/v1/scripts").json();
+    assert!(list["verification"]["problems"].to_string().contains("hello.sh"), "{list}");
     let metrics = service.get("/metrics").text();
     assert!(metrics.contains("\ndevops_agent_scripts_usable 1"), "{metrics}");
     assert!(!metrics.contains("\ndevops_agent_scripts_problems 0"), "{metrics}");

@@ -8,6 +8,7 @@
 //! the agent's own cgroup was killed before (a supervisor may do that between two starts), the same rule kills
 //! what is cloned into any fresh one; the probe finds that out, and children then enter by themselves.
 
+use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -40,6 +41,8 @@ pub(crate) struct CgroupPool {
     entry: CgroupEntry,
     next: AtomicU64,
     free: Mutex<Vec<Cgroup>>,
+    /// Those that could not be removed since something that was let go lives on in them.
+    busy: Mutex<VecDeque<PathBuf>>,
 }
 
 #[derive(Debug)]
@@ -72,14 +75,15 @@ impl CgroupPool {
     /// Makes the instance's own cgroup below the one that this process is in, and tries all that will be needed:
     /// a cgroup in it, a start in that one, and its `cgroup.kill`.
     pub(crate) fn probe(instance: &str) -> Result<Arc<Self>, ProbeError> {
-        let (mount, own) = own_cgroup().ok_or(ProbeError::NoMount)?;
+        let own = own_cgroup().ok_or(ProbeError::NoMount)?;
         let name = cgroup_name(instance);
-        let parent = mount.join(own.trim_start_matches('/')).join(&name);
+        let parent = own.folder.join(&name);
         fs::create_dir(&parent).map_err(step("make a cgroup"))?;
-        let kernel_path = format!("{}/{name}", own.trim_end_matches('/'));
+        let kernel_path = format!("{}/{name}", own.kernel_path.trim_end_matches('/'));
         let next = AtomicU64::new(0);
         let free = Mutex::new(Vec::new());
-        let mut pool = Self { parent, kernel_path, entry: CgroupEntry::Clone, next, free };
+        let busy = Mutex::default();
+        let mut pool = Self { parent, kernel_path, entry: CgroupEntry::Clone, next, free, busy };
         let cgroup = pool.make().map_err(step("make a cgroup in it"))?;
         if try_start_in(&cgroup, CgroupEntry::Clone).is_err() {
             pool.entry = CgroupEntry::Write;
@@ -97,6 +101,7 @@ impl CgroupPool {
 
     /// A cgroup that no process is in.
     pub(crate) fn lease(self: &Arc<Self>) -> io::Result<Lease> {
+        self.remove_one_busy();
         let free = self.free().pop();
         let cgroup = match free {
             Some(cgroup) => cgroup,
@@ -114,6 +119,23 @@ impl CgroupPool {
         Ok(Cgroup { name, path, dir, events, killed: AtomicBool::new(false) })
     }
 
+    /// Looks whether the one that has been busy for the longest time can be removed by now.
+    fn remove_one_busy(&self) {
+        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(path) = busy.pop_front()
+            && !remove_tree(&path)
+        {
+            busy.push_back(path);
+        }
+    }
+
+    /// Removes a cgroup now or, while something lives on in it, later.
+    fn remove(&self, path: PathBuf) {
+        if !remove_tree(&path) {
+            self.busy.lock().unwrap_or_else(PoisonError::into_inner).push_back(path);
+        }
+    }
+
     fn free(&self) -> MutexGuard<'_, Vec<Cgroup>> {
         // Nobody panics while holding it; and the list is whole between any two of its calls.
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
@@ -122,7 +144,9 @@ impl CgroupPool {
 
 impl Drop for CgroupPool {
     fn drop(&mut self) {
-        remove_tree(&self.parent);
+        if !remove_tree(&self.parent) {
+            tracing::warn!(cgroup = %self.parent.display(), "something that was let go lives on in this cgroup");
+        }
     }
 }
 
@@ -194,7 +218,7 @@ impl Drop for Lease {
         };
         if !cgroup.is_as_new() {
             // Somebody is still in it, made folders in it, or it was killed: it must not be anybody else's.
-            remove_tree(&cgroup.path);
+            self.pool.remove(cgroup.path);
             return;
         }
         let mut free = self.pool.free();
@@ -202,7 +226,7 @@ impl Drop for Lease {
             free.push(cgroup);
         } else {
             drop(free);
-            remove_tree(&cgroup.path);
+            self.pool.remove(cgroup.path);
         }
     }
 }
@@ -257,13 +281,17 @@ fn collect_processes(path: &Path, found: &mut Vec<i32>) {
     }
 }
 
-/// Removes a cgroup and those in it, deepest first. One that is still in use stays, to be removed by a recovery.
-fn remove_tree(path: &Path) {
+/// Removes a cgroup and those in it, deepest first, and says whether it is gone. One that is still in use stays.
+fn remove_tree(path: &Path) -> bool {
     for below in subfolders(path) {
         remove_tree(&below);
     }
-    if let Err(error) = fs::remove_dir(path) {
-        tracing::warn!(cgroup = %path.display(), %error, "could not remove a cgroup");
+    match fs::remove_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::debug!(cgroup = %path.display(), %error, "could not remove a cgroup");
+            false
+        }
+        _ => true,
     }
 }
 
@@ -302,15 +330,22 @@ fn try_start_in(cgroup: &Cgroup, entry: CgroupEntry) -> io::Result<()> {
     }
 }
 
-/// Where the cgroup file system of version 2 is mounted, and this process's own cgroup in it.
-fn own_cgroup() -> Option<(PathBuf, String)> {
+/// This process's own cgroup.
+struct OwnCgroup {
+    /// Below the mount of the cgroup file system of version 2.
+    folder: PathBuf,
+    /// As `/proc/self/cgroup` shows it.
+    kernel_path: String,
+}
+
+fn own_cgroup() -> Option<OwnCgroup> {
     let own = fs::read_to_string("/proc/self/cgroup").ok()?;
     let own = own.lines().find_map(|line| line.strip_prefix("0::"))?.to_owned();
     let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
     let (mount, root) = mounts.lines().find_map(cgroup2_mount)?;
     // Where a part of the hierarchy is mounted, the own path must be within that part.
     let below = if root == "/" { own.as_str() } else { own.strip_prefix(root)? };
-    Some((PathBuf::from(mount), below.to_owned()))
+    Some(OwnCgroup { folder: Path::new(mount).join(below.trim_start_matches('/')), kernel_path: own })
 }
 
 /// Mount point and root of a line of mountinfo (proc_pid_mountinfo(5)) if it is a cgroup file system of version 2.

@@ -31,9 +31,9 @@ use pump::{OutputPump, Pumped};
 const SWEEP_GRACE: Duration = Duration::from_secs(1);
 /// Time after the end of the main process at which what it left is given up, processes that cannot be killed and output
 /// that is held open; the result is promised half a second later.
-const DRAIN_LIMIT: Duration = Duration::from_secs(2);
+pub(crate) const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 /// How often one looks whether a scope that cannot tell became empty.
-const LOOK_AGAIN: Duration = Duration::from_millis(10);
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// What is supervised, and by which rules.
 #[derive(Debug)]
@@ -261,7 +261,7 @@ impl<'a> Watch<'a> {
         // What the kernel says decides. A count may miss what ends, or is hidden, at this moment.
         self.others_left = !self.supervised.scope.is_empty();
         if self.others_left {
-            self.leftovers = self.supervised.scope.count_others(self.supervised.child.pid);
+            self.count_leftovers();
         }
         self.handle(Event::MainEnded { others: self.others_left });
         Ok(())
@@ -313,7 +313,15 @@ impl<'a> Watch<'a> {
         }
     }
 
-    fn kill_scope(&self) {
+    /// Counted at the end of the main process and before a kill that takes both: the larger number counts, since what
+    /// is being killed is met twice.
+    fn count_leftovers(&mut self) {
+        let now = self.supervised.scope.count_others(self.supervised.child.pid);
+        self.leftovers = self.leftovers.max(now);
+    }
+
+    fn kill_scope(&mut self) {
+        self.count_leftovers();
         self.supervised.scope.kill();
         // Should the scope have missed it (a script with the rights for it may leave its cgroup), the main process
         // is still known.

@@ -63,6 +63,7 @@ fn any_bytes_but_null_arrive_and_debug_sh_reproduces_them() {
         let (result, output) = bench.run_on(&executor, request);
         assert!(result.success, "{output}");
         assert_eq!(received(&bench), words);
+        assert_eq!(made_of_the_record(&bench, &id), file(&bench, &id), "by the record");
         // The rest is the shell's own work and slow; a tenth of the cases shows what there is to show.
         if round % 10 == 0 {
             reproduce(&bench, &id);
@@ -79,6 +80,15 @@ fn received(bench: &Bench) -> Vec<OsString> {
         bytes.split(|&b| b == 0).map(|w| OsStr::from_bytes(w).to_owned()).collect();
     assert_eq!(words.pop(), Some(OsString::new()));
     words
+}
+
+/// The reproduction script as the record tells it, and as it was written at the start.
+fn made_of_the_record(bench: &Bench, id: &str) -> Vec<u8> {
+    bench.records().debug_script(&id.parse().unwrap()).unwrap().expect("the task was started")
+}
+
+fn file(bench: &Bench, id: &str) -> Vec<u8> {
+    std::fs::read(bench.records().folder(&id.parse().unwrap()).join("debug.sh")).unwrap()
 }
 
 fn reproduce(bench: &Bench, id: &str) -> String {
@@ -102,8 +112,28 @@ fn debug_sh_reproduces_variables_input_and_working_folder_as_well() {
         .debug_script(true);
     let (result, output) = bench.run_on(&bench.executor(), request);
     assert!(result.success);
+    assert_eq!(made_of_the_record(&bench, "t1"), file(&bench, "t1"));
     assert_eq!(reproduce(&bench, "t1"), output);
     assert!(output.contains("CALLERS=it's") && output.contains("377"), "{output}");
+}
+
+#[test]
+fn a_task_that_asked_for_no_debug_sh_has_one_in_its_record_all_the_same_unless_that_is_damaged() {
+    let bench = Bench::new();
+    let id = "t1".parse().unwrap();
+    let name = bench.script("echo.sh", "echo \"$1\"");
+    bench.run_on(&bench.executor(), ExecuteScriptRequest::new(&name).id("t1").args(["it's"]));
+    let path = bench.path("made.sh");
+    std::fs::write(&path, made_of_the_record(&bench, "t1")).unwrap();
+    let output = Command::new("sh").arg(&path).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "it's\n", "{output:?}");
+
+    let task = bench.records().folder(&id).join("task.json");
+    let whole = std::fs::read(&task).unwrap();
+    std::fs::write(&task, &whole[..whole.len() / 2]).unwrap();
+    let error = bench.records().debug_script(&id).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidData, "{error}");
+    assert!(bench.records().debug_script(&"t2".parse().unwrap()).unwrap().is_none());
 }
 
 #[test]
@@ -131,10 +161,22 @@ fn a_null_byte_and_an_argument_that_is_too_long_are_refused_by_their_place() {
 
     let words =
         [OsString::from("good"), OsString::from_vec(b"a\0b".to_vec()), OsString::from("x".repeat(128 << 10))];
-    let error = bench.refusal(&executor, ExecuteScriptRequest::new(&name).args(words));
+    // A variable shares its string with its name.
+    let variable = |length: usize| "x".repeat((128 << 10) - "LONG=".len() - 1 + length);
+    let request = ExecuteScriptRequest::new(&name).env("LONG", variable(0));
+    assert!(bench.run_on(&executor, request).0.success);
+    let request = ExecuteScriptRequest::new(&name).args(words).env("LONG", variable(1));
+    let error = bench.refusal(&executor, request);
     let StartError::Invalid(problems) = &error else { panic!("{error}") };
     let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
-    assert_eq!(lines, ["args[1]: text without a null byte (no_nul)", "args[2]: less than 128 KiB (length)"]);
+    assert_eq!(
+        lines,
+        [
+            "args[1]: text without a null byte (no_nul)",
+            "args[2]: less than 128 KiB (length)",
+            "env.LONG: less than 128 KiB (length)"
+        ]
+    );
 }
 
 #[test]

@@ -119,9 +119,10 @@ fn cancelling_what_has_ended_changes_nothing() {
 fn dropping_the_handle_ends_nothing() {
     let bench = Bench::new();
     let executor = bench.executor();
-    let done = bench.path("done");
-    let name = bench.script("on.sh", &format!("sleep 0.2; echo yes > {}", done.display()));
-    drop(bench.start_on(&executor, ExecuteScriptRequest::new(name)));
+    let (go, done) = (bench.path("go"), bench.path("done"));
+    let body = format!("until [ -e {} ]; do sleep 0.01; done; echo yes > {}", go.display(), done.display());
+    drop(bench.start_on(&executor, ExecuteScriptRequest::new(bench.script("on.sh", &body))));
+    std::fs::write(go, "").unwrap();
     eventually("the script was ended with its handle", || done.exists());
 }
 

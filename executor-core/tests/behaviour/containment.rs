@@ -1,11 +1,15 @@
 //! When an execution has ended nothing that it started is alive, and its result is there in time: promises 2 and 5.
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use executor_core::{Containment, ExecuteScriptRequest, KillScope, Leftovers, Outcome};
 
-use crate::bench::{Bench, both_scopes, has_cgroups, is_live, live_with, unique_sleep, write_script};
+use crate::bench::{
+    Bench, both_scopes, eventually, has_cgroups, is_live, live_with, unique_sleep, write_script,
+};
+use crate::recovery::instance_header;
 
 /// When the result must be there, whoever still holds the output open.
 const RESULT_LIMIT: Duration = Duration::from_millis(2500);
@@ -72,7 +76,9 @@ fn a_grandchild_that_ignores_term_does_not_delay_the_result_beyond_its_limit() {
         let bench = Bench::new();
         let executor = bench.builder().kill_scope(scope).build().unwrap();
         let sleep = unique_sleep();
-        let body = format!("trap '' TERM; sh -c 'sleep {sleep}; true' & sleep 0.05; exit 3");
+        let body = format!(
+            "trap '' TERM; sh -c 'sleep {sleep} & echo > up; wait' & until [ -e up ]; do sleep 0.01; done; exit 3"
+        );
         let begun = Instant::now();
         let (result, _) = bench.run_on(&executor, ExecuteScriptRequest::new(bench.script("leak.sh", &body)));
         assert!(begun.elapsed() < RESULT_LIMIT, "{:?}", begun.elapsed());
@@ -96,6 +102,31 @@ fn leftovers_that_are_only_reported_live_on_and_the_promise_is_waived() {
         let left: i32 = output.trim().parse().unwrap();
         assert!(is_live(left), "what is only to be reported was killed");
         kill(left);
+    });
+}
+
+#[test]
+fn a_cgroup_in_which_something_lives_on_is_removed_once_that_has_ended() {
+    if !has_cgroups() {
+        println!("TIER: NO CGROUP SCOPE HERE: what is left of cgroups was not looked at");
+        return;
+    }
+    let bench = Bench::new();
+    let executor = bench.builder().leftovers(Leftovers::Report).build().unwrap();
+    let cgroup = PathBuf::from(instance_header(&bench)["cgroup"].as_str().unwrap());
+    let name = bench.script("leave.sh", "sleep 300 <&- >&- 2>&- & grep ^0:: /proc/$!/cgroup; echo $!");
+    let (_, output) = bench.run_on(&executor, ExecuteScriptRequest::new(name));
+    bench.runtime.block_on(executor.clone().close());
+    let lines: Vec<&str> = output.lines().collect();
+    let own = cgroup.join(lines[0].rsplit_once('/').unwrap().1);
+    assert!(own.is_dir(), "{}", own.display());
+    let left: i32 = lines.last().unwrap().parse().unwrap();
+    kill(left);
+    eventually("it was killed", || !is_live(left));
+    let next = bench.script("next.sh", "exit 0");
+    eventually("its cgroup is removed", || {
+        bench.run_on(&executor, ExecuteScriptRequest::new(&next));
+        !own.exists()
     });
 }
 
@@ -151,7 +182,7 @@ fn daemons_of_a_script_that_runs_out_of_time_are_dead_a_quarter_of_a_second_afte
         let execution = bench.start_on(&executor, request);
         bench.wait_for_output(&execution, "daemons are there");
         let result = bench.wait(&execution);
-        assert_eq!(result.outcome, Outcome::TimedOut);
+        assert_eq!((&result.outcome, result.leftovers_killed), (&Outcome::TimedOut, 100));
         assert_eq!(live_with(&sleep), [] as [i32; 0]);
         assert!(result.duration_ms < 3_000 + 750, "{}", result.duration_ms);
     });
@@ -202,7 +233,7 @@ fn escape(scope: KillScope) -> (i32, Option<Containment>) {
     let bench = Bench::new();
     let executor = bench.builder().kill_scope(scope).build().unwrap();
     let body = "setsid env -i sh -c 'setsid sleep 300 <&- >&- 2>&- & echo $! > pid' <&- >&- 2>&-; \
-        while ! [ -s pid ]; do sleep 0.01; done; sleep 0.05; cat pid";
+        while ! [ -s pid ]; do sleep 0.01; done; cat pid";
     let (result, output) =
         bench.run_on(&executor, ExecuteScriptRequest::new(bench.script("escape.sh", body)));
     assert_eq!(result.exit_code, Some(0), "{output}");

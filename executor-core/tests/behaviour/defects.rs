@@ -7,7 +7,7 @@ use executor_core::{
 };
 use tracing::span;
 
-use crate::bench::{Bench, both_scopes, eventually, live_with, task_id, unique_sleep};
+use crate::bench::{Bench, both_scopes, live_with, task_id, unique_sleep};
 
 /// Gives scripts of a folder; panics where it is told to.
 struct Panicking {
@@ -100,6 +100,8 @@ fn a_panic_while_a_script_is_watched_ends_the_script_and_gives_its_task_a_result
         assert_eq!(result.error.as_ref().unwrap().code, "agent_failed");
         assert!(executor.running().is_empty());
         assert_eq!(bench.records().read_result(&task_id(id)).unwrap().as_ref(), Some(&*result));
-        eventually("processes were left", || live_with(&sleep).is_empty());
+        assert_eq!(live_with(&sleep), [] as [i32; 0]);
+        assert_eq!(result.kill_scope, Some(scope));
+        assert!(result.containment.is_some() && !result.command.is_empty(), "{result:?}");
     });
 }

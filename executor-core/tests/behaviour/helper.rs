@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::{clean_end, descriptors, durability, exhaustion, output, recovery, workspaces};
+use crate::{clean_end, clock, descriptors, durability, exhaustion, orphans, output, recovery, workspaces};
 
 /// The variable that says what to do.
 const TASK: &str = "EXECUTOR_CORE_HELPER";
@@ -28,6 +28,8 @@ fn the_test_program_acts_as_another_agent_when_told_to() {
         "hold a workspace" => workspaces::help(&folder),
         "run without standard descriptors" => descriptors::help_without_standard_descriptors(&folder),
         "run with ignored signals" => descriptors::help_with_ignored_signals(&folder),
+        "run while the clock steps" => clock::help_while_the_clock_steps(&folder),
+        "run as the first process" => orphans::help_as_the_first_process(&folder),
         "build while children are ignored" => descriptors::help_while_children_are_ignored(&folder),
         other => panic!("nobody knows how to {other}"),
     }

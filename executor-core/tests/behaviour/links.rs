@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use executor_core::{ExecuteScriptRequest, StartError};
 
@@ -91,40 +92,56 @@ fn a_record_that_a_script_swaps_for_a_link_is_not_written_through_it() {
     assert!(bench.records().read_result(&task_id("t1")).is_err());
 }
 
+/// Runs against somebody who plants links.
+const RUNS: usize = 5000;
+
 #[test]
 fn many_runs_against_somebody_who_plants_links_all_the_time_change_no_decoy() {
     let (bench, file, folder) = with_decoys();
     let executor = bench.executor();
     let name = bench.script("good.sh", "exit 0");
-    let stop = std::sync::atomic::AtomicBool::new(false);
+    let now = AtomicUsize::new(0);
     let mut refused = 0;
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            // Plants for ids that come soon, as fast as it can.
-            for round in (0..).take_while(|_| !stop.load(std::sync::atomic::Ordering::Relaxed)) {
-                let id = format!("t{}", round % 300);
+            // Plants for the id of this moment and the next one, as fast as it can, and leaves some runs alone.
+            for round in 0.. {
+                let current = now.load(Ordering::Relaxed);
+                if current == RUNS {
+                    return;
+                }
+                if current % 4 > 1 {
+                    std::thread::yield_now();
+                    continue;
+                }
+                let id = format!("t{}", current + round % 2);
                 let _ = symlink(&file, bench.path("state/tasks").join(&id).join("result.json"));
                 let _ = symlink(&file, bench.path("state/tasks").join(&id).join("stdout.txt"));
                 let _ = symlink(&file, bench.path("workspace/tasks").join(&id).join("output.env"));
-                if round % 7 == 0 {
+                if current.is_multiple_of(40) {
                     let _ = symlink(&folder, bench.path("workspace/tasks").join(&id));
                     let _ = symlink(&folder, bench.path("state/tasks").join(&id));
                 }
             }
         });
-        for round in 0..300 {
+        for round in 0..RUNS {
+            now.store(round, Ordering::Relaxed);
             let request = ExecuteScriptRequest::new(&name).id(format!("t{round}"));
             match bench.runtime.block_on(executor.execute(request)) {
                 Ok(result) => assert!(result.output_error.is_none() || result.output_params.is_empty()),
                 Err(_) => refused += 1,
             }
         }
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        now.store(RUNS, Ordering::Relaxed);
     });
     assert_eq!(fs::read_to_string(&file).unwrap(), DECOY);
     // The links in there were planted through the link to the folder.
     let made = fs::read_dir(&folder).unwrap().map(Result::unwrap);
     let files: Vec<_> = made.filter(|entry| !entry.file_type().unwrap().is_symlink()).collect();
     assert!(files.is_empty(), "{files:?}");
-    println!("{refused} of 300 runs were refused");
+    println!("{refused} of {RUNS} runs were refused");
+    assert!(
+        (1..RUNS * 3 / 4).contains(&refused),
+        "{refused} of {RUNS} runs met a link before their record was made"
+    );
 }

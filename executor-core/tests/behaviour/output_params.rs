@@ -38,7 +38,7 @@ const HOSTILE: [(&str, &str); 37] = [
     ("truncate -s 1T $F", "larger than 1 MiB"),
     ("truncate -s 1000000 $F", "null byte"),
     ("mkfifo $F", "not a regular file"),
-    ("mkfifo $F; sleep 300 <> $F & sleep 0.05", "not a regular file"),
+    ("mkfifo $F; exec 9<> $F; sleep 300 & exec 9<&-", "not a regular file"),
     ("mkdir $F", "not a regular file"),
     ("ln -s /etc/shadow $F", "symbolic link"),
     ("ln -s /dev/zero $F", "symbolic link"),
@@ -145,10 +145,13 @@ fn a_file_that_a_leftover_is_still_writing_is_not_half_read() {
     both_scopes("output.env still being written", |scope| {
         let bench = Bench::new();
         let executor = bench.builder().kill_scope(scope).build().unwrap();
-        let body = "(while :; do printf 'A=1\\nB=' > \"$TASK_OUTPUT\"; done) & sleep 0.1; exit 0";
-        let (result, _) = bench.run_on(&executor, ExecuteScriptRequest::new(bench.script("w.sh", body)));
-        // The writer is dead by the time it is read, so it is one of the two states that the file can be in.
-        assert!(result.output_params.is_empty());
-        assert_eq!(result.leftovers_killed, 1);
+        let body = "(trap '' TERM; while :; do i=$((i + 1)); echo N=$i > new; mv new output.env; done) & \
+            until [ -e output.env ]; do :; done; exit 0";
+        let request = ExecuteScriptRequest::new(bench.script("w.sh", body)).work_dir("written");
+        let (result, _) = bench.run_on(&executor, request);
+        // The writer is dead when it is read, so that it says what stays there.
+        let stays = std::fs::read_to_string(bench.path("workspace/shared/written/output.env")).unwrap();
+        assert_eq!(format!("N={}\n", result.output_params["N"]), stays);
+        assert!(result.leftovers_killed > 0);
     });
 }

@@ -57,10 +57,54 @@ pub(crate) fn instance_file(bench: &Bench) -> PathBuf {
     file
 }
 
-fn scratch_of_instance(bench: &Bench) -> PathBuf {
+/// What the file of the one agent that the state folder knows says of it.
+pub(crate) fn instance_header(bench: &Bench) -> serde_json::Value {
     let text = fs::read(instance_file(bench)).unwrap();
-    let header: serde_json::Value = serde_json::from_slice(&text[..4096]).unwrap();
-    PathBuf::from(header["scratch"].as_str().unwrap())
+    serde_json::from_slice(&text[..4096]).unwrap()
+}
+
+fn scratch_of_instance(bench: &Bench) -> PathBuf {
+    PathBuf::from(instance_header(bench)["scratch"].as_str().unwrap())
+}
+
+#[test]
+fn a_record_that_cannot_be_written_does_not_keep_the_others_from_their_results() {
+    let bench = Bench::new();
+    dead_agent(&bench, KillScope::Marker, 3);
+    // As a script with the agent's own rights could leave it.
+    let (record, elsewhere) = (bench.path("state/tasks/t0"), bench.path("elsewhere"));
+    fs::rename(&record, &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &record).unwrap();
+    let executor = bench.executor();
+    for id in ["t1", "t2"] {
+        let result = bench.records().read_result(&task_id(id)).unwrap().expect("a task without a result");
+        assert_eq!(result.outcome, Outcome::Interrupted);
+    }
+    assert!(!elsewhere.join("result.json").exists(), "the result went through the link");
+    // It is tried again, and works once the record is back.
+    fs::remove_file(&record).unwrap();
+    fs::rename(&elsewhere, &record).unwrap();
+    assert_eq!(executor.recover().unwrap().len(), 1);
+    let result = bench.records().read_result(&task_id("t0")).unwrap().unwrap();
+    assert_eq!(result.outcome, Outcome::Interrupted);
+}
+
+#[test]
+fn a_pipe_or_a_link_in_the_place_of_a_log_holds_no_recovery_up_and_is_not_followed() {
+    let bench = Bench::new();
+    dead_agent(&bench, KillScope::Marker, 2);
+    for id in ["t0", "t1"] {
+        fs::remove_file(bench.path("state/tasks").join(id).join("stdout.txt")).unwrap();
+    }
+    nix::unistd::mkfifo(&bench.path("state/tasks/t0/stdout.txt"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    std::os::unix::fs::symlink("/proc/kmsg", bench.path("state/tasks/t1/stdout.txt")).unwrap();
+    let begun = Instant::now();
+    bench.executor();
+    assert!(begun.elapsed() < LIMIT, "{:?}", begun.elapsed());
+    for id in ["t0", "t1"] {
+        let result = bench.records().read_result(&task_id(id)).unwrap().expect("a task without a result");
+        assert_eq!((result.outcome, result.log.bytes), (Outcome::Interrupted, 0));
+    }
 }
 
 #[test]
@@ -141,13 +185,16 @@ fn a_lock_that_outlives_its_agent_for_a_moment_is_waited_for() {
     let sleep = dead_agent(&bench, KillScope::Marker, 1);
     let file = fs::File::open(instance_file(&bench)).unwrap();
     let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).unwrap();
+    let held = Duration::from_millis(200);
+    let begun = Instant::now();
     std::thread::scope(|scope| {
         scope.spawn(move || {
-            std::thread::sleep(Duration::from_millis(200));
+            std::thread::sleep(held);
             drop(lock);
         });
         bench.executor();
     });
+    assert!(begun.elapsed() >= held, "it was not waited for");
     assert_eq!(live_with(&sleep), [] as [i32; 0]);
 }
 
@@ -224,8 +271,7 @@ fn count_interrupted(bench: &Bench) -> usize {
         match bench.records().read_result(&id).unwrap() {
             Some(result) if result.outcome == Outcome::Interrupted => interrupted += 1,
             Some(result) => assert_eq!((result.exit_code, result.output_params.len()), (Some(0), 1)),
-            // It died between making the folder and writing anything into it: nothing was started.
-            None => assert_eq!(fs::read_dir(&path).unwrap().count(), 0, "{id} has no result"),
+            None => panic!("{id} has no result"),
         }
     }
     fs::remove_dir_all(&tasks).unwrap();

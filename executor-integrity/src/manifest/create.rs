@@ -11,7 +11,7 @@ use super::{Header, MANIFEST_NAME, Manifest};
 use crate::folder::{self, FoundFile, MAX_FILE_BYTES, Visitor};
 use crate::inspect::read_manifest;
 use crate::problem::Problems;
-use crate::{Digest, RelativeName, fs};
+use crate::{Digest, RelativeName, SIGNATURE_NAME, fs};
 
 /// What a new manifest says beside the files. The default takes the next version, and does not expire.
 #[derive(Debug, Clone, Copy, Default)]
@@ -62,7 +62,7 @@ pub enum CreateError {
 ///
 /// The version is one higher than the previous manifest's, 1 at first. The file is replaced as a whole and
 /// survives a power cut once this has returned. A signature of the previous manifest does not hold for the
-/// new one: sign it again.
+/// new one: sign it again. What an interrupted call has left half written is removed.
 ///
 /// # Errors
 ///
@@ -73,6 +73,10 @@ pub fn create_manifest(folder: &Path, options: &CreateOptions) -> Result<Manifes
         fs::open_folder(folder).map_err(|source| CreateError::Open { folder: folder.to_owned(), source })?;
     let version =
         next_version(&root, options).ok_or_else(|| CreateError::LastVersion { folder: folder.to_owned() })?;
+    for name in [MANIFEST_NAME, SIGNATURE_NAME] {
+        fs::remove_half_written(&root, name)
+            .map_err(|source| CreateError::Write { folder: folder.to_owned(), source })?;
+    }
     let mut problems = Problems::default();
     let mut list = List::default();
     folder::walk(&root, &mut list, &mut problems);

@@ -44,6 +44,8 @@ pub enum FileFault {
         /// Which rule it breaks.
         rule: String,
     },
+    /// It was to become the manifest or its signature, and whoever wrote it was interrupted.
+    HalfWritten,
     /// It is over 1 GiB large, and was not read.
     TooLarge,
     /// The scripts folder holds too much; what follows this file was not looked at.
@@ -67,6 +69,7 @@ impl FileFault {
             Self::WritableByOthers { .. } => "writable_by_others",
             Self::ForeignOwner { .. } => "foreign_owner",
             Self::BadName { .. } => "bad_name",
+            Self::HalfWritten => "half_written",
             Self::TooLarge => "file_too_large",
             Self::TooMany => "too_many_files",
             Self::Unreadable { .. } => "unreadable",
@@ -88,6 +91,9 @@ impl FileFault {
             }
             Self::ForeignOwner { uid } => format!("it belongs to the user with number {uid}"),
             Self::BadName { rule } => rule.clone(),
+            Self::HalfWritten => {
+                "it was to become the manifest or its signature, and its writing was interrupted".to_owned()
+            }
             Self::TooLarge => format!("it is larger than {MAX_FILE_BYTES} bytes"),
             Self::TooMany => {
                 format!("the folder holds more than {MAX_FOLDER_ENTRIES} files and folders")
@@ -110,6 +116,7 @@ impl FileFault {
                 "it must belong to root, the agent's user, or the owner of the scripts folder: chown"
             }
             Self::BadName { .. } => "rename it, or move it out of the scripts folder",
+            Self::HalfWritten => "remove it, or create the manifest anew, which removes it",
             Self::TooLarge => "keep large files elsewhere, and list scripts only",
             Self::TooMany => "keep only scripts and what they need here",
             Self::Unreadable { .. } => "the agent's user must be able to read it",

@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::Path;
 
-use nix::fcntl::renameat;
+use nix::errno::Errno;
+use nix::fcntl::AtFlags;
+use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
 
 use super::{SnapshotStore, StoreError};
 use crate::inspect::{Seal, read_manifest};
@@ -39,10 +41,15 @@ impl SnapshotStore {
     ///
     /// [`StoreError::Io`].
     pub fn had_manifest(&self) -> Result<bool, StoreError> {
-        match fs::stat_at(&self.folder, Path::new(NAME)) {
+        let failed = self.failed("look for accepted manifests", NAME);
+        Ok(self.has(NAME).map_err(&failed)? || self.has(DAMAGED_NAME).map_err(&failed)?)
+    }
+
+    fn has(&self, name: &str) -> io::Result<bool> {
+        match fs::stat_at(&self.folder, Path::new(name)) {
             Ok(_) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(self.failed("look for accepted manifests", NAME)(error)),
+            Err(error) => Err(error),
         }
     }
 
@@ -87,24 +94,19 @@ impl SnapshotStore {
         self.save(&versions)
     }
 
-    /// Reads the file. A damaged one is set aside, and made anew from the snapshots that are in the store.
+    /// Reads the file. A damaged one is kept under another name, and replaced by what the snapshots in the store tell.
+    /// Until that is on the disk the damaged one stays in its place: nothing there would mean that nothing was accepted.
     fn versions(&self) -> Result<Versions, StoreError> {
         let failed = self.failed("read accepted versions", NAME);
-        let mut text = String::new();
-        match fs::open_file_at(&self.folder, Path::new(NAME)) {
-            Ok(file) => match file.take(MAX_BYTES).read_to_string(&mut text) {
-                Ok(_) => {}
-                // What is no text is damaged, and cannot be parsed.
-                Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
-                Err(error) => return Err(failed(error)),
+        match self.read_file().map_err(&failed)? {
+            Some(text) => match parse(&text) {
+                Some(versions) => return Ok(versions),
+                None => self.keep_damaged(),
             },
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Versions::new()),
-            Err(error) => return Err(failed(error)),
+            // Whoever set a damaged file aside did not come to write the new one.
+            None if self.has(DAMAGED_NAME).map_err(&failed)? => {}
+            None => return Ok(Versions::new()),
         }
-        if let Some(versions) = parse(&text) {
-            return Ok(versions);
-        }
-        renameat(&self.folder, NAME, &self.folder, DAMAGED_NAME).map_err(|error| failed(error.into()))?;
         let versions = self.versions_of_snapshots().map_err(failed)?;
         tracing::warn!(
             path = %self.path.join(DAMAGED_NAME).display(),
@@ -112,6 +114,33 @@ impl SnapshotStore {
         );
         self.save(&versions)?;
         Ok(versions)
+    }
+
+    /// The file's text, which is empty when it is no text; none when there is no file.
+    fn read_file(&self) -> io::Result<Option<String>> {
+        let file = match fs::open_file_at(&self.folder, Path::new(NAME)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut text = String::new();
+        match file.take(MAX_BYTES).read_to_string(&mut text) {
+            Err(error) if error.kind() != io::ErrorKind::InvalidData => Err(error),
+            _ => Ok(Some(text)),
+        }
+    }
+
+    /// Gives the damaged file a second name, for a look at it. A file system that cannot do that loses it.
+    fn keep_damaged(&self) {
+        let linked = match unlinkat(&self.folder, DAMAGED_NAME, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => {
+                linkat(&self.folder, NAME, &self.folder, DAMAGED_NAME, AtFlags::empty())
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = linked {
+            tracing::warn!(%error, "the damaged file of accepted versions cannot be kept for a look");
+        }
     }
 
     fn versions_of_snapshots(&self) -> io::Result<Versions> {

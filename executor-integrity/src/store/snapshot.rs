@@ -17,7 +17,7 @@ pub struct SnapshotFile {
     pub name: RelativeName,
     /// The digest of its bytes.
     pub digest: Digest,
-    /// Whether its owner may execute it.
+    /// Whether its owner may execute it, as the scripts folder said when this handle was taken.
     pub executable: bool,
 }
 
@@ -93,6 +93,9 @@ pub(super) fn load(pin: File, path: PathBuf, digest: Digest) -> Result<Inner, (F
 
 /// The snapshot `inner` with the execute permissions that `files` has, which the manifest does not vouch
 /// for: the scripts folder's owner may change them without a new manifest. None when they are the same.
+///
+/// On the disk permissions are only given: somebody may have pinned the snapshot for what could be executed when a task
+/// was accepted.
 pub(super) fn with_permissions(
     inner: &Inner,
     files: BTreeMap<RelativeName, SnapshotFile>,
@@ -102,7 +105,7 @@ pub(super) fn with_permissions(
     }
     for file in files.values() {
         let before = inner.files.get(&file.name).map(|file| file.executable);
-        if before != Some(file.executable) {
+        if file.executable && before != Some(true) {
             let open = fs::open_file_at(&*inner.pin, file.name.as_ref())?;
             fs::set_mode(&open, file_mode(file.executable))?;
         }

@@ -43,20 +43,21 @@ impl SnapshotStore {
     /// [`TakeError::Refused`] with every problem of the folder; [`TakeError::Store`] when the copy cannot be
     /// made. Nothing that could be taken for a snapshot is left.
     pub fn take(&self, folder: &Path, policy: &VerifyPolicy) -> Result<Snapshot, TakeError> {
-        let refused = |problems| TakeError::from(VerifyError::new(folder, policy, problems));
         let mut problems = Problems::default();
+        let policy = policy.with_floor(self.floor(policy.keys())?);
+        let refused =
+            |seal: Option<&Seal>, problems| VerifyError::new(folder, &policy, seal, problems).into();
         let root = match fs::open_folder(folder) {
             Ok(root) => root,
             Err(error) => {
                 problems.push(unreadable(".", &error));
-                return Err(refused(problems));
+                return Err(refused(None, problems));
             }
         };
-        let policy = policy.with_floor(self.floor(policy.keys())?);
         let Some(seal) = read_seal(&root, &policy, &mut problems) else {
             // What else is wrong is told at the same time; nothing is copied, so that there is no other error.
             let _ = check_files(&root, None, None, &mut problems);
-            return Err(refused(problems));
+            return Err(refused(None, problems));
         };
         let place = if problems.is_empty() { self.place(&seal)? } else { Place::Nowhere };
         let files = check_files(&root, Some(&seal.manifest), place.to_fill(), &mut problems)
@@ -67,7 +68,7 @@ impl SnapshotStore {
         match place {
             Place::There(snapshot) if problems.is_empty() => Ok(self.reuse(snapshot, files)?),
             Place::Draft(draft) if problems.is_empty() => Ok(self.publish(draft, &seal, files)?),
-            _ => Err(refused(problems)),
+            _ => Err(refused(Some(&seal), problems)),
         }
     }
 

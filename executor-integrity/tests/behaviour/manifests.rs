@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use executor_integrity::{CreateOptions, Manifest, create_manifest, verify};
+use executor_integrity::{CreateError, CreateOptions, Manifest, create_manifest, verify};
 
 use crate::support::{Area, FILES, mode_of, named, policy, run, write};
 
@@ -53,6 +53,35 @@ fn each_new_manifest_has_the_next_version_and_replaces_the_old_one() {
     let options = CreateOptions { at_least_version: 40, ..Default::default() };
     assert_eq!(create_manifest(&area.scripts, &options).unwrap().header().version, 40);
     assert_eq!(fs::read_dir(&area.scripts).unwrap().count(), 4, "no temporary file is left");
+}
+
+#[test]
+fn what_an_interrupted_create_or_sign_left_is_named_and_removed_by_the_next_create() {
+    let area = Area::with_manifest();
+    // The number of a process that has ended, and of one that lives.
+    let mut ended = Command::new("true").spawn().unwrap();
+    let (gone, alive) = (ended.id(), std::process::id());
+    ended.wait().unwrap();
+    let left = [format!(".MANIFEST.sha256.{gone}.0"), format!(".MANIFEST.sha256.minisig.{gone}.12")];
+    left.iter().for_each(|name| write(&area.script(name), "# vers", 0o600));
+    let error = verify(&area.scripts, &policy()).unwrap_err();
+    assert_eq!(named(error.problems()), left.clone().map(|name| format!("half_written {name}")));
+    assert!(error.to_string().contains("create the manifest anew"), "{error}");
+
+    area.create_manifest();
+    verify(&area.scripts, &policy()).unwrap();
+    // Somebody may still be writing this one; and other hidden files are none of the manifest's.
+    let others = [format!(".MANIFEST.sha256.{alive}.99999"), ".MANIFEST.sha256.old.0".to_owned()];
+    for (name, code) in others.iter().zip(["half_written", "bad_name"]) {
+        write(&area.script(name), "", 0o600);
+        let Err(CreateError::Refused { problems, .. }) =
+            create_manifest(&area.scripts, &CreateOptions::default())
+        else {
+            panic!("{name} was removed or ignored")
+        };
+        assert_eq!(named(&problems), [format!("{code} {name}")]);
+        fs::remove_file(area.script(name)).unwrap();
+    }
 }
 
 #[test]

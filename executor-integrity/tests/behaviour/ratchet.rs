@@ -1,10 +1,16 @@
 //! An older manifest than one that was accepted does not come back, through restarts and damage.
 
 use std::fs;
+use std::path::Path;
 
-use executor_integrity::{CreateOptions, SecretKey, create_manifest, sign_manifest};
+use executor_integrity::{
+    CreateOptions, SecretKey, SnapshotStore, TakeError, VerificationMode, create_manifest, sign_manifest,
+};
 
-use crate::support::{Area, named, policy, refusal, store_entries};
+use crate::support::{Area, named, other_process, policy, refusal, store_entries};
+
+/// Tells this binary that it is the process that cannot write, and where it works.
+const UNABLE: &str = "EXECUTOR_INTEGRITY_CANNOT_WRITE";
 
 /// Saves the manifest as it is now; the answer puts it back.
 fn saved(area: &Area) -> impl Fn() + use<> {
@@ -25,6 +31,16 @@ fn an_older_version_is_refused_after_a_newer_one_was_accepted() {
     let error = refusal(area.store().take(&area.scripts, &policy()).unwrap_err());
     assert_eq!(named(error.problems()), ["older_version MANIFEST.sha256"]);
     assert!(error.to_string().contains("version 2 or newer"), "{error}");
+    assert!(error.mend_command().contains("create --at-least 3 "), "{error}");
+    // What the command does mends it, whether the old manifest is there or none is.
+    for prepare in [|_: &Area| {}, |area: &Area| fs::remove_file(area.manifest()).unwrap()] {
+        prepare(&area);
+        let error = refusal(area.store().take(&area.scripts, &policy()).unwrap_err());
+        let at_least_version = error.at_least_version().unwrap();
+        create_manifest(&area.scripts, &CreateOptions { at_least_version, ..Default::default() }).unwrap();
+        area.store().take(&area.scripts, &policy()).unwrap();
+        old();
+    }
 
     // The twin: without the memory the same folder is accepted.
     fs::remove_file(area.path("store/ratchet")).unwrap();
@@ -108,4 +124,54 @@ fn a_damaged_memory_is_set_aside_and_made_anew_from_the_snapshots() {
         assert_eq!(fs::read(area.path("store/ratchet.damaged")).unwrap(), damaged);
     }
     assert!(store_entries(&area.path("store"), ".ratchet").is_empty());
+}
+
+#[test]
+fn a_damaged_memory_that_cannot_be_made_anew_lets_no_older_version_in() {
+    if let Some(area) = std::env::var_os(UNABLE) {
+        return take_without_writing(Path::new(&area));
+    }
+    let area = Area::with_manifest();
+    let old = saved(&area);
+    area.create_manifest();
+    area.store().take(&area.scripts, &policy()).unwrap();
+    old();
+    fs::write(area.path("store/ratchet"), "damaged").unwrap();
+    // No file of this process gets any longer, as on a full disk.
+    let test = "ratchet::a_damaged_memory_that_cannot_be_made_anew_lets_no_older_version_in";
+    let helper = other_process(test, (UNABLE, &area.path("")));
+    let mut unable = std::process::Command::new("sh");
+    unable.args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$@\"", "sh"]);
+    unable.arg(helper.get_program()).args(helper.get_args()).env(UNABLE, area.path(""));
+    let said = unable.output().unwrap();
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    assert!(String::from_utf8_lossy(&said.stdout).contains("could not write"));
+
+    fs::remove_file(area.manifest()).unwrap();
+    assert!(VerificationMode::Auto.decide(&area.scripts, &area.store(), &policy()).unwrap());
+    old();
+    let error = refusal(area.store().take(&area.scripts, &policy()).unwrap_err());
+    assert_eq!(named(error.problems()), ["older_version MANIFEST.sha256"]);
+}
+
+/// The other process: finds the memory damaged, and can write nothing.
+fn take_without_writing(area: &Path) {
+    let store = SnapshotStore::at(&area.join("store")).unwrap();
+    let error = store.take(&area.join("scripts"), &policy()).unwrap_err();
+    assert!(matches!(error, TakeError::Store(_)), "{error:?}");
+    println!("could not write");
+}
+
+#[test]
+fn a_memory_that_was_set_aside_and_never_made_anew_counts_as_damaged() {
+    let area = Area::with_manifest();
+    let old = saved(&area);
+    area.create_manifest();
+    area.store().take(&area.scripts, &policy()).unwrap();
+    fs::rename(area.path("store/ratchet"), area.path("store/ratchet.damaged")).unwrap();
+    fs::remove_file(area.manifest()).unwrap();
+    assert!(VerificationMode::Auto.decide(&area.scripts, &area.store(), &policy()).unwrap());
+    old();
+    let error = refusal(area.store().take(&area.scripts, &policy()).unwrap_err());
+    assert_eq!(named(error.problems()), ["older_version MANIFEST.sha256"]);
 }

@@ -99,11 +99,11 @@ fn threads_that_take_the_same_folder_at_once_get_one_snapshot() {
 }
 
 #[test]
-fn an_execute_permission_that_is_given_or_taken_later_arrives_in_the_snapshot() {
+fn an_execute_permission_that_is_given_or_taken_later_is_told_and_takes_none_from_who_holds_the_snapshot() {
     let area = Area::with_manifest();
     let store = area.store();
     let before = store.take(&area.scripts, &policy()).unwrap();
-    for (executable, mode, copied) in [(true, 0o755, 0o500), (false, 0o644, 0o400)] {
+    for (executable, mode, copied) in [(false, 0o644, 0o400), (true, 0o755, 0o500), (false, 0o644, 0o500)] {
         fs::set_permissions(area.script("lib/common.sh"), fs::Permissions::from_mode(mode)).unwrap();
         let after = store.take(&area.scripts, &policy()).unwrap();
         let file = after.resolve(&RelativeName::new("lib/common.sh").unwrap()).unwrap();

@@ -154,7 +154,9 @@ fn all_kinds_of_tampering_are_named_in_one_answer_with_the_command_that_mends_th
         assert!(text.contains(&problem.wrong()) && text.contains(&problem.right()), "{problem} in {text}");
     }
     let folder = area.scripts.display();
-    let command = format!("agent-cli manifest create {folder} && agent-cli manifest sign {folder}");
+    let command = format!(
+        "agent-cli manifest create --at-least 8 {folder} && agent-cli manifest sign --key minisign.key {folder}"
+    );
     assert!(text.ends_with(&command), "{text}");
 }
 

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use crate::spec::{DURATION_EXPECTED, parse_duration};
+use executor_core::DURATION_EXPECTED;
+
+use crate::spec::parse_duration;
 
 /// What the values of a parameter are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]

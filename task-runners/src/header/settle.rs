@@ -3,14 +3,14 @@
 
 use std::time::Duration;
 
-use executor_core::Problem;
+use executor_core::{DURATION_EXPECTED, Problem};
 
 use crate::description::{
     DoubleDash, Effect, Form, Limit, Output, Parameter, Pattern, ScriptDescription, ValueType,
 };
 use crate::header::BrokenReason;
 use crate::header::task::{Key, shown};
-use crate::spec::{DURATION_EXPECTED, parse_duration};
+use crate::spec::parse_duration;
 use crate::validate::values;
 
 /// Works the keys into the description, whose parameters were declared in these lines.

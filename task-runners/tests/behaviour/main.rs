@@ -5,6 +5,7 @@ mod described;
 mod examples;
 mod header;
 mod heavy;
+mod listing;
 mod place;
 mod probe;
 mod reaching_out;

@@ -95,6 +95,58 @@ async fn a_task_runs_what_was_in_use_when_it_was_accepted_however_long_it_waited
 }
 
 #[tokio::test]
+async fn a_task_that_was_accepted_unverified_is_held_to_what_holds_when_its_turn_comes() {
+    let place = Place::new();
+    place.script("hello.sh", "#!/bin/sh\necho accepted\n");
+    let runner = place.runner(VerificationMode::Auto);
+    let waiting = order(&runner, spec());
+    assert_eq!(waiting.pinned, None);
+    let again = || task_runners::TaskOrder { id: task_runners::TaskId::generate(), ..waiting.clone() };
+
+    place.manifest();
+    place.script("hello.sh", "#!/bin/sh\necho rewritten\n");
+    let restarted = || ScriptRunner::new(runner.executor().clone(), place.scripts(VerificationMode::Auto));
+    for runner in [&runner, &restarted()] {
+        let error = runner.start(again()).await.unwrap_err();
+        assert_eq!(error.code(), "scripts_unverified", "{error}");
+        assert!(error.to_string().contains("agent-cli manifest create"), "{error}");
+    }
+    // The twin: without verification these bytes run.
+    let never = ScriptRunner::new(runner.executor().clone(), place.scripts(VerificationMode::Never));
+    assert_eq!(run(&never, again()).await.0, "rewritten\n");
+
+    // What somebody vouches for runs, and from the snapshot.
+    place.manifest();
+    let runner = restarted();
+    write_executable(&place.scripts_dir().join("hello.sh"), "#!/bin/sh\necho rewritten again\n");
+    let (output, result) = run(&runner, again()).await;
+    assert_eq!((output.as_str(), result.manifest.is_some()), ("rewritten\n", true));
+}
+
+#[tokio::test]
+async fn a_script_that_is_made_not_executable_runs_for_those_who_were_accepted_before() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new();
+    place.script("hello.sh", "#!/bin/sh\necho hello\n");
+    place.manifest();
+    let runner = place.runner(VerificationMode::Auto);
+    let waiting = order(&runner, spec());
+    let file = place.scripts_dir().join("hello.sh");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    runner.scripts().refresh();
+    let restarted = ScriptRunner::new(place.executor(), place.scripts(VerificationMode::Auto));
+    for runner in [&runner, &restarted] {
+        assert_eq!(runner.check(&spec()).unwrap_err().code(), "script_broken");
+        assert!(runner.scripts().list().unwrap().is_empty());
+        let again = task_runners::TaskOrder { id: task_runners::TaskId::generate(), ..waiting.clone() };
+        assert_eq!(run(runner, again).await.0, "hello\n");
+    }
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+    runner.scripts().refresh();
+    runner.check(&spec()).unwrap();
+}
+
+#[tokio::test]
 async fn a_tampered_folder_leaves_the_snapshot_in_use_and_is_reported() {
     let place = Place::new();
     place.script("hello.sh", "#!/bin/sh\necho vouched for\n");

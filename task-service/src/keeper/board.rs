@@ -155,6 +155,11 @@ impl Board {
         self.running.remove(id);
     }
 
+    /// Whether a task runs.
+    pub(crate) fn runs(&self, id: &TaskId) -> bool {
+        self.running.contains_key(id)
+    }
+
     /// From now on nothing is accepted or started.
     pub(crate) fn drain(&mut self) {
         self.draining = true;

@@ -8,10 +8,18 @@ use jiff::Timestamp;
 use task_runners::{ExecutionResult, Outcome as RunOutcome, Task, TaskId, TaskStatus};
 
 use super::board::Placement;
-use super::{CancelAnswer, Event, Keeper, Outcome};
+use super::{CancelAnswer, Ending, Event, Keeper, Outcome};
+use crate::recovery;
 use crate::run::{self, Start};
 use crate::store::{self, NewTask};
 use crate::submit::{SubmitError, Submitted};
+
+/// What became of a task whose turn has come.
+enum Admitted {
+    Starts(Box<Start>),
+    /// What was asked for cannot be read any more.
+    Never(Box<Ending>),
+}
 
 impl Keeper {
     /// Starts what may start.
@@ -19,9 +27,14 @@ impl Keeper {
         let now = Instant::now();
         while let Some(seq) = self.board.next_start(now) {
             match self.guarded(|keeper| keeper.admit_one(seq)) {
-                Ok(start) => {
+                Ok(Admitted::Starts(start)) => {
                     self.board.start(seq);
-                    starts.push(start);
+                    starts.push(*start);
+                }
+                // Its end is a fact like any other that is still to be written.
+                Ok(Admitted::Never(ending)) => {
+                    self.board.remove_waiting(seq);
+                    self.unwritten.push(Event::Ended(ending));
                 }
                 Err(error) if !self.db.is_autocommit() => {
                     tracing::error!(seq, %error, "a waiting task could not be started; it goes on waiting");
@@ -33,14 +46,20 @@ impl Keeper {
         Ok(())
     }
 
-    fn admit_one(&mut self, seq: i64) -> rusqlite::Result<Start> {
+    fn admit_one(&mut self, seq: i64) -> rusqlite::Result<Admitted> {
         let mut stored = store::waiting(&self.db, seq)?;
+        if let Some(column) = stored.damage {
+            let mut ending = run::ending(seq, stored.task, Arc::new(recovery::row_damaged(column)));
+            ending.unrecorded = true;
+            return Ok(Admitted::Never(Box::new(ending)));
+        }
         let now = Timestamp::now();
         store::mark_running(&self.db, seq, now)?;
         stored.task.status = TaskStatus::Running;
         stored.task.started_at = Some(now);
         let runner = self.registry.get(&stored.runner).cloned();
-        Ok(Start { seq, task: stored.task, runner_name: stored.runner, runner, pinned: stored.pinned })
+        let (runner_name, pinned) = (stored.runner, stored.pinned);
+        Ok(Admitted::Starts(Box::new(Start { seq, task: stored.task, runner_name, runner, pinned })))
     }
 
     /// Decides about one event and writes it.
@@ -48,18 +67,25 @@ impl Keeper {
         match event {
             Event::Submit { new, .. } => self.accept(new, starts).map(Outcome::Submitted),
             Event::Ended(ending) => {
-                if !store::end(&self.db, &ending.task, &ending.result_json)? {
+                if !store::end(&self.db, ending.seq, &ending.task, &ending.result_json)? {
                     tracing::error!(task_id = %ending.task.id, "this task had ended before; its first end stands");
                 }
                 self.board.remove_running(&ending.task.id);
+                self.board.remove_waiting(ending.seq);
                 Ok(Outcome::Written)
             }
-            Event::PutBack { seq, id } => {
+            Event::PutBack { seq, id, cancelled } => {
                 store::put_back(&self.db, *seq)?;
+                if *cancelled {
+                    let cancelled = self.cancel(id)?;
+                    self.board.remove_running(id);
+                    return Ok(Outcome::Cancelled(cancelled));
+                }
                 self.board.put_back(*seq, id, Instant::now());
                 Ok(Outcome::Written)
             }
             Event::Cancel { id, .. } => self.cancel(id).map(Outcome::Cancelled),
+            Event::Forget { before, .. } => store::forget(&self.db, *before).map(Outcome::Forgotten),
             // Carried out when they were taken from the channel.
             Event::Drain { .. } | Event::Close { .. } | Event::Unwatched { .. } => Ok(Outcome::Written),
         }
@@ -108,6 +134,10 @@ impl Keeper {
             let ended = store::by_id(&self.db, id)?;
             return Ok(ended.map_or(CancelAnswer::NotFound, |task| CancelAnswer::Ended(task.status)));
         };
+        if self.is_undecided(stored.seq) {
+            let reason = "how it ended cannot be read from its record yet; the agent's log says why";
+            return Ok(CancelAnswer::Unavailable(reason.to_owned()));
+        }
         if stored.task.status != TaskStatus::Queued {
             return Ok(CancelAnswer::Running);
         }
@@ -116,8 +146,8 @@ impl Keeper {
             "cancelled_in_queue",
             "cancelled while it waited for its turn; nothing was started",
         );
-        let ending = run::ending(stored.task, Arc::new(result));
-        store::end(&self.db, &ending.task, &ending.result_json)?;
+        let ending = run::ending(stored.seq, stored.task, Arc::new(result));
+        store::end(&self.db, ending.seq, &ending.task, &ending.result_json)?;
         self.board.remove_waiting(stored.seq);
         Ok(CancelAnswer::Done(ending.task))
     }

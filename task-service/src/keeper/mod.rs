@@ -9,6 +9,7 @@ mod board;
 mod decide;
 mod event;
 mod tell;
+mod undecided;
 
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -26,7 +27,7 @@ use crate::live::Live;
 use crate::lock::ServiceLock;
 use crate::run::{self, Start};
 use crate::service::ServiceStats;
-use crate::store;
+use crate::store::{self, Forgotten, Unfinished};
 use crate::submit::{SubmitError, Submitted};
 
 /// Most events in one transaction, so that the first of them does not wait for ever.
@@ -46,6 +47,10 @@ pub(crate) struct Keeper {
     pub(crate) receiver: Receiver<Event>,
     /// Ends of tasks that could not be written yet.
     pub(crate) unwritten: Vec<Event>,
+    /// Tasks of an agent that died about whose end nothing can be said yet. They are not on the board.
+    pub(crate) undecided: Vec<Unfinished>,
+    /// When they are looked at again.
+    pub(crate) look_again: Instant,
     /// Whether the board holds what a failed commit has undone.
     pub(crate) stale: bool,
     /// Whether the last turn could not be written.
@@ -60,6 +65,7 @@ pub(crate) struct Keeper {
 enum Outcome {
     Submitted(Result<Submitted, SubmitError>),
     Cancelled(CancelAnswer),
+    Forgotten(Forgotten),
     Written,
 }
 
@@ -95,6 +101,7 @@ impl Keeper {
     /// database are carried out at once.
     fn gather(&mut self) -> (Vec<Event>, Option<oneshot::Sender<()>>) {
         let mut events = std::mem::take(&mut self.unwritten);
+        events.extend(self.decided());
         let mut closing = None;
         let mut next = self.first_event(!events.is_empty());
         while let Some(event) = next {
@@ -112,6 +119,10 @@ impl Keeper {
                     self.orphaned |= answer.is_none();
                     closing = answer.or(closing);
                 }
+                Event::PutBack { seq, id, .. } => {
+                    let cancelled = self.live.put_back(&id);
+                    events.push(Event::PutBack { seq, id, cancelled });
+                }
                 event => events.push(event),
             }
             next = if events.len() < MAX_EVENTS { self.receiver.try_recv().ok() } else { None };
@@ -121,7 +132,7 @@ impl Keeper {
 
     fn first_event(&self, unwritten: bool) -> Option<Event> {
         let now = Instant::now();
-        let retry = (unwritten || self.stale).then(|| now + RETRY);
+        let retry = (unwritten || self.stale || !self.undecided.is_empty()).then(|| now + RETRY);
         match [retry, self.board.next_due(now)].into_iter().flatten().min() {
             // The keeper's own context holds a sender, so that the channel cannot be closed.
             None => self.receiver.recv().ok(),
@@ -222,7 +233,8 @@ impl Keeper {
     /// Makes the board anew where it holds what a failed commit has undone.
     fn refresh(&mut self) -> rusqlite::Result<()> {
         if self.stale {
-            self.board.reload(store::unfinished(&self.db)?);
+            self.board.reload(store::unfinished(&self.db)?.tasks);
+            self.leave_undecided();
             self.stale = false;
         }
         Ok(())
@@ -245,9 +257,18 @@ impl Keeper {
         }
     }
 
+    /// Whether an unwritten event is about a task that counts as running because of it.
+    fn holds_slot(&self, event: &Event) -> bool {
+        match event {
+            Event::Ended(ending) => self.board.runs(&ending.task.id),
+            Event::PutBack { id, .. } => self.board.runs(id),
+            _ => false,
+        }
+    }
+
     /// Tells the numbers.
-    fn publish(&self) {
-        let unwritten = self.unwritten.len();
+    pub(crate) fn publish(&self) {
+        let unwritten = self.unwritten.iter().filter(|event| self.holds_slot(event)).count();
         self.stats.send_modify(|stats| {
             stats.queued = self.board.queued();
             stats.running = self.board.running();
@@ -258,10 +279,13 @@ impl Keeper {
     /// The last words: what could not be written is named, and the write-ahead log is copied into the database.
     fn close(&mut self) {
         for event in &self.unwritten {
-            if let Event::Ended(ending) = event {
-                tracing::error!(task_id = %ending.task.id,
-                    "the end of this task could not be written; the next start looks for it in the task's record");
-            }
+            let Event::Ended(ending) = event else { continue };
+            let next_start = match self.keep_record(&ending.task) {
+                Ok(()) => "takes it from the task's record",
+                Err(_) => "takes the task for interrupted, because its record could not be written either",
+            };
+            tracing::error!(task_id = %ending.task.id, status = %ending.task.status, next_start,
+                "the end of this task could not be written to the database");
         }
         let checkpoint = self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
         if let Err(error) = checkpoint {

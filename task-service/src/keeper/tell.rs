@@ -1,11 +1,12 @@
 //! What the keeper tells once a turn is written, and what it says when it could not be.
 
+use std::io;
 use std::sync::Arc;
 
-use task_runners::{TaskId, TaskStatus};
-use tokio::sync::oneshot;
+use task_runners::{Task, TaskStatus};
 
 use super::{CancelAnswer, Event, Keeper, Outcome};
+use crate::run;
 use crate::submit::SubmitError;
 use crate::submit::Submitted;
 
@@ -18,12 +19,7 @@ impl Keeper {
             {
                 self.live.queued(&task.id);
             }
-            (Event::PutBack { id, .. }, _) => {
-                let cancels = self.live.queued(id);
-                if cancels > 0 {
-                    self.cancel_later(id.clone());
-                }
-            }
+            (Event::PutBack { id, .. }, Outcome::Written) => self.live.queued(id),
             _ => {}
         }
     }
@@ -35,12 +31,20 @@ impl Keeper {
                 // Whoever asked may have gone away; the task stays accepted.
                 let _ = answer.send(submitted);
             }
-            (Event::Ended(ending), _) => self.live.ended(&Arc::new(ending.task)),
+            (Event::Ended(ending), _) => self.tell_end(ending.task, ending.unrecorded),
+            // Nobody waits for this answer, so that nobody else writes the record.
+            (Event::PutBack { .. }, Outcome::Cancelled(CancelAnswer::Done(task))) => {
+                self.tell_end(task, true);
+            }
             (Event::Cancel { answer, .. }, Outcome::Cancelled(cancelled)) => {
                 if let CancelAnswer::Done(task) = &cancelled {
                     self.live.ended(&Arc::new(task.clone()));
                 }
                 let _ = answer.send(cancelled);
+            }
+            (Event::Forget { answer, .. }, Outcome::Forgotten(forgotten)) => {
+                // The folders are found without their rows too.
+                let _ = answer.send(Ok(forgotten));
             }
             _ => {}
         }
@@ -56,14 +60,30 @@ impl Keeper {
             Event::Cancel { answer, .. } => {
                 let _ = answer.send(CancelAnswer::Unavailable(reason));
             }
+            Event::Forget { answer, .. } => {
+                let _ = answer.send(Err(reason));
+            }
+            Event::Ended(mut ending) => {
+                // The disk that refused the database may have refused the record.
+                ending.unrecorded = true;
+                self.unwritten.push(Event::Ended(ending));
+            }
             event => self.unwritten.push(event),
         }
     }
 
-    /// A task was put back into the queue after somebody had asked for its end: that wish still holds.
-    fn cancel_later(&self, id: TaskId) {
-        let (answer, _) = oneshot::channel();
-        // The receiver is the keeper's own and open.
-        let _ = self.context.events.send(Event::Cancel { id, answer });
+    fn tell_end(&self, task: Task, unrecorded: bool) {
+        if unrecorded && let Err(error) = self.keep_record(&task) {
+            tracing::warn!(task_id = %task.id, %error, "the record could not be written");
+        }
+        self.live.ended(&Arc::new(task));
+    }
+
+    /// Writes the result of a task to its record, where it is missing.
+    pub(super) fn keep_record(&self, task: &Task) -> io::Result<()> {
+        match &task.result {
+            Some(result) => run::record_here(&self.context.records, &task.id, result),
+            None => Ok(()),
+        }
     }
 }

@@ -18,11 +18,13 @@ mod schema;
 mod write;
 
 pub use open::StoreError;
-pub(crate) use open::open;
+pub(crate) use open::{corrupt, is_damage, open, open_anew};
 pub(crate) use read::{by_id, digest_by_id, page};
 pub(crate) use readers::Readers;
+pub(crate) use row::Stored;
 pub(crate) use write::{
-    NewTask, Unfinished, end, insert, mark_running, pinned, put_back, unfinished, unfinished_by_id, waiting,
+    Forgotten, NewTask, Unfinished, end, end_nameless, forget, insert, mark_running, pinned, put_back,
+    unfinished, unfinished_by_id, unfinished_by_seq, waiting,
 };
 
 /// Name of the database in a state folder.

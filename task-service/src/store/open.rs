@@ -62,14 +62,26 @@ pub enum StoreError {
 pub(crate) fn open(state_dir: &Path) -> Result<Connection, StoreError> {
     let path = state_dir.join(DATABASE_FILE);
     match try_open(&path) {
-        Err(StoreError::Sqlite { source, .. }) if is_damage(&source) => {
-            let aside = set_aside(&path)?;
-            tracing::error!(database = %path.display(), set_aside = %aside.display(), error = %source,
-                "the database is damaged and was set aside; the history begins anew, the records of tasks are kept");
-            try_open(&path)
-        }
+        Err(StoreError::Sqlite { source, .. }) if is_damage(&source) => begin_anew(&path, &source),
         other => other,
     }
+}
+
+/// Sets the open database aside, because `error` was met in it, and opens an empty one.
+pub(crate) fn open_anew(
+    state_dir: &Path,
+    damaged: Connection,
+    error: &rusqlite::Error,
+) -> Result<Connection, StoreError> {
+    drop(damaged);
+    begin_anew(&state_dir.join(DATABASE_FILE), error)
+}
+
+fn begin_anew(path: &Path, error: &rusqlite::Error) -> Result<Connection, StoreError> {
+    let aside = set_aside(path)?;
+    tracing::error!(database = %path.display(), set_aside = %aside.display(), %error,
+        "the database is damaged and was set aside; the history begins anew, the records of tasks are kept");
+    try_open(path)
 }
 
 fn try_open(path: &Path) -> Result<Connection, StoreError> {
@@ -115,12 +127,23 @@ fn check(connection: &Connection) -> rusqlite::Result<()> {
     if verdict == "ok" {
         return Ok(());
     }
-    let corrupt = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
-    Err(rusqlite::Error::SqliteFailure(corrupt, Some(verdict)))
+    Err(corrupt(verdict))
 }
 
-fn is_damage(error: &rusqlite::Error) -> bool {
-    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+/// The error of a database in which `what` was found.
+pub(crate) fn corrupt(what: impl Into<String>) -> rusqlite::Error {
+    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+    rusqlite::Error::SqliteFailure(code, Some(what.into()))
+}
+
+/// Whether an error of opening says that the database is damaged, or is none. Every statement of that is fixed text: one
+/// that SQLite does not understand met a header or a schema that this agent never wrote.
+pub(crate) fn is_damage(error: &rusqlite::Error) -> bool {
+    let is_misunderstood =
+        error.sqlite_error().is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_ERROR);
+    let is_corrupt =
+        matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase));
+    is_corrupt || is_misunderstood
 }
 
 /// Renames the database and its companions to the first free `agent.db.damaged-<n>`.

@@ -1,12 +1,14 @@
 //! A row of the table `task` as a task.
 
+use std::borrow::Cow;
+use std::fmt::Display;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use rusqlite::Row;
 use rusqlite::types::Type;
-use task_runners::{ExecutionResult, Task};
+use task_runners::{ExecutionResult, Task, TaskSpec};
 
 /// The columns that [`Stored::read`] expects, in its order.
 pub(crate) const COLUMNS: &str = "seq, id, name, status, node, attempt, created_by, created_at, started_at, \
@@ -25,39 +27,98 @@ pub(crate) struct Stored {
     pub(crate) pinned: Option<String>,
     /// Length of its spec and result as text, bytes.
     pub(crate) size: usize,
+    /// The first column that does not hold what this agent writes there, if one does not. What it held is replaced.
+    pub(crate) damage: Option<&'static str>,
 }
 
 impl Stored {
-    /// Reads a row of [`COLUMNS`].
+    /// Reads a row of [`COLUMNS`]. A column that is damaged hides no task: its text is read as far as that can be, and
+    /// a spec counts as one that only names the script, a result as none.
     ///
     /// # Errors
-    /// When a column holds what this agent never writes there. A result that cannot be read counts as none, so
-    /// that the task can still be seen.
+    /// When the id or the state cannot be read.
     pub(crate) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
-        let spec: &str = text(row, 14)?;
-        let result: Option<&str> = row.get_ref(15)?.as_str_or_null().map_err(|error| broken(15, error))?;
+        let mut columns = Columns { row, damage: None };
+        let name = columns.text("name", 2)?;
         let task = Task {
             id: parsed(row, 1)?,
-            name: row.get(2)?,
             status: parsed(row, 3)?,
-            node: row.get(4)?,
-            attempt: row.get(5)?,
-            created_by: row.get(6)?,
+            node: columns.optional_text("node", 4)?,
+            attempt: columns.attempt(5)?,
+            created_by: columns.text("created_by", 6)?,
             created_at: time(row, 7)?.unwrap_or(Timestamp::UNIX_EPOCH),
             started_at: time(row, 8)?,
             ended_at: time(row, 9)?,
             unreachable_since: time(row, 10)?,
             log_bytes: row.get::<_, i64>(11)?.unsigned_abs(),
-            spec: Arc::new(serde_json::from_str(spec).map_err(|error| broken(14, error))?),
-            result: result.and_then(|json| read_result(row, json)),
+            spec: Arc::new(columns.spec(14, &name)?),
+            result: columns.result(15)?,
+            name,
         };
         Ok(Self {
             seq: row.get(0)?,
-            size: spec.len() + result.map_or(0, str::len),
-            runner: row.get(12)?,
-            pinned: row.get(13)?,
+            size: bytes(row, 14)?.len() + bytes(row, 15)?.len(),
+            runner: columns.text("runner", 12)?,
+            pinned: columns.optional_text("pinned", 13)?,
+            damage: columns.damage,
             task,
         })
+    }
+}
+
+/// Reads the columns of a row, and remembers which is damaged.
+struct Columns<'r> {
+    row: &'r Row<'r>,
+    damage: Option<&'static str>,
+}
+
+impl Columns<'_> {
+    fn text(&mut self, column: &'static str, index: usize) -> rusqlite::Result<String> {
+        Ok(self.optional_text(column, index)?.unwrap_or_default())
+    }
+
+    fn optional_text(&mut self, column: &'static str, index: usize) -> rusqlite::Result<Option<String>> {
+        let bytes = self.row.get_ref(index)?.as_bytes_or_null().map_err(|error| broken(index, error))?;
+        let text = bytes.map(String::from_utf8_lossy);
+        if matches!(text, Some(Cow::Owned(_))) {
+            self.damaged(column, &"it is not UTF-8");
+        }
+        Ok(text.map(Cow::into_owned))
+    }
+
+    fn attempt(&mut self, index: usize) -> rusqlite::Result<u32> {
+        let number: i64 = self.row.get(index)?;
+        Ok(u32::try_from(number).unwrap_or_else(|error| {
+            self.damaged("attempt", &error);
+            1
+        }))
+    }
+
+    fn spec(&mut self, index: usize, name: &str) -> rusqlite::Result<TaskSpec> {
+        Ok(serde_json::from_slice(bytes(self.row, index)?).unwrap_or_else(|error| {
+            self.damaged("spec", &error);
+            TaskSpec::new(name)
+        }))
+    }
+
+    fn result(&mut self, index: usize) -> rusqlite::Result<Option<Arc<ExecutionResult>>> {
+        let json = bytes(self.row, index)?;
+        if json.is_empty() {
+            return Ok(None);
+        }
+        match serde_json::from_slice(json) {
+            Ok(result) => Ok(Some(Arc::new(result))),
+            Err(error) => {
+                self.damaged("result", &error);
+                Ok(None)
+            }
+        }
+    }
+
+    fn damaged(&mut self, column: &'static str, error: &dyn Display) {
+        let seq: i64 = self.row.get(0).unwrap_or_default();
+        tracing::error!(seq, column, %error, "a column of a task's row is damaged");
+        self.damage.get_or_insert(column);
     }
 }
 
@@ -66,27 +127,19 @@ pub(crate) fn nanoseconds(time: Timestamp) -> i64 {
     i64::try_from(time.as_nanosecond()).unwrap_or(i64::MAX)
 }
 
-fn read_result(row: &Row<'_>, json: &str) -> Option<Arc<ExecutionResult>> {
-    match serde_json::from_str(json) {
-        Ok(result) => Some(Arc::new(result)),
-        Err(error) => {
-            let id: String = row.get(1).unwrap_or_default();
-            tracing::error!(task_id = %id, %error, "the result in this task's row cannot be read");
-            None
-        }
-    }
+/// The bytes of a text; none are those of no text.
+fn bytes<'r>(row: &'r Row<'_>, column: usize) -> rusqlite::Result<&'r [u8]> {
+    let bytes = row.get_ref(column)?.as_bytes_or_null().map_err(|error| broken(column, error))?;
+    Ok(bytes.unwrap_or_default())
 }
 
-fn text<'r>(row: &'r Row<'_>, column: usize) -> rusqlite::Result<&'r str> {
-    row.get_ref(column)?.as_str().map_err(|error| broken(column, error))
-}
-
-fn parsed<T>(row: &Row<'_>, column: usize) -> rusqlite::Result<T>
+/// A text that has a grammar. What is not UTF-8 is not in it.
+pub(crate) fn parsed<T>(row: &Row<'_>, column: usize) -> rusqlite::Result<T>
 where
     T: FromStr,
     T::Err: std::error::Error + Send + Sync + 'static,
 {
-    text(row, column)?.parse().map_err(|error| broken(column, error))
+    String::from_utf8_lossy(bytes(row, column)?).parse().map_err(|error| broken(column, error))
 }
 
 fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Timestamp>> {

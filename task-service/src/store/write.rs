@@ -7,7 +7,10 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, named_params, params};
 use task_runners::{Plan, Task, TaskId, TaskStatus};
 
-use super::row::{COLUMNS, Stored, nanoseconds};
+use super::row::{COLUMNS, Stored, nanoseconds, parsed};
+
+/// Rows that are forgotten in one step, so that nobody waits long for it.
+const FORGOTTEN_AT_ONCE: u32 = 64;
 
 /// A checked task that asks to be accepted, with what its row needs beside it.
 #[derive(Debug)]
@@ -65,13 +68,14 @@ pub(crate) fn put_back(db: &Connection, seq: i64) -> rusqlite::Result<()> {
     one_row(db.prepare_cached(sql)?.execute([seq])?)
 }
 
-/// Writes a task's terminal state; `result_json` is its result as text. Whether the row was not terminal before.
-pub(crate) fn end(db: &Connection, task: &Task, result_json: &str) -> rusqlite::Result<bool> {
+/// Writes the terminal state of the task in the place `seq`; `result_json` is its result as text. Whether the row was
+/// not terminal before.
+pub(crate) fn end(db: &Connection, seq: i64, task: &Task, result_json: &str) -> rusqlite::Result<bool> {
     let sql = "UPDATE task SET status = :status, started_at = :started_at, ended_at = :ended_at,
             log_bytes = :log_bytes, result = :result
-        WHERE id = :id AND status IN ('queued', 'running')";
+        WHERE seq = :seq AND status IN ('queued', 'running')";
     let changed = db.prepare_cached(sql)?.execute(named_params! {
-        ":id": task.id.as_str(),
+        ":seq": seq,
         ":status": task.status.as_str(),
         ":started_at": task.started_at.map(nanoseconds),
         ":ended_at": task.ended_at.map(nanoseconds),
@@ -87,8 +91,46 @@ pub(crate) fn waiting(db: &Connection, seq: i64) -> rusqlite::Result<Stored> {
     db.prepare_cached(&sql)?.query_row([seq], Stored::read)
 }
 
+/// Writes the end of a task of whose row not even the id or the state can be read.
+pub(crate) fn end_nameless(
+    db: &Connection,
+    seq: i64,
+    status: TaskStatus,
+    result_json: &str,
+) -> rusqlite::Result<()> {
+    let sql = "UPDATE task SET status = ?2, ended_at = ?3, result = ?4 WHERE seq = ?1";
+    let ended_at = nanoseconds(Timestamp::now());
+    one_row(db.prepare_cached(sql)?.execute(params![seq, status.as_str(), ended_at, result_json])?)
+}
+
+/// Rows that are no more.
+#[derive(Debug, Default)]
+pub(crate) struct Forgotten {
+    /// How many there were.
+    pub(crate) rows: usize,
+    /// The ids of those whose id could be read.
+    pub(crate) ids: Vec<TaskId>,
+}
+
+/// Removes some of the rows of tasks that ended before a time, the oldest first, with their labels.
+pub(crate) fn forget(db: &Connection, before: Timestamp) -> rusqlite::Result<Forgotten> {
+    // Who was accepted later cannot have ended before, and only times of acceptance have an index.
+    let sql = "DELETE FROM task WHERE seq IN (
+            SELECT seq FROM task INDEXED BY task_created
+            WHERE created_at < ?1 AND ended_at < ?1 AND status NOT IN ('queued', 'running') LIMIT ?2)
+        RETURNING id";
+    let mut statement = db.prepare_cached(sql)?;
+    let mut rows = statement.query(params![nanoseconds(before), FORGOTTEN_AT_ONCE])?;
+    let mut forgotten = Forgotten::default();
+    while let Some(row) = rows.next()? {
+        forgotten.rows += 1;
+        forgotten.ids.extend(parsed::<TaskId>(row, 0));
+    }
+    Ok(forgotten)
+}
+
 /// A task that has not ended, as far as its turn depends on it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Unfinished {
     /// Its place in the order of acceptance.
     pub(crate) seq: i64,
@@ -100,35 +142,74 @@ pub(crate) struct Unfinished {
     pub(crate) workspace: Option<String>,
 }
 
-/// Every task that has not ended, oldest first.
-pub(crate) fn unfinished(db: &Connection) -> rusqlite::Result<Vec<Unfinished>> {
-    let sql =
-        "SELECT seq, id, status, workspace FROM task WHERE status IN ('queued', 'running') ORDER BY seq";
-    let mut statement = db.prepare_cached(sql)?;
-    let mut rows = statement.query([])?;
-    let mut unfinished = Vec::new();
-    while let Some(row) = rows.next()? {
-        let (id, status): (String, String) = (row.get(1)?, row.get(2)?);
-        match (id.parse(), status.parse()) {
-            (Ok(id), Ok(status)) => {
-                unfinished.push(Unfinished { seq: row.get(0)?, id, status, workspace: row.get(3)? });
+/// The rows that have not ended, oldest first in each state.
+#[derive(Debug, Default)]
+pub(crate) struct UnfinishedRows {
+    /// Those that can be gone on with.
+    pub(crate) tasks: Vec<Unfinished>,
+    /// The places of those whose id or state cannot be read; whether each may have been started.
+    pub(crate) nameless: Vec<(i64, bool)>,
+}
+
+/// Every row that has not ended.
+pub(crate) fn unfinished(db: &Connection) -> rusqlite::Result<UnfinishedRows> {
+    let mut found = UnfinishedRows::default();
+    for status in [TaskStatus::Queued, TaskStatus::Running] {
+        let sql = "SELECT seq, id, workspace FROM task WHERE status = ?1 ORDER BY seq";
+        let mut statement = db.prepare_cached(sql)?;
+        let mut rows = statement.query([status.as_str()])?;
+        while let Some(row) = rows.next()? {
+            let seq = row.get(0)?;
+            match parsed(row, 1) {
+                Ok(id) => {
+                    let workspace = row.get_ref(2)?.as_bytes_or_null().unwrap_or_default();
+                    let workspace = workspace.map(|name| String::from_utf8_lossy(name).into_owned());
+                    found.tasks.push(Unfinished { seq, id, status, workspace });
+                }
+                Err(_) => found.nameless.push((seq, status == TaskStatus::Running)),
             }
-            _ => tracing::error!(task_id = %id, "a row with a damaged id or state was left alone"),
         }
     }
-    Ok(unfinished)
+    found.nameless.extend(of_unknown_state(db)?.into_iter().map(|seq| (seq, true)));
+    Ok(found)
+}
+
+/// The places of rows in a state that no agent writes. The index is asked for one state after the other, so that the
+/// effort does not depend on the history's length.
+fn of_unknown_state(db: &Connection) -> rusqlite::Result<Vec<i64>> {
+    let known: Vec<String> = TaskStatus::ALL.iter().map(|status| format!("'{status}'")).collect();
+    let sql = format!(
+        "WITH RECURSIVE state (present) AS (
+            SELECT min(status) FROM task
+            UNION ALL
+            SELECT (SELECT min(status) FROM task WHERE status > present)
+            FROM state WHERE present IS NOT NULL
+        )
+        SELECT seq FROM state CROSS JOIN task ON status = present WHERE present NOT IN ({})",
+        known.join(", ")
+    );
+    db.prepare(&sql)?.query_map([], |row| row.get(0))?.collect()
 }
 
 /// The snapshots that tasks which have not ended must run from.
 pub(crate) fn pinned(db: &Connection) -> rusqlite::Result<BTreeSet<String>> {
     let sql = "SELECT DISTINCT pinned FROM task WHERE status IN ('queued', 'running') AND pinned IS NOT NULL";
-    db.prepare_cached(sql)?.query_map([], |row| row.get(0))?.collect()
+    let mut statement = db.prepare_cached(sql)?;
+    // A damaged text is no manifest's digest, and keeps nobody from pruning.
+    let digests = statement.query_map([], |row| parsed(row, 0))?;
+    digests.collect()
 }
 
 /// A task's row, if it has not ended.
 pub(crate) fn unfinished_by_id(db: &Connection, id: &TaskId) -> rusqlite::Result<Option<Stored>> {
     let sql = format!("SELECT {COLUMNS} FROM task WHERE id = ?1 AND status IN ('queued', 'running')");
     db.prepare_cached(&sql)?.query_row([id.as_str()], Stored::read).optional()
+}
+
+/// The row in a place, if it has not ended.
+pub(crate) fn unfinished_by_seq(db: &Connection, seq: i64) -> rusqlite::Result<Option<Stored>> {
+    let sql = format!("SELECT {COLUMNS} FROM task WHERE seq = ?1 AND status IN ('queued', 'running')");
+    db.prepare_cached(&sql)?.query_row([seq], Stored::read).optional()
 }
 
 fn one_row(changed: usize) -> rusqlite::Result<()> {

@@ -85,9 +85,37 @@ async fn a_task_whose_start_found_its_workspace_in_use_stays_cancelled() {
     let params = json!({"hold": true, "busy": 1_000_000});
     bench.submit(spec(json!({"id": "slow", "work_dir": "w", "params": params}))).await;
     bench.manual.begun(1).await;
+    let mut changes = bench.service.changes();
     soon(bench.service.cancel(&"slow".parse().unwrap())).await.unwrap();
     bench.manual.gate.add_permits(1);
+    let task = bench.wait("slow").await;
+    assert_eq!((task.status, error_code(&task)), (TaskStatus::Cancelled, "cancelled_in_queue"));
+    assert!(bench.state().join("tasks/slow/result.json").is_file());
+    // It is put back and ended in one step: nothing can start it in between.
+    assert_eq!(soon(changes.recv()).await.unwrap().status, TaskStatus::Cancelled);
+    assert_eq!(bench.service.stats().running, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_that_was_acknowledged_outlives_a_database_that_cannot_be_written() {
+    let bench = Bench::new(1, 10).await;
+    let params = json!({"hold": true, "busy": 1});
+    bench.submit(spec(json!({"id": "slow", "work_dir": "w", "params": params}))).await;
+    bench.manual.begun(1).await;
+    soon(bench.service.cancel(&"slow".parse().unwrap())).await.unwrap();
+    // Somebody else holds the database for longer than the keeper waits for it.
+    let other = rusqlite::Connection::open(bench.state().join("agent.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    bench.manual.gate.add_permits(1);
+    soon(async {
+        while bench.service.stats().unwritten == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    other.execute_batch("ROLLBACK").unwrap();
     assert_eq!(bench.wait("slow").await.status, TaskStatus::Cancelled);
+    assert_eq!(bench.manual.starts.load(std::sync::atomic::Ordering::SeqCst), 1, "it was not started again");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use task_service::{OpenError, RunnerRegistry, StoreError, TaskFilter, TaskService};
+use task_service::{OpenError, RunnerRegistry, StoreError, Task, TaskFilter, TaskService};
 
-use crate::support::{Bench, open, settings, soon, with_id};
+use crate::support::{Bench, open, settings, soon, spec, with_id};
 
 /// A state folder with some history, closed properly.
 async fn with_history() -> tempfile::TempDir {
@@ -89,6 +89,112 @@ async fn damage_anywhere_in_the_file_never_stops_the_start() {
         noticed += set_aside(copy.path());
     }
     assert!(noticed > 0, "some of the damage must have been in a page's structure");
+}
+
+/// The database, as one file, of an agent that died with three tasks running and three waiting.
+async fn of_a_dead_agent() -> Vec<u8> {
+    let bench = Bench::new(3, 10).await;
+    for name in ["r1", "r2", "r3", "q1", "q2", "q3"] {
+        let labels = serde_json::json!({"of": name});
+        bench.submit(spec(serde_json::json!({"id": name, "work_dir": name, "labels": labels}))).await;
+    }
+    let copy = tempfile::tempdir().unwrap();
+    for name in ["agent.db", "agent.db-wal"] {
+        std::fs::copy(bench.state().join(name), copy.path().join(name)).unwrap();
+    }
+    let path = copy.path().join("agent.db");
+    let database = rusqlite::Connection::open(&path).unwrap();
+    database.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    database.close().unwrap();
+    for _ in 0..3 {
+        bench.manual.next().await.exit(0);
+    }
+    std::fs::read(path).unwrap()
+}
+
+/// Opens a service, lets everything run that it starts, and closes it. Afterwards no row waits or runs.
+async fn comes_to_an_end(state: &Path) -> Vec<Task> {
+    let (service, manual) = open(state, 10, 10).await;
+    let tasks = soon(async {
+        loop {
+            let stats = service.stats();
+            if (stats.queued, stats.running, stats.unwritten) == (0, 0, 0) {
+                break service.list(TaskFilter::default(), 1000, None).await.unwrap().tasks;
+            }
+            while !manual.is_idle().await {
+                manual.next().await.exit(0);
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    soon(service.drain(Duration::ZERO)).await;
+    let database = rusqlite::Connection::open(state.join("agent.db")).unwrap();
+    let sql = "SELECT group_concat(CAST(status AS TEXT)) FROM task NOT INDEXED
+        WHERE status NOT IN ('succeeded', 'failed', 'interrupted', 'rejected')";
+    let open_rows: Option<String> = database.query_row(sql, [], |row| row.get(0)).unwrap();
+    assert_eq!(open_rows, None);
+    tasks
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_anywhere_leaves_no_task_that_ran_or_waited_without_an_end() {
+    let sound = of_a_dead_agent().await;
+    let (mut noticed, mut ended) = (0, 0);
+    for offset in (0..sound.len()).step_by(32) {
+        let end = (offset + 32).min(sound.len());
+        if sound[offset..end].iter().all(|&byte| byte == 0) {
+            continue;
+        }
+        let copy = tempfile::tempdir().unwrap();
+        let mut garbled = sound.clone();
+        for (index, byte) in garbled[offset..end].iter_mut().enumerate() {
+            *byte = (index * 37 + offset / 32 * 11 + 5) as u8;
+        }
+        std::fs::write(copy.path().join("agent.db"), garbled).unwrap();
+        ended += comes_to_an_end(copy.path()).await.len();
+        noticed += set_aside(copy.path());
+    }
+    assert!(noticed > 0 && ended > 0, "{noticed} {ended}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_cannot_be_read_ends_its_task_and_no_other() {
+    let sound = of_a_dead_agent().await;
+    let damages = [
+        ("spec = '{\"name\": gar'", "failed row_damaged", "interrupted agent_died"),
+        ("created_by = CAST(x'66ff' AS TEXT)", "failed row_damaged", "interrupted agent_died"),
+        ("attempt = -1", "failed row_damaged", "interrupted agent_died"),
+        ("workspace = CAST(x'ff' AS TEXT)", "succeeded", "interrupted agent_died"),
+        ("pinned = CAST(x'ff' AS TEXT)", "failed row_damaged", "interrupted agent_died"),
+        ("id = 'no/id'", "failed row_damaged", "interrupted row_damaged"),
+        ("id = CAST(x'ff' AS TEXT)", "failed row_damaged", "interrupted row_damaged"),
+        ("status = 'quXued'", "interrupted row_damaged", "interrupted row_damaged"),
+        ("status = CAST(x'ff' AS TEXT)", "interrupted row_damaged", "interrupted row_damaged"),
+    ];
+    for (damage, queued, running) in damages {
+        for (damaged, expected) in [("q2", queued), ("r2", running)] {
+            let copy = tempfile::tempdir().unwrap();
+            let path = copy.path().join("agent.db");
+            std::fs::write(&path, &sound).unwrap();
+            let place = "SELECT seq FROM task WHERE id = ?1";
+            let database = rusqlite::Connection::open(&path).unwrap();
+            let seq: i64 = database.query_row(place, [damaged], |row| row.get(0)).unwrap();
+            database.execute(&format!("UPDATE task SET {damage} WHERE seq = ?1"), [seq]).unwrap();
+            database.close().unwrap();
+            comes_to_an_end(copy.path()).await;
+            let database = rusqlite::Connection::open(&path).unwrap();
+            let sql =
+                "SELECT status || coalesce(' ' || (result ->> '$.error.code'), '') FROM task ORDER BY seq";
+            let mut statement = database.prepare(sql).unwrap();
+            let found: Vec<String> =
+                statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+            let mut all =
+                ["interrupted agent_died"; 3].into_iter().chain(["succeeded"; 3]).collect::<Vec<_>>();
+            all[if damaged == "r2" { 1 } else { 4 }] = expected;
+            assert_eq!(found, all, "{damage} of {damaged}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -77,6 +77,8 @@ async fn helper_process_on_the_small_disk() {
     std::fs::remove_file(state.join("filler")).unwrap();
     let ended = soon(service.wait(&"before".parse().unwrap())).await.unwrap().unwrap();
     assert_eq!((ended.status, &*ended.result.unwrap()), (TaskStatus::Succeeded, &large_end));
+    // Its runner could not write the record, and nobody but the service can do that later.
+    assert!(state.join("tasks/before/result.json").is_file());
     let after = soon(service.submit(large(), "tester")).await.unwrap();
     assert!(after.created);
     manual.next().await.exit(0);

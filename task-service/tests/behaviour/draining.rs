@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use task_service::{DrainReport, LogSource, TaskStatus};
+use task_service::{DrainReport, LogSource, OpenError, RunnerRegistry, TaskService, TaskStatus};
 
-use crate::support::{Bench, exited, open, soon, with_id};
+use crate::support::{Bench, exited, open, settings, soon, with_id};
 
 const LONG: Duration = Duration::from_secs(3600);
 
@@ -21,18 +21,17 @@ async fn a_drained_service_has_waited_for_what_ran_and_keeps_what_waits() {
         async move { service.drain(LONG).await }
     });
     // From some moment on nothing is accepted, while ids that exist are still answered.
-    for number in 0.. {
-        match bench
-            .service
-            .submit(with_id(&format!("late{number}")), "tester")
-            .await
-            .map_err(|error| error.code())
-        {
-            Err("draining") => break,
-            Ok(_) | Err("queue_full") => tokio::task::yield_now().await,
-            Err(code) => panic!("{code}"),
+    soon(async {
+        for number in 0.. {
+            let late = bench.service.submit(with_id(&format!("late{number}")), "tester").await;
+            match late.map_err(|error| error.code()) {
+                Err("draining") => break,
+                Ok(_) | Err("queue_full") => tokio::task::yield_now().await,
+                Err(code) => panic!("{code}"),
+            }
         }
-    }
+    })
+    .await;
     assert!(!bench.service.submit(with_id("waits"), "tester").await.unwrap().created);
     assert!(!drain.is_finished());
     started.exit(0);
@@ -71,9 +70,12 @@ async fn what_still_runs_at_the_deadline_is_cancelled_and_waited_for() {
         let service = bench.service.clone();
         async move { service.drain(Duration::ZERO).await }
     });
-    while started.driver.cancels() < 2 {
-        tokio::task::yield_now().await;
-    }
+    soon(async {
+        while started.driver.cancels() < 2 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
     started.driver.finish(exited(0));
     let report = soon(drain).await.unwrap();
     assert_eq!(report, DrainReport { cancelled: vec!["slow".parse().unwrap()], queued: 0 });
@@ -92,16 +94,18 @@ async fn a_service_whose_handles_are_gone_ends_with_its_last_task() {
     drop(bench.service);
     started.exit(0);
     // The lock is released when the last end is written; until then the folder is held.
-    let service = loop {
-        let mut registry = task_service::RunnerRegistry::new();
-        registry.register(manual.clone()).unwrap();
-        match task_service::TaskService::open(crate::support::settings(folder.path(), 1, 10), registry).await
-        {
-            Ok(service) => break service,
-            Err(task_service::OpenError::Held { .. }) => tokio::task::yield_now().await,
-            Err(error) => panic!("{error}"),
+    let service = soon(async {
+        loop {
+            let mut registry = RunnerRegistry::new();
+            registry.register(manual.clone()).unwrap();
+            match TaskService::open(settings(folder.path(), 1, 10), registry).await {
+                Ok(service) => break service,
+                Err(OpenError::Held { .. }) => tokio::task::yield_now().await,
+                Err(error) => panic!("{error}"),
+            }
         }
-    };
+    })
+    .await;
     let next = manual.next().await;
     assert_eq!(next.id(), "waits");
     next.exit(0);

@@ -14,6 +14,7 @@ mod paging;
 mod power_loss;
 mod queue;
 mod restart;
+mod retention;
 mod scripts;
 mod submission;
 mod support;

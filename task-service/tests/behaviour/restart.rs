@@ -4,7 +4,10 @@
 use std::path::Path;
 
 use serde_json::json;
-use task_service::{OpenError, Records, RunnerRegistry, TaskId, TaskService, TaskStatus};
+use task_runners::Recorder;
+use task_service::{
+    CancelError, OpenError, Records, RunnerRegistry, TaskFilter, TaskId, TaskService, TaskStatus,
+};
 
 use crate::support::{Bench, exited, open, settings, soon, spec, with_id};
 
@@ -62,6 +65,33 @@ async fn running_tasks_are_interrupted_and_waiting_ones_start_in_their_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_stepped_by_a_day_changes_no_order() {
+    let bench = Bench::new(1, 10).await;
+    for name in ["runs", "q1", "q2", "q3"] {
+        bench.submit(with_id(name)).await;
+    }
+    let running = bench.manual.next().await;
+    let crash = crashed(&bench.state());
+    let database = rusqlite::Connection::open(crash.path().join("agent.db")).unwrap();
+    let day = 24 * 60 * 60 * 1_000_000_000_i64;
+    for (name, step) in [("q1", day), ("q3", -day)] {
+        let sql = "UPDATE task SET created_at = created_at + ?2 WHERE id = ?1";
+        assert_eq!(database.execute(sql, rusqlite::params![name, step]).unwrap(), 1);
+    }
+    database.close().unwrap();
+    let (service, manual) = open(crash.path(), 1, 10).await;
+    let page = service.list(TaskFilter::default(), 10, None).await.unwrap();
+    let listed: Vec<&str> = page.tasks.iter().map(|task| task.id.as_str()).collect();
+    assert_eq!(listed, ["q3", "q2", "q1", "runs"]);
+    for name in ["q1", "q2", "q3"] {
+        let started = manual.next().await;
+        assert_eq!(started.id(), name);
+        started.exit(0);
+    }
+    running.exit(0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_whole_result_beats_the_row_and_a_damaged_one_does_not() {
     let bench = Bench::new(3, 10).await;
     for name in ["whole", "damaged", "empty", "waits"] {
@@ -90,6 +120,58 @@ async fn a_whole_result_beats_the_row_and_a_damaged_one_does_not() {
     assert!(records.folder(&id("damaged")).join("result.json.damaged").exists());
     assert!(manual.is_idle().await);
     running.into_iter().for_each(|started| started.exit(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_that_is_there_and_cannot_be_read_is_not_overwritten_but_waited_for() {
+    let bench = Bench::new(1, 10).await;
+    for name in ["locked", "waits"] {
+        bench.submit(spec(json!({"id": name, "work_dir": "w"}))).await;
+    }
+    let running = bench.manual.next().await;
+    let crash = crashed(&bench.state());
+    let records = Records::open(crash.path()).unwrap();
+    records.write_result(&id("locked"), &exited(7)).unwrap();
+    // Links are not followed, so that this cannot be read, whoever runs the test.
+    let (result, away) = (records.folder(&id("locked")).join("result.json"), crash.path().join("away.json"));
+    std::fs::rename(&result, &away).unwrap();
+    std::os::unix::fs::symlink(&away, &result).unwrap();
+
+    let (service, manual) = open(crash.path(), 1, 10).await;
+    // Neither its slot nor its workspace is held by it.
+    let next = manual.next().await;
+    assert_eq!(next.id(), "waits");
+    let undecided = service.task(&id("locked")).await.unwrap().unwrap();
+    assert_eq!((undecided.status, undecided.result), (TaskStatus::Running, None));
+    let error = soon(service.cancel(&id("locked"))).await.unwrap_err();
+    assert!(matches!(error, CancelError::Unavailable(_)), "{error}");
+    assert!(result.is_symlink());
+
+    std::fs::rename(&away, &result).unwrap();
+    let ended = soon(service.wait(&id("locked"))).await.unwrap().unwrap();
+    assert_eq!((ended.status, ended.result.unwrap().exit_code), (TaskStatus::Failed, Some(7)));
+    next.exit(0);
+    soon(service.wait(&id("waits"))).await.unwrap().unwrap();
+    let stats = service.stats();
+    assert_eq!((stats.running, stats.queued, stats.unwritten), (0, 0, 0));
+    running.exit(0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_banner_of_an_interrupted_task_is_told_from_its_output() {
+    let bench = Bench::new(1, 10).await;
+    bench.submit(with_id("runs")).await;
+    let running = bench.manual.next().await;
+    let crash = crashed(&bench.state());
+    let records = Records::open(crash.path()).unwrap();
+    let (_execution, donor) = Recorder::begin(&records, &id("donor"), "manual", "tester").unwrap();
+    let banner = std::fs::read(records.log_path(&id("donor"))).unwrap();
+    std::fs::write(records.log_path(&id("runs")), [banner.as_slice(), b"output\n"].concat()).unwrap();
+    let (service, _) = open(crash.path(), 1, 10).await;
+    let log = service.task(&id("runs")).await.unwrap().unwrap().result.unwrap().log.clone();
+    assert_eq!((log.header_bytes, log.bytes), (banner.len() as u64, banner.len() as u64 + 7));
+    drop(donor);
+    running.exit(0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

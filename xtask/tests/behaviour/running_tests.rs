@@ -1,5 +1,5 @@
-//! `cargo xtask test`: what it gets, the order of its steps, and what it makes of their failures. Programs that stand in
-//! for cargo and apt-get write down how they are called.
+//! `cargo xtask test` and `cargo xtask bench`: what they get, the order of their steps, and what they make of failures.
+//! Programs that stand in for cargo and apt-get write down how they are called.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
@@ -39,8 +39,12 @@ impl Host {
     }
 
     fn test(&self, arguments: &[&str], failing: &[&str]) -> Output {
+        self.xtask(&[&["test"], arguments].concat(), failing)
+    }
+
+    fn xtask(&self, arguments: &[&str], failing: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
-        command.arg("test").args(arguments).env("PATH", self.path.path());
+        command.args(arguments).env("PATH", self.path.path());
         command.env("CARGO", stand_in("cargo")).env("CALLS", self.calls.path());
         // A text that no call begins with keeps the list from being empty, which would stand for every call.
         command.env("FAILING", [&["nothing"], failing].concat().join("\n"));
@@ -76,7 +80,7 @@ fn missing_programs_are_named_with_the_command_that_installs_them_and_nothing_is
     assert_eq!(output.status.code(), Some(1));
     let report = text(&output);
     assert!(report.contains("apt-get update && apt-get install -y "), "{report}");
-    for program in ["minisign", "shellcheck", "strace", "sqlite3"] {
+    for program in ["minisign", "python3", "shellcheck", "strace", "sqlite3", "zstd"] {
         assert!(report.contains(program), "{report}");
     }
     assert!(host.calls().is_empty());
@@ -135,4 +139,29 @@ fn a_failed_build_ends_the_run() {
     let output = host.test(&[], &["build"]);
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(host.calls().last().unwrap(), BUILD);
+}
+
+#[test]
+fn a_measurement_is_taken_in_memory_and_on_disk() {
+    for (part, package) in [("engine", "executor-core"), ("http", "agent-http")] {
+        let host = Host::bare();
+        let output = host.xtask(&["bench", part], &[]);
+        assert!(output.status.success(), "{}", text(&output));
+        let call = format!("bench --package {package} --bench {part} -- ");
+        let calls = host.calls();
+        let places: Vec<&str> = calls.iter().filter_map(|made| made.strip_prefix(&call)).collect();
+        assert_eq!((calls.len(), places[0]), (2, "/dev/shm"), "{calls:?}");
+        assert!(places[1].ends_with("/target/bench"), "{calls:?}");
+    }
+}
+
+#[test]
+fn a_measurement_that_there_is_not_is_refused_and_nothing_is_measured() {
+    for arguments in [&["bench", "typo"][..], &["bench", "http", "engin"]] {
+        let host = Host::bare();
+        let output = host.xtask(arguments, &[]);
+        assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+        assert!(text(&output).contains("engine, calls, http"), "{}", text(&output));
+        assert!(host.calls().is_empty());
+    }
 }

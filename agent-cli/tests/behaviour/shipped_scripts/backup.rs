@@ -1,13 +1,13 @@
 //! `backup_dir.sh`, on archives that are unpacked and checked again.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{Place, SEARCH_PATH, run};
 
-/// The files of the folder `kept` that do not hide, sorted.
+/// What is in the folder `kept`, sorted.
 fn kept(place: &Place) -> Vec<String> {
     let entries = fs::read_dir(place.path("kept")).into_iter().flatten();
     let mut names: Vec<String> =
@@ -69,7 +69,7 @@ fn only_the_last_archives_of_the_same_name_are_kept() {
     let oldest = "kept/data-20200101T000000.000000Z.tar.zst";
     place.write(oldest, "");
     place.write(&format!("{oldest}.sha256"), "");
-    place.write("kept/.data.99999.partial", "left by a run that was killed");
+    place.write("kept/.data.0123456789.partial/archive", "left by a run that was killed");
     for removed in ["0", "1", "1"] {
         let ran = run("backup_dir.sh", &["--keep", "2", "data", "kept"], &place, SEARCH_PATH);
         assert_eq!(ran.code, Some(0), "{}", ran.text);
@@ -163,4 +163,106 @@ fn two_backups_into_one_folder_do_not_run_at_once() {
     drop(lock);
     let ran = run("backup_dir.sh", &["data", "kept"], &place, SEARCH_PATH);
     assert_eq!(ran.code, Some(0), "{}", ran.text);
+}
+
+/// Archives from a time that has not come yet, when a clock that was ahead has been set right.
+const AHEAD: [&str; 2] =
+    ["kept/data-29990101T000000.000000Z.tar.gz", "kept/data-29990102T000000.000000Z.tar.gz"];
+
+#[test]
+fn the_new_archive_is_kept_whatever_time_the_others_have() {
+    let place = Place::new();
+    source(&place);
+    for path in AHEAD {
+        place.write(path, "");
+    }
+    let ran = run("backup_dir.sh", &["--keep=2", "data", "kept"], &place, SEARCH_PATH);
+    assert_eq!((ran.code, ran.params["REMOVED"].as_str()), (Some(0), "1"), "{}", ran.text);
+    assert!(Path::new(&ran.params["ARCHIVE"]).exists());
+    assert_eq!(AHEAD.map(|path| place.path(path).exists()), [false, true]);
+}
+
+#[test]
+fn a_backup_that_goes_by_time_alone_would_remove_the_new_archive() {
+    let place = Place::with_weakened(
+        "backup_dir.sh",
+        &[("$path != \"$archive\"", "-n $path"), ("removed > keep - 1", "removed > keep")],
+    );
+    source(&place);
+    for path in AHEAD {
+        place.write(path, "");
+    }
+    run("backup_dir.sh", &["--keep=2", "data", "kept"], &place, SEARCH_PATH);
+    assert_eq!(kept(&place).len(), 2, "only those that are ahead are left");
+}
+
+fn allow(place: &Place, path: &str, mode: u32) {
+    fs::set_permissions(place.path(path), fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn a_target_that_others_may_write_is_refused_unless_only_owners_can_remove_what_is_in_it() {
+    let place = Place::new();
+    source(&place);
+    fs::create_dir(place.path("kept")).unwrap();
+    for mode in [0o777, 0o775, 0o757] {
+        allow(&place, "kept", mode);
+        let ran = run("backup_dir.sh", &["data", "kept"], &place, SEARCH_PATH);
+        assert_eq!(ran.code, Some(2), "{}", ran.text);
+        assert!(ran.text.contains(&format!("may be written by others (mode {mode:o})")), "{}", ran.text);
+        assert!(kept(&place).is_empty());
+    }
+    for mode in [0o1777, 0o755] {
+        allow(&place, "kept", mode);
+        let ran = run("backup_dir.sh", &["data", "kept"], &place, SEARCH_PATH);
+        assert_eq!(ran.code, Some(0), "{}", ran.text);
+    }
+}
+
+/// Only root can give files away; anybody else has what belongs to root already, and a folder of root is taken.
+#[test]
+fn a_target_of_somebody_else_is_refused_and_archives_of_somebody_else_do_not_count() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!(
+            "tier: no root, so that no file of another user can be made; modes are tested all the same"
+        );
+        return;
+    }
+    eprintln!("tier: root");
+    let place = Place::new();
+    source(&place);
+    let theirs = place.write(AHEAD[0], "");
+    chown(&theirs, Some(4711), None).unwrap();
+    let ran = run("backup_dir.sh", &["--keep=1", "data", "kept"], &place, SEARCH_PATH);
+    assert_eq!((ran.code, ran.params["REMOVED"].as_str()), (Some(0), "0"), "{}", ran.text);
+    assert!(theirs.exists() && Path::new(&ran.params["ARCHIVE"]).exists());
+
+    chown(place.path("kept"), Some(4711), None).unwrap();
+    let ran = run("backup_dir.sh", &["data", "kept"], &place, SEARCH_PATH);
+    assert_eq!(ran.code, Some(2), "{}", ran.text);
+    assert!(ran.text.contains("belongs to another user"), "{}", ran.text);
+}
+
+/// A gzip that tells where the archive is being made.
+const TELLING_GZIP: &str = "#!/bin/bash
+PATH=/usr/local/bin:/usr/bin:/bin
+[[ ${1:-} == -d ]] || stat --format='%a %F %n' \"$TASK_WORK_DIR\"/kept/.data.* >>\"$TASK_WORK_DIR/told\"
+exec gzip \"$@\"
+";
+
+#[test]
+fn an_archive_is_made_in_a_folder_that_nobody_else_can_enter_or_foresee() {
+    let place = Place::new();
+    source(&place);
+    let path = place.stand_in("gzip", TELLING_GZIP);
+    for _ in 0..2 {
+        let ran = run("backup_dir.sh", &["data", "kept"], &place, &path);
+        assert_eq!(ran.code, Some(0), "{}", ran.text);
+    }
+    let told = fs::read_to_string(place.path("told")).unwrap();
+    let lines: Vec<&str> = told.lines().collect();
+    assert_eq!(lines.len(), 2, "{told}");
+    assert!(lines.iter().all(|line| line.starts_with("700 directory ")), "{told}");
+    assert_ne!(lines[0], lines[1]);
+    assert!(kept(&place).iter().all(|name| !name.starts_with('.')), "nothing of it is left");
 }

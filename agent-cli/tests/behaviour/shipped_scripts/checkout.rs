@@ -259,3 +259,67 @@ fn a_folder_that_holds_something_else_is_left_as_it_is() {
     let ran = run("git_checkout.sh", &["--dest", "empty", &url], &place, SEARCH_PATH);
     assert_eq!(ran.code, Some(0), "{}", ran.text);
 }
+
+#[test]
+fn credentials_of_the_checkout_that_is_there_are_not_repeated() {
+    for known in [
+        "https://user:hunter2@example.com/other.git",
+        "https://hunter2@example.com/o",
+        "u:hunter2@example.com:o",
+    ] {
+        let place = Place::new();
+        let url = origin(&place);
+        let other = place.path("other");
+        fs::create_dir(&other).unwrap();
+        git(&other, &["init", "--quiet"]);
+        git(&other, &["remote", "add", "origin", known]);
+        let ran = run("git_checkout.sh", &["--dest", "other", &url], &place, SEARCH_PATH);
+        assert_eq!(ran.code, Some(2), "{}", ran.text);
+        assert!(ran.text.contains("example.com") && !ran.text.contains("hunter2"), "{}", ran.text);
+    }
+}
+
+/// What a git that was killed leaves.
+fn leave_locks(place: &Place) {
+    for lock in ["index.lock", "HEAD.lock", "config.lock", "shallow.lock"] {
+        place.write(&format!("origin/.git/{lock}"), "");
+    }
+}
+
+#[test]
+fn locks_that_a_killed_run_left_do_not_stop_the_next_one() {
+    let place = Place::new();
+    let url = origin(&place);
+    assert_eq!(run("git_checkout.sh", &["--ref=v1", &url], &place, SEARCH_PATH).code, Some(0));
+    leave_locks(&place);
+    let ran = run("git_checkout.sh", &["--depth=1", &url], &place, SEARCH_PATH);
+    assert_eq!(ran.code, Some(0), "{}", ran.text);
+    assert_eq!(content(&place, "origin"), "two");
+}
+
+#[test]
+fn with_its_locks_left_alone_a_killed_run_stops_every_later_one() {
+    let place = Place::with_weakened("git_checkout.sh", &[("rm -f -- \"$dest/.git\"/*.lock", "true")]);
+    let url = origin(&place);
+    assert_eq!(run("git_checkout.sh", &["--ref=v1", &url], &place, SEARCH_PATH).code, Some(0));
+    leave_locks(&place);
+    let ran = run("git_checkout.sh", &["--depth=1", &url], &place, SEARCH_PATH);
+    assert_eq!(ran.code, Some(1), "{}", ran.text);
+}
+
+#[test]
+fn two_checkouts_into_one_folder_do_not_run_at_once() {
+    let place = Place::new();
+    let url = origin(&place);
+    assert_eq!(run("git_checkout.sh", &["--ref=v1", &url], &place, SEARCH_PATH).code, Some(0));
+    let lock = fs::File::open(place.path("origin")).unwrap();
+    lock.lock().unwrap();
+    place.write("origin/.git/index.lock", "of the one that is at work");
+    let ran = run("git_checkout.sh", &[&url], &place, SEARCH_PATH);
+    assert_eq!(ran.code, Some(1), "{}", ran.text);
+    assert!(ran.text.contains("another checkout into"), "{}", ran.text);
+    assert!(place.path("origin/.git/index.lock").exists());
+    assert_eq!(content(&place, "origin"), "one");
+    drop(lock);
+    assert_eq!(run("git_checkout.sh", &[&url], &place, SEARCH_PATH).code, Some(0));
+}

@@ -21,6 +21,8 @@ case $1.$property in
         ;;
     show.Type) cat type ;;
     show.Result) echo success ;;
+    show.Id) cat id ;;
+    show.*Action) cat "$property" 2>/dev/null || echo none ;;
     --no-ask-password.restart) exit "$(cat restart)" ;;
     *) echo "not foreseen: $*" >&2; exit 9 ;;
 esac
@@ -34,6 +36,7 @@ fn systemd(place: &Place, states: &str, restart: &str) -> String {
     place.write("restart", restart);
     place.write("load", "loaded\n");
     place.write("type", "simple\n");
+    place.write("id", "web@1.service\n");
     // Waiting is not what is tested; time still passes, since each try starts a few programs.
     write_program(&place.programs.path().join("sleep"), "#!/bin/sh\nexit 0\n");
     write_program(&place.programs.path().join("journalctl"), JOURNALCTL);
@@ -144,6 +147,9 @@ fn names_that_are_no_unit_or_take_the_host_down_never_reach_systemctl() {
         "user.slice",
         "systemd-reboot",
         "systemd-poweroff.service",
+        "systemd-exit",
+        "system-update-cleanup",
+        "debug-shell.service",
     ] {
         let place = Place::new();
         let path = systemd(&place, "active", "0");
@@ -176,4 +182,38 @@ fn a_host_without_systemd_is_named_as_such() {
     assert_eq!(ran.code, Some(2), "{}", ran.text);
     assert!(ran.text.contains("systemctl is needed and not on PATH"), "{}", ran.text);
     assert_ne!(place.programs.path().display().to_string(), SEARCH_PATH);
+}
+
+/// What systemd says of a unit that takes the host down although its name does not say so: (property, value).
+const HIDDEN: [(&str, &str); 6] = [
+    ("id", "systemd-reboot.service"),
+    ("id", "debug-shell.service"),
+    ("SuccessAction", "poweroff"),
+    ("FailureAction", "reboot-force"),
+    ("StartLimitAction", "reboot"),
+    ("JobTimeoutAction", "exit"),
+];
+
+#[test]
+fn an_alias_and_a_unit_whose_end_takes_the_host_down_are_refused() {
+    for (property, value) in HIDDEN {
+        let place = Place::new();
+        let path = systemd(&place, "active", "0");
+        place.write(property, value);
+        let ran = restart(&place, &path);
+        assert_eq!(ran.code, Some(2), "{property} {value}: {}", ran.text);
+        assert!(ran.text.contains("refused: web@1.service "), "{property} {value}: {}", ran.text);
+        assert!(!calls(&place).contains("restart"), "{property} {value}: {}", calls(&place));
+    }
+}
+
+#[test]
+fn without_the_look_at_what_systemd_says_such_a_unit_is_restarted() {
+    for (property, value) in HIDDEN {
+        let place = Place::with_weakened("service_restart.sh", &[("check_loaded\n\nprintf", "printf")]);
+        let path = systemd(&place, "active", "0");
+        place.write(property, value);
+        let ran = restart(&place, &path);
+        assert_eq!(ran.code, Some(0), "{property} {value}: {}", ran.text);
+    }
 }

@@ -1,0 +1,69 @@
+//! The commands of the README's chapter about the service, executed as they stand.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use crate::support::{Service, Site};
+
+/// Where the README has the service listen, and how it calls the programs.
+const ADDRESS: &str = "127.0.0.1:8848";
+const SERVICE: &str = "cargo run --release --bin agent-http";
+const CLI: &str = "cargo run --release --bin agent-cli -- ";
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The shell blocks of the chapter.
+fn blocks() -> Vec<String> {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let chapter = readme.split("\n## ").find(|chapter| chapter.starts_with("Run the service\n")).unwrap();
+    chapter.split("```sh\n").skip(1).map(|block| block.split("```").next().unwrap().to_owned()).collect()
+}
+
+/// A service on the scripts of the repository, without configuration, as the README has it.
+fn service() -> Service {
+    let site = Site::bare("");
+    fs::remove_dir_all(site.path("scripts")).unwrap();
+    let copied = Command::new("cp").arg("-r").arg(root().join("scripts")).arg(site.folder()).status();
+    assert!(copied.unwrap().success());
+    site.start()
+}
+
+fn shell(service: &Service, block: &str) -> Output {
+    let cli = Path::new(env!("CARGO_BIN_EXE_agent-http")).with_file_name("agent-cli");
+    assert!(cli.exists(), "{} is not built: cargo build --bin agent-cli", cli.display());
+    let commands =
+        block.replace(ADDRESS, &service.at.to_string()).replace(CLI, &format!("{} ", cli.display()));
+    Command::new("sh")
+        .args(["-ec", &commands])
+        .current_dir(service.site.folder())
+        .env("DEVOPS_AGENT__HTTP__PORT", service.at.port().to_string())
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn the_commands_of_the_readme_do_what_it_says() {
+    let [start, by_curl, by_command_line] = blocks().try_into().expect("three blocks");
+    assert_eq!(start.trim(), SERVICE);
+    let service = service();
+
+    let output = shell(&service, &by_curl);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let answers: Vec<Value> =
+        serde_json::Deserializer::from_str(&text).into_iter().map(Result::unwrap).collect();
+    let [task, tasks, scripts, ready] = answers.try_into().expect("four answers");
+    assert_eq!(task["status"], "succeeded", "{task}");
+    assert_eq!(tasks["tasks"][0]["id"], task["id"]);
+    assert_eq!(scripts["verification"]["problems"], serde_json::json!([]), "{scripts}");
+    assert_eq!(ready["status"], "ready");
+
+    let output = shell(&service, &by_command_line);
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(text.matches("system_info.sh").count(), 2, "{text}");
+}

@@ -1,0 +1,55 @@
+//! Tasks of an agent that died whose result is there and cannot be read: out of descriptors, a failing disk, a mode that
+//! somebody changed. What they came to is a fact that must not be overwritten by a guess, so that it is looked at again
+//! until it can be read. Nothing of them runs, so that they hold neither a slot nor a workspace meanwhile.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use task_runners::TaskStatus;
+
+use super::{Ending, Event, Keeper, RETRY};
+use crate::store::{self, Unfinished};
+use crate::{recovery, run};
+
+impl Keeper {
+    /// The ends that can be told by now.
+    pub(super) fn decided(&mut self) -> Vec<Event> {
+        let mut decided = Vec::new();
+        if self.undecided.is_empty() || Instant::now() < self.look_again {
+            return decided;
+        }
+        self.look_again = Instant::now() + RETRY;
+        for task in std::mem::take(&mut self.undecided) {
+            match self.look_at(&task) {
+                Ok(Some(ending)) => decided.push(Event::Ended(Box::new(ending))),
+                // The result has gone: the row says how it stands.
+                Ok(None) if task.status == TaskStatus::Queued => {
+                    self.board.wait(task.seq, task.id, task.workspace);
+                }
+                Ok(None) => {}
+                // Why was said at the start.
+                Err(_) => self.undecided.push(task),
+            }
+        }
+        decided
+    }
+
+    fn look_at(&self, task: &Unfinished) -> Result<Option<Ending>, Box<dyn std::error::Error>> {
+        let Some(stored) = store::unfinished_by_seq(&self.db, task.seq)? else { return Ok(None) };
+        let result = recovery::end_of(&self.context.records, &stored)?;
+        Ok(result.map(|result| run::ending(stored.seq, stored.task, Arc::new(result))))
+    }
+
+    /// Takes them off a board that was made from the rows.
+    pub(crate) fn leave_undecided(&mut self) {
+        for task in &self.undecided {
+            self.board.remove_waiting(task.seq);
+            self.board.remove_running(&task.id);
+        }
+    }
+
+    /// Whether the task in this place is one of them.
+    pub(super) fn is_undecided(&self, seq: i64) -> bool {
+        self.undecided.iter().any(|task| task.seq == seq)
+    }
+}

@@ -1,0 +1,218 @@
+//! What has been kept long enough is removed, and nothing else.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use serde_json::json;
+use task_service::{CleanUpError, Records, Removed, Retention, TaskFilter};
+
+use crate::support::{Bench, exited, soon, spec, with_id};
+
+/// Debian's user nobody.
+const NOBODY: u32 = 65534;
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Keeps tasks for thirty days and workspaces for one.
+fn retention(bench: &Bench) -> Retention {
+    Retention { tasks: 30 * DAY, workspaces: DAY, work_dir: work_dir(bench) }
+}
+
+fn work_dir(bench: &Bench) -> PathBuf {
+    bench.state().join("workspace")
+}
+
+fn workspace(bench: &Bench, id: &str) -> PathBuf {
+    work_dir(bench).join("tasks").join(id)
+}
+
+/// Makes the folder that a task works in, with files in it.
+fn make_workspace(bench: &Bench, id: &str) {
+    fs::create_dir_all(workspace(bench, id).join("deep/er")).unwrap();
+    fs::write(workspace(bench, id).join("deep/er/file"), "x").unwrap();
+}
+
+/// Lets a folder look as if nothing had happened in it for so long.
+fn age(folder: &Path, by: Duration) {
+    File::open(folder).unwrap().set_modified(SystemTime::now() - by).unwrap();
+}
+
+/// Lets a task and its folders be so much older.
+fn age_task(bench: &Bench, id: &str, by: Duration) {
+    let database = rusqlite::Connection::open(bench.state().join("agent.db")).unwrap();
+    database.busy_timeout(Duration::from_secs(10)).unwrap();
+    let sql = "UPDATE task SET created_at = created_at - ?2, ended_at = ended_at - ?2 WHERE id = ?1";
+    assert_eq!(database.execute(sql, rusqlite::params![id, by.as_nanos() as i64]).unwrap(), 1);
+    for folder in [bench.state().join("tasks").join(id), workspace(bench, id)] {
+        if folder.exists() {
+            age(&folder, by);
+        }
+    }
+}
+
+/// A task that has ended, with record and workspace.
+async fn ended(bench: &Bench, id: &str) {
+    make_workspace(bench, id);
+    bench.submit(spec(json!({"id": id, "labels": {"of": "test"}}))).await;
+    bench.manual.next().await.exit(0);
+    bench.wait(id).await;
+    Records::open(&bench.state()).unwrap().write_result(&id.parse().unwrap(), &exited(0)).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ended_tasks_go_with_record_and_workspace_when_their_time_has_come() {
+    let bench = Bench::new(2, 10).await;
+    for id in ["old", "middle", "new"] {
+        ended(&bench, id).await;
+    }
+    age_task(&bench, "old", 31 * DAY);
+    age_task(&bench, "middle", 2 * DAY);
+    let removed = bench.service.clean_up(&retention(&bench)).await.unwrap();
+    assert_eq!(removed, Removed { tasks: 1, records: 1, workspaces: 2 });
+    let left = |id: &str| {
+        let record = bench.state().join("tasks").join(id).join("result.json");
+        (record.exists(), workspace(&bench, id).exists())
+    };
+    assert_eq!([left("old"), left("middle"), left("new")], [(false, false), (true, false), (true, true)]);
+    let labelled = TaskFilter { labels: [("of".to_owned(), "test".to_owned())].into(), ..Default::default() };
+    let page = bench.service.list(labelled, 10, None).await.unwrap();
+    assert_eq!(page.tasks.iter().map(|task| task.id.as_str()).collect::<Vec<_>>(), ["new", "middle"]);
+    assert_eq!(bench.service.task(&"old".parse().unwrap()).await.unwrap(), None);
+    // Its id is free again, as if it had never been.
+    assert!(soon(bench.service.submit(with_id("old"), "tester")).await.unwrap().created);
+    bench.manual.next().await.exit(0);
+    bench.wait("old").await;
+    assert_eq!(bench.service.clean_up(&retention(&bench)).await.unwrap(), Removed::default());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_not_ended_stays_however_old_it_is() {
+    let bench = Bench::new(1, 10).await;
+    for id in ["runs", "waits"] {
+        make_workspace(&bench, id);
+        bench.submit(with_id(id)).await;
+    }
+    let running = bench.manual.next().await;
+    for id in ["runs", "waits"] {
+        age_task(&bench, id, 400 * DAY);
+    }
+    assert_eq!(bench.service.clean_up(&retention(&bench)).await.unwrap(), Removed::default());
+    running.exit(0);
+    bench.manual.next().await.exit(0);
+    for id in ["runs", "waits"] {
+        assert_eq!(bench.wait(id).await.status.as_str(), "succeeded");
+        assert!(workspace(&bench, id).exists());
+    }
+    // They ended just now, although they were accepted long ago.
+    assert_eq!(bench.service.clean_up(&retention(&bench)).await.unwrap().tasks, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn folders_that_no_row_knows_go_when_they_are_old_and_their_task_has_ended() {
+    let bench = Bench::new(1, 10).await;
+    let records = Records::open(&bench.state()).unwrap();
+    // Runs on the command line: one ended long ago, one just now, one goes on; and a workspace whose record is gone.
+    for id in ["ended", "fresh", "goes-on"] {
+        records.create(&id.parse().unwrap()).unwrap();
+        make_workspace(&bench, id);
+    }
+    make_workspace(&bench, "left");
+    for id in ["ended", "fresh"] {
+        records.write_result(&id.parse().unwrap(), &exited(0)).unwrap();
+    }
+    for id in ["ended", "goes-on"] {
+        age(&bench.state().join("tasks").join(id), 31 * DAY);
+    }
+    for id in ["ended", "goes-on", "left"] {
+        age(&workspace(&bench, id), 31 * DAY);
+    }
+    let removed = bench.service.clean_up(&retention(&bench)).await.unwrap();
+    assert_eq!(removed, Removed { tasks: 0, records: 1, workspaces: 2 });
+    for id in ["fresh", "goes-on"] {
+        assert!(records.folder(&id.parse().unwrap()).exists() && workspace(&bench, id).exists(), "{id}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn links_that_a_script_left_lead_the_removal_nowhere() {
+    let bench = Bench::new(1, 10).await;
+    let decoy = tempfile::tempdir().unwrap();
+    fs::write(decoy.path().join("precious"), "x").unwrap();
+    ended(&bench, "old").await;
+    std::os::unix::fs::symlink(decoy.path(), workspace(&bench, "old").join("link")).unwrap();
+    std::os::unix::fs::symlink(decoy.path(), workspace(&bench, "planted")).unwrap();
+    age_task(&bench, "old", 31 * DAY);
+    let removed = bench.service.clean_up(&retention(&bench)).await.unwrap();
+    assert_eq!(removed, Removed { tasks: 1, records: 1, workspaces: 1 });
+    assert!(decoy.path().join("precious").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hundreds_are_forgotten_a_few_at_a_time_while_tasks_are_accepted() {
+    let bench = Bench::new(4, 1000).await;
+    let instant = || task_service::TaskSpec::new("instant");
+    for _ in 0..300 {
+        let task = soon(bench.service.submit(instant(), "tester")).await.unwrap().task;
+        soon(bench.service.wait(&task.id)).await.unwrap();
+    }
+    let commits = bench.service.stats().commits;
+    let everything = Retention { tasks: Duration::ZERO, ..retention(&bench) };
+    let (removed, submitted) = tokio::join!(
+        bench.service.clean_up(&everything),
+        bench.service.submit(with_id("meanwhile"), "tester")
+    );
+    assert_eq!(removed.unwrap().tasks, 300);
+    assert!(submitted.unwrap().created);
+    assert!(bench.service.stats().commits - commits >= 5, "in one commit, others would wait for all of it");
+    assert_eq!(bench.service.list(TaskFilter::default(), 1000, None).await.unwrap().tasks.len(), 1);
+    bench.manual.next().await.exit(0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_service_cleans_up_by_itself_and_stops_doing_so_with_its_end() {
+    let bench = Bench::new(1, 10).await;
+    ended(&bench, "old").await;
+    age_task(&bench, "old", 31 * DAY);
+    bench.service.keep_clean(retention(&bench));
+    soon(async {
+        while bench.service.task(&"old".parse().unwrap()).await.unwrap().is_some() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    soon(bench.service.drain(Duration::ZERO)).await;
+    assert_eq!(bench.service.clean_up(&retention(&bench)).await, Err(CleanUpError::Stopped));
+}
+
+/// Without root, for which there are no folders that it may not write.
+#[test]
+fn folders_that_a_script_made_read_only_go_too() {
+    if tempfile::tempdir().unwrap().path().metadata().unwrap().uid() == 0 {
+        println!("tier: root, the same is done in a process of user {NOBODY}");
+        // The build's folder may be closed to others.
+        let area = tempfile::tempdir().unwrap();
+        let program = area.path().join("test");
+        fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+        std::os::unix::fs::chown(area.path(), Some(NOBODY), None).unwrap();
+        let mut command = std::process::Command::new(&program);
+        command.args(["--exact", "retention::folders_that_a_script_made_read_only_go_too"]);
+        command.env("TMPDIR", area.path()).current_dir("/").uid(NOBODY).gid(NOBODY);
+        let output = command.output().unwrap();
+        assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "{output:?}");
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let bench = Bench::new(1, 10).await;
+        ended(&bench, "old").await;
+        age_task(&bench, "old", 31 * DAY);
+        for folder in ["deep/er", "deep"] {
+            let folder = workspace(&bench, "old").join(folder);
+            fs::set_permissions(folder, fs::Permissions::from_mode(0o500)).unwrap();
+        }
+        assert_eq!(bench.service.clean_up(&retention(&bench)).await.unwrap().workspaces, 1);
+        assert!(!workspace(&bench, "old").exists());
+    });
+}
