@@ -1,4 +1,13 @@
 #!/usr/bin/env bash
+#TASK description="Packs a folder into a checked archive and keeps the last ones" group="files" effect="write"
+#TASK type.keep="int" min.keep=1 max.keep=10000 type.source="path" type.target="path"
+#TASK output.ARCHIVE="Path of the archive" output.SHA256="Its digest" output.BYTES="Its size"
+#TASK output.REMOVED="How many older archives were removed"
+#USAGE flag "--name <name>" help="Start of the archive's name; the folder's name where nothing is said"
+#USAGE flag "--keep <n>" help="How many archives of this name to keep" default="7"
+#USAGE flag "--format <format>" help="How to compress" default="gz" { choices "gz" "zst" }
+#USAGE arg "<source>" help="Folder to pack"
+#USAGE arg "<target>" help="Folder for the archives; made if it is absent"
 # Packs a folder into an archive with its SHA-256 beside it, checks it, and keeps the last ones.
 #
 # Arguments:

@@ -1,4 +1,14 @@
 #!/usr/bin/env bash
+#TASK description="Finds full file systems and big folders" group="host" effect="read"
+#TASK type.threshold="int" min.threshold=0 max.threshold=100 type.path="path"
+#TASK type.top="int" min.top=1 max.top=1000 type.depth="int" min.depth=1 max.depth=100
+#TASK output.WORST_PERCENT="How full the fullest file system is" output.WORST_MOUNT="Where it is mounted"
+#TASK output.OVER_COUNT="How many are at or over the threshold" output.PATH_KIB="Size of the path"
+#TASK output.BIGGEST_FOLDER="The biggest folder below it" output.BIGGEST_KIB="Its size"
+#USAGE flag "--threshold <percent>" help="Space or inodes in use from which one is reported" default="90"
+#USAGE flag "--top <n>" help="How many folders to list" default="10"
+#USAGE flag "--depth <n>" help="How many levels below the path" default="2"
+#USAGE arg "[path]" help="Folder whose biggest folders are listed"
 # Finds file systems that are nearly full, and the biggest folders below a path.
 #
 # Arguments:

@@ -1,4 +1,12 @@
 #!/usr/bin/env bash
+#TASK description="Brings a git repository at a ref into the working folder" group="files" effect="write"
+#TASK type.depth="int" min.depth=0 max.depth=1000000
+#TASK output.COMMIT="What was checked out" output.REF="The ref that was asked for" output.PATH_="The folder"
+#USAGE flag "--ref <ref>" help="Branch, tag or full commit" default="HEAD"
+#USAGE flag "--dest <name>" help="Folder below the working folder; the URL's last part where nothing is said"
+#USAGE flag "--depth <n>" help="Only the last N commits; 0 is all of them" default="0"
+#USAGE flag "--clean" help="Remove files that are not in the repository, ignored ones too" effect="destructive"
+#USAGE arg "<url>" help="https://, ssh://, git:// or file://"
 # Brings a git repository at a ref into the working folder: clones it there, or updates it.
 #
 # Arguments:

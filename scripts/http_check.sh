@@ -1,4 +1,16 @@
 #!/usr/bin/env bash
+#TASK description="Asks a URL and checks the answer" group="network" effect="read"
+#TASK pattern.status="[1-5]([0-9][0-9]|xx)" type.retries="int" min.retries=0 max.retries=1000
+#TASK type.interval="int" min.interval=0 max.interval=3600 type.timeout="int" min.timeout=1 max.timeout=3600
+#TASK output.HTTP_STATUS="Status of the answer, 000 without one" output.ATTEMPTS="How often it asked"
+#TASK output.TIME_S="Seconds that the last try took"
+#USAGE flag "--status <code>" help="Expected status: three digits, or a class such as 2xx" default="200"
+#USAGE flag "--contains <text>" help="Text that the first MiB of the answer must hold"
+#USAGE flag "--retries <n>" help="Further tries after a failed one" default="0"
+#USAGE flag "--interval <seconds>" help="Wait between tries" default="2"
+#USAGE flag "--timeout <seconds>" help="Limit of one try" default="10"
+#USAGE flag "--follow" help="Follow redirects, up to 5"
+#USAGE arg "<url>" help="http:// or https://"
 # Asks a URL and checks the status, and the text if wanted, of the answer.
 #
 # Arguments:

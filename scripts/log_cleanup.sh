@@ -1,4 +1,12 @@
 #!/usr/bin/env bash
+#TASK description="Shows, and with --apply deletes or compresses, old log files" group="files" effect="read"
+#TASK type.days="int" min.days=1 max.days=36500 pattern.pattern="[^/]+" type.folder="path"
+#TASK output.FILES="How many files" output.BYTES="Their size before" output.APPLIED="true or false"
+#USAGE flag "--days <n>" help="Age in days since the last write" default="30"
+#USAGE flag "--action <action>" help="What to do with them" default="delete" { choices "delete" "compress" }
+#USAGE flag "--pattern <glob>" help="Names to take instead of *.log, *.log.* and *.log-*"
+#USAGE flag "--apply" help="Do it; without this flag nothing is changed" effect="destructive"
+#USAGE arg "<folder>" help="Where to look, with all folders below"
 # Deletes or compresses log files that were last written long ago. Shows only what it would do until
 # --apply is given.
 #

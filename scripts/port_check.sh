@@ -1,4 +1,14 @@
 #!/usr/bin/env bash
+#TASK description="Waits until a TCP port is open, or closed" group="network" effect="read"
+#TASK type.timeout="int" min.timeout=0 max.timeout=86400 type.interval="int" min.interval=1 max.interval=3600
+#TASK type.port="int" min.port=1 max.port=65535
+#TASK output.PORT_STATE="open, closed, or unknown for a name that was not resolved"
+#TASK output.ATTEMPTS="How often it tried"
+#USAGE flag "--state <state>" help="What to wait for" default="open" { choices "open" "closed" }
+#USAGE flag "--timeout <seconds>" help="How long to wait in all; 0 tries once" default="30"
+#USAGE flag "--interval <seconds>" help="Pause between tries" default="1"
+#USAGE arg "<host>" help="Name or address"
+#USAGE arg "<port>" help="Its number"
 # Waits until a TCP port accepts connections, or until it no longer does.
 #
 # Arguments:

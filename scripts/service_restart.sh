@@ -1,4 +1,12 @@
 #!/usr/bin/env bash
+#TASK description="Restarts a systemd unit and waits until it is well" group="host" effect="write"
+#TASK type.timeout="int" min.timeout=1 max.timeout=3600 type.settle="int" min.settle=0 max.settle=600
+#TASK type.lines="int" min.lines=0 max.lines=10000
+#TASK output.UNIT="The unit" output.ACTIVE_STATE="Its state in the end"
+#USAGE flag "--timeout <seconds>" help="Limit for the restart in all" default="60"
+#USAGE flag "--settle <seconds>" help="How long the unit must stay active" default="3"
+#USAGE flag "--lines <n>" help="Journal lines to print when it fails" default="50"
+#USAGE arg "<unit>" help="A service, socket, timer or path unit; .service may be left out"
 # Restarts a systemd unit and waits until it is active and stays so.
 #
 # Arguments:

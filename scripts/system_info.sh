@@ -1,4 +1,9 @@
 #!/usr/bin/env bash
+#TASK description="Says what this host is" group="host" effect="read"
+#TASK output.HOST="Its name" output.KERNEL="Its kernel" output.ARCHITECTURE="Its architecture"
+#TASK output.DISTRIBUTION="Its distribution" output.CPUS="Processors that may be used"
+#TASK output.MEMORY_KIB="Its memory" output.UPTIME_S="Seconds since it started"
+#USAGE about "Says what this host is"
 # Says what this host is: name, kernel, distribution, CPU, memory, load, uptime, file systems.
 #
 # Arguments: none (--help shows the help).

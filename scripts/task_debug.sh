@@ -1,4 +1,8 @@
 #!/usr/bin/env bash
+#TASK description="Prints what a script gets when it is run" group="agent" effect="read"
+#TASK output.ARGUMENT_COUNT="How many arguments it got"
+#USAGE unknown_flags "value"
+#USAGE arg "[args]…" help="Any; they are printed one by one"
 # Prints what a script gets when it is run: arguments, environment, working folder, umask, limits,
 # open descriptors and signals.
 #

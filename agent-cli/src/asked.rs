@@ -4,11 +4,12 @@
 use std::ffi::OsString;
 
 use serde_json::{Map, Value};
-use task_runners::{Problem, Refusal, ScriptRunner, TaskSpec};
+use task_runners::{Problem, Refusal, SCRIPT_RUNNER, ScriptRunner, TaskSpec};
 
 use crate::args::RunArgs;
 use crate::failure::Failure;
 use crate::hint;
+use crate::output;
 
 /// What one command line of `run` asks for.
 #[derive(Debug)]
@@ -32,6 +33,9 @@ impl Asked {
         fields.insert("params".to_owned(), params.clone().into());
         fields.insert("env".to_owned(), pairs("env", "--env", &args.env, &mut problems).into());
         fields.insert("debug_script".to_owned(), args.debug_script.into());
+        if args.yes {
+            fields.insert("confirm".to_owned(), script(&name, &params).into());
+        }
         let texts = [("timeout", &args.timeout), ("work_dir", &args.work_dir)];
         for (field, value) in texts.into_iter().filter_map(|(field, value)| Some((field, value.as_ref()?))) {
             fields.insert(field.to_owned(), value.as_str().into());
@@ -42,6 +46,36 @@ impl Asked {
         });
         problems.extend(args.secrets.iter().map(|text| secret_problem(text)));
         Self { spec, args: words.cloned().collect(), problems }
+    }
+
+    /// The script that is meant.
+    pub(crate) fn script(&self) -> &str {
+        script(&self.spec.name, &self.spec.params)
+    }
+
+    /// Whether the words behind the script's name ask for help, which a script that describes itself need not print.
+    pub(crate) fn wants_help(&self) -> bool {
+        self.args.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--help")
+    }
+
+    /// The engine's request for it. Whoever sits at a terminal may type the name of a destructive script.
+    ///
+    /// # Errors
+    /// As [`request`](Self::request).
+    pub(crate) fn confirmed_request(
+        &mut self,
+        runner: &ScriptRunner,
+    ) -> Result<task_runners::ExecuteScriptRequest, Failure> {
+        let is_unconfirmed = self.problems.is_empty()
+            && matches!(
+                runner.request(&self.spec, self.args.clone()),
+                Err(Refusal::Invalid(found)) if found.iter().all(|problem| problem.rule == "confirm")
+            );
+        if is_unconfirmed && self.spec.confirm.is_none() && output::can_ask() {
+            let asked = format!("{} does what cannot be undone; type its name to run it:", self.script());
+            self.spec.confirm = output::ask(&asked);
+        }
+        self.request(runner)
     }
 
     /// The engine's request for it.
@@ -69,13 +103,16 @@ impl Asked {
     }
 }
 
-/// Adds problems of fields that none is known of yet.
+/// The script that a name means: the one that the runner `script` is given, or itself.
+fn script<'a>(name: &'a str, params: &'a Map<String, Value>) -> &'a str {
+    let given = if name == SCRIPT_RUNNER { params.get("script") } else { None };
+    given.and_then(Value::as_str).unwrap_or(name)
+}
+
+/// Adds problems of fields that none was known of before.
 fn add(problems: &mut Vec<Problem>, found: Vec<Problem>) {
-    for problem in found {
-        if !problems.iter().any(|known| known.field == problem.field) {
-            problems.push(problem);
-        }
-    }
+    let known: Vec<String> = problems.iter().map(|problem| problem.field.clone()).collect();
+    problems.extend(found.into_iter().filter(|problem| !known.contains(&problem.field)));
 }
 
 /// Reads `NAME=VALUE` texts of one option into a map; what is no such text, or stands there twice, is a problem of

@@ -7,6 +7,7 @@ mod args;
 mod asked;
 mod client;
 mod context;
+mod describe;
 mod dry_run;
 mod failure;
 mod follow;

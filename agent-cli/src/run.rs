@@ -14,22 +14,30 @@ use task_runners::{
 use crate::args::{Global, RunArgs};
 use crate::asked::Asked;
 use crate::context;
+use crate::describe;
 use crate::dry_run;
 use crate::failure::{CANCELLED, Failure};
 use crate::follow::Printing;
 use crate::output::{self, say};
 use crate::signals::Signals;
 use crate::summary;
+use crate::terminal::escaped_line;
 
 /// How often one looks whether a shared workspace is free: it may be held by any process on this state folder.
 const BUSY_PAUSE: Duration = Duration::from_millis(200);
 
 /// Runs a script, or shows what would run.
 pub(crate) fn run(global: &Global, args: &RunArgs) -> Result<ExitCode, Failure> {
-    let asked = Asked::of(args);
+    let mut asked = Asked::of(args);
     let settings = context::settings(global)?;
     let runner = context::runner(&settings)?;
-    let request = asked.request(&runner)?;
+    if asked.wants_help()
+        && let Some(help) = help(&runner, asked.script())
+    {
+        help.iter().for_each(|line| output::print(line));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let request = asked.confirmed_request(&runner)?;
     if args.dry_run {
         return dry_run::show(&runner, &request, args.json);
     }
@@ -41,6 +49,20 @@ pub(crate) fn run(global: &Global, args: &RunArgs) -> Result<ExitCode, Failure> 
         runner.executor().clone().close().await;
         code
     })
+}
+
+/// The help of a script that describes itself, and has no flag of that name.
+fn help(runner: &ScriptRunner, script: &str) -> Option<Vec<String>> {
+    let entry = runner.scripts().get(&script.parse().ok()?).ok()??;
+    let declared = entry.declared?;
+    let spelled = declared.parameters.iter().filter_map(|parameter| parameter.form.flag());
+    let is_its_own =
+        declared.takes_unknown_flags || spelled.flat_map(|flag| &flag.0).any(|spelling| spelling == "--help");
+    if is_its_own {
+        return None;
+    }
+    let description = declared.description.iter().flat_map(|text| [escaped_line(text), String::new()]);
+    Some(description.chain(describe::lines(script, &declared)).collect())
 }
 
 /// The spec as records keep it: with the arguments, as far as they are text.

@@ -4,11 +4,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde_json::json;
+use task_runners::description::Effect;
 use task_runners::{NameError, Refusal, ScriptEntry, ScriptName, Scripts};
 
 use crate::about;
 use crate::args::{Global, ListArgs, ShowArgs};
 use crate::context;
+use crate::describe;
 use crate::failure::Failure;
 use crate::hint;
 use crate::output::{self, say, table};
@@ -63,16 +65,28 @@ pub(crate) fn show(global: &Global, args: &ShowArgs) -> Result<ExitCode, Failure
         vec!["sha256".to_owned(), entry.sha256.clone()],
         vec!["verified".to_owned(), verified(&entry, status.manifest.as_deref())],
     ];
+    let facts = [("effect", entry.effect.map(Effect::as_str)), ("group", entry.group.as_deref())];
+    for (name, fact) in facts.into_iter().filter_map(|(name, fact)| Some((name, fact?))) {
+        rows.push(vec![name.to_owned(), escaped_line(fact)]);
+    }
+    if !entry.tags.is_empty() {
+        rows.push(vec!["tags".to_owned(), escaped_line(&entry.tags.join(", "))]);
+    }
+    rows.extend(entry.broken.iter().map(|broken| remark("broken", broken.line, &broken.reason, &entry.name)));
     rows.extend(
-        entry
-            .broken
-            .iter()
-            .map(|broken| vec!["broken".to_owned(), without_name(&broken.reason, &entry.name).to_owned()]),
+        entry.warnings.iter().map(|warning| remark("warning", warning.line, &warning.reason, &entry.name)),
     );
     for line in table(&rows) {
         output::print(&line);
     }
-    let about = file(&entry, &scripts).map(|path| about::lines(&path)).unwrap_or_default();
+    let mut about = file(&entry, &scripts).map(|path| about::lines(&path)).unwrap_or_default();
+    if let Some(declared) = &entry.declared {
+        let before = if about.is_empty() { Vec::new() } else { vec![String::new()] };
+        about.splice(0..0, describe::lines(&entry.name, declared).into_iter().chain(before));
+    }
+    if let Some(description) = &entry.description {
+        about.splice(0..0, [escaped_line(description), String::new()]);
+    }
     if !about.is_empty() {
         output::print("");
     }
@@ -82,6 +96,12 @@ pub(crate) fn show(global: &Global, args: &ShowArgs) -> Result<ExitCode, Failure
     Ok(ExitCode::SUCCESS)
 }
 
+/// A remark on a script with its line.
+fn remark(what: &str, line: Option<u64>, reason: &str, name: &str) -> Vec<String> {
+    let place = line.map(|line| format!("line {line}: ")).unwrap_or_default();
+    vec![what.to_owned(), escaped_line(&format!("{place}{}", without_name(reason, name)))]
+}
+
 fn row(entry: &ScriptEntry, scripts: &Scripts) -> Vec<String> {
     let digest: String = entry.sha256.chars().take(SHORT_DIGEST).collect();
     let state = match (entry.broken.is_empty(), entry.verified) {
@@ -89,11 +109,19 @@ fn row(entry: &ScriptEntry, scripts: &Scripts) -> Vec<String> {
         (true, true) => "verified",
         (true, false) => "not verified",
     };
-    let about = match entry.broken.first() {
-        Some(broken) => without_name(&broken.reason, &entry.name).to_owned(),
-        None => file(entry, scripts).map(|path| about::summary(&path)).unwrap_or_default(),
+    let about = match (entry.broken.first(), &entry.description) {
+        (Some(broken), _) => remark("", broken.line, &broken.reason, &entry.name).swap_remove(1),
+        (None, Some(description)) => escaped_line(description),
+        (None, None) => file(entry, scripts).map(|path| about::summary(&path)).unwrap_or_default(),
     };
-    vec![entry.name.clone(), digest, state.to_owned(), about]
+    let effect = match (entry.described, entry.effect) {
+        (_, Some(effect)) => effect.as_str(),
+        (true, None) => "-",
+        (false, None) if entry.broken.is_empty() => "undescribed",
+        (false, None) => "-",
+    };
+    let group = escaped_line(entry.group.as_deref().unwrap_or("-"));
+    vec![entry.name.clone(), digest, state.to_owned(), effect.to_owned(), group, about]
 }
 
 /// A reason without the script's name, which stands in the same line already.

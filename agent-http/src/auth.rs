@@ -94,8 +94,17 @@ impl Caller {
         self.sees(subject(&task.spec.name, &task.spec.params).unwrap_or(&task.spec.name))
     }
 
-    /// 403 when a task spec, not yet read as one, asks for workspaces or variables that the token does not list.
-    pub(crate) fn permits(&self, spec: &Value) -> Result<(), ApiError> {
+    /// The script that a spec, not yet read as one, names, if the token sees it.
+    pub(crate) fn visible_script(&self, spec: &Value) -> Option<ScriptName> {
+        let no_params = Map::new();
+        let params = spec["params"].as_object().unwrap_or(&no_params);
+        let name = subject(spec["name"].as_str()?, params)?.parse::<ScriptName>().ok()?;
+        self.sees(name.as_str()).then_some(name)
+    }
+
+    /// 403 when a task spec, not yet read as one, asks for workspaces or variables that the token does not list. `open` are the
+    /// variables that the script itself lets callers set.
+    pub(crate) fn permits(&self, spec: &Value, open: &[String]) -> Result<(), ApiError> {
         if self.is_admin() {
             return Ok(());
         }
@@ -106,9 +115,9 @@ impl Caller {
             let expected = listed("a shared workspace that the token lists", &self.0.work_dirs);
             forbidden.push(Problem::new("work_dir", "forbidden", expected));
         }
-        let expected = listed("a variable that the token lists", &self.0.env);
+        let expected = listed("a variable that the token or the script lists", &self.0.env);
         let names = spec["env"].as_object().into_iter().flatten().map(|(name, _)| name);
-        for name in names {
+        for name in names.filter(|name| !open.contains(name)) {
             if !self.0.env.iter().any(|pattern| glob::matches_variable(pattern, name)) {
                 forbidden.push(Problem::new(
                     format!("env.{}", name.escape_debug()),

@@ -249,9 +249,47 @@ pub(crate) struct Script {
     verified: bool,
     /// Why it cannot be run, if it cannot.
     broken: Vec<BrokenReason>,
+    /// What should be otherwise in its header.
+    warnings: Vec<BrokenReason>,
+    /// Whether it says what it takes; one that does not takes any arguments.
+    described: bool,
+    /// What it does, in a sentence.
+    #[schema(required)]
+    description: Option<String>,
+    /// The group that lists show it in.
+    #[schema(required)]
+    group: Option<String>,
+    /// Words for filters.
+    tags: Vec<String>,
+    /// What it does to the world; null where it does not say.
+    #[schema(required)]
+    effect: Option<Effect>,
+    /// Its parameters as JSON Schema (2020-12); null where it does not say.
+    #[schema(required)]
+    parameters: Option<serde_json::Map<String, Value>>,
+    /// The output parameters that it says it writes.
+    outputs: Vec<ScriptOutput>,
 }
 
-/// Why a script cannot be run.
+/// What a script does to the world: nothing, something that can be changed back, or something that cannot.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[expect(dead_code, reason = "only described")]
+pub(crate) enum Effect {
+    Read,
+    Write,
+    Destructive,
+}
+
+/// An output parameter that a script says it writes.
+#[derive(ToSchema)]
+pub(crate) struct ScriptOutput {
+    name: String,
+    /// What it holds.
+    description: String,
+}
+
+/// Why a script cannot be run, or what should be otherwise in it.
 #[derive(ToSchema)]
 pub(crate) struct BrokenReason {
     /// The line that is wrong, where it is one.

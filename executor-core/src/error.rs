@@ -70,7 +70,7 @@ pub enum ScriptFault {
     /// It lies on a file system that is mounted noexec.
     #[error("it lies on a file system that is mounted noexec; move the scripts folder or remount it")]
     OnNoexec,
-    /// Its first line does not say how to run it.
+    /// Its first line does not say how to run it, or its header says what cannot be.
     #[error("{message}")]
     FirstLine {
         /// Which way the first line is wrong; stable.

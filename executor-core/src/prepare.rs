@@ -156,12 +156,12 @@ pub(crate) struct Facts<'a> {
     pub(crate) created_by: &'a str,
 }
 
-/// The standard variables, the site's, the caller's.
+/// The standard variables, the site's, the caller's, those of declared parameters.
 pub(crate) fn environment(inner: &Inner, request: &ExecuteScriptRequest, facts: &Facts<'_>) -> Environment {
     let mut env = Environment::default();
     env.set("PATH", &inner.settings.path);
     env.set("LANG", "C.UTF-8");
-    for (name, value) in inner.settings.env.iter().chain(&request.env) {
+    for (name, value) in inner.settings.env.iter().chain(&request.env).chain(&request.declared) {
         env.set(name, value);
     }
     env.set("HOME", &inner.account.home);
@@ -187,7 +187,8 @@ pub(crate) fn scratch_name(id: &TaskId, attempt: u32) -> String {
 
 /// The time limit that holds for a request.
 pub(crate) fn timeout(inner: &Inner, request: &ExecuteScriptRequest) -> Duration {
-    request.timeout.unwrap_or(inner.settings.default_timeout.min(inner.settings.max_timeout))
+    let default = inner.settings.default_timeout.min(inner.settings.max_timeout);
+    request.timeout.or(request.time_limit).unwrap_or(default)
 }
 
 /// Who asked, where nobody else is named the agent's own user.

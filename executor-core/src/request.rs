@@ -45,7 +45,10 @@ pub struct ExecuteScriptRequest {
     pub(crate) args: Vec<OsString>,
     pub(crate) env: Vec<(String, OsString)>,
     pub(crate) work_dir: Option<String>,
+    /// Variables of declared parameters.
+    pub(crate) declared: Vec<(String, OsString)>,
     pub(crate) timeout: Option<Duration>,
+    pub(crate) time_limit: Option<Duration>,
     pub(crate) kill_grace: Option<Duration>,
     pub(crate) process_group: bool,
     pub(crate) group_kill: bool,
@@ -86,7 +89,9 @@ impl ExecuteScriptRequest {
             args: Vec::new(),
             env: Vec::new(),
             work_dir: None,
+            declared: Vec::new(),
             timeout: None,
+            time_limit: None,
             kill_grace: None,
             process_group: true,
             group_kill: true,
@@ -127,6 +132,13 @@ impl ExecuteScriptRequest {
         self
     }
 
+    /// Sets the variable of a parameter that the script declares: a name with `usage_` in front, which no caller sets.
+    #[must_use]
+    pub fn declared(mut self, name: impl Into<String>, value: impl Into<OsString>) -> Self {
+        self.declared.push((name.into(), value.into()));
+        self
+    }
+
     /// Works in the shared workspace of that name, which is kept and locked; without one the task has a folder of
     /// its own.
     #[must_use]
@@ -139,6 +151,13 @@ impl ExecuteScriptRequest {
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
+        self
+    }
+
+    /// The script's own time limit: default and ceiling for it, in place of those of the executor.
+    #[must_use]
+    pub fn time_limit(mut self, limit: Duration) -> Self {
+        self.time_limit = Some(limit);
         self
     }
 
@@ -242,6 +261,7 @@ impl ExecuteScriptRequest {
             self.work_dir.as_ref().and_then(|name| keep(name.parse::<WorkspaceName>(), &mut problems));
         self.check_args(&mut problems);
         environment::check_callers(&self.env, &mut problems);
+        environment::check_names(&self.declared, &mut problems);
         if let Some(created_by) = &self.metadata.created_by {
             problems.extend(string_problem("created_by", created_by.as_ref()));
         }

@@ -101,8 +101,12 @@ pub(crate) fn check(inner: &Inner, request: &ExecuteScriptRequest) -> Result<Res
 pub(crate) fn checked(inner: &Inner, request: &ExecuteScriptRequest) -> Result<CheckedNames, StartError> {
     let checked = request.checked();
     let mut problems = checked.as_ref().err().cloned().unwrap_or_default();
-    if request.timeout.is_some_and(|timeout| timeout > inner.settings.max_timeout) {
-        let expected = format!("at most {}s, the agent's max_timeout", inner.settings.max_timeout.as_secs());
+    let (ceiling, whose) = match request.time_limit {
+        Some(limit) => (limit, "the script's own limit"),
+        None => (inner.settings.max_timeout, "the agent's max_timeout"),
+    };
+    if request.timeout.is_some_and(|timeout| timeout > ceiling) {
+        let expected = format!("at most {}s, {whose}", ceiling.as_secs());
         problems.push(Problem::new("timeout", "maximum", expected));
     }
     match checked {

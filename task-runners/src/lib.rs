@@ -9,19 +9,32 @@
 //! | [`scripts`] | the scripts folder, verified or not: where execution and integrity meet |
 //! | [`script_runner`] | the runners `script` and `task_debug` |
 //! | [`function_runner`] | a runner made of an async function, for embedders |
+//! | [`header`] | what a script says of itself: bytes in, a description or all that is wrong out |
+//! | [`description`] | what a header declares |
+//! | [`catalogue`] | scripts as lists show them |
+//! | [`schema`] | parameters as JSON Schema |
+//! | [`validate`] | parameters and arguments against a description |
 //! | [`refusal`] | why a spec was not accepted, the same words for every front |
 
+mod binding;
+pub mod catalogue;
+pub mod description;
 mod error_chain;
 pub mod function_runner;
+pub mod header;
 mod listing;
 pub mod refusal;
 pub mod registry;
 pub mod runner;
+pub mod schema;
 pub mod script_runner;
 pub mod scripts;
 pub mod spec;
 pub mod task;
+pub mod validate;
 
+pub use catalogue::ScriptEntry;
+pub use description::ScriptDescription;
 pub use error_chain::error_chain;
 pub use executor_core::{
     BuildError, Completion, Containment, ErrorReport, ExecuteScriptRequest, Execution, ExecutionDriver,
@@ -35,6 +48,6 @@ pub use refusal::Refusal;
 pub use registry::RunnerRegistry;
 pub use runner::{Plan, StartFuture, TaskOrder, TaskRunner};
 pub use script_runner::{SCRIPT_RUNNER, ScriptRunner, TaskDebugRunner};
-pub use scripts::{ScriptEntry, Scripts, ScriptsStatus};
+pub use scripts::{Scripts, ScriptsStatus};
 pub use spec::{OnBusy, TaskSpec};
 pub use task::{Task, TaskStatus};

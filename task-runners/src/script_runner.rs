@@ -2,10 +2,16 @@
 //! with everything that helps to find out what a script gets here.
 
 use std::ffi::OsString;
+use std::io;
 use std::sync::Arc;
 
-use executor_core::{ExecuteScriptRequest, Metadata, Problem, ScriptExecutor, ScriptSource, StartError};
+use executor_core::{
+    ExecuteScriptRequest, Metadata, NameError, ScriptExecutor, ScriptFault, ScriptName, ScriptSource,
+    StartError,
+};
 
+use crate::binding;
+use crate::description::ScriptDescription;
 use crate::refusal::Refusal;
 use crate::runner::{Plan, StartFuture, TaskOrder, TaskRunner};
 use crate::scripts::Scripts;
@@ -18,7 +24,17 @@ pub const TASK_DEBUG_RUNNER: &str = "task_debug";
 /// The script that the latter runs.
 const TASK_DEBUG_SCRIPT: &str = "task_debug.sh";
 /// The parameter that names a script where the runner is named itself.
-const SCRIPT_PARAM: &str = "script";
+pub(crate) const SCRIPT_PARAM: &str = "script";
+/// Code of a script whose header cannot be read or asks for what is not enforced.
+const BROKEN_HEADER: &str = "script_header";
+
+/// What a name stands for.
+struct Found {
+    source: Arc<dyn ScriptSource>,
+    pinned: Option<String>,
+    /// What the script says of itself, if anything.
+    declared: Option<Arc<ScriptDescription>>,
+}
 
 /// Runs scripts of the scripts folder, verified where that is asked for.
 #[derive(Debug, Clone)]
@@ -59,24 +75,47 @@ impl ScriptRunner {
         args: Vec<OsString>,
     ) -> Result<(ExecuteScriptRequest, Option<String>), Refusal> {
         let script = script_name(spec)?;
-        let mut problems = params_problems(spec);
-        let request = request(&script, spec).args(args);
+        let found = self.look_up(&script);
+        let declared = found.as_ref().map(|found| found.declared.as_deref());
+        let args = spec.args.iter().map(OsString::from).chain(args).collect();
+        let (request, mut problems) = binding::request(&script, spec, args, declared.ok());
         if let Err(found) = self.executor.check_request(&request) {
             problems.extend(found);
         }
         if !problems.is_empty() {
             return Err(Refusal::Invalid(problems));
         }
-        let (source, pinned) = self.scripts.source()?;
+        let Found { source, pinned, .. } = found?;
         let request = request.source(source);
         self.executor.check(&request).map_err(|error| refusal(&script, error))?;
         Ok((request, pinned))
     }
 
+    /// Where a new task gets the script from, and what the script says of itself.
+    fn look_up(&self, script: &str) -> Result<Found, Refusal> {
+        let (source, pinned) = self.scripts.source()?;
+        let declared = self.declared(source.as_ref(), script).map_err(|error| refusal(script, error))?;
+        Ok(Found { source, pinned, declared })
+    }
+
+    fn declared(
+        &self,
+        source: &dyn ScriptSource,
+        script: &str,
+    ) -> Result<Option<Arc<ScriptDescription>>, StartError> {
+        let name: ScriptName =
+            script.parse().map_err(|NameError(problem)| StartError::Invalid(vec![problem]))?;
+        let header = self.scripts.header(source, &name)?;
+        header.description.clone().map_err(|reasons| StartError::Script {
+            name,
+            fault: ScriptFault::FirstLine { code: BROKEN_HEADER, message: binding::joined(&reasons) },
+        })
+    }
+
     fn start_script(&self, script: String, order: TaskOrder) -> StartFuture<'_> {
         Box::pin(async move {
             let source = self.source_of(order.pinned.clone()).await?;
-            let request = request(&script, &order.spec).source(source);
+            let request = self.bound_again(script, order.spec.clone(), source).await?;
             let metadata = Metadata {
                 id: Some(order.id.to_string()),
                 created_by: Some(order.created_by),
@@ -85,6 +124,27 @@ impl ScriptRunner {
             };
             let spec = serde_json::to_value(&*order.spec).unwrap_or_default();
             self.executor.start(request.metadata(metadata).spec(spec)).await
+        })
+    }
+
+    /// The request as it was accepted, against what the script says now: it may be another one by now.
+    async fn bound_again(
+        &self,
+        script: String,
+        spec: Arc<TaskSpec>,
+        source: Arc<dyn ScriptSource>,
+    ) -> Result<ExecuteScriptRequest, StartError> {
+        let runner = self.clone();
+        let bound = tokio::task::spawn_blocking(move || {
+            let declared = runner.declared(source.as_ref(), &script)?;
+            let args = spec.args.iter().map(OsString::from).collect();
+            match binding::request(&script, &spec, args, Some(declared.as_deref())) {
+                (request, problems) if problems.is_empty() => Ok(request.source(source)),
+                (_, problems) => Err(StartError::Invalid(problems)),
+            }
+        });
+        bound.await.unwrap_or_else(|error| {
+            Err(StartError::Host { operation: "check the task".to_owned(), source: io::Error::other(error) })
         })
     }
 
@@ -168,38 +228,6 @@ fn script_name(spec: &TaskSpec) -> Result<String, Refusal> {
             "the name of the script that the runner 'script' is to run",
         )
     })
-}
-
-/// Scripts declare no parameters yet, so every parameter is undeclared.
-fn params_problems(spec: &TaskSpec) -> Vec<Problem> {
-    let is_script_param = |name: &str| spec.name == SCRIPT_RUNNER && name == SCRIPT_PARAM;
-    let undeclared = spec.params.keys().filter(|name| !is_script_param(name));
-    undeclared
-        .map(|name| {
-            let expected = "a parameter that the script declares; this one declares none, so use `args`";
-            Problem::new(format!("params.{}", name.escape_debug()), "undeclared", expected)
-        })
-        .collect()
-}
-
-/// The engine's request for a spec.
-pub(crate) fn request(script: &str, spec: &TaskSpec) -> ExecuteScriptRequest {
-    let mut request = ExecuteScriptRequest::new(script)
-        .args(spec.args.iter().map(OsString::from))
-        .debug_script(spec.debug_script);
-    for (name, value) in &spec.env {
-        request = request.env(name, value);
-    }
-    if let Some(work_dir) = &spec.work_dir {
-        request = request.work_dir(work_dir.as_str());
-    }
-    if let Some(timeout) = spec.timeout {
-        request = request.timeout(timeout);
-    }
-    if let Some(stdin) = &spec.stdin {
-        request = request.stdin(stdin.as_bytes());
-    }
-    request
 }
 
 /// What a failed check means for whoever submitted.

@@ -16,31 +16,11 @@ use executor_integrity::{
     StoreError, TakeError, VerifyPolicy,
 };
 
+use crate::catalogue::{Headers, ScriptEntry};
 use crate::error_chain::error_chain;
+use crate::header::Header;
 use crate::listing;
 use crate::refusal::Refusal;
-
-/// A script as lists show it.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct ScriptEntry {
-    /// Its name.
-    pub name: String,
-    /// SHA-256 of its file.
-    pub sha256: String,
-    /// Whether a manifest vouches for it.
-    pub verified: bool,
-    /// Why it cannot be run, if it cannot.
-    pub broken: Vec<BrokenReason>,
-}
-
-/// Why a script cannot be run.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct BrokenReason {
-    /// The line that is wrong, where it is one.
-    pub line: Option<u64>,
-    /// What is wrong and what would be right.
-    pub reason: String,
-}
 
 /// What stands behind the scripts that would run now.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize)]
@@ -64,6 +44,7 @@ pub struct Scripts {
     current: RwLock<Current>,
     /// Held while the folder is verified, so that many callers verify it once.
     refreshing: Mutex<()>,
+    headers: Headers,
 }
 
 #[derive(Debug, Default)]
@@ -86,8 +67,14 @@ impl Scripts {
     pub fn open(settings: ScriptsSettings) -> Result<Self, StoreError> {
         let store = SnapshotStore::at(&settings.state_dir.join("store"))?;
         let policy = VerifyPolicy::default().public_keys(settings.public_keys.iter().cloned());
-        let scripts =
-            Self { settings, store, policy, current: RwLock::default(), refreshing: Mutex::default() };
+        let scripts = Self {
+            settings,
+            store,
+            policy,
+            current: RwLock::default(),
+            refreshing: Mutex::default(),
+            headers: Headers::default(),
+        };
         scripts.refresh();
         Ok(scripts)
     }
@@ -121,7 +108,7 @@ impl Scripts {
                 let pin = source.snapshot.digest().to_string();
                 Ok((Arc::new(Offered(source)), Some(pin)))
             }
-            None if !status.verification => Ok((Arc::new(ScriptFolder::new(&self.settings.folder)), None)),
+            None if !status.verification => Ok((self.unverified(), None)),
             None => {
                 Err(Refusal::Unverified { problems: status.problems, mend: status.mend.unwrap_or_default() })
             }
@@ -149,7 +136,25 @@ impl Scripts {
         Ok(Arc::new(SnapshotSource::new(snapshot)))
     }
 
-    /// All scripts: the executable files that would be found by their names.
+    /// What the script says of itself that this source would give for the name.
+    ///
+    /// # Errors
+    /// Why the source gives none, or cannot be read.
+    pub(crate) fn header(
+        &self,
+        source: &dyn ScriptSource,
+        name: &ScriptName,
+    ) -> Result<Arc<Header>, StartError> {
+        self.headers.of(&source.resolve(name)?, name)
+    }
+
+    /// Where a task gets its script from that nothing vouches for.
+    pub(crate) fn unverified(&self) -> Arc<dyn ScriptSource> {
+        Arc::new(ScriptFolder::new(&self.settings.folder))
+    }
+
+    /// All scripts: the executable files that would be found by their names, without those that say that they are
+    /// hidden.
     ///
     /// # Errors
     /// [`Refusal::Unverified`] as [`source`](Self::source); [`Refusal::Unavailable`] when the folder cannot be read.
@@ -160,7 +165,8 @@ impl Scripts {
             _ => listing::names(&self.settings.folder)
                 .map_err(|error| Refusal::Unavailable(self.unreadable(&error)))?,
         };
-        Ok(names.iter().filter_map(|name| entry(source.as_ref(), name)).collect())
+        let entries = names.iter().filter_map(|name| self.headers.entry(source.as_ref(), name));
+        Ok(entries.filter(|entry| !entry.is_hidden()).collect())
     }
 
     /// One script; none when there is none of that name.
@@ -169,7 +175,7 @@ impl Scripts {
     /// As [`list`](Self::list).
     pub fn get(&self, name: &ScriptName) -> Result<Option<ScriptEntry>, Refusal> {
         let (source, _) = self.source()?;
-        Ok(entry(source.as_ref(), name))
+        Ok(self.headers.entry(source.as_ref(), name))
     }
 
     /// Removes snapshots that are neither in use, nor among the last three, nor among `pinned`: those of tasks that
@@ -366,18 +372,5 @@ impl ScriptSource for Offered {
         let fault =
             ScriptFault::NotExecutable("it is not executable in the scripts folder; chmod +x it".to_owned());
         Err(StartError::Script { name: name.clone(), fault })
-    }
-}
-
-fn entry(source: &dyn ScriptSource, name: &ScriptName) -> Option<ScriptEntry> {
-    let entry =
-        |sha256: String, verified, broken| ScriptEntry { name: name.to_string(), sha256, verified, broken };
-    match source.resolve(name) {
-        Ok(script) => Some(entry(script.sha256, script.manifest.is_some(), Vec::new())),
-        Err(StartError::NotFound(_)) => None,
-        Err(error) => {
-            let reason = BrokenReason { line: None, reason: error.to_string() };
-            Some(entry(String::new(), false, vec![reason]))
-        }
     }
 }

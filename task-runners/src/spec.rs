@@ -7,7 +7,7 @@ use executor_core::{DURATION_EXPECTED, Problem, Problems, TaskId, WorkspaceName}
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::script_runner;
+use crate::binding;
 
 /// Most arguments, parameters, variables or labels in one spec.
 const MAX_ENTRIES: usize = 1024;
@@ -126,7 +126,7 @@ impl Reader {
 
     /// What the engine would refuse whatever the script is, so that it is named together with everything else.
     fn check_as_request(&mut self, spec: &TaskSpec) {
-        let Err(problems) = script_runner::request(&spec.name, spec).check() else { return };
+        let Err(problems) = binding::undescribed(&spec.name, spec).args(&spec.args).check() else { return };
         for problem in problems {
             if !self.problems.is_about(&problem.field) {
                 self.problems.push(problem);

@@ -1,17 +1,17 @@
-//! The examples of the page about the command line, executed one after the other on one site.
+//! The examples of the pages about the command line and about scripts, executed one after the other on one site each.
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use crate::service::Service;
-use crate::support::Ended;
+use crate::support::{Ended, Site};
 
 /// What stands for a text that differs each time.
 const ANY: &str = "…";
 
-fn page() -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/cli.md")).unwrap()
+fn page(name: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name)).unwrap()
 }
 
 /// The text of the page's blocks of one kind.
@@ -58,18 +58,58 @@ fn is_as_expected(text: &str, expected: &str) -> bool {
 
 #[test]
 fn every_example_of_the_page_prints_what_the_page_says() {
-    let page = page();
+    let page = page("cli.md");
     let (site, service) = Service::on_a_free_port();
     site.script("deploy/web.sh", &blocks(&page, "sh")[0]);
-    let program = Path::new(env!("CARGO_BIN_EXE_agent-cli")).parent().unwrap();
     let examples = examples(&page);
     assert!(examples.len() > 20, "the page has {} examples", examples.len());
+    execute(examples, &site, service.port);
+}
+
+#[test]
+fn every_example_of_the_page_about_scripts_prints_what_the_page_says() {
+    let page = page("scripts.md");
+    let site = Site::new();
+    site.script("deploy.sh", &blocks(&page, "sh")[0]);
+    let examples = examples(&page);
+    assert!(examples.len() > 5, "the page has {} examples", examples.len());
+    execute(examples, &site, 0);
+}
+
+#[test]
+fn the_page_about_scripts_names_every_key() {
+    let page = page("scripts.md");
+    // What a reader is told who writes a key that there is not.
+    let told = |header: &str| {
+        let header = task_runners::header::read(format!("#!/bin/sh\n{header}\n").as_bytes());
+        header.description.unwrap_err().remove(0).reason
+    };
+    let mut keys = Vec::new();
+    for header in
+        ["#USAGE nothing", "#USAGE arg \"<x>\" nothing=1", "#USAGE flag \"-x\" nothing=1", "#TASK nothing=1"]
+    {
+        let reason = told(header);
+        let list = reason
+            .rsplit_once(if header.starts_with("#TASK") { "they are " } else { "it takes " })
+            .unwrap()
+            .1;
+        keys.extend(list.split(", ").map(str::to_owned));
+    }
+    assert!(keys.len() > 60, "{keys:?}");
+    let is_of_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.');
+    let words: Vec<&str> = page.split(|c| !is_of_word(c)).map(|word| word.trim_end_matches('.')).collect();
+    let unnamed: Vec<&String> = keys.iter().filter(|key| !words.contains(&key.as_str())).collect();
+    assert_eq!(unnamed, Vec::<&String>::new());
+}
+
+fn execute(examples: Vec<Example>, site: &Site, port: u16) {
+    let program = Path::new(env!("CARGO_BIN_EXE_agent-cli")).parent().unwrap();
     for Example { command, output } in examples {
         let mut shell = Command::new("sh");
         let line = format!("exec 2>&1; {command}\ncode=$?; [ $code = 0 ] || echo \"[exit code $code]\"");
         shell.args(["-c", &line]).current_dir(site.path("")).env_clear();
         shell.env("PATH", format!("{}:/usr/bin:/bin", program.display()));
-        shell.env("DEVOPS_AGENT__HTTP__PORT", service.port.to_string());
+        shell.env("DEVOPS_AGENT__HTTP__PORT", port.to_string());
         let text = Ended::of(&mut shell).text();
         let lines: Vec<&str> = text.lines().collect();
         let expected: Vec<&str> = output.lines().collect();
@@ -81,7 +121,7 @@ fn every_example_of_the_page_prints_what_the_page_says() {
 
 #[test]
 fn every_command_has_an_example() {
-    let examples = examples(&page());
+    let examples = examples(&page("cli.md"));
     for command in [
         "run",
         "list",

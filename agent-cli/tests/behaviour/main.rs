@@ -8,6 +8,7 @@ mod catalogue;
 mod client;
 mod configuration;
 mod debug_script;
+mod described;
 mod documentation;
 mod dry_run;
 mod exit_codes;
@@ -15,6 +16,8 @@ mod help;
 mod input;
 mod manifest;
 mod output;
+#[path = "../../../task-runners/tests/behaviour/probe.rs"]
+mod probe;
 mod reconnecting;
 mod record;
 mod service;

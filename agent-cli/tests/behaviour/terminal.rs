@@ -9,14 +9,37 @@ use crate::support::{Ended, Live, Site, eventually, program};
 
 /// What a command of the agent writes to a terminal, byte for byte, as `script` of util-linux sees it.
 pub(crate) fn on_terminal(site: &Site, args: &[&str], env: &[(&str, &str)]) -> String {
+    typing(site, args, env, Stdio::null())
+}
+
+/// The same where somebody types.
+fn typing(site: &Site, args: &[&str], env: &[(&str, &str)], input: Stdio) -> String {
     let agent = site.agent(args);
     let words = std::iter::once(agent.get_program()).chain(agent.get_args());
     let line: Vec<String> = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
     let mut command = Command::new("script");
     command.args(["-qec", &line.join(" "), "/dev/null"]).env_clear().env("PATH", "/usr/bin:/bin");
     command.env("SHELL", "/bin/sh").envs(env.iter().copied()).current_dir(site.path(""));
-    let ended = program(command.stdin(Stdio::null()), "bsdutils");
+    let ended = program(command.stdin(input), "bsdutils");
     ended.text().replace("\r\n", "\n")
+}
+
+#[test]
+fn whoever_sits_at_a_terminal_confirms_what_cannot_be_undone_by_typing_its_name() {
+    let site = Site::new();
+    site.script("purge.sh", "#!/bin/sh\n#TASK effect=\"destructive\"\necho purged\n");
+    let answered = |answer: &str| {
+        fs::write(site.path("answer"), answer).unwrap();
+        let input = fs::File::open(site.path("answer")).unwrap();
+        typing(&site, &["run", "purge.sh"], &[], input.into())
+    };
+    let shown = answered("purge.sh\n");
+    assert!(shown.contains("type its name to run it") && shown.contains("\npurged\n"), "{shown:?}");
+    for answer in ["yes\n", "\n", ""] {
+        let shown = answered(answer);
+        assert!(shown.contains("confirm: ") && !shown.contains("purged"), "{answer:?}: {shown:?}");
+    }
+    assert_eq!(site.records().len(), 1);
 }
 
 pub(crate) const TERM: (&str, &str) = ("TERM", "xterm-256color");

@@ -91,7 +91,8 @@ pub(crate) async fn run(
     let wait = Wait::preferred(request.headers());
     let spec = body::optional_json(request, state.body_limit()).await?.unwrap_or_else(|| Map::new().into());
     caller.require(Scope::Run)?;
-    caller.permits(&spec)?;
+    let named_in_path = visible(&caller, &name).ok();
+    caller.permits(&spec, &tasks::open_variables(&state, named_in_path, &spec).await)?;
     let name = visible(&caller, &name)?;
     // A runner's name has the form of a script's, and would win over it.
     if state.service().runners().get(name.as_str()).is_some() {

@@ -12,6 +12,7 @@ use axum::http::{StatusCode, Uri};
 use axum::response::IntoResponse;
 use serde_json::{Value, json};
 use task_runners::SCRIPT_RUNNER;
+use task_runners::ScriptName;
 use task_service::{
     Cursor, Refusal, SubmitError, Submitted, TaskFilter, TaskId, TaskSpec, TaskStatus, Visible,
 };
@@ -45,7 +46,8 @@ pub(crate) async fn submit(State(state): State<AppState>, caller: Caller, reques
     let wait = Wait::preferred(request.headers());
     let spec = body::json(request, state.body_limit()).await?;
     caller.require(Scope::Run)?;
-    caller.permits(&spec)?;
+    let named = caller.visible_script(&spec);
+    caller.permits(&spec, &open_variables(&state, named, &spec).await)?;
     caller.sees_what_is_named(&spec)?;
     accept(&state, &caller, spec, wait).await
 }
@@ -76,6 +78,15 @@ pub(super) async fn accept(state: &AppState, caller: &Caller, spec: Value, wait:
         wait.applied(&mut response);
     }
     Ok(response)
+}
+
+/// The variables that a script which the token sees lets callers set, where the spec sets any.
+pub(super) async fn open_variables(state: &AppState, name: Option<ScriptName>, spec: &Value) -> Vec<String> {
+    let sets_any = spec["env"].as_object().is_some_and(|env| !env.is_empty());
+    let Some(name) = name.filter(|_| sets_any) else { return Vec::new() };
+    let scripts = state.scripts().clone();
+    let found = tokio::task::spawn_blocking(move || scripts.get(&name).ok().flatten()?.declared).await;
+    found.ok().flatten().map(|declared| declared.env.clone()).unwrap_or_default()
 }
 
 /// Why a spec is not accepted whose id another task has. What would be refused under any id is refused as that, so that a

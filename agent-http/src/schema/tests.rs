@@ -104,16 +104,20 @@ fn the_documented_error_has_the_fields_of_the_real_one() {
 
 #[test]
 fn the_documented_script_has_the_fields_of_the_real_one() {
-    let reason = task_runners::scripts::BrokenReason { line: None, reason: "r".to_owned() };
+    let reason = task_runners::header::BrokenReason { line: None, reason: "r".to_owned() };
+    let warning = task_runners::header::Warning { line: None, reason: "r".to_owned() };
+    let output = task_runners::description::Output { name: "n".to_owned(), description: "d".to_owned() };
     let entry = task_runners::ScriptEntry {
-        name: "n".to_owned(),
-        sha256: String::new(),
-        verified: false,
         broken: vec![reason],
+        warnings: vec![warning],
+        outputs: vec![output],
+        ..task_runners::ScriptEntry::default()
     };
     let entry = serde_json::to_value(entry).unwrap();
     assert_eq!(described::<Script>().1, keys(&entry));
     assert_eq!(described::<BrokenReason>().1, keys(&entry["broken"][0]));
+    assert_eq!(described::<BrokenReason>().1, keys(&entry["warnings"][0]));
+    assert_eq!(described::<ScriptOutput>().1, keys(&entry["outputs"][0]));
     let status = serde_json::to_value(task_runners::ScriptsStatus::default()).unwrap();
     assert_eq!(described::<Verification>().1, keys(&status));
 }

@@ -204,6 +204,24 @@ fn a_workspace_or_variable_that_a_token_does_not_list_is_403_and_all_are_named()
 }
 
 #[test]
+fn a_variable_that_the_script_itself_lets_callers_set_needs_no_listing_in_the_token() {
+    let site = Site::new("");
+    let header = "#!/bin/sh\n#TASK env=\"REGION\" effect=\"destructive\"\necho $REGION\n";
+    site.write_script("deploy/open.sh", header);
+    let service = site.start();
+    let mut spec =
+        json!({ "name": "deploy/open.sh", "env": { "REGION": "eu" }, "confirm": "deploy/open.sh" });
+    assert_eq!(service.call("deployer", "POST", "/api/v1/tasks", Some(&spec)).status, 202);
+    spec["env"]["OTHER"] = json!("x");
+    let reply = service.call("deployer", "POST", "/api/v1/tasks", Some(&spec));
+    assert_eq!((reply.status, &reply.json()["errors"][0]["field"]), (403, &json!("env.OTHER")));
+    spec["env"] = json!({});
+    spec["confirm"] = json!("yes");
+    let reply = service.call("deployer", "POST", "/api/v1/tasks", Some(&spec));
+    assert_eq!((reply.status, &reply.json()["errors"][0]["rule"]), (422, &json!("confirm")));
+}
+
+#[test]
 fn a_caller_cannot_set_whose_task_it_is() {
     let service = Service::usual();
     for field in ["created_by", "node", "status"] {

@@ -78,6 +78,21 @@ const HOSTILE: [&str; 66] = [
 ];
 
 #[test]
+fn declared_variables_come_from_the_runner_and_not_from_callers_or_the_site() {
+    let bench = Bench::new();
+    let executor = bench.builder().env("usage_n", "the site's").build().unwrap();
+    let name = bench.script("declared.sh", "[ \"$usage_n\" = 5 ]");
+    let declared = ExecuteScriptRequest::new(&name).declared("usage_n", "5");
+    assert!(bench.run_on(&executor, declared).0.success);
+    let callers = ExecuteScriptRequest::new(&name).env("usage_n", "5");
+    assert_eq!(callers.check().unwrap_err()[0].rule, "refused_variable");
+    for (variable, value, rule) in [("usage n", "5", "variable_name"), ("usage_n", "\0", "no_nul")] {
+        let refused = ExecuteScriptRequest::new(&name).declared(variable, value);
+        assert_eq!(refused.check().unwrap_err()[0].rule, rule);
+    }
+}
+
+#[test]
 fn it_equals_the_expected_set_to_the_byte() {
     let bench = Bench::new();
     let executor = bench

@@ -107,6 +107,7 @@ fn task_debug_lists_the_environment_sorted_and_nothing_that_was_not_handed_over(
         "TASK_WORK_DIR",
         "TMPDIR",
         "USER",
+        "usage_args",
     ];
     assert_eq!(names, expected);
 }

@@ -1,0 +1,110 @@
+//! From a task spec to the engine's request, by what the script says of itself.
+
+use std::ffi::OsString;
+
+use executor_core::{ExecuteScriptRequest, Problem};
+use serde_json::{Map, Value};
+
+use crate::description::{Effect, ScriptDescription};
+use crate::header::BrokenReason;
+use crate::script_runner::{SCRIPT_PARAM, SCRIPT_RUNNER};
+use crate::spec::TaskSpec;
+use crate::validate::{self, Bound};
+
+/// The engine's request for a spec with these arguments, and all that the description finds wrong. `declared` is what
+/// the script says of itself, if it does; none where nothing is known of the script.
+pub(crate) fn request(
+    script: &str,
+    spec: &TaskSpec,
+    args: Vec<OsString>,
+    declared: Option<Option<&ScriptDescription>>,
+) -> (ExecuteScriptRequest, Vec<Problem>) {
+    let request = undescribed(script, spec);
+    let params = params(spec);
+    match declared {
+        None => (request.args(args), Vec::new()),
+        Some(None) => (request.args(args), undeclared(&params)),
+        Some(Some(description)) => {
+            let request = limited(request, description);
+            match validate::bind(description, &params, &args) {
+                Ok(bound) => {
+                    let problems = confirm_problem(script, spec, &bound).into_iter().collect();
+                    (with(request, bound), problems)
+                }
+                Err(problems) => (request, problems),
+            }
+        }
+    }
+}
+
+/// The request as far as it does not depend on what the script says; without arguments.
+pub(crate) fn undescribed(script: &str, spec: &TaskSpec) -> ExecuteScriptRequest {
+    let mut request = ExecuteScriptRequest::new(script).debug_script(spec.debug_script);
+    for (name, value) in &spec.env {
+        request = request.env(name, value);
+    }
+    if let Some(work_dir) = &spec.work_dir {
+        request = request.work_dir(work_dir.as_str());
+    }
+    if let Some(timeout) = spec.timeout {
+        request = request.timeout(timeout);
+    }
+    if let Some(stdin) = &spec.stdin {
+        request = request.stdin(stdin.as_bytes());
+    }
+    request
+}
+
+/// Reasons in one line, for one message.
+pub(crate) fn joined(reasons: &[BrokenReason]) -> String {
+    let texts: Vec<String> = reasons
+        .iter()
+        .map(|reason| match reason.line {
+            Some(line) => format!("line {line}: {}", reason.reason),
+            None => reason.reason.clone(),
+        })
+        .collect();
+    texts.join("; ")
+}
+
+fn limited(mut request: ExecuteScriptRequest, description: &ScriptDescription) -> ExecuteScriptRequest {
+    if let Some(timeout) = description.timeout {
+        request = request.time_limit(timeout);
+    }
+    if let Some(grace) = description.grace {
+        request = request.kill_grace(grace);
+    }
+    request
+}
+
+fn with(mut request: ExecuteScriptRequest, bound: Bound) -> ExecuteScriptRequest {
+    for (name, value) in bound.env {
+        request = request.declared(name, value);
+    }
+    request.args(bound.args)
+}
+
+/// What cannot be undone is only done where the caller names it again.
+fn confirm_problem(script: &str, spec: &TaskSpec, bound: &Bound) -> Option<Problem> {
+    if bound.effect != Some(Effect::Destructive) || spec.confirm.as_deref() == Some(script) {
+        return None;
+    }
+    let expected = format!("{script:?}, the script's name: what it does cannot be undone");
+    Some(Problem::new("confirm", "confirm", expected))
+}
+
+/// The parameters of the script: without the one that names it.
+fn params(spec: &TaskSpec) -> Map<String, Value> {
+    let mut params = spec.params.clone();
+    if spec.name == SCRIPT_RUNNER {
+        params.remove(SCRIPT_PARAM);
+    }
+    params
+}
+
+fn undeclared(params: &Map<String, Value>) -> Vec<Problem> {
+    let expected = "a parameter that the script declares; this one declares none, so use `args`";
+    let problem =
+        |name: &String| Problem::new(format!("params.{}", name.escape_debug()), "undeclared", expected);
+    params.keys().map(problem).collect()
+}
