@@ -134,6 +134,19 @@ impl fmt::Debug for SiteVariables {
 }
 
 impl Settings {
+    /// The sections in which these settings and others differ, in the order of the file.
+    pub fn sections_that_differ(&self, other: &Self) -> Vec<&'static str> {
+        let same = [
+            ("app", self.app == other.app),
+            ("http", self.http == other.http),
+            ("script_executor", self.script_executor == other.script_executor),
+            ("limits", self.limits == other.limits),
+            ("retention", self.retention == other.retention),
+            ("auth", self.auth == other.auth),
+        ];
+        same.into_iter().filter(|(_, is_same)| !is_same).map(|(section, _)| section).collect()
+    }
+
     /// What the layers are written onto. None of these values is a default: the built-in file sets each key that has one.
     pub(crate) fn unset() -> Self {
         Self {

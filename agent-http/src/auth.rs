@@ -187,7 +187,7 @@ pub(crate) async fn authenticate(
     next: Next,
 ) -> Response {
     if !is_public(request.uri().path(), state.has_public_metrics()) {
-        match state.tokens().authenticate(request.headers()) {
+        match state.access().tokens.authenticate(request.headers()) {
             Ok(caller) => {
                 request.extensions_mut().insert(caller);
             }

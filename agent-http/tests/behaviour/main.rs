@@ -21,6 +21,7 @@ mod listing;
 mod logs;
 mod measuring;
 mod names;
+mod reloading;
 mod starting;
 mod submitting;
 mod support;
