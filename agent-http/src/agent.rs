@@ -1,5 +1,6 @@
 //! The agent as a service: everything that stands behind the routes, opened from the settings, and stopped in order.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -15,6 +16,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 
 use crate::app::{self, Access, AppState, Shared};
+use crate::audit::{self, Audit, AuditLimits};
 use crate::auth::Tokens;
 use crate::background;
 use crate::first_token::{self, FirstTokenError};
@@ -65,6 +67,14 @@ pub enum AgentError {
     /// There is no token to give to the first caller.
     #[error(transparent)]
     FirstToken(#[from] FirstTokenError),
+    /// What is decided about requests cannot be written down.
+    #[error("cannot open the audit log {}: {source}", .path.display())]
+    Audit {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// The measurements cannot be set up.
     #[error("cannot set up the measurements: {0}")]
     Metrics(#[from] MetricsError),
@@ -88,12 +98,14 @@ impl Agent {
             work_dir: settings.script_executor.work_dir_prefix.clone(),
         });
         let (access, first_token) = access(settings)?;
+        let audit = audit(settings)?;
         let state = AppState::new(Shared {
             service,
             scripts,
             records,
             access: RwLock::new(Arc::new(access)),
             metrics,
+            audit,
             body_limit: settings.limits.body,
             public_metrics: settings.http.public_metrics,
             is_draining: AtomicBool::new(false),
@@ -165,6 +177,13 @@ fn access(settings: &Settings) -> Result<(Access, Option<PathBuf>), FirstTokenEr
         tokens.push(opened.token);
     }
     Ok((Access { tokens: Tokens::new(tokens), hosts: HostRules::new(&settings.http) }, first_token))
+}
+
+fn audit(settings: &Settings) -> Result<Audit, AgentError> {
+    let state_dir = &settings.script_executor.state_dir;
+    let limits = AuditLimits { file_bytes: settings.audit.file_size, files: settings.audit.files };
+    Audit::open(state_dir, limits)
+        .map_err(|source| AgentError::Audit { path: state_dir.join(audit::FILE), source })
 }
 
 /// The address that a service listens on by its settings.

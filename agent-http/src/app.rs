@@ -15,6 +15,7 @@ use task_service::{Records, TaskService};
 use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
+use crate::audit::Audit;
 use crate::auth::{self, Tokens};
 use crate::hosts::{self, HostRules};
 use crate::metrics::Metrics;
@@ -42,6 +43,7 @@ pub(crate) struct Shared {
     pub(crate) records: Records,
     pub(crate) access: RwLock<Arc<Access>>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) audit: Audit,
     /// Largest body of a request, bytes.
     pub(crate) body_limit: u64,
     pub(crate) public_metrics: bool,
@@ -81,6 +83,10 @@ impl AppState {
 
     pub(crate) fn metrics(&self) -> &Arc<Metrics> {
         &self.0.metrics
+    }
+
+    pub(crate) fn audit(&self) -> &Audit {
+        &self.0.audit
     }
 
     pub(crate) fn body_limit(&self) -> u64 {

@@ -16,6 +16,7 @@ use task_runners::{Problems, SCRIPT_RUNNER, ScriptName};
 use task_service::{Problem, Refusal, Task};
 
 use crate::app::AppState;
+use crate::audit::{Asked, Presented};
 use crate::error::ApiError;
 use crate::glob;
 
@@ -28,26 +29,21 @@ pub(crate) struct Tokens(Vec<Arc<Token>>);
 
 /// Whoever presented a token that is accepted.
 #[derive(Debug, Clone)]
-pub(crate) struct Caller(Arc<Token>);
+pub(crate) struct Caller {
+    token: Arc<Token>,
+    asked: Arc<Asked>,
+}
 
 impl Tokens {
     pub(crate) fn new(tokens: impl IntoIterator<Item = Token>) -> Self {
         Self(tokens.into_iter().map(Arc::new).collect())
     }
 
-    /// The caller that the headers prove.
-    fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, ApiError> {
-        let presented = presented(headers)?;
-        let token = self.find(presented).ok_or_else(|| {
+    /// The token that the headers present, whether it is accepted still or not.
+    fn presented(&self, headers: &HeaderMap) -> Result<Arc<Token>, ApiError> {
+        self.find(presented(headers)?).ok_or_else(|| {
             unauthorized("token_invalid", "the token is not known; `agent-cli token create` makes one")
-        })?;
-        match token.expires {
-            Some(expires) if expires <= Timestamp::now() => Err(unauthorized(
-                "token_expired",
-                &format!("the token expired at {expires}; `agent-cli token create` makes another"),
-            )),
-            _ => Ok(Caller(token)),
-        }
+        })
     }
 
     /// Compares with every token, each in constant time, so that the time taken tells nothing.
@@ -65,28 +61,44 @@ impl Tokens {
 }
 
 impl Caller {
+    /// 401 when the token is not accepted any more.
+    fn of(token: Arc<Token>, asked: Arc<Asked>) -> Result<Self, ApiError> {
+        match token.expires {
+            Some(expires) if expires <= Timestamp::now() => Err(unauthorized(
+                "token_expired",
+                &format!("the token expired at {expires}; `agent-cli token create` makes another"),
+            )),
+            _ => Ok(Self { token, asked }),
+        }
+    }
+
+    /// The request that it calls with.
+    pub(crate) fn asked(&self) -> &Asked {
+        &self.asked
+    }
+
     /// The token's name, which its tasks carry.
     pub(crate) fn name(&self) -> &str {
-        &self.0.name
+        &self.token.name
     }
 
     /// 403 unless the token has that scope, or is an admin's.
     pub(crate) fn require(&self, scope: Scope) -> Result<(), ApiError> {
-        if self.is_admin() || self.0.scopes.contains(&scope) {
+        if self.is_admin() || self.token.scopes.contains(&scope) {
             return Ok(());
         }
-        let detail = format!("the token '{}' lacks the scope '{scope}' that this needs", self.0.name);
+        let detail = format!("the token '{}' lacks the scope '{scope}' that this needs", self.token.name);
         Err(ApiError::new(StatusCode::FORBIDDEN, "scope_missing", detail))
     }
 
     /// Whether it has all rights on all scripts.
     pub(crate) fn is_admin(&self) -> bool {
-        self.0.scopes.contains(&Scope::Admin)
+        self.token.scopes.contains(&Scope::Admin)
     }
 
     /// Whether it sees the script, or runner, of that name.
     pub(crate) fn sees(&self, name: &str) -> bool {
-        self.is_admin() || self.0.scripts.iter().any(|pattern| glob::matches(pattern, name))
+        self.is_admin() || self.token.scripts.iter().any(|pattern| glob::matches(pattern, name))
     }
 
     /// Whether it sees a task: those of the scripts that it sees.
@@ -110,15 +122,15 @@ impl Caller {
         }
         let mut forbidden = Problems::default();
         if let Some(work_dir) = spec["work_dir"].as_str()
-            && !self.0.work_dirs.iter().any(|listed| listed == work_dir)
+            && !self.token.work_dirs.iter().any(|listed| listed == work_dir)
         {
-            let expected = listed("a shared workspace that the token lists", &self.0.work_dirs);
+            let expected = listed("a shared workspace that the token lists", &self.token.work_dirs);
             forbidden.push(Problem::new("work_dir", "forbidden", expected));
         }
-        let expected = listed("a variable that the token or the script lists", &self.0.env);
+        let expected = listed("a variable that the token or the script lists", &self.token.env);
         let names = spec["env"].as_object().into_iter().flatten().map(|(name, _)| name);
         for name in names.filter(|name| !open.contains(name)) {
-            if !self.0.env.iter().any(|pattern| glob::matches_variable(pattern, name)) {
+            if !self.token.env.iter().any(|pattern| glob::matches_variable(pattern, name)) {
                 forbidden.push(Problem::new(
                     format!("env.{}", name.escape_debug()),
                     "forbidden",
@@ -167,7 +179,9 @@ impl Caller {
         let sha256 = TokenDigest::of_token("");
         let (scripts, work_dirs, env) = Default::default();
         let name = "admin".to_owned();
-        Self(Arc::new(Token { name, sha256, scopes, scripts, work_dirs, env, expires: None }))
+        let token = Token { name, sha256, scopes, scripts, work_dirs, env, expires: None };
+        let asked = Asked::new(String::new(), None, axum::http::Method::GET, "/");
+        Self { token: Arc::new(token), asked: Arc::new(asked) }
     }
 }
 
@@ -187,18 +201,28 @@ pub(crate) async fn authenticate(
     next: Next,
 ) -> Response {
     if !is_public(request.uri().path(), state.has_public_metrics()) {
-        match state.access().tokens.authenticate(request.headers()) {
-            Ok(caller) => {
-                request.extensions_mut().insert(caller);
-            }
+        let token = match state.access().tokens.presented(request.headers()) {
+            Ok(token) => token,
             Err(error) => return error.into_response(),
-        }
+        };
+        let name = Presented(token.name.clone());
+        let asked = request.extensions().get::<Arc<Asked>>().cloned();
+        let mut response =
+            match asked.ok_or_else(ApiError::internal).and_then(|asked| Caller::of(token, asked)) {
+                Ok(caller) => {
+                    request.extensions_mut().insert(caller);
+                    next.run(request).await
+                }
+                Err(error) => error.into_response(),
+            };
+        response.extensions_mut().insert(name);
+        return response;
     }
     next.run(request).await
 }
 
 /// Whether a path is served without a token.
-fn is_public(path: &str, has_public_metrics: bool) -> bool {
+pub(crate) fn is_public(path: &str, has_public_metrics: bool) -> bool {
     match path {
         "/" | "/healthz" | "/readyz" | "/openapi.json" | "/docs" => true,
         "/metrics" => has_public_metrics,

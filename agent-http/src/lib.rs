@@ -12,6 +12,7 @@
 
 mod agent;
 mod app;
+mod audit;
 mod auth;
 mod background;
 mod body;
