@@ -23,6 +23,7 @@ mod hosts;
 mod metrics;
 mod outermost;
 mod query;
+mod rate;
 mod routes;
 mod schema;
 mod server;

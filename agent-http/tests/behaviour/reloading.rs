@@ -115,3 +115,23 @@ fn a_signal_has_the_settings_read_again_also_where_the_file_looks_as_before() {
     }
     assert_eq!(status(&service, "reader"), 200);
 }
+
+#[test]
+fn a_token_that_calls_too_often_is_told_when_to_come_back_and_others_are_not() {
+    let service = Service::usual();
+    change(&service, |text| {
+        text.replacen("name = \"reader\"\n", "name = \"reader\"\nrequests_per_minute = 20\n", 1)
+    });
+    let began = Instant::now();
+    let refused = eventually("a refusal", || {
+        let reply = service.call("reader", "GET", "/api/v1/runners", None);
+        (reply.status == 429).then_some(reply)
+    });
+    assert_eq!(refused.code(), "rate_limited");
+    let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=4).contains(&wait), "{wait}");
+    assert_eq!(status(&service, "all"), 200);
+    // It may call again when it was told to, and not before.
+    let again = eventually("another answer", || (status(&service, "reader") == 200).then(Instant::now));
+    assert!(again > began + Duration::from_secs(1), "{:?}", again - began);
+}
