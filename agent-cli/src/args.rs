@@ -165,6 +165,15 @@ pub(crate) struct Server {
     /// File with the token [default: the file that the service on this host made]
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
+    /// File with the CA that signed the service's certificate, in PEM [default: the CAs of the web]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// File with a certificate to present, in PEM; then a token is sent only with --token-file
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub(crate) cert: Option<PathBuf>,
+    /// File with that certificate's private key, in PEM
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub(crate) key: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -3,18 +3,20 @@
 use std::fs::File;
 use std::io::Read;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use agent_config::Settings;
 use serde_json::Value;
 use task_runners::{Problem, error_chain};
 use ureq::http::{Request, Response, StatusCode};
+use ureq::tls::TlsConfig;
 use ureq::{Agent, Body};
 
 use crate::args::{Global, Server};
 use crate::context;
 use crate::failure::Failure;
+use crate::trust;
 
 /// Time to reach the service.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -34,7 +36,8 @@ const TOKEN_FILE: &str = "token";
 pub(crate) struct Client {
     agent: Agent,
     base: String,
-    token: String,
+    /// None where a certificate says who calls.
+    token: Option<String>,
     answer_timeout: Duration,
     silence_timeout: Duration,
 }
@@ -42,8 +45,9 @@ pub(crate) struct Client {
 impl Client {
     /// The client for what the command line and the settings say.
     pub(crate) fn new(global: &Global, server: &Server) -> Result<Self, Failure> {
-        let settings = match (&server.server, &server.token_file) {
-            (Some(_), Some(_)) => None,
+        let has_proof = server.token_file.is_some() || server.cert.is_some();
+        let settings = match (&server.server, has_proof) {
+            (Some(_), true) => None,
             _ => Some(context::settings(global)?),
         };
         let base = match (&server.server, &settings) {
@@ -52,16 +56,17 @@ impl Client {
             (None, None) => String::new(),
         };
         refuse_clear_text(&base)?;
-        let token_file = match (&server.token_file, &settings) {
-            (Some(file), _) => file.clone(),
-            (None, Some(settings)) => settings.script_executor.state_dir.join(TOKEN_FILE),
-            (None, None) => PathBuf::new(),
+        let token_file = match (&server.token_file, &server.cert, &settings) {
+            (Some(file), _, _) => Some(file.clone()),
+            (None, None, Some(settings)) => Some(settings.script_executor.state_dir.join(TOKEN_FILE)),
+            _ => None,
         };
-        Ok(Self::of(base, read_token(&token_file)?))
+        let token = token_file.map(|file| read_token(&file)).transpose()?;
+        Ok(Self::of(base, token, trust::config(server)?))
     }
 
-    fn of(base: String, token: String) -> Self {
-        let agent = agent(&base);
+    fn of(base: String, token: Option<String>, tls: TlsConfig) -> Self {
+        let agent = agent(&base, tls);
         Self { agent, base, token, answer_timeout: ANSWER_TIMEOUT, silence_timeout: SILENCE_TIMEOUT }
     }
 
@@ -120,28 +125,39 @@ impl Client {
     }
 
     fn request(&self, method: &str, path: &str) -> ureq::http::request::Builder {
-        Request::builder()
+        let request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.base))
-            .header("authorization", format!("Bearer {}", self.token))
-            .header("accept", "application/json, application/problem+json, */*")
+            .header("accept", "application/json, application/problem+json, */*");
+        match &self.token {
+            Some(token) => request.header("authorization", format!("Bearer {token}")),
+            None => request,
+        }
     }
 
     fn answer(&self, sent: Result<Response<Body>, ureq::Error>) -> Result<Response<Body>, Failure> {
         let response = sent.map_err(|error| {
             let message = format!("cannot reach the service at {}: {}", self.base, error_chain(&error));
-            Failure::unreachable(message).with_hints(vec!["is it running? agent-http starts it".to_owned()])
+            match trust::hint(&error) {
+                // Trying again would not help.
+                Some(hint) => Failure::new(message).with_hints(vec![hint.to_owned()]),
+                None => {
+                    let hint = "is it running? agent-http starts it".to_owned();
+                    Failure::unreachable(message).with_hints(vec![hint])
+                }
+            }
         })?;
         if response.status().is_success() { Ok(response) } else { Err(refused(response)) }
     }
 }
 
 /// What sends requests. Redirects are not followed, since they would take the token along.
-fn agent(base: &str) -> Agent {
+fn agent(base: &str, tls: TlsConfig) -> Agent {
     let config = Agent::config_builder()
         .http_status_as_error(false)
         .timeout_connect(Some(CONNECT_TIMEOUT))
-        .max_redirects(0);
+        .max_redirects(0)
+        .tls_config(tls);
     // Through a proxy, plain HTTP would leave this host after all; over https:// it is only a tunnel.
     let config = if base.starts_with("https:") { config } else { config.proxy(None) };
     config.build().into()
@@ -160,7 +176,8 @@ fn own_address(settings: &Settings) -> String {
         IpAddr::V4(address) => address.to_string(),
         IpAddr::V6(address) => format!("[{address}]"),
     };
-    format!("http://{host}:{}", settings.http.port)
+    let scheme = if settings.tls.certificate.is_some() { "https" } else { "http" };
+    format!("{scheme}://{host}:{}", settings.http.port)
 }
 
 /// A token is not sent over plain HTTP but to this host itself.
@@ -248,7 +265,7 @@ mod tests {
         let client = Client {
             answer_timeout: timeout,
             silence_timeout: timeout,
-            ..Client::of(base, "dag_token".to_owned())
+            ..Client::of(base, Some("dag_token".to_owned()), TlsConfig::default())
         };
         (client, kept)
     }

@@ -21,6 +21,7 @@ mod summary;
 mod task;
 mod terminal;
 mod token;
+mod trust;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -3,9 +3,13 @@
 use std::path::{Component, Path, PathBuf};
 
 use crate::draft::Draft;
+use crate::keys::TOKENS;
 use crate::mistake::{Mistake, Origin};
 
 const HOST: &str = "http.host";
+const CERTIFICATE: &str = "tls.certificate";
+const KEY: &str = "tls.key";
+const CLIENT_CA: &str = "tls.client_ca";
 const DEFAULT_TIMEOUT: &str = "script_executor.default_timeout";
 const MAX_TIMEOUT: &str = "script_executor.max_timeout";
 const WORK_DIR: &str = "script_executor.work_dir_prefix";
@@ -20,22 +24,57 @@ impl Draft {
         {
             *path = current_dir.join(&path);
         }
+        let tls = &mut self.settings.tls;
+        for path in [&mut tls.certificate, &mut tls.key, &mut tls.client_ca].into_iter().flatten() {
+            *path = current_dir.join(&path);
+        }
+        self.check_tls();
+        self.check_client_certificates();
         self.check_host();
         self.check_timeouts();
         self.check_folders();
     }
 
+    fn check_tls(&mut self) {
+        let tls = &self.settings.tls;
+        let has_client_ca = tls.client_ca.is_some();
+        let missing = match (&tls.certificate, &tls.key) {
+            (None, Some(_)) => Some((CERTIFICATE, KEY)),
+            (Some(_), None) => Some((KEY, CERTIFICATE)),
+            (None, None) if has_client_ca => Some((CERTIFICATE, CLIENT_CA)),
+            _ => None,
+        };
+        if let Some((missing, given)) = missing {
+            let problem = format!("{given} is given and {missing} is not");
+            self.joint_mistake(&[given], problem, "expected tls.certificate and tls.key, both or neither");
+        }
+    }
+
+    /// A certificate that nobody is asked for would let nobody in.
+    fn check_client_certificates(&mut self) {
+        if self.settings.tls.client_ca.is_some() {
+            return;
+        }
+        let tokens = self.settings.auth.tokens.iter().filter(|token| token.certificate_sha256.is_some());
+        let names: Vec<String> = tokens.map(|token| format!("{TOKENS}.{}", token.name)).collect();
+        for name in names {
+            let problem = "certificate_sha256 is given and tls.client_ca is not".to_owned();
+            let remedy = "expected tls.client_ca, the CA that signs certificates of callers";
+            self.joint_mistake(&[&name], problem, remedy);
+        }
+    }
+
     fn check_host(&mut self) {
         let http = &self.settings.http;
-        if http.host.is_loopback() || http.behind_tls_proxy {
+        if http.host.is_loopback() || http.behind_tls_proxy || self.settings.tls.certificate.is_some() {
             return;
         }
         let problem = format!(
-            "found {}, which is not a loopback address: tokens would cross the network in clear, since this version \
-             does not support [tls]",
+            "found {}, which is not a loopback address: tokens would cross the network in clear",
             http.host
         );
-        let remedy = "expected a loopback address, or http.behind_tls_proxy = true with a proxy in front that speaks TLS";
+        let remedy = "expected a section [tls] with certificate and key, or a loopback address, or \
+            http.behind_tls_proxy = true with a proxy in front that speaks TLS";
         self.joint_mistake(&[HOST], problem, remedy);
     }
 

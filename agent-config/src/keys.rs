@@ -1,6 +1,7 @@
 //! The table of all keys outside `[[auth.token]]`: what each takes and where it goes.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use executor_core::Leftovers;
@@ -18,10 +19,10 @@ pub(crate) const TOKENS: &str = "auth.token";
 /// Another spelling of a section, which is read too.
 pub(crate) const SPELLINGS: (&str, &str) = ("script_excutor", "script_executor");
 /// Sections that are described for later versions. Ignoring one would pretend that it is in force.
-pub(crate) const UNSUPPORTED: &[&str] = &["node", "fleet", "tls", "hook", "notify"];
+pub(crate) const UNSUPPORTED: &[&str] = &["node", "fleet", "hook", "notify"];
 /// Sections in the order of the file.
 pub(crate) const SECTIONS: &[&str] =
-    &["app", "http", "script_executor", "limits", "retention", "audit", "auth"];
+    &["app", "http", "tls", "script_executor", "limits", "retention", "audit", "auth"];
 
 /// More tasks or waiting ones than these would exhaust any one host.
 const MOST_CONCURRENT: u64 = 10_000;
@@ -63,6 +64,9 @@ pub(crate) const KEYS: &[Key] = &[
     key!(http.hosts, host_names),
     key!(http.origins, origins),
     key!(http.public_metrics, Input::boolean),
+    key!(tls.certificate, some_path),
+    key!(tls.key, some_path),
+    key!(tls.client_ca, some_path),
     key!(script_executor.work_dir_prefix, Input::path),
     key!(script_executor.script_dir_prefix, Input::path),
     key!(script_executor.state_dir, Input::path),
@@ -119,6 +123,10 @@ fn files(input: Input<'_>) -> Checked<u32> {
 
 fn some_boolean(input: Input<'_>) -> Checked<Option<bool>> {
     input.boolean().map(Some)
+}
+
+fn some_path(input: Input<'_>) -> Checked<Option<PathBuf>> {
+    input.path().map(Some)
 }
 
 fn duration(input: Input<'_>) -> Checked<Duration> {

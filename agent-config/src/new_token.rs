@@ -42,7 +42,16 @@ impl NewToken {
 impl TokenDigest {
     /// The digest of a token that somebody presents.
     pub fn of_token(token: &str) -> Self {
-        let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
+        Self::of(token.as_bytes())
+    }
+
+    /// The digest of a certificate in DER.
+    pub fn of_certificate(der: &[u8]) -> Self {
+        Self::of(der)
+    }
+
+    fn of(bytes: &[u8]) -> Self {
+        let digest: [u8; 32] = Sha256::digest(bytes).into();
         Self::from(digest)
     }
 }

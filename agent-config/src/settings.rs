@@ -19,6 +19,8 @@ pub struct Settings {
     pub app: App,
     /// `[http]`: the HTTP service.
     pub http: Http,
+    /// `[tls]`: encryption between callers and the service.
+    pub tls: Tls,
     /// `[script_executor]`: how scripts are found and run.
     pub script_executor: ScriptExecutor,
     /// `[limits]`: bounds on what the agent takes at one time.
@@ -41,7 +43,7 @@ pub struct App {
 /// `[http]`: the HTTP service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Http {
-    /// The address to listen on. Loopback, unless [`behind_tls_proxy`](Self::behind_tls_proxy) is set.
+    /// The address to listen on. Loopback, unless the service or a [proxy](Self::behind_tls_proxy) speaks TLS.
     pub host: IpAddr,
     /// The port to listen on; 0 lets the system choose a free one.
     pub port: u16,
@@ -54,6 +56,17 @@ pub struct Http {
     pub origins: Vec<String>,
     /// `/metrics` is served without a token.
     pub public_metrics: bool,
+}
+
+/// `[tls]`: encryption between callers and the service. The paths are absolute when the current folder is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// The file with the service's certificate and those that lead to its CA, in PEM. None is plain HTTP.
+    pub certificate: Option<PathBuf>,
+    /// The file with the certificate's private key, in PEM. There is one exactly where there is a certificate.
+    pub key: Option<PathBuf>,
+    /// The file with the CAs of callers' certificates, in PEM. None asks nobody for a certificate.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// `[script_executor]`: how scripts are found and run. All folders are absolute when the current folder is.
@@ -123,7 +136,8 @@ pub struct Audit {
 /// `[auth]`: who may do what.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Auth {
-    /// `[[auth.token]]`: the tokens, in the order of the file. No two have the same name or the same digest.
+    /// `[[auth.token]]`: the tokens, in the order of the file. No two have the same name, digest or
+    /// certificate.
     pub tokens: Vec<Token>,
 }
 
@@ -150,6 +164,7 @@ impl Settings {
         let same = [
             ("app", self.app == other.app),
             ("http", self.http == other.http),
+            ("tls", self.tls == other.tls),
             ("script_executor", self.script_executor == other.script_executor),
             ("limits", self.limits == other.limits),
             ("retention", self.retention == other.retention),
@@ -171,6 +186,7 @@ impl Settings {
                 origins: Vec::new(),
                 public_metrics: false,
             },
+            tls: Tls { certificate: None, key: None, client_ca: None },
             script_executor: ScriptExecutor {
                 work_dir_prefix: PathBuf::new(),
                 script_dir_prefix: PathBuf::new(),

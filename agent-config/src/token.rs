@@ -13,8 +13,11 @@ use crate::input::{Checked, Input};
 pub struct Token {
     /// Who it is; tasks carry this name as `created_by`.
     pub name: String,
-    /// What the token's digest must be.
-    pub sha256: TokenDigest,
+    /// What the digest of a token that is sent must be. None where [a certificate](Self::certificate_sha256) is the
+    /// only proof.
+    pub sha256: Option<TokenDigest>,
+    /// The digest of the certificate (DER) that proves the same on a connection over TLS.
+    pub certificate_sha256: Option<TokenDigest>,
     /// What it permits; never empty.
     pub scopes: BTreeSet<Scope>,
     /// Patterns of the scripts that it sees: `*` within a folder, `**` across folders. Empty sees none.
@@ -29,7 +32,7 @@ pub struct Token {
     pub expires: Option<Timestamp>,
 }
 
-/// The SHA-256 of a token. Its `Debug` form does not show it.
+/// The SHA-256 of a token, or of a certificate. Its `Debug` form does not show it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct TokenDigest([u8; 32]);
 
@@ -56,6 +59,7 @@ const MOST_REQUESTS: u32 = 10_000_000;
 pub(crate) struct TokenDraft {
     name: Option<String>,
     sha256: Option<TokenDigest>,
+    certificate_sha256: Option<TokenDigest>,
     scopes: Option<BTreeSet<Scope>>,
     scripts: Vec<String>,
     work_dirs: Vec<String>,
@@ -74,7 +78,8 @@ pub(crate) struct Field {
 /// The keys of a token's section.
 pub(crate) const FIELDS: &[Field] = &[
     Field { name: "name", required: true, set: set_name },
-    Field { name: "sha256", required: true, set: set_sha256 },
+    Field { name: "sha256", required: false, set: set_sha256 },
+    Field { name: "certificate_sha256", required: false, set: set_certificate_sha256 },
     Field { name: "scopes", required: true, set: set_scopes },
     Field { name: "scripts", required: false, set: set_scripts },
     Field { name: "work_dirs", required: false, set: set_work_dirs },
@@ -82,6 +87,9 @@ pub(crate) const FIELDS: &[Field] = &[
     Field { name: "requests_per_minute", required: false, set: set_requests_per_minute },
     Field { name: "expires", required: false, set: set_expires },
 ];
+
+/// What proves that somebody is who the token names: one of them must be given.
+pub(crate) const PROOFS: [&str; 2] = ["sha256", "certificate_sha256"];
 
 impl TokenDigest {
     /// The digest, for a comparison in constant time.
@@ -134,7 +142,8 @@ impl TokenDraft {
     pub(crate) fn finish(self) -> Option<Token> {
         Some(Token {
             name: self.name?,
-            sha256: self.sha256?,
+            sha256: self.sha256,
+            certificate_sha256: self.certificate_sha256,
             scopes: self.scopes?,
             scripts: self.scripts,
             work_dirs: self.work_dirs,
@@ -157,6 +166,17 @@ fn set_sha256(draft: &mut TokenDraft, input: Input<'_>) -> Checked<()> {
         hex::decode_to_slice(text, &mut digest).ok().map(|()| digest)
     })?;
     draft.sha256 = Some(TokenDigest(digest));
+    Ok(())
+}
+
+fn set_certificate_sha256(draft: &mut TokenDraft, input: Input<'_>) -> Checked<()> {
+    let right = "a certificate's SHA-256 in 64 hexadecimal digits, with or without colons, as \
+        `openssl x509 -noout -fingerprint -sha256` prints it";
+    let digest = input.text(right, |text| {
+        let mut digest = [0; 32];
+        hex::decode_to_slice(text.replace(':', ""), &mut digest).ok().map(|()| digest)
+    })?;
+    draft.certificate_sha256 = Some(TokenDigest(digest));
     Ok(())
 }
 

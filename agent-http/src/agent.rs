@@ -22,6 +22,7 @@ use crate::background;
 use crate::first_token::{self, FirstTokenError};
 use crate::hosts::HostRules;
 use crate::metrics::Metrics;
+use crate::tls::Tls;
 
 /// Most reproduction scripts that are held at a time. Each may be several times as large as a body may be.
 const DEBUG_SCRIPTS: usize = 4;
@@ -33,6 +34,8 @@ const LOG_SCANS: usize = 2;
 pub struct Host {
     /// The soft and the hard limit of open files that scripts get (getrlimit(2)), where the program has raised its own.
     pub open_files: Option<(u64, u64)>,
+    /// What the service speaks TLS with, if it does.
+    pub tls: Option<Arc<Tls>>,
     /// A folder that goes with the service, where it was given one: the first choice for scratch folders.
     pub runtime_dir: Option<PathBuf>,
 }
@@ -87,6 +90,7 @@ impl Agent {
     /// # Errors
     /// See [`AgentError`]. A scripts folder that does not verify is none: the service says so in its answers.
     pub async fn open(settings: &Settings, host: Host) -> Result<Self, AgentError> {
+        let tls = host.tls.clone();
         let (executor, scripts) = run_blocking(settings, host).await?;
         let metrics = Metrics::new()?;
         let records = executor.records().clone();
@@ -97,7 +101,7 @@ impl Agent {
             workspaces: settings.retention.workspaces,
             work_dir: settings.script_executor.work_dir_prefix.clone(),
         });
-        let (access, first_token) = access(settings)?;
+        let (access, first_token) = access(settings, tls.clone())?;
         let audit = audit(settings)?;
         let state = AppState::new(Shared {
             service,
@@ -106,6 +110,7 @@ impl Agent {
             access: RwLock::new(Arc::new(access)),
             metrics,
             audit,
+            tls,
             body_limit: settings.limits.body,
             public_metrics: settings.http.public_metrics,
             is_draining: AtomicBool::new(false),
@@ -117,6 +122,9 @@ impl Agent {
         let (scripts, service) = (state.scripts().clone(), state.service().clone());
         background.spawn(background::verify_scripts(scripts, service, verify_now.clone()));
         background.spawn(background::tidy_metrics(state.clone()));
+        if let Some(tls) = state.tls() {
+            background.spawn(background::warn_of_expiry(tls.clone()));
+        }
         background.spawn(state.metrics().clone().follow(state.service().changes()));
         let settings = Mutex::new(settings.clone());
         Ok(Self { state, settings, first_token, verify_now, _background: background })
@@ -125,6 +133,11 @@ impl Agent {
     /// The routes, with everything in front of them.
     pub fn app(&self) -> Router {
         app::app(self.state.clone())
+    }
+
+    /// What the service speaks TLS with, if it does.
+    pub fn tls(&self) -> Option<&Arc<Tls>> {
+        self.state.tls()
     }
 
     /// The file of the admin token, if it was made just now: nobody has heard of it yet.
@@ -150,8 +163,10 @@ impl Agent {
     /// When the new settings name no token and that of the first start cannot be read; everything stays as it was then.
     pub fn reload(&self, new: &Settings) -> Result<Vec<&'static str>, FirstTokenError> {
         let mut settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
-        let (access, _) =
-            access(&Settings { script_executor: settings.script_executor.clone(), ..new.clone() })?;
+        let (access, _) = access(
+            &Settings { script_executor: settings.script_executor.clone(), ..new.clone() },
+            self.tls().cloned(),
+        )?;
         self.state.set_access(access);
         settings.auth = new.auth.clone();
         settings.http.hosts.clone_from(&new.http.hosts);
@@ -168,7 +183,7 @@ impl Agent {
 }
 
 /// Who is let in by these settings, and the file of the admin's token if it was made just now.
-fn access(settings: &Settings) -> Result<(Access, Option<PathBuf>), FirstTokenError> {
+fn access(settings: &Settings, tls: Option<Arc<Tls>>) -> Result<(Access, Option<PathBuf>), FirstTokenError> {
     let mut first_token = None;
     let mut tokens = settings.auth.tokens.clone();
     if tokens.is_empty() {
@@ -176,7 +191,7 @@ fn access(settings: &Settings) -> Result<(Access, Option<PathBuf>), FirstTokenEr
         first_token = opened.is_new.then_some(opened.path);
         tokens.push(opened.token);
     }
-    Ok((Access { tokens: Tokens::new(tokens), hosts: HostRules::new(&settings.http) }, first_token))
+    Ok((Access { tokens: Tokens::new(tokens), hosts: HostRules::new(&settings.http, tls) }, first_token))
 }
 
 fn audit(settings: &Settings) -> Result<Audit, AgentError> {

@@ -19,6 +19,7 @@ use crate::audit::Audit;
 use crate::auth::{self, Tokens};
 use crate::hosts::{self, HostRules};
 use crate::metrics::Metrics;
+use crate::tls::Tls;
 use crate::{outermost, routes};
 
 /// Below it a script's name may be written with plain slashes.
@@ -44,6 +45,7 @@ pub(crate) struct Shared {
     pub(crate) access: RwLock<Arc<Access>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) audit: Audit,
+    pub(crate) tls: Option<Arc<Tls>>,
     /// Largest body of a request, bytes.
     pub(crate) body_limit: u64,
     pub(crate) public_metrics: bool,
@@ -87,6 +89,11 @@ impl AppState {
 
     pub(crate) fn audit(&self) -> &Audit {
         &self.0.audit
+    }
+
+    /// What the service speaks TLS with, if it does.
+    pub(crate) fn tls(&self) -> Option<&Arc<Tls>> {
+        self.0.tls.as_ref()
     }
 
     pub(crate) fn body_limit(&self) -> u64 {

@@ -21,6 +21,7 @@ use crate::audit::{Asked, Presented};
 use crate::error::ApiError;
 use crate::glob;
 use crate::rate::Rate;
+use crate::tls::ClientCertificate;
 
 /// Most problems of the scripts folder in one answer.
 const MAX_PROBLEMS: usize = 1000;
@@ -52,10 +53,32 @@ impl Tokens {
         Self(tokens.into_iter().map(known).collect())
     }
 
-    /// The token that the headers present, whether it is accepted still or not.
-    fn presented(&self, headers: &HeaderMap) -> Result<Arc<Known>, ApiError> {
-        self.find(presented(headers)?).ok_or_else(|| {
-            unauthorized("token_invalid", "the token is not known; `agent-cli token create` makes one")
+    /// Who the request says that it comes from, whether that is accepted still or not: the token that it sends, and only
+    /// without one the certificate of its connection.
+    fn presented(&self, request: &Request) -> Result<Arc<Known>, ApiError> {
+        let certificate = request.extensions().get::<ClientCertificate>();
+        match (presented(request.headers())?, certificate) {
+            (Some(token), _) => self.find(token).ok_or_else(|| {
+                unauthorized("token_invalid", "the token is not known; `agent-cli token create` makes one")
+            }),
+            (None, Some(certificate)) => self.of_certificate(certificate),
+            (None, None) => Err(no_token()),
+        }
+    }
+
+    /// Certificates are no secret, so that nothing is told by the time that this takes.
+    fn of_certificate(&self, certificate: &ClientCertificate) -> Result<Arc<Known>, ApiError> {
+        let ClientCertificate { digest, expires } = certificate;
+        // It was valid when the connection began.
+        if *expires <= Timestamp::now() {
+            let detail = format!("the certificate that you presented expired at {expires}");
+            return Err(unauthorized("certificate_expired", &detail));
+        }
+        let is_named = |known: &&Arc<Known>| known.token.certificate_sha256 == Some(*digest);
+        self.0.iter().find(is_named).cloned().ok_or_else(|| {
+            let detail = "no [[auth.token]] names the certificate that you presented; add its certificate_sha256 \
+                there, or send a token";
+            unauthorized("certificate_unknown", detail)
         })
     }
 
@@ -64,7 +87,8 @@ impl Tokens {
         let digest = TokenDigest::of_token(presented);
         let mut found = None;
         for known in &self.0 {
-            let is_same: Choice = known.token.sha256.as_bytes().ct_eq(digest.as_bytes());
+            let Some(own) = known.token.sha256 else { continue };
+            let is_same: Choice = own.as_bytes().ct_eq(digest.as_bytes());
             if is_same.into() {
                 found = Some(known.clone());
             }
@@ -193,11 +217,21 @@ impl Caller {
     /// An admin, for tests that need one and no request.
     pub(crate) fn admin() -> Self {
         let scopes = [Scope::Admin].into();
-        let sha256 = TokenDigest::of_token("");
+        let (sha256, certificate_sha256) = (Some(TokenDigest::of_token("")), None);
         let (scripts, work_dirs, env) = Default::default();
         let name = "admin".to_owned();
         let (requests_per_minute, expires) = (None, None);
-        let token = Token { name, sha256, scopes, scripts, work_dirs, env, requests_per_minute, expires };
+        let token = Token {
+            name,
+            sha256,
+            certificate_sha256,
+            scopes,
+            scripts,
+            work_dirs,
+            env,
+            requests_per_minute,
+            expires,
+        };
         let asked = Asked::new(String::new(), None, axum::http::Method::GET, "/");
         Self { known: Arc::new(Known { token, rate: None }), asked: Arc::new(asked) }
     }
@@ -219,7 +253,7 @@ pub(crate) async fn authenticate(
     next: Next,
 ) -> Response {
     if !is_public(request.uri().path(), state.has_public_metrics()) {
-        let known = match state.access().tokens.presented(request.headers()) {
+        let known = match state.access().tokens.presented(&request) {
             Ok(known) => known,
             Err(error) => return error.into_response(),
         };
@@ -253,17 +287,21 @@ fn subject<'a>(name: &'a str, params: &'a Map<String, Value>) -> Option<&'a str>
     if name == SCRIPT_RUNNER { params.get("script").and_then(Value::as_str) } else { Some(name) }
 }
 
-/// The token in the one `Authorization` header (RFC 6750, section 2.1).
-fn presented(headers: &HeaderMap) -> Result<&str, ApiError> {
+/// The token in the one `Authorization` header (RFC 6750, section 2.1), if there is one.
+fn presented(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
-    let value = values.next().ok_or_else(no_token)?;
+    let Some(value) = values.next() else { return Ok(None) };
     let malformed = || unauthorized("token_invalid", "send one header `Authorization: Bearer <token>`");
     if values.next().is_some() {
         return Err(malformed());
     }
     let (scheme, token) = value.to_str().ok().and_then(|text| text.split_once(' ')).ok_or_else(malformed)?;
     let token = token.trim();
-    if scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() { Ok(token) } else { Err(malformed()) }
+    if scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() {
+        Ok(Some(token))
+    } else {
+        Err(malformed())
+    }
 }
 
 fn too_often(token: &Token, wait: Duration) -> ApiError {
@@ -280,7 +318,7 @@ fn no_token() -> ApiError {
 
 fn unauthorized(code: &'static str, detail: &str) -> ApiError {
     let challenge = match code {
-        "token_missing" => "Bearer realm=\"devops-agent\"",
+        "token_missing" | "certificate_unknown" | "certificate_expired" => "Bearer realm=\"devops-agent\"",
         _ => "Bearer realm=\"devops-agent\", error=\"invalid_token\"",
     };
     ApiError::new(StatusCode::UNAUTHORIZED, code, detail)

@@ -1,4 +1,5 @@
-//! What goes on beside the requests: the scripts folder is verified again from time to time, and measurements are tidied.
+//! What goes on beside the requests: the scripts folder is verified again from time to time, measurements are tidied, and a
+//! certificate that expires soon is told.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,12 +9,15 @@ use task_service::TaskService;
 use tokio::sync::Notify;
 
 use crate::app::AppState;
+use crate::tls::Tls;
 
 /// Pause between two looks at the scripts folder, and the shorter one while no script can be run.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 const LOOK_EVERY_UNUSABLE: Duration = Duration::from_secs(5);
 /// The pause is at least so many times as long as the look before it took, so that a large folder costs 1 % of a core.
 const PAUSE_PER_LOOK: u32 = 100;
+/// Pause between two warnings of a certificate that expires.
+const WARN_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Pause between two tidyings of measurements.
 const TIDY_EVERY: Duration = Duration::from_secs(10);
 
@@ -52,6 +56,17 @@ pub(crate) async fn tidy_metrics(state: AppState) {
     loop {
         every.tick().await;
         state.metrics().tidy();
+    }
+}
+
+/// Says each day that the certificate expires soon, while it does.
+pub(crate) async fn warn_of_expiry(tls: Arc<Tls>) {
+    let mut every = tokio::time::interval(WARN_EVERY);
+    loop {
+        every.tick().await;
+        if let Some(expires) = tls.expires_soon() {
+            tracing::warn!(%expires, "the certificate of the service expires soon, or has; put a new one in its place");
+        }
     }
 }
 

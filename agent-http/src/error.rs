@@ -129,6 +129,11 @@ impl ApiError {
         Self { status, ..self }
     }
 
+    /// Its status.
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
     /// The JSON that the caller gets.
     pub(crate) fn to_json(&self) -> String {
         let body = Body {

@@ -77,7 +77,8 @@ pub(crate) fn open(state_dir: &Path) -> Result<FirstToken, FirstTokenError> {
     };
     let token = Token {
         name: NAME.to_owned(),
-        sha256: digest,
+        sha256: Some(digest),
+        certificate_sha256: None,
         scopes: [Scope::Admin].into(),
         scripts: Vec::new(),
         work_dirs: Vec::new(),

@@ -2,6 +2,7 @@
 //! neither a name that an attacker points at this address nor a page of another origin reaches a route.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::http::header::{
@@ -15,6 +16,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::app::AppState;
 use crate::error::ApiError;
+use crate::tls::Tls;
 
 /// What a page of a listed origin may send and read (Fetch standard, section 3.3).
 const CORS_METHODS: &str = "GET, HEAD, POST";
@@ -33,14 +35,17 @@ pub(crate) struct HostRules {
     origins: Vec<String>,
     /// Whether a proxy speaks TLS in front, so that the service's own origin may be `https://`.
     behind_tls_proxy: bool,
+    /// The service's own TLS: the names in its certificate are names of the service too.
+    tls: Option<Arc<Tls>>,
 }
 
 impl HostRules {
-    pub(crate) fn new(http: &agent_config::Http) -> Self {
+    pub(crate) fn new(http: &agent_config::Http, tls: Option<Arc<Tls>>) -> Self {
         Self {
             hosts: http.hosts.clone(),
             origins: http.origins.clone(),
             behind_tls_proxy: http.behind_tls_proxy,
+            tls,
         }
     }
 
@@ -89,11 +94,16 @@ impl HostRules {
         address.parse::<IpAddr>().is_ok()
             || name.eq_ignore_ascii_case("localhost")
             || self.hosts.iter().any(|listed| listed.eq_ignore_ascii_case(name))
+            || self.tls.as_ref().is_some_and(|tls| tls.has_name(name))
     }
 
     fn is_own_origin(&self, origin: &str, host: &Authority) -> bool {
         let schemes = [("http://", 80), ("https://", 443)];
-        let usable = if self.behind_tls_proxy { &schemes[..] } else { &schemes[..1] };
+        let usable = match (self.behind_tls_proxy, &self.tls) {
+            (true, _) => &schemes[..],
+            (false, Some(_)) => &schemes[1..],
+            (false, None) => &schemes[..1],
+        };
         usable.iter().any(|(scheme, default_port)| {
             let port = |authority: &Authority| authority.port_u16().unwrap_or(*default_port);
             let authority = origin.strip_prefix(scheme).and_then(|rest| rest.parse::<Authority>().ok());

@@ -6,6 +6,7 @@
 //! | `app` | the router, its layers, and what the handlers share |
 //! | `routes` | one resource a file; each lists its paths |
 //! | `server` | [`Server`]: the accept loop and its limits |
+//! | `tls` | [`Tls`]: certificate and key, which can change while the service runs |
 //! | `hosts`, `auth`, `body`, `query` | what a request passes before its handler acts |
 //! | `error` | what a refused request is answered with; the one place that maps to a status |
 //! | `metrics`, `background` | measurements, and what goes on beside the requests |
@@ -27,7 +28,9 @@ mod rate;
 mod routes;
 mod schema;
 mod server;
+mod tls;
 
 pub use agent::{Agent, AgentError, Host, address};
 pub use first_token::FirstTokenError;
 pub use server::{Server, ServerLimits};
+pub use tls::{Tls, TlsError};

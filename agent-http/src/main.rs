@@ -9,10 +9,11 @@ mod reload;
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use agent_config::Loaded;
-use agent_http::{Agent, Host, Server, ServerLimits, address};
+use agent_http::{Agent, Host, Server, ServerLimits, Tls, address};
 use clap::Parser;
 use task_runners::error_chain;
 use task_service::DrainReport;
@@ -38,6 +39,13 @@ fn main() -> ExitCode {
             return WRONG_SETTINGS.into();
         }
     };
+    let tls = match Tls::open(&loaded.settings.tls) {
+        Ok(tls) => tls,
+        Err(error) => {
+            say(&error_chain(&error));
+            return WRONG_SETTINGS.into();
+        }
+    };
     for warning in &loaded.warnings {
         tracing::warn!(file = %warning.path.display(), "{warning}");
     }
@@ -49,14 +57,19 @@ fn main() -> ExitCode {
             return FAILED;
         }
     };
-    let code = runtime.block_on(run(&arguments, &loaded, open_files));
+    let code = runtime.block_on(run(&arguments, &loaded, open_files, tls));
     runtime.shutdown_timeout(LAST_CALLS);
     code
 }
 
 /// Opens, listens, announces, serves until told to stop, drains.
-async fn run(arguments: &Arguments, loaded: &Loaded, open_files: OpenFiles) -> ExitCode {
-    match serve(arguments, loaded, open_files).await {
+async fn run(
+    arguments: &Arguments,
+    loaded: &Loaded,
+    open_files: OpenFiles,
+    tls: Option<Arc<Tls>>,
+) -> ExitCode {
+    match serve(arguments, loaded, open_files, tls).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             say(&message);
@@ -65,14 +78,21 @@ async fn run(arguments: &Arguments, loaded: &Loaded, open_files: OpenFiles) -> E
     }
 }
 
-async fn serve(arguments: &Arguments, loaded: &Loaded, open_files: OpenFiles) -> Result<(), String> {
+async fn serve(
+    arguments: &Arguments,
+    loaded: &Loaded,
+    open_files: OpenFiles,
+    tls: Option<Arc<Tls>>,
+) -> Result<(), String> {
     let settings = &loaded.settings;
     let mut signals = Signals::listen().map_err(|error| format!("cannot listen for signals: {error}"))?;
-    let host = Host { open_files: open_files.before(), runtime_dir: process::runtime_dir() };
+    let host =
+        Host { open_files: open_files.before(), runtime_dir: process::runtime_dir(), tls: tls.clone() };
     let agent = Agent::open(settings, host).await.map_err(|error| error_chain(&error))?;
     let limits = open_files.bound(ServerLimits::default());
     let wanted = address(settings);
     let server = Server::listen(wanted, limits).await.map_err(|error| cannot_listen(wanted, &error))?;
+    let server = server.with_tls(tls);
     let at = server.address().map_err(|error| cannot_listen(wanted, &error))?;
     announce(&agent, at);
 
@@ -96,14 +116,15 @@ async fn serve(arguments: &Arguments, loaded: &Loaded, open_files: OpenFiles) ->
 }
 
 fn announce(agent: &Agent, at: SocketAddr) {
+    let scheme = if agent.tls().is_some() { "https" } else { "http" };
     if let Some(path) = agent.new_token() {
         let text = path.display().to_string();
         let quoted = shlex::try_quote(&text).unwrap_or_default();
         // Not as an argument of curl: those are in the list of processes, which everybody on the host may read.
         say(&format!(
             "made an admin token in {text}, readable by you only; nothing is done without one. Try it:\n  \
-             printf 'Authorization: Bearer %s' \"$(cat {quoted})\" | curl -H @- http://{at}/api/v1/scripts\n\
-             The page is at http://{at}/, the API's description at http://{at}/docs"
+             printf 'Authorization: Bearer %s' \"$(cat {quoted})\" | curl -H @- {scheme}://{at}/api/v1/scripts\n\
+             The page is at {scheme}://{at}/, the API's description at {scheme}://{at}/docs"
         ));
     }
     let (problems, mend) = agent.script_problems();
@@ -114,7 +135,7 @@ fn announce(agent: &Agent, at: SocketAddr) {
             problems.join("\n  ")
         ));
     }
-    say(&format!("listening on http://{at}"));
+    say(&format!("listening on {scheme}://{at}"));
 }
 
 /// Lets what runs end within its time, and says how that went.

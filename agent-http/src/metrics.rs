@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use jiff::Timestamp;
 use metrics::{
     counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram, with_local_recorder,
 };
@@ -34,6 +35,7 @@ const COMMITS: &str = "devops_agent_database_commits_total";
 const VERIFICATION: &str = "devops_agent_scripts_verification_enabled";
 const USABLE: &str = "devops_agent_scripts_usable";
 const PROBLEMS: &str = "devops_agent_scripts_problems";
+const CERTIFICATE_EXPIRES: &str = "devops_agent_tls_certificate_expires_seconds";
 
 /// Upper bounds of the buckets for durations: from a bare start to a day.
 const SECONDS: [f64; 14] =
@@ -98,7 +100,12 @@ impl Metrics {
     }
 
     /// Everything in the text format of Prometheus (0.0.4).
-    pub(crate) fn render(&self, service: ServiceStats, scripts: &ScriptsStatus) -> String {
+    pub(crate) fn render(
+        &self,
+        service: ServiceStats,
+        scripts: &ScriptsStatus,
+        certificate_expires: Option<Timestamp>,
+    ) -> String {
         let is_usable = !scripts.verification || scripts.manifest.is_some();
         self.record(|| {
             gauge!(QUEUED).set(count(service.queued));
@@ -109,6 +116,9 @@ impl Metrics {
             gauge!(VERIFICATION).set(f64::from(u8::from(scripts.verification)));
             gauge!(USABLE).set(f64::from(u8::from(is_usable)));
             gauge!(PROBLEMS).set(count(scripts.problems.len()));
+            if let Some(expires) = certificate_expires {
+                gauge!(CERTIFICATE_EXPIRES).set(expires.as_duration().as_secs_f64());
+            }
             gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
         });
         self.handle.render()
@@ -192,6 +202,10 @@ fn describe() {
     describe_counter!(COMMITS, "Transactions that the task service has written.");
     describe_gauge!(VERIFICATION, "Whether scripts are verified: 1 or 0.");
     describe_gauge!(USABLE, "Whether scripts can be run: 1, or 0 while no verified copy of them is in use.");
+    describe_gauge!(
+        CERTIFICATE_EXPIRES,
+        "When the service's certificate expires, in seconds since 1970-01-01T00:00:00Z."
+    );
     describe_gauge!(PROBLEMS, "What is wrong with the scripts folder now, counted.");
 }
 

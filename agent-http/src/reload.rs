@@ -1,12 +1,14 @@
-//! Reads the settings again when their file has changed, or when told to. Mistakes in them change nothing.
+//! Reads the settings again when their file has changed, and certificates when theirs have; or when told to. Mistakes in
+//! them change nothing.
 
 use std::convert::Infallible;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use agent_config::{Loaded, Settings};
-use agent_http::Agent;
+use agent_http::{Agent, Tls};
 use task_runners::error_chain;
 use tokio::sync::Notify;
 
@@ -30,7 +32,9 @@ pub(crate) async fn whenever_changed(
     // Nothing was seen yet, so that the file is read once more: it may have changed since it was read for the start.
     let mut last = None;
     let mut is_told = false;
+    let mut certificates = Certificates::of(agent.tls());
     loop {
+        certificates.look(is_told).await;
         let current = seen(file).await;
         if is_told || current != last {
             // Looked at before it is read: what changes in between is seen as a change the next time.
@@ -44,6 +48,41 @@ pub(crate) async fn whenever_changed(
             }
         }
         is_told = tokio::time::timeout(LOOK_EVERY, now.notified()).await.is_ok();
+    }
+}
+
+/// The files that TLS is spoken with, as they were seen last.
+struct Certificates {
+    tls: Option<Arc<Tls>>,
+    last: Vec<Seen>,
+}
+
+impl Certificates {
+    /// Nothing was seen yet: they may have changed since they were read for the start.
+    fn of(tls: Option<&Arc<Tls>>) -> Self {
+        Self { tls: tls.cloned(), last: Vec::new() }
+    }
+
+    /// Has them read again where they have changed, or somebody wants that.
+    async fn look(&mut self, is_told: bool) {
+        let Some(tls) = &self.tls else { return };
+        let mut current = Vec::new();
+        for file in tls.files() {
+            current.push(seen(Some(file)).await);
+        }
+        if !is_told && current == self.last {
+            return;
+        }
+        self.last = current;
+        let reader = tls.clone();
+        match tokio::task::spawn_blocking(move || reader.reload()).await {
+            Ok(Ok(true)) => {
+                tracing::info!(expires = %tls.expires(), "new connections get the new certificate")
+            }
+            Ok(Ok(false)) => {}
+            Ok(Err(error)) => tracing::error!("the certificate stays as it is: {}", error_chain(&error)),
+            Err(error) => tracing::error!(%error, "the certificate stays as it is: it could not be read"),
+        }
     }
 }
 

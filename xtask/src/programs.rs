@@ -30,6 +30,7 @@ const PROGRAMS: &[Program] = &[
         package: "minisign",
         purpose: "signatures made and checked by another program",
     },
+    Program { name: "openssl", package: "openssl", purpose: "a CA and certificates" },
     Program { name: "prometheus", package: "prometheus", purpose: "its promtool, which checks metrics" },
     Program {
         name: "python3",

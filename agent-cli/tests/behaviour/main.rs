@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of a test may end the test")]
 
 mod arguments;
+#[path = "../../../agent-http/tests/behaviour/support/authority.rs"]
+mod authority;
 mod beside;
 mod catalogue;
 mod client;
@@ -26,4 +28,5 @@ mod signals;
 mod support;
 mod tampering;
 mod terminal;
+mod tls;
 mod token;

@@ -33,8 +33,8 @@ impl Service {
         Self::with_limits("")
     }
 
-    /// The same with these lines in the section of limits.
-    fn with_limits(limits: &str) -> (Site, Self) {
+    /// The same with these lines in the section of limits, and sections behind it.
+    pub(crate) fn with_limits(limits: &str) -> (Site, Self) {
         // Chosen here, since the settings must name it before the service starts.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let site =

@@ -95,28 +95,56 @@ fn the_configuration_that_the_project_began_with_is_read() {
 #[test]
 fn what_this_version_cannot_enforce_is_refused() {
     let place = Place::new();
-    for section in ["[node]", "[fleet]", "[tls]", "[[hook]]", "[[notify]]", "tls = 1", "node.name = \"db-1\""]
-    {
+    for section in ["[node]", "[fleet]", "[[hook]]", "[[notify]]", "hook = 1", "node.name = \"db-1\""] {
         let complaint = place.complaint(&format!("{section}\n"));
         assert!(complaint.contains("not supported by this version"), "{complaint}");
     }
 }
 
 #[test]
-fn another_address_than_loopback_needs_a_proxy_that_speaks_tls() {
+fn another_address_than_loopback_needs_tls_or_a_proxy_that_speaks_it() {
     let place = Place::new();
     for host in ["0.0.0.0", "::", "192.0.2.1", "::ffff:192.0.2.1"] {
         let text = format!("http.host = \"{host}\"\n");
         let complaint = place.complaint(&text);
-        assert!(complaint.contains("does not support [tls]"), "{complaint}");
+        assert!(complaint.contains("expected a section [tls]"), "{complaint}");
         assert!(complaint.contains("given.toml:1:13"), "{complaint}");
         let behind = place.load(&format!("{text}http.behind_tls_proxy = true\n"));
         assert!(behind.is_ok(), "{behind:?}");
+        let encrypted = place.load(&format!("{text}[tls]\ncertificate = \"c.pem\"\nkey = \"k.pem\"\n"));
+        assert!(encrypted.is_ok(), "{encrypted:?}");
     }
     for host in ["127.0.0.1", "127.8.8.8", "::1", "[::1]", "localhost", "::ffff:127.0.0.1"] {
         let loaded = place.load(&format!("http.host = \"{host}\"\n"));
         assert!(loaded.unwrap().settings.http.host.is_loopback(), "{host}");
     }
+}
+
+#[test]
+fn certificate_and_key_belong_together_and_certificates_of_callers_need_their_ca() {
+    let place = Place::new();
+    let token = format!(
+        "[[auth.token]]\nname = \"ci\"\ncertificate_sha256 = \"{}\"\nscopes = [\"read\"]\n",
+        "ab".repeat(32)
+    );
+    for (text, words) in [
+        (
+            "[tls]\ncertificate = \"c.pem\"\n",
+            ":2:15: tls.certificate: tls.certificate is given and tls.key is not",
+        ),
+        ("[tls]\nkey = \"k.pem\"\n", ":2:7: tls.key: tls.key is given and tls.certificate is not"),
+        ("[tls]\nclient_ca = \"ca.pem\"\n", "tls.client_ca is given and tls.certificate is not"),
+        ("[tls]\ncertificate = 1\nkey = \"\"\n", "expected a path"),
+        (&token, ":1:1: auth.token.ci: certificate_sha256 is given and tls.client_ca is not"),
+    ] {
+        let complaint = place.complaint(text);
+        assert!(complaint.contains(words), "{text}: {complaint}");
+    }
+    let all = format!("[tls]\ncertificate = \"c.pem\"\nkey = \"k.pem\"\nclient_ca = \"ca.pem\"\n{token}");
+    let settings = place.load(&all).unwrap().settings;
+    assert_eq!(settings.tls.key, Some(place.path().join("k.pem")));
+    assert_eq!(settings.auth.tokens[0].sha256, None);
+    assert_eq!(settings.auth.tokens[0].certificate_sha256.unwrap().as_bytes(), &[0xab; 32]);
 }
 
 #[test]

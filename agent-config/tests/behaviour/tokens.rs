@@ -19,13 +19,13 @@ fn a_token_is_read_with_all_that_it_permits() {
         panic!("two tokens are expected");
     };
     assert_eq!(ci.name, "ci");
-    assert_eq!(ci.sha256.as_bytes()[..3], [0x00, 0x11, 0x22]);
+    assert_eq!(ci.sha256.unwrap().as_bytes()[..3], [0x00, 0x11, 0x22]);
     assert_eq!(ci.scopes.iter().copied().collect::<Vec<_>>(), [Scope::Run, Scope::Read]);
     assert_eq!(ci.scripts, ["deploy/*"]);
     assert_eq!(ci.work_dirs, ["web"]);
     assert_eq!(ci.env, ["DEPLOY_*"]);
     assert_eq!(ci.expires.unwrap().to_string(), "2026-12-31T23:00:00Z");
-    assert_eq!(ops.sha256.as_bytes(), &[0xab; 32]);
+    assert_eq!(ops.sha256.unwrap().as_bytes(), &[0xab; 32]);
     assert!(ops.scripts.is_empty() && ops.work_dirs.is_empty() && ops.env.is_empty());
     assert_eq!(ops.expires, None);
     assert!(loaded.origins.contains_key("auth.token.ops"));

@@ -27,7 +27,8 @@ pub(crate) async fn alive() -> impl IntoResponse {
 #[utoipa::path(
     get, path = "/readyz", tag = "service", operation_id = "ready", security(()),
     responses(
-        (status = 200, description = "It does. `problems` counts what is wrong with the scripts folder meanwhile."),
+        (status = 200, description = "It does. `problems` counts what is wrong with the scripts folder meanwhile; \
+            `certificate_expires` is there in the last two weeks of the service's certificate."),
         (status = "5XX", response = Refused)
     )
 )]
@@ -40,5 +41,9 @@ pub(crate) async fn ready(State(state): State<AppState>) -> Answered {
         let refusal = Refusal::Unverified { problems: status.problems, mend: String::new() };
         return Err(ApiError::from(refusal).with_status(StatusCode::SERVICE_UNAVAILABLE));
     }
-    Ok(Json(json!({ "status": "ready", "problems": status.problems.len() })).into_response())
+    let mut answer = json!({ "status": "ready", "problems": status.problems.len() });
+    if let Some(expires) = state.tls().and_then(|tls| tls.expires_soon()) {
+        answer["certificate_expires"] = expires.to_string().into();
+    }
+    Ok(Json(answer).into_response())
 }

@@ -27,6 +27,7 @@ pub(crate) async fn metrics(State(state): State<AppState>, caller: Result<Caller
     if !state.has_public_metrics() {
         caller?.require(Scope::Read)?;
     }
-    let text = state.metrics().render(state.service().stats(), &state.scripts().status());
+    let expires = state.tls().map(|tls| tls.expires());
+    let text = state.metrics().render(state.service().stats(), &state.scripts().status(), expires);
     Ok(([(CONTENT_TYPE, PROMETHEUS_TEXT)], text).into_response())
 }

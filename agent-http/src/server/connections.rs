@@ -121,6 +121,11 @@ impl Ticket {
         }
     }
 
+    /// Whether no request has come by it yet.
+    pub(super) fn waits_for_its_first(&self) -> bool {
+        self.shared.since.load(Ordering::Relaxed) == self.number
+    }
+
     /// Whether it waits for a header, and nothing that was answered is still to be sent.
     pub(super) fn is_waiting(&self) -> bool {
         self.shared.is_waiting()

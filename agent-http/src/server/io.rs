@@ -1,44 +1,27 @@
-//! A connection's bytes. A caller who takes what waits for it too slowly is cut off; and what the protocol layer answers by
-//! itself, before any request reaches a route, gets the form of all other errors.
+//! A connection's bytes as the protocol layer reads and writes them: what that answers by itself, before any request reaches
+//! a route, gets the form of all other errors.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::StatusCode;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep, sleep};
 
 use super::connections::{Serving, Ticket};
-use super::{MAX_HEADER_BYTES, MAX_HEADERS, ServerLimits};
+use super::{MAX_HEADER_BYTES, MAX_HEADERS};
 use crate::error::{ApiError, PROBLEM_JSON};
 
-/// A connection whose caller must take what is written.
+/// A connection whose table is told when its bytes are sent. Of TLS, it sees the plaintext.
 #[derive(Debug)]
-pub(super) struct GuardedIo {
-    stream: TcpStream,
+pub(super) struct GuardedIo<S> {
+    stream: S,
     ticket: Arc<Ticket>,
-    patience: Patience,
-    /// When a write that waits is given up.
-    deadline: Pin<Box<Sleep>>,
     /// What is written in place of the protocol layer's own answer.
     replacement: Bytes,
-}
-
-/// For how long a caller may still keep bytes waiting. Waiting uses it up and bytes that are taken earn it back, so that
-/// whoever takes less than the least rate is cut off in the end, however it spreads what it takes.
-#[derive(Debug)]
-struct Patience {
-    most: Duration,
-    /// Bytes that earn a second.
-    rate: u64,
-    left: Duration,
-    waiting_since: Option<Instant>,
 }
 
 /// An answer's body. The connection counts as serving until it has ended.
@@ -48,32 +31,9 @@ pub(super) struct WatchedBody {
     _serving: Serving,
 }
 
-impl GuardedIo {
-    pub(super) fn new(stream: TcpStream, ticket: Arc<Ticket>, limits: &ServerLimits) -> Self {
-        let patience = Patience::new(limits.stall, limits.least_rate);
-        let deadline = Box::pin(sleep(limits.stall));
-        Self { stream, ticket, patience, deadline, replacement: Bytes::new() }
-    }
-
-    /// What a write has led to: bytes taken, or waiting for as long as it may.
-    fn watched(
-        &mut self,
-        written: Poll<io::Result<usize>>,
-        context: &mut Context<'_>,
-    ) -> Poll<io::Result<usize>> {
-        match written {
-            Poll::Ready(Ok(count)) => self.patience.taken(count),
-            Poll::Ready(Err(_)) => {}
-            Poll::Pending => {
-                if let Some(until) = self.patience.begin() {
-                    self.deadline.as_mut().reset(until);
-                }
-                ready!(self.deadline.as_mut().poll(context));
-                let message = "the caller takes its bytes too slowly";
-                return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, message)));
-            }
-        }
-        written
+impl<S: AsyncWrite + Unpin> GuardedIo<S> {
+    pub(super) fn new(stream: S, ticket: Arc<Ticket>) -> Self {
+        Self { stream, ticket, replacement: Bytes::new() }
     }
 
     /// While no request is served, only the protocol layer itself has something to say: that it cannot read one.
@@ -82,54 +42,20 @@ impl GuardedIo {
             return false;
         }
         let Some(error) = protocol_error(written) else { return false };
-        let json = error.to_json();
-        let head = String::from_utf8_lossy(written);
-        let status_line = head.lines().next().unwrap_or_default();
-        let length = json.len();
-        self.replacement = format!(
-            "{status_line}\r\ncontent-type: {PROBLEM_JSON}\r\ncontent-length: {length}\r\n\
-             x-content-type-options: nosniff\r\nconnection: close\r\n\r\n{json}"
-        )
-        .into();
+        self.replacement = last_answer(&error).into();
         true
     }
 
     fn poll_replacement(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.replacement.is_empty() {
-            let written = Pin::new(&mut self.stream).poll_write(context, &self.replacement);
-            let count = ready!(self.watched(written, context))?;
+            let count = ready!(Pin::new(&mut self.stream).poll_write(context, &self.replacement))?;
             let _ = self.replacement.split_to(count);
         }
         Poll::Ready(Ok(()))
     }
 }
 
-impl Patience {
-    fn new(most: Duration, rate: u64) -> Self {
-        Self { most, rate: rate.max(1), left: most, waiting_since: None }
-    }
-
-    /// Begins to wait, if that has not begun: gives the time at which it is over.
-    fn begin(&mut self) -> Option<Instant> {
-        if self.waiting_since.is_some() {
-            return None;
-        }
-        let now = Instant::now();
-        self.waiting_since = Some(now);
-        Some(now + self.left)
-    }
-
-    /// Ends the waiting with so many bytes taken.
-    fn taken(&mut self, count: usize) {
-        if let Some(since) = self.waiting_since.take() {
-            self.left = self.left.saturating_sub(since.elapsed());
-        }
-        let earned = Duration::from_micros((count as u64).saturating_mul(1_000_000) / self.rate);
-        self.left = self.most.min(self.left + earned);
-    }
-}
-
-impl AsyncRead for GuardedIo {
+impl<S: AsyncRead + Unpin> AsyncRead for GuardedIo<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -139,7 +65,7 @@ impl AsyncRead for GuardedIo {
     }
 }
 
-impl AsyncWrite for GuardedIo {
+impl<S: AsyncWrite + Unpin> AsyncWrite for GuardedIo<S> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_write_vectored(context, &[IoSlice::new(bytes)])
     }
@@ -154,18 +80,19 @@ impl AsyncWrite for GuardedIo {
         {
             return Poll::Ready(Ok(slice.len()));
         }
-        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.watched(written, context)
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
-        true
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_replacement(context))?;
+        // What is encrypted may still wait below.
+        ready!(Pin::new(&mut self.stream).poll_flush(context))?;
         self.ticket.sent_all();
-        Pin::new(&mut self.stream).poll_flush(context)
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -198,6 +125,16 @@ impl HttpBody for WatchedBody {
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
+}
+
+/// An error as the whole answer to what is no request, behind which the connection ends.
+pub(super) fn last_answer(error: &ApiError) -> String {
+    let (status, json) = (error.status(), error.to_json());
+    let length = json.len();
+    format!(
+        "HTTP/1.1 {status}\r\ncontent-type: {PROBLEM_JSON}\r\ncontent-length: {length}\r\n\
+         x-content-type-options: nosniff\r\nconnection: close\r\n\r\n{json}"
+    )
 }
 
 /// The error that a status line of the protocol layer stands for.

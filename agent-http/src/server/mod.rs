@@ -1,14 +1,18 @@
-//! The accept loop: HTTP/1.1 over TCP with a limit on everything that a caller could hold on to. Headers have a time and a
+//! The accept loop: HTTP/1.1 over TCP, or TLS, with a limit on everything that a caller could hold on to. Headers have a time and a
 //! size, connections a number, answers must be taken at a least rate; when there are too many connections the one that has kept its
 //! header to itself for longest goes.
 //!
 //! | module | what it holds |
 //! |---|---|
 //! | `connections` | the table of open connections, and which goes first |
-//! | `io` | a connection's bytes: the least rate of writes, and the form of what the protocol layer answers itself |
+//! | `patient` | a socket and the least rate at which its bytes must be taken |
+//! | `transport` | that socket as it is, or TLS on top of it |
+//! | `io` | the bytes of the protocol layer on top of both: the form of what it answers itself |
 
 mod connections;
 mod io;
+mod patient;
+mod transport;
 
 use std::io::Error;
 use std::net::SocketAddr;
@@ -26,11 +30,16 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use connections::{Connections, Ticket};
 use io::GuardedIo;
+use patient::PatientSocket;
+use transport::Transport;
+
+use crate::tls::{ClientCertificate, Tls};
 
 /// Most headers in one request, and the bytes that they may take together with the request line.
 const MAX_HEADERS: usize = 64;
@@ -49,8 +58,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct ServerLimits {
     /// Most connections at one time.
     pub connections: usize,
-    /// Time for a request's header, counted from the connection's start or the end of the answer before. An idle
-    /// connection is closed after this time.
+    /// Time for a request's header, counted from the connection's start or the end of the answer before; a TLS handshake
+    /// is a part of it. An idle connection is closed after this time.
     pub header: Duration,
     /// Time for which a caller may keep bytes waiting that it does not take.
     pub stall: Duration,
@@ -66,6 +75,7 @@ pub struct Server {
     listener: TcpListener,
     limits: ServerLimits,
     connections: Connections,
+    tls: Option<Arc<Tls>>,
 }
 
 /// Who is at the other end of the connection that a request came by.
@@ -78,6 +88,14 @@ struct Serving {
     app: Router,
     limits: ServerLimits,
     stop: CancellationToken,
+    tls: Option<Arc<Tls>>,
+}
+
+/// Who is at the other end, as far as the connection shows it.
+#[derive(Clone, Copy)]
+struct OtherEnd {
+    peer: Option<Peer>,
+    certificate: Option<ClientCertificate>,
 }
 
 impl Default for ServerLimits {
@@ -99,7 +117,13 @@ impl Server {
     /// When the address cannot be listened on.
     pub async fn listen(address: SocketAddr, limits: ServerLimits) -> Result<Self, Error> {
         let listener = TcpListener::bind(address).await?;
-        Ok(Self { listener, limits, connections: Connections::new(limits.connections) })
+        Ok(Self { listener, limits, connections: Connections::new(limits.connections), tls: None })
+    }
+
+    /// Speaks TLS only, where it is given.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<Arc<Tls>>) -> Self {
+        Self { tls, ..self }
     }
 
     /// The address that is listened on.
@@ -113,7 +137,7 @@ impl Server {
     /// Serves until `stop` is cancelled: then nothing more is accepted, requests under way get their time, and what is
     /// still open after that is closed.
     pub async fn serve(self, app: Router, stop: CancellationToken) {
-        let serving = Serving { app, limits: self.limits, stop };
+        let serving = Serving { app, limits: self.limits, stop, tls: self.tls.clone() };
         while let Some(stream) = self.accept(&serving.stop).await {
             let ticket = self.connections.enter();
             match prepare(&stream) {
@@ -123,7 +147,7 @@ impl Server {
                 Err(error) => tracing::debug!(%error, "a connection was gone before it was served"),
             }
         }
-        let Self { listener, limits, connections } = self;
+        let Self { listener, limits, connections, .. } = self;
         drop(listener);
         if tokio::time::timeout(limits.closing, connections.all_gone()).await.is_err() {
             connections.close_all();
@@ -160,34 +184,57 @@ impl Server {
 impl Serving {
     /// Serves one connection to its end.
     async fn connection(self, stream: TcpStream, ticket: Ticket) {
-        let Self { app, limits, stop } = self;
         let ticket = Arc::new(ticket);
+        let first_header = Instant::now() + self.limits.header;
         let peer = stream.peer_addr().ok().map(Peer);
-        let answer = service_fn(|request: Request<Incoming>| respond(&app, &ticket, peer, request));
-        let io = TokioIo::new(GuardedIo::new(stream, ticket.clone(), &limits));
+        let socket = PatientSocket::new(stream, &self.limits);
+        let opened = tokio::select! {
+            opened = Transport::open(socket, self.tls.as_deref()) => opened,
+            () = sleep_until(first_header) => return,
+            () = ticket.told_to_go() => return,
+            () = self.stop.cancelled() => return,
+        };
+        let (transport, certificate) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                tracing::debug!(%error, from = ?peer, "a connection ended before a request");
+                return;
+            }
+        };
+        // The protocol layer would count from the end of the handshake on.
+        let is_late = async {
+            sleep_until(first_header).await;
+            if !ticket.waits_for_its_first() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = self.requests(transport, &ticket, OtherEnd { peer, certificate }) => {}
+            () = ticket.told_to_go() => {}
+            () = is_late => {}
+        }
+    }
+
+    /// Answers requests until either side wants no more.
+    async fn requests(&self, transport: Transport, ticket: &Arc<Ticket>, other_end: OtherEnd) {
+        let answer = service_fn(|request| respond(&self.app, ticket, other_end, request));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(limits.header)
+            .header_read_timeout(self.limits.header)
             .max_headers(MAX_HEADERS)
             .max_header_size(MAX_HEADER_BYTES)
             .max_buf_size(MAX_BUFFERED_BYTES)
-            .serve_connection(io, answer);
+            .serve_connection(TokioIo::new(GuardedIo::new(transport, ticket.clone())), answer);
         let mut connection = pin!(connection);
-        let mut is_stopping = false;
-        loop {
-            tokio::select! {
-                ended = connection.as_mut() => {
-                    if let Err(error) = ended {
-                        tracing::debug!(%error, "a connection ended early");
-                    }
-                    return;
-                }
-                () = ticket.told_to_go() => return,
-                () = stop.cancelled(), if !is_stopping => {
-                    is_stopping = true;
-                    connection.as_mut().graceful_shutdown();
-                }
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = self.stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
             }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "a connection ended early");
         }
     }
 }
@@ -196,12 +243,16 @@ impl Serving {
 async fn respond(
     app: &Router,
     ticket: &Arc<Ticket>,
-    peer: Option<Peer>,
+    other_end: OtherEnd,
     mut request: Request<Incoming>,
 ) -> Result<Response, std::convert::Infallible> {
     let serving = ticket.serving();
+    let OtherEnd { peer, certificate } = other_end;
     if let Some(peer) = peer {
         request.extensions_mut().insert(peer);
+    }
+    if let Some(certificate) = certificate {
+        request.extensions_mut().insert(certificate);
     }
     let response = app.clone().oneshot(request.map(Body::new)).await?;
     Ok(response.map(|body| Body::new(io::WatchedBody::new(body, serving))))

@@ -1,4 +1,4 @@
-//! The commands of the README's chapter about the service, executed as they stand.
+//! The commands of the README's chapter about the service, and of the page about TLS, executed as they stand.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use crate::support::{Service, Site};
+use crate::support::{Service, Site, eventually};
 
 /// Where the README has the service listen, and how it calls the programs.
 const ADDRESS: &str = "127.0.0.1:8848";
@@ -21,7 +21,14 @@ fn root() -> PathBuf {
 fn blocks() -> Vec<String> {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
     let chapter = readme.split("\n## ").find(|chapter| chapter.starts_with("Run the service\n")).unwrap();
-    chapter.split("```sh\n").skip(1).map(|block| block.split("```").next().unwrap().to_owned()).collect()
+    blocks_of(chapter, "sh")
+}
+
+/// The text of a page's blocks of one kind.
+fn blocks_of(page: &str, kind: &str) -> Vec<String> {
+    let parts =
+        page.split(&format!("```{kind}\n")).skip(1).map(|part| part.split("```").next().unwrap().to_owned());
+    parts.collect()
 }
 
 /// A service on the scripts of the repository, without configuration, as the README has it.
@@ -33,9 +40,14 @@ fn service() -> Service {
     site.start()
 }
 
-fn shell(service: &Service, block: &str) -> Output {
+fn cli() -> PathBuf {
     let cli = Path::new(env!("CARGO_BIN_EXE_agent-http")).with_file_name("agent-cli");
     assert!(cli.exists(), "{} is not built: cargo build --bin agent-cli", cli.display());
+    cli
+}
+
+fn shell(service: &Service, block: &str) -> Output {
+    let cli = cli();
     let commands =
         block.replace(ADDRESS, &service.at.to_string()).replace(CLI, &format!("{} ", cli.display()));
     Command::new("sh")
@@ -66,4 +78,35 @@ fn the_commands_of_the_readme_do_what_it_says() {
     assert!(output.status.success(), "{output:?}");
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(text.matches("system_info.sh").count(), 2, "{text}");
+}
+
+/// Executes a block of the page about TLS, and gives what it prints.
+fn tls_commands(folder: &Path, port: Option<u16>, block: &str) -> String {
+    let address = port.map_or(ADDRESS.to_owned(), |port| format!("127.0.0.1:{port}"));
+    let programs = cli().parent().unwrap().display().to_string();
+    let output = Command::new("sh")
+        .args(["-ec", &block.replace(ADDRESS, &address)])
+        .current_dir(folder)
+        .env("PATH", format!("{programs}:{}", std::env::var("PATH").unwrap()))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{block}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_commands_of_the_page_about_tls_do_what_it_says() {
+    let page = fs::read_to_string(root().join("docs/tls.md")).unwrap();
+    let [make, call, make_client, call_as_client] = blocks_of(&page, "sh").try_into().expect("four blocks");
+    let site = Site::bare(&blocks_of(&page, "toml")[0]);
+    tls_commands(site.folder(), None, &make);
+    let service = site.start();
+    let (folder, port) = (service.site.folder(), service.at.port());
+    let is_right = |printed: &str| printed.contains("\"hello.sh\"") && printed.contains("no such tasks");
+    let printed = tls_commands(folder, Some(port), &format!("exec 2>&1\n{call}"));
+    assert!(is_right(&printed), "{printed}");
+    tls_commands(folder, None, &make_client);
+    eventually("the new section", || service.said().contains("settings read again").then_some(()));
+    let printed = tls_commands(folder, Some(port), &format!("exec 2>&1\n{call_as_client}"));
+    assert!(is_right(&printed), "{printed}");
 }

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::{Service, connect, eventually, exchange, memory_kib, read_reply, request_text};
 
-const SHORT: ServerLimits = ServerLimits {
+pub(crate) const SHORT: ServerLimits = ServerLimits {
     connections: 4096,
     header: Duration::from_millis(500),
     stall: Duration::from_millis(500),
@@ -51,7 +51,7 @@ impl Drop for Endless {
 }
 
 /// A router whose `/endless` has no end, and how many of its answers have been given up.
-fn endless() -> (Router, Arc<AtomicUsize>) {
+pub(crate) fn endless() -> (Router, Arc<AtomicUsize>) {
     let dropped = Arc::new(AtomicUsize::new(0));
     let counter = dropped.clone();
     let router = Router::new()
@@ -83,7 +83,7 @@ fn send(at: SocketAddr, text: &str) -> TcpStream {
 }
 
 /// Whether the other end has closed; it has sent nothing.
-fn is_closed(stream: &TcpStream) -> bool {
+pub(crate) fn is_closed(stream: &TcpStream) -> bool {
     stream.set_nonblocking(true).unwrap();
     !matches!(stream.peek(&mut [0]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
 }

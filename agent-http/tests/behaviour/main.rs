@@ -29,4 +29,5 @@ mod support;
 mod tampering;
 #[path = "../../../agent-cli/tests/behaviour/tampering/cases.rs"]
 mod tampering_cases;
+mod tls;
 mod verifying;

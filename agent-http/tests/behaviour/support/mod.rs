@@ -1,10 +1,14 @@
 //! A service of its own for each test: a folder with scripts and settings, and the real program on a free port.
 
+mod authority;
 mod http;
 mod site;
+mod tls;
 
+pub(crate) use authority::Authority;
 pub(crate) use http::{Reply, connect, exchange, read_reply, request_text};
 pub(crate) use site::{Service, Site, memory_kib};
+pub(crate) use tls::{TLS, TlsConnection, tls_connect, tls_site};
 
 use std::time::{Duration, Instant};
 

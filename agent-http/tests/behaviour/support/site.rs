@@ -224,7 +224,8 @@ fn listen(stderr: ChildStderr, said: Arc<Mutex<String>>) -> Receiver<SocketAddr>
     std::thread::spawn(move || {
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
             said.lock().unwrap().push_str(&format!("{line}\n"));
-            if let Some(at) = line.strip_prefix("listening on http://") {
+            let listening = line.strip_prefix("listening on http");
+            if let Some((_, at)) = listening.and_then(|rest| rest.split_once("://")) {
                 // The test may have given up.
                 let _ = told.send(at.parse().unwrap());
             }

@@ -1,0 +1,47 @@
+//! Sites that speak TLS, and a client of them that sends what no tool would.
+
+use std::fs;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+use super::{Authority, Site, connect};
+
+/// Settings by which a site speaks TLS and asks for certificates.
+pub(crate) const TLS: &str =
+    "[tls]\ncertificate = \"cert.pem\"\nkey = \"key.pem\"\nclient_ca = \"client-ca.pem\"\n";
+
+/// A connection over TLS.
+pub(crate) type TlsConnection = StreamOwned<ClientConnection, TcpStream>;
+
+/// A site with the usual tokens and these settings that speaks TLS by a certificate of the authority.
+pub(crate) fn tls_site(authority: &Authority, name: &str, settings: &str) -> Site {
+    let site = Site::new(&format!("{TLS}{settings}"));
+    authority.install(name, site.folder());
+    fs::copy(authority.path("ca.pem"), site.path("client-ca.pem")).unwrap();
+    site
+}
+
+/// Connects, presenting a certificate of the authority where one is named; it is shaken hands at the first use.
+pub(crate) fn tls_connect(at: SocketAddr, authority: &Authority, name: Option<&str>) -> TlsConnection {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(authority.path("ca.pem")).unwrap()).unwrap();
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots);
+    let config = match name {
+        None => config.with_no_client_auth(),
+        Some(name) => {
+            let chain = CertificateDer::from_pem_file(authority.path(&format!("{name}.pem"))).unwrap();
+            let key = PrivateKeyDer::from_pem_file(authority.path(&format!("{name}.key"))).unwrap();
+            config.with_client_auth_cert(vec![chain], key).unwrap()
+        }
+    };
+    let name = ServerName::try_from("localhost").unwrap();
+    StreamOwned::new(ClientConnection::new(Arc::new(config), name).unwrap(), connect(at))
+}
