@@ -104,6 +104,23 @@ impl FromStr for TaskStatus {
     }
 }
 
+/// An attempt of a task that has ended and was followed by another one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// Its number, counted from 1.
+    pub attempt: u32,
+    /// When it was started.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The exit code; none unless it exited.
+    pub exit_code: Option<i32>,
+    /// Length of its log file, bytes.
+    pub log_bytes: u64,
+}
+
 /// A task as every front shows it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Task {
@@ -117,8 +134,11 @@ pub struct Task {
     pub status: TaskStatus,
     /// The node that it runs on; none means this agent.
     pub node: Option<String>,
-    /// The attempt that runs or ran last, counted from 1.
+    /// The attempt that runs, ran last, or is waited for, counted from 1.
     pub attempt: u32,
+    /// The attempts before it, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<Attempt>,
     /// Who asked: over HTTP the token's name.
     pub created_by: String,
     /// When it was accepted.
