@@ -39,6 +39,7 @@ pub use catalogue::ScriptEntry;
 pub use description::ScriptDescription;
 pub use error_chain::error_chain;
 pub use executor_core::{
+    ATTEMPTS_FOLDER,
     BuildError, Completion, Containment, ErrorReport, ExecuteScriptRequest, Execution, ExecutionDriver,
     ExecutionResult, KillScope, Leftovers, LogProgress, LogReader, LogSummary, Metadata, NameError, Outcome,
     Preview, Problem, Problems, RESULT_FILE, Recorder, Records, ScriptExecutor, ScriptExecutorBuilder,

@@ -20,6 +20,7 @@ impl Keeper {
                 self.live.queued(&task.id);
             }
             (Event::PutBack { id, .. }, Outcome::Written) => self.live.queued(id),
+            (Event::Retry(retrying), Outcome::WaitsAgain) => self.live.queued(&retrying.ending.task.id),
             _ => {}
         }
     }
@@ -32,6 +33,11 @@ impl Keeper {
                 let _ = answer.send(submitted);
             }
             (Event::Ended(ending), _) => self.tell_end(ending.task, ending.unrecorded),
+            // Its attempt was set aside, so that its record lacks the result.
+            (Event::Retry(retrying), Outcome::Written) => self.tell_end(retrying.ending.task, true),
+            (Event::LastAttempt { answer, .. }, _) => {
+                let _ = answer.send(Ok(()));
+            }
             // Nobody waits for this answer, so that nobody else writes the record.
             (Event::PutBack { .. }, Outcome::Cancelled(CancelAnswer::Done(task))) => {
                 self.tell_end(task, true);
@@ -61,6 +67,9 @@ impl Keeper {
                 let _ = answer.send(CancelAnswer::Unavailable(reason));
             }
             Event::Forget { answer, .. } => {
+                let _ = answer.send(Err(reason));
+            }
+            Event::LastAttempt { answer, .. } => {
                 let _ = answer.send(Err(reason));
             }
             Event::Ended(mut ending) => {
