@@ -23,6 +23,8 @@ use crate::metrics::Metrics;
 
 /// Most reproduction scripts that are held at a time. Each may be several times as large as a body may be.
 const DEBUG_SCRIPTS: usize = 4;
+/// Most logs that are looked through at a time, each with a core of its own; further callers wait.
+const LOG_SCANS: usize = 2;
 
 /// What the agent is to know of the process that it is opened in, since it reads no environment and no limits itself.
 #[derive(Debug, Clone, Default)]
@@ -103,6 +105,7 @@ impl Agent {
             public_metrics: settings.http.public_metrics,
             is_draining: AtomicBool::new(false),
             debug_scripts: Arc::new(Semaphore::new(DEBUG_SCRIPTS)),
+            log_scans: Arc::new(Semaphore::new(LOG_SCANS)),
         });
         let verify_now = Arc::new(Notify::new());
         let mut background = JoinSet::new();

@@ -42,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) is_draining: AtomicBool,
     /// Places for reproduction scripts that are made and sent.
     pub(crate) debug_scripts: Arc<Semaphore>,
+    /// Places for looks through whole logs.
+    pub(crate) log_scans: Arc<Semaphore>,
 }
 
 impl AppState {
@@ -83,6 +85,10 @@ impl AppState {
 
     pub(crate) fn debug_scripts(&self) -> &Arc<Semaphore> {
         &self.0.debug_scripts
+    }
+
+    pub(crate) fn log_scans(&self) -> &Arc<Semaphore> {
+        &self.0.log_scans
     }
 
     /// Whether the service was told to stop.

@@ -85,8 +85,10 @@ pub(crate) struct Task {
     /// The node that it runs on; null means this agent.
     #[schema(required)]
     node: Option<String>,
-    /// The attempt that runs or ran last, counted from 1.
+    /// The attempt that runs, ran last, or is waited for, counted from 1.
     attempt: u32,
+    /// The attempts before it, oldest first.
+    attempts: Vec<Attempt>,
     /// The name of the token that asked.
     created_by: String,
     /// When it was accepted.
@@ -106,6 +108,26 @@ pub(crate) struct Task {
     /// The result, once it ended.
     #[schema(required)]
     result: Option<TaskResult>,
+}
+
+/// An attempt of a task that has ended and was followed by another one.
+#[derive(ToSchema)]
+pub(crate) struct Attempt {
+    /// Its number, counted from 1; its log is read by `?attempt=`.
+    attempt: u32,
+    /// When it was started.
+    #[schema(required, format = DateTime)]
+    started_at: Option<String>,
+    /// When it ended.
+    #[schema(required, format = DateTime)]
+    ended_at: Option<String>,
+    /// How it ended.
+    outcome: Outcome,
+    /// The exit code; null unless it exited.
+    #[schema(required)]
+    exit_code: Option<i32>,
+    /// Length of its log file, bytes.
+    log_bytes: u64,
 }
 
 /// Where a task is in its life. All but `queued` and `running` are terminal: reached once, never left.

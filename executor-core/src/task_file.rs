@@ -83,7 +83,8 @@ impl Records {
     /// # Errors
     /// When `task.json` cannot be read. `InvalidData` when it is damaged or larger than 16 MiB.
     pub fn debug_script(&self, id: &TaskId) -> io::Result<Option<Vec<u8>>> {
-        let newest = self.newest_attempt(id).map(|attempt| format!("{ATTEMPTS_FOLDER}/{attempt}/{TASK_FILE}"));
+        let newest =
+            self.newest_attempt(id).map(|attempt| format!("{ATTEMPTS_FOLDER}/{attempt}/{TASK_FILE}"));
         let mut found = self.read(id, TASK_FILE, MAX_BYTES);
         // Between two attempts there is only what the earlier one left.
         if let (Err(error), Some(newest)) = (&found, &newest)

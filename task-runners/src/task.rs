@@ -121,6 +121,24 @@ pub struct Attempt {
     pub log_bytes: u64,
 }
 
+impl Task {
+    /// The newest attempt that has started, or that is waited for where none has.
+    pub fn newest_started(&self) -> u32 {
+        if self.started_at.is_none() && self.attempt > 1 { self.attempt - 1 } else { self.attempt }
+    }
+
+    /// Whether the attempt of that number is over, so that its log is all there.
+    pub fn is_over(&self, attempt: u32) -> bool {
+        self.status.is_terminal() || attempt < self.attempt
+    }
+
+    /// Length of the log of an attempt so far, bytes.
+    pub fn log_bytes_of(&self, attempt: u32) -> u64 {
+        let ended = self.attempts.iter().find(|ended| ended.attempt == attempt);
+        ended.map_or(self.log_bytes, |ended| ended.log_bytes)
+    }
+}
+
 /// A task as every front shows it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Task {
@@ -137,7 +155,7 @@ pub struct Task {
     /// The attempt that runs, ran last, or is waited for, counted from 1.
     pub attempt: u32,
     /// The attempts before it, oldest first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub attempts: Vec<Attempt>,
     /// Who asked: over HTTP the token's name.
     pub created_by: String,

@@ -162,8 +162,7 @@ fn wanted(task: &Task, attempt: Option<u32>) -> Result<u32, LogError> {
             let (id, attempts) = (task.id.clone(), task.attempt);
             Err(LogError::NoSuchAttempt { id, attempt: number, attempts })
         }
-        None if task.started_at.is_none() && task.attempt > 1 => Ok(task.attempt - 1),
-        None => Ok(task.attempt),
+        None => Ok(task.newest_started()),
     }
 }
 

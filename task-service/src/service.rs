@@ -157,6 +157,35 @@ impl TaskService {
         }
     }
 
+    /// Waits until one attempt of a task is over, and gives the task as it stands then: ended, or on the way to the next
+    /// attempt. None when there is no such task; one that still waits when the service stops is given as it stands.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn wait_attempt(&self, id: &TaskId, attempt: u32) -> Result<Option<Task>, ReadError> {
+        loop {
+            let mut turns = self.inner.stats.clone();
+            turns.mark_unchanged();
+            let phase = self.live().follow(id);
+            let Some(task) = self.task(id).await? else { return Ok(None) };
+            if task.is_over(attempt) {
+                return Ok(Some(task));
+            }
+            let is_told = match phase.as_ref().map(|phase| phase.borrow().clone()) {
+                Some(Phase::Queued) => task.status == TaskStatus::Queued,
+                Some(Phase::Starting(_) | Phase::Running { .. }) => task.status == TaskStatus::Running,
+                Some(Phase::Ended(_)) | None => false,
+            };
+            match phase {
+                // A phase that is gone is one that has changed: the keeper has stopped.
+                Some(mut phase) if is_told => drop(phase.changed().await),
+                // Its row was written a moment ago, or the keeper has stopped.
+                _ if turns.changed().await.is_err() => return Ok(Some(task)),
+                _ => {}
+            }
+        }
+    }
+
     /// The snapshots that tasks which have not ended must run from: pruning has to leave these.
     ///
     /// # Errors
