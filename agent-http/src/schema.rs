@@ -40,6 +40,8 @@ pub(crate) struct TaskSpec {
     stdin: Option<String>,
     /// What to do when the shared workspace is in use.
     on_busy: Option<OnBusy>,
+    /// How often it is tried again; at most what its script declares, and that when left out.
+    retries: Option<u32>,
     /// The script's name again, where it is destructive.
     confirm: Option<String>,
 }

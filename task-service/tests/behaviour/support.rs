@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use task_service::{
     Clock, Execution, ExecutionDriver, ExecutionResult, Lane, ManualClock, Outcome, Plan, Records, Refusal,
-    RetryPolicy, RunnerRegistry, ServiceSettings, StartError, StartFuture, Task, TaskOrder, TaskRunner,
-    TaskService, TaskSpec,
+    RetryPolicy, RunnerRegistry, ServiceSettings, ServiceStats, StartError, StartFuture, Task, TaskOrder,
+    TaskRunner, TaskService, TaskSpec,
 };
 use tokio::sync::{Mutex, Semaphore, mpsc};
 
@@ -237,6 +237,16 @@ impl Bench {
         task.status.to_string()
     }
 
+    /// Waits until the service counts this: what is written is counted a moment later.
+    pub(crate) async fn counted(&self, is_so: impl Fn(ServiceStats) -> bool) {
+        soon(async {
+            while !is_so(self.service.stats()) {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+
     /// Stops the service and opens another one on its folder.
     pub(crate) async fn reopen(self, concurrent: usize, queue: usize) -> Self {
         soon(self.service.drain(Duration::ZERO)).await;
@@ -277,4 +287,23 @@ pub(crate) fn spec(fields: serde_json::Value) -> TaskSpec {
 
 pub(crate) fn with_id(id: &str) -> TaskSpec {
     spec(serde_json::json!({"id": id}))
+}
+
+/// Copies what a crash at this moment would leave. No commit may be under way.
+pub(crate) fn crashed(state: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    copy_folder(state, copy.path());
+    copy
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
 }
