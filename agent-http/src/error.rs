@@ -190,7 +190,9 @@ impl From<SubmitError> for ApiError {
             SubmitError::Conflict { .. } | SubmitError::Busy { .. } => {
                 Self::new(StatusCode::CONFLICT, code, detail)
             }
-            SubmitError::Full { .. } | SubmitError::ScriptFull { .. } => Self::new(StatusCode::TOO_MANY_REQUESTS, code, detail).later(),
+            SubmitError::Full { .. } | SubmitError::ScriptFull { .. } => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, code, detail).later()
+            }
             SubmitError::Draining => Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail).later(),
             SubmitError::Unavailable(_) => Self::unavailable(detail),
         }

@@ -41,7 +41,7 @@ impl TaskService {
                     if let Some(result) = task.result.clone() {
                         run::record(&self.inner.records, id, result).await;
                     }
-                    return Ok(task);
+                    return Ok(*task);
                 }
                 // It has started meanwhile, and all who follow it know by now.
                 CancelAnswer::Running => {}

@@ -145,9 +145,9 @@ impl Board {
         self.ready.first().copied()
     }
 
-    /// When the next task is to be tried again that waits for a time.
-    pub(crate) fn next_due(&self, now: Instant) -> Option<Instant> {
-        self.timers.range((now, i64::MAX)..).next().map(|(at, _)| *at)
+    /// When the next of those is due that wait for a time; that may be over by now.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        self.timers.first().map(|(at, _)| *at)
     }
 
     /// A new task waits.
@@ -230,9 +230,10 @@ impl Board {
                 self.timers.insert((at, seq));
             }
         }
-        self.waiting.insert(seq, Waiting { id, places: places.clone(), until, tries });
+        let heads = self.lines.heads(&places);
+        self.waiting.insert(seq, Waiting { id, places, until, tries });
         self.look_at(seq);
-        self.look_at_heads(&places);
+        heads.into_iter().for_each(|head| self.look_at(head));
     }
 
     /// Takes a waiting task off the board.

@@ -64,7 +64,7 @@ impl Keeper {
     /// Decides about one event and writes it.
     pub(super) fn apply(&mut self, event: &Event, starts: &mut Vec<Start>) -> rusqlite::Result<Outcome> {
         match event {
-            Event::Submit { new, .. } => self.accept(new, starts).map(Outcome::Submitted),
+            Event::Submit { new, .. } => self.accept(new, starts).map(Box::new).map(Outcome::Submitted),
             Event::Ended(ending) => {
                 if !store::end(&self.db, ending.seq, &ending.task, &ending.result_json)? {
                     tracing::error!(task_id = %ending.task.id, "this task had ended before; its first end stands");
@@ -176,6 +176,6 @@ impl Keeper {
         let ending = run::ending(stored.seq, stored.task, Arc::new(result));
         store::end(&self.db, ending.seq, &ending.task, &ending.result_json)?;
         self.board.remove_waiting(stored.seq);
-        Ok(CancelAnswer::Done(ending.task))
+        Ok(CancelAnswer::Done(Box::new(ending.task)))
     }
 }

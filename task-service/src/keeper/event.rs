@@ -91,7 +91,7 @@ impl Ending {
 #[derive(Debug)]
 pub(crate) enum CancelAnswer {
     /// It was cancelled.
-    Done(Task),
+    Done(Box<Task>),
     /// It runs, or is about to.
     Running,
     /// It has ended.

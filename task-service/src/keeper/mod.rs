@@ -66,7 +66,7 @@ pub(crate) struct Keeper {
 
 /// What came of an event, to be told after the commit.
 enum Outcome {
-    Submitted(Result<Submitted, SubmitError>),
+    Submitted(Box<Result<Submitted, SubmitError>>),
     Cancelled(CancelAnswer),
     Forgotten(Forgotten),
     Written,
@@ -142,7 +142,9 @@ impl Keeper {
 
     fn first_event(&self, unwritten: bool) -> Option<Event> {
         let retry = (unwritten || self.stale || !self.undecided.is_empty()).then_some(RETRY);
-        let due = self.board.next_due(self.clock.now().instant).and_then(|at| self.clock.until(at));
+        // One that is due and cannot be written is no reason to try without a pause.
+        let least = if self.failing { RETRY } else { Duration::ZERO };
+        let due = self.board.next_due().and_then(|at| self.clock.until(at)).map(|wait| wait.max(least));
         match [retry, due].into_iter().flatten().min() {
             // The keeper's own context holds a sender, so that the channel cannot be closed.
             None => self.receiver.recv().ok(),

@@ -17,7 +17,7 @@ fn retried(id: &str, retries: u32) -> TaskSpec {
     spec(json!({"id": id, "retries": retries}))
 }
 
-fn retried_on(id: &str, retries: u32, kinds: Value) -> TaskSpec {
+fn retried_on(id: &str, retries: u32, kinds: &Value) -> TaskSpec {
     spec(json!({"id": id, "retries": retries, "params": {"retry_on": kinds}}))
 }
 
@@ -135,7 +135,7 @@ async fn only_the_kinds_that_are_named_are_tried_again_and_a_cancelled_one_never
     ];
     for (number, (outcome, kinds, is_tried_again)) in table.into_iter().enumerate() {
         let name = format!("t{number}");
-        bench.submit(retried_on(&name, 1, kinds.clone())).await;
+        bench.submit(retried_on(&name, 1, &kinds)).await;
         bench.manual.next().await.driver.finish(ended(outcome.clone()));
         let task = soon(bench.service.wait_attempt(&id(&name), 1)).await.unwrap().unwrap();
         assert_eq!(!task.status.is_terminal(), is_tried_again, "{outcome:?} with {kinds}");
@@ -302,6 +302,19 @@ async fn an_attempt_that_cannot_be_set_aside_is_the_last_and_keeps_its_result() 
     assert_eq!((task.status, task.attempt), (TaskStatus::Failed, 1));
     assert_eq!(task.result.as_ref().unwrap().exit_code, Some(4));
     assert_eq!(log(&bench, "t", None).await.unwrap(), log_of(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delay_that_is_over_before_it_is_written_is_not_missed() {
+    // By the host's clock: nothing else happens that would wake the service.
+    let bench = Bench::new(4, 10).await;
+    bench.submit(spec(json!({"id": "t", "retries": 3, "params": {"delay_ns": 2}}))).await;
+    for attempt in 1..=4 {
+        let started = bench.manual.next().await;
+        assert_eq!(started.order.attempt, attempt);
+        started.exit(1);
+    }
+    assert_eq!(bench.wait("t").await.attempts.len(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]

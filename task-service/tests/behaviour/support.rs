@@ -39,7 +39,7 @@ impl Started {
 /// A runner that does what the test says, and what the spec's parameters say:
 /// `busy`: so many starts find the workspace in use; `refuse`: the check fails; `panic`: `check` or `start` panics;
 /// `fail`: the start fails with this errno; `hold`: the start waits for the test to let it go on; `lane`: name,
-/// concurrency and perhaps queue as `l:1:5`; `retry_on`: the kinds that are tried again, as often as the spec says.
+/// concurrency and perhaps queue as `l:1:5`; `retry_on`: the kinds that are tried again, as often as the spec says; `delay_ns`: after how long.
 pub(crate) struct Manual {
     state: PathBuf,
     started: mpsc::UnboundedSender<Started>,
@@ -148,6 +148,9 @@ fn retry(spec: &TaskSpec) -> RetryPolicy {
     let mut policy = RetryPolicy { retries: spec.retries.unwrap_or(0), ..RetryPolicy::default() };
     if let Some(kinds) = spec.params.get("retry_on") {
         policy.on = serde_json::from_value(kinds.clone()).unwrap();
+    }
+    if let Some(delay) = spec.params.get("delay_ns") {
+        policy.delay = Duration::from_nanos(delay.as_u64().unwrap());
     }
     policy
 }
