@@ -59,12 +59,10 @@ pub(crate) fn follow(client: &Client, id: &str, banner: bool) -> Result<ExitCode
         match client.get_within(&path(id, &format!("?wait={wait}")), Duration::from_secs(wait)) {
             Ok(task) => {
                 // A log that was cut is read to its end, also when the task has ended meanwhile.
-                if !task["ended_at"].is_null() && !matches!(piece, Piece::Cut(_)) {
+                let goes_on = matches!(piece, Piece::Whole) && log.goes_on_with(&task);
+                if !goes_on && !task["ended_at"].is_null() && !matches!(piece, Piece::Cut(_)) {
                     log.screen.finish();
                     return ended(task);
-                }
-                if matches!(piece, Piece::Whole) {
-                    log.go_on_with(&task);
                 }
                 last_seen = Instant::now();
                 is_lost = false;
@@ -136,13 +134,14 @@ impl<'a> Log<'a> {
         Self { client, path, attempt: None, offset: 0, screen: Screen::default() }
     }
 
-    /// Goes on with the next attempt, where there is one: the log of this one is all printed.
-    fn go_on_with(&mut self, task: &serde_json::Value) {
-        let newest = task["attempt"].as_u64().unwrap_or(1);
-        if let Some(attempt) = self.attempt.filter(|attempt| *attempt < newest) {
-            say(&format!("attempt {attempt} has ended; attempt {} follows", attempt + 1));
-            (self.attempt, self.offset) = (Some(attempt + 1), 0);
-        }
+    /// Goes on with the next attempt, once the log of this one is all printed; whether there is one, or is to be.
+    fn goes_on_with(&mut self, task: &serde_json::Value) -> bool {
+        let has_ended = !task["ended_at"].is_null();
+        let newest = if has_ended { newest_started(task) } else { task["attempt"].as_u64().unwrap_or(1) };
+        let Some(attempt) = self.attempt.filter(|attempt| *attempt < newest) else { return false };
+        say(&format!("attempt {attempt} has ended; attempt {} follows", attempt + 1));
+        (self.attempt, self.offset) = (Some(attempt + 1), 0);
+        true
     }
 
     /// Prints from where the last piece ended.

@@ -9,6 +9,7 @@
 
 mod access;
 mod attempts;
+mod audit;
 mod bodies;
 mod cancelling;
 mod curl;
@@ -22,6 +23,7 @@ mod listing;
 mod logs;
 mod measuring;
 mod names;
+mod reloading;
 mod starting;
 mod submitting;
 mod support;
