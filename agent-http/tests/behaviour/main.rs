@@ -8,6 +8,7 @@
 )]
 
 mod access;
+mod again;
 mod attempts;
 mod audit;
 mod bodies;
