@@ -7,6 +7,7 @@
 //! | `routes` | one resource a file; each lists its paths |
 //! | `server` | [`Server`]: the accept loop and its limits |
 //! | `hosts`, `auth`, `body`, `query` | what a request passes before its handler acts |
+//! | `json` | answers in JSON |
 //! | `error` | what a refused request is answered with; the one place that maps to a status |
 //! | `metrics`, `background` | measurements, and what goes on beside the requests |
 
@@ -19,6 +20,7 @@ mod error;
 mod first_token;
 mod glob;
 mod hosts;
+mod json;
 mod metrics;
 mod outermost;
 mod query;

@@ -77,7 +77,7 @@ async fn serve(settings: &Settings, open_files: OpenFiles) -> Result<(), String>
     let mut serving = tokio::spawn(server.serve(agent.app(), stop.clone()));
     let failed = |error| format!("the server failed: {error}");
     tokio::select! {
-        () = signals.told_to_stop(|| agent.verify_scripts()) => {}
+        () = signals.told_to_stop(|| agent.read_scripts_again()) => {}
         // It ends by itself only when it panics: then nobody would be served any more.
         ended = &mut serving => return ended.map_err(failed),
     }
@@ -97,12 +97,12 @@ fn announce(agent: &Agent, at: SocketAddr) {
              The page is at http://{at}/, the API's description at http://{at}/docs"
         ));
     }
-    let (problems, mend) = agent.script_problems();
-    if !problems.is_empty() {
-        let mend = mend.unwrap_or_default();
+    let status = agent.scripts_status();
+    if !status.problems.is_empty() {
+        let mend = status.mend.as_deref().unwrap_or_default();
         say(&format!(
             "the scripts folder does not verify:\n  {}\nmend it with: {mend}",
-            problems.join("\n  ")
+            status.problems.join("\n  ")
         ));
     }
     say(&format!("listening on http://{at}"));
