@@ -10,6 +10,7 @@ use axum::response::IntoResponse;
 use task_service::{LogReader, LogSource, Task};
 
 use super::log_body::{Followed, LogBody, Part};
+use super::log_events;
 use super::range::{self, Asked, NO_END, Piece, asked};
 use super::{Answered, Refused, Segment, visible_task};
 use crate::app::AppState;
@@ -21,23 +22,29 @@ use crate::schema;
 /// Logs are bytes of any kind; shown as text, and never taken for anything else.
 const TEXT: &str = "text/plain; charset=utf-8";
 /// Tells proxies that collect answers not to.
-const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+pub(super) const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// Read a log
 ///
 /// The bytes that the script wrote, in order, with the agent's banner above and below unless `banner=false`. With
 /// `follow=true` what is there, and all that comes until the log's end; a range without an end, as `bytes=100-`, then says
 /// from where (RFC 8673), and every other range is ignored. Scope `read`.
+///
+/// With `Accept: text/event-stream` the log is followed as events: each carries a chunk of up to 64 KiB as JSON
+/// `{"offset": N, "text": "..."}`, or `{"offset": N, "base64": "..."}` where its bytes are not UTF-8, and as its `id` the
+/// offset behind that. `Last-Event-ID` goes on there. The last event, `end`, carries the task; a stream that ends without
+/// it was cut.
 #[utoipa::path(
     get, path = "/api/v1/tasks/{id}/log", tag = "tasks", operation_id = "read_log",
     params(
         ("id" = String, Path, description = "The task's id."),
         ("banner" = Option<bool>, Query, description = "With the banners; true when left out. Without them offsets count from the script's first byte."),
         ("follow" = Option<bool>, Query, description = "Until the log's end; false when left out."),
-        ("Range" = Option<String>, Header, description = "One range of bytes.")
+        ("Range" = Option<String>, Header, description = "One range of bytes."),
+        ("Last-Event-ID" = Option<u64>, Header, description = "With events: the `id` of the last one that came.")
     ),
     responses(
-        (status = 200, description = "The log so far, or to its end.", body = String, content_type = "text/plain"),
+        (status = 200, description = "The log so far, or to its end.", content((String = "text/plain"), (String = "text/event-stream"))),
         (status = 206, description = "The range. `Content-Range` of a log that is followed ends with 9007199254740991: how long it will be is not known.", body = String, content_type = "text/plain"),
         (status = 416, description = "Nothing of the range is there.", body = schema::ProblemDetails, content_type = "application/problem+json"),
         (status = "4XX", response = Refused), (status = "5XX", response = Refused)
@@ -55,6 +62,11 @@ pub(crate) async fn log(
     let is_followed = query.boolean("follow").unwrap_or(false);
     let task = visible_task(&state, &caller, &id).await?;
     query.finish()?;
+    if log_events::are_asked_for(&parts.headers) {
+        let from = log_events::resumed_from(&parts.headers)?;
+        let log = state.service().log(&task.id).await;
+        return log_events::answer(state.service().clone(), task.id, log, part, from);
+    }
     match state.service().log(&task.id).await? {
         // All that a log which is complete will ever have is there.
         LogSource::Log(reader) if !is_followed || reader.progress().is_complete() => {

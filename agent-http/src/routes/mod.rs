@@ -6,6 +6,7 @@ mod docs;
 mod health;
 mod log;
 mod log_body;
+mod log_events;
 mod metrics;
 mod page;
 mod range;

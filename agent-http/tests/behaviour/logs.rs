@@ -1,5 +1,6 @@
 //! The log over HTTP is the file, byte for byte: whole, by ranges, and while it is written.
 
+mod events;
 mod heavy;
 
 use std::io::{BufRead, BufReader, Read, Write};
