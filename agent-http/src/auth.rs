@@ -21,6 +21,8 @@ use crate::glob;
 
 /// Most problems of the scripts folder in one answer.
 const MAX_PROBLEMS: usize = 1000;
+/// What is public, and shows more to whoever presents a token.
+const DESCRIPTION: &str = "/openapi.json";
 
 /// The tokens that are accepted.
 #[derive(Debug)]
@@ -82,6 +84,16 @@ impl Caller {
     /// Whether it has all rights on all scripts.
     pub(crate) fn is_admin(&self) -> bool {
         self.0.scopes.contains(&Scope::Admin)
+    }
+
+    /// Whether it may read at all.
+    pub(crate) fn can_read(&self) -> bool {
+        self.require(Scope::Read).is_ok()
+    }
+
+    /// What decides which scripts it sees: its patterns; none for an admin, who sees all.
+    pub(crate) fn sight(&self) -> Option<&[String]> {
+        (!self.is_admin()).then_some(&self.0.scripts)
     }
 
     /// Whether it sees the script, or runner, of that name.
@@ -186,7 +198,9 @@ pub(crate) async fn authenticate(
     mut request: Request,
     next: Next,
 ) -> Response {
-    if !is_public(request.uri().path(), state.has_public_metrics()) {
+    let path = request.uri().path();
+    let shows_more = path == DESCRIPTION && request.headers().contains_key(AUTHORIZATION);
+    if shows_more || !is_public(path, state.has_public_metrics()) {
         match state.tokens().authenticate(request.headers()) {
             Ok(caller) => {
                 request.extensions_mut().insert(caller);
@@ -200,7 +214,7 @@ pub(crate) async fn authenticate(
 /// Whether a path is served without a token.
 fn is_public(path: &str, has_public_metrics: bool) -> bool {
     match path {
-        "/" | "/healthz" | "/readyz" | "/openapi.json" | "/docs" => true,
+        "/" | "/healthz" | "/readyz" | DESCRIPTION | "/docs" => true,
         "/metrics" => has_public_metrics,
         path => path.starts_with("/docs/"),
     }

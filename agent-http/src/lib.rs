@@ -9,6 +9,7 @@
 //! | `hosts`, `auth`, `body`, `query` | what a request passes before its handler acts |
 //! | `json` | answers in JSON |
 //! | `error` | what a refused request is answered with; the one place that maps to a status |
+//! | `schema`, `script_operation` | what the API's description says of types and of single scripts |
 //! | `metrics`, `background` | measurements, and what goes on beside the requests |
 
 mod agent;
@@ -26,6 +27,7 @@ mod outermost;
 mod query;
 mod routes;
 mod schema;
+mod script_operation;
 mod server;
 
 pub use agent::{Agent, AgentError, Host, address};

@@ -2,6 +2,7 @@
 //! all of them; what no route knows is answered here.
 
 mod debug_script;
+mod description;
 mod docs;
 mod health;
 mod log;
@@ -32,7 +33,7 @@ use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::schema::ProblemDetails;
 
-pub(crate) use docs::document;
+pub(crate) use description::route as description;
 
 /// What a handler gives.
 type Answered = Result<Response, ApiError>;

@@ -10,6 +10,7 @@
 mod access;
 mod bodies;
 mod cancelling;
+mod catalogue;
 mod curl;
 mod description;
 mod documentation;
@@ -21,6 +22,8 @@ mod listing;
 mod logs;
 mod measuring;
 mod names;
+#[path = "../../../task-runners/tests/behaviour/probe.rs"]
+mod probe;
 mod starting;
 mod submitting;
 mod support;
