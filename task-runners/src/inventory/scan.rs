@@ -14,6 +14,7 @@ use executor_integrity::MAX_FOLDER_ENTRIES;
 
 use super::found::Known;
 use super::identity::Identity;
+use crate::header;
 
 /// Most threads that look at files.
 const MAX_THREADS: usize = 8;
@@ -107,13 +108,14 @@ pub(crate) fn at_once(
         looked
     };
     let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = processors.min(MAX_THREADS).min(names.len());
     std::thread::scope(|scope| {
-        let others: Vec<_> =
-            (1..processors.min(MAX_THREADS).min(names.len())).map(|_| scope.spawn(work)).collect();
-        let mut looked = work();
-        for other in others {
+        let threads: Vec<_> = (0..threads).map(|_| header::spawn_with_room(scope, work)).collect();
+        // Where no thread can be started this one works, and each header waits for a thread of its own.
+        let mut looked = if threads.iter().any(Result::is_ok) { Vec::new() } else { work() };
+        for thread in threads.into_iter().flatten() {
             // One that panicked has looked at nothing; its files are looked at again the next time.
-            looked.extend(other.join().unwrap_or_default());
+            looked.extend(thread.join().unwrap_or_default());
         }
         looked
     })
