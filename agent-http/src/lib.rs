@@ -14,6 +14,7 @@
 
 mod agent;
 mod app;
+mod audit;
 mod auth;
 mod background;
 mod body;
@@ -25,6 +26,7 @@ mod json;
 mod metrics;
 mod outermost;
 mod query;
+mod rate;
 mod routes;
 mod schema;
 mod script_operation;

@@ -143,7 +143,7 @@ pub use execution::{Execution, ExecutionDriver};
 pub use executor::ScriptExecutor;
 pub use instance::Recovered;
 pub use log_reader::LogReader;
-pub use log_search::{Found, LineMatch, SearchLimits, SearchPlace};
+pub use log_search::{LineMatch, LogMatches, SearchLimits, SearchPlace};
 pub use names::{NameError, ScriptName, TaskId, WorkspaceName};
 pub use output_params::{OutputError, OutputParams, parse as parse_output_params};
 pub use policy::Leftovers;

@@ -50,7 +50,7 @@ pub struct SearchLimits<'a> {
 
 /// What a search has found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Found {
+pub struct LogMatches {
     /// The lines, in order.
     pub matches: Vec<LineMatch>,
     /// Where to search on; none when all was searched.
@@ -68,9 +68,9 @@ impl LogReader {
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub fn search(&self, text: &[u8], from: SearchPlace, limits: SearchLimits<'_>) -> io::Result<Found> {
+    pub fn search(&self, text: &[u8], from: SearchPlace, limits: SearchLimits<'_>) -> io::Result<LogMatches> {
         let finder = memchr::memmem::Finder::new(text);
-        let (mut place, mut found) = (from, Found::default());
+        let (mut place, mut found) = (from, LogMatches::default());
         // Twice as large as a block at most: a long text needs room beside what overlaps.
         let mut buffer = vec![0; BLOCK_BYTES.max(text.len() * 2)];
         while place.offset < limits.to {
@@ -93,7 +93,7 @@ impl LogReader {
         is_last: bool,
         mut place: SearchPlace,
         limits: &SearchLimits<'_>,
-        found: &mut Found,
+        found: &mut LogMatches,
     ) -> io::Result<SearchPlace> {
         let begin = place.offset;
         let mut at = 0;

@@ -41,14 +41,14 @@ pub(super) fn are_asked_for(headers: &HeaderMap) -> bool {
     })
 }
 
-/// The offset behind which a caller goes on: 0 unless it says how far it has come.
+/// The offset behind which a caller goes on, if it says how far it has come.
 ///
 /// # Errors
 /// 422 when that is no offset: to begin anew would repeat what it has.
-pub(super) fn resumed_from(headers: &HeaderMap) -> Result<u64, ApiError> {
-    let Some(id) = headers.get(LAST_EVENT_ID) else { return Ok(0) };
+pub(super) fn resumed_from(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
+    let Some(id) = headers.get(LAST_EVENT_ID) else { return Ok(None) };
     let offset = id.to_str().ok().and_then(|text| text.parse().ok());
-    offset.ok_or_else(|| {
+    offset.map(Some).ok_or_else(|| {
         let expected = "the `id` of the last event: a whole number";
         ApiError::invalid(vec![Problem::new("Last-Event-ID", "range", expected)])
     })

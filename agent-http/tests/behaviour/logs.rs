@@ -2,6 +2,7 @@
 
 mod events;
 mod heavy;
+mod lines;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Stdio};

@@ -8,6 +8,8 @@
 )]
 
 mod access;
+mod again;
+mod audit;
 mod bodies;
 mod cancelling;
 mod catalogue;
@@ -24,6 +26,7 @@ mod measuring;
 mod names;
 #[path = "../../../task-runners/tests/behaviour/probe.rs"]
 mod probe;
+mod reloading;
 mod starting;
 mod submitting;
 mod support;

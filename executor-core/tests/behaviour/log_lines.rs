@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use executor_core::{
-    ExecuteScriptRequest, Found, LineMatch, LogProgress, LogReader, SearchLimits, SearchPlace,
+    ExecuteScriptRequest, LineMatch, LogMatches, LogProgress, LogReader, SearchLimits, SearchPlace,
 };
 use proptest::prelude::*;
 
@@ -54,7 +54,7 @@ fn search(reader: &LogReader, text: &[u8], to: usize, at_once: usize) -> Vec<Lin
         let until = Instant::now() + PATIENCE;
         let never = AtomicBool::new(false);
         let limits = SearchLimits { to: to as u64, matches: at_once, until, is_abandoned: &never };
-        let Found { matches, next } = reader.search(text, from, limits).unwrap();
+        let LogMatches { matches, next } = reader.search(text, from, limits).unwrap();
         assert!(matches.len() <= at_once);
         all.extend(matches);
         place = next;
@@ -138,7 +138,10 @@ fn a_search_ends_at_its_time_or_when_nobody_waits_and_goes_on_where_it_was() {
     for (until, abandoned) in [(now, false), (later, true)] {
         let is_abandoned = AtomicBool::new(abandoned);
         let limits = SearchLimits { to: bytes.len() as u64, matches: 1, until, is_abandoned: &is_abandoned };
-        assert_eq!(reader.search(b"b", from, limits).unwrap(), Found { matches: vec![], next: Some(from) });
+        assert_eq!(
+            reader.search(b"b", from, limits).unwrap(),
+            LogMatches { matches: vec![], next: Some(from) }
+        );
     }
 }
 
