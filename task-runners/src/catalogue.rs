@@ -133,7 +133,10 @@ impl ScriptEntry {
 }
 
 /// The first bytes of a script. Whatever was put in its place meanwhile is not waited for, and no link is followed.
-fn head(path: &Path) -> io::Result<Vec<u8>> {
+///
+/// # Errors
+/// When it cannot be opened or read.
+pub fn head(path: &Path) -> io::Result<Vec<u8>> {
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW).open(path)?;
     let mut head = Vec::new();
     file.take(HEAD_BYTES as u64).read_to_end(&mut head)?;

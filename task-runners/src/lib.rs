@@ -40,10 +40,11 @@ pub use executor_core::{
     BuildError, Completion, Containment, ErrorReport, ExecuteScriptRequest, Execution, ExecutionDriver,
     ExecutionResult, KillScope, Leftovers, LogProgress, LogReader, LogSummary, Metadata, NameError, Outcome,
     Preview, Problem, Problems, RESULT_FILE, Recorder, Records, ScriptExecutor, ScriptExecutorBuilder,
-    ScriptName, StartError, TaskId, WorkspaceName,
+    ScriptName, StartError, TaskId, WorkspaceName, inspect,
 };
 pub use executor_integrity::{PublicKey, ScriptsSettings, VerificationMode};
 pub use function_runner::{FunctionLimits, FunctionRunner, TaskHandle};
+pub use listing::names as script_names;
 pub use refusal::Refusal;
 pub use registry::RunnerRegistry;
 pub use runner::{Plan, StartFuture, TaskOrder, TaskRunner};

@@ -13,7 +13,7 @@ use executor_core::ScriptName;
 ///
 /// # Errors
 /// When `folder` itself cannot be read.
-pub(crate) fn names(folder: &Path) -> io::Result<Vec<ScriptName>> {
+pub fn names(folder: &Path) -> io::Result<Vec<ScriptName>> {
     let mut found = Vec::new();
     walk(folder, "", &mut found)?;
     found.sort();

@@ -6,6 +6,7 @@ mod arguments;
 mod beside;
 mod catalogue;
 mod client;
+mod completion;
 mod configuration;
 mod debug_script;
 mod described;
@@ -14,7 +15,10 @@ mod dry_run;
 mod exit_codes;
 mod help;
 mod input;
+mod lint;
 mod manifest;
+mod manual;
+mod new;
 mod output;
 #[path = "../../../task-runners/tests/behaviour/probe.rs"]
 mod probe;
