@@ -18,6 +18,7 @@ mod man;
 mod manifest;
 mod new;
 mod output;
+mod prompt;
 mod run;
 mod scripts;
 mod signals;

@@ -113,9 +113,15 @@ pub(crate) fn can_ask() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
-/// Asks for a line; none where there is none.
+/// Asks for a line in a line of its own; none where there is none.
 pub(crate) fn ask(question: &str) -> Option<String> {
-    say(question);
+    prompt(&format!("{question}\n"))
+}
+
+/// Asks for what is typed behind the question; none where there is no more to read.
+pub(crate) fn prompt(question: &str) -> Option<String> {
+    // As in `say`.
+    let _ = Talk.write_all(question.as_bytes()).and_then(|()| Talk.flush());
     let mut line = String::new();
     let read = io::stdin().read_line(&mut line).ok()?;
     (read > 0).then(|| line.trim_end_matches(['\r', '\n']).to_owned())

@@ -22,6 +22,7 @@ mod new;
 mod output;
 #[path = "../../../task-runners/tests/behaviour/probe.rs"]
 mod probe;
+mod prompting;
 mod reconnecting;
 mod record;
 mod service;

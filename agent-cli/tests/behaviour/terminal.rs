@@ -13,7 +13,7 @@ pub(crate) fn on_terminal(site: &Site, args: &[&str], env: &[(&str, &str)]) -> S
 }
 
 /// The same where somebody types.
-fn typing(site: &Site, args: &[&str], env: &[(&str, &str)], input: Stdio) -> String {
+pub(crate) fn typing(site: &Site, args: &[&str], env: &[(&str, &str)], input: Stdio) -> String {
     let agent = site.agent(args);
     let words = std::iter::once(agent.get_program()).chain(agent.get_args());
     let line: Vec<String> = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
