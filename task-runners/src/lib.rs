@@ -38,9 +38,9 @@ pub use description::ScriptDescription;
 pub use error_chain::error_chain;
 pub use executor_core::{
     BuildError, Completion, Containment, ErrorReport, ExecuteScriptRequest, Execution, ExecutionDriver,
-    ExecutionResult, KillScope, Leftovers, LogProgress, LogReader, LogSummary, Metadata, NameError, Outcome,
-    Preview, Problem, Problems, RESULT_FILE, Recorder, Records, ScriptExecutor, ScriptExecutorBuilder,
-    ScriptName, StartError, TaskId, WorkspaceName, inspect,
+    ExecutionResult, KillScope, Leftovers, LineMatch, LogMatches, LogProgress, LogReader, LogSummary,
+    Metadata, NameError, Outcome, Preview, Problem, Problems, RESULT_FILE, Recorder, Records, ScriptExecutor,
+    ScriptExecutorBuilder, ScriptName, SearchLimits, SearchPlace, StartError, TaskId, WorkspaceName, inspect,
 };
 pub use executor_integrity::{PublicKey, ScriptsSettings, VerificationMode};
 pub use function_runner::{FunctionLimits, FunctionRunner, TaskHandle};

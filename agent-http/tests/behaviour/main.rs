@@ -8,6 +8,7 @@
 )]
 
 mod access;
+mod audit;
 mod bodies;
 mod cancelling;
 mod curl;
@@ -21,6 +22,7 @@ mod listing;
 mod logs;
 mod measuring;
 mod names;
+mod reloading;
 mod starting;
 mod submitting;
 mod support;
