@@ -2,18 +2,19 @@
 # Completion of agent-cli for zsh: source <(agent-cli completions zsh), behind compinit; or as the file _agent-cli in a
 # folder of $fpath.
 _agent-cli() {
-    local -a answer values shown
+    local -a answer values helps shown
+    local -i width=0 at
     local line
     answer=("${(@f)$(command agent-cli __complete zsh -- "${(@Q)words[1,CURRENT-1]}" "${(Q)PREFIX}" 2>/dev/null)}")
     for line in "${(@)answer[2,-1]}"; do
         values+=("${line%%$'\t'*}")
-        if [[ $line == *$'\t'* ]]; then
-            shown+=("${values[-1]}  -- ${line#*$'\t'}")
-        else
-            shown+=("${values[-1]}")
-        fi
+        helps+=("${${line#"${line%%$'\t'*}"}#$'\t'}")
+        ((${#values[-1]} <= width)) || width=${#values[-1]}
     done
-    shown=("${(@)shown[@]/(#m)*/${MATCH[1,COLUMNS-1]}}")
+    for ((at = 1; at <= $#values; at++)); do
+        line="${(r:width:)values[at]}${helps[at]:+  $helps[at]}"
+        shown+=("${line[1,COLUMNS-1]}")
+    done
     case $answer[1] in
         files) compset -P '--[^=]#=' || compset -P '-*='; _files ;;
         folders) compset -P '--[^=]#=' || compset -P '-*='; _files -/ ;;
