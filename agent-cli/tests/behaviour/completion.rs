@@ -81,6 +81,13 @@ fn press_keys(site: &Site, shell: &str) {
     terminal.types("", &["Enter"]);
     terminal.shows(&format!("<{ODD}>"));
     terminal.shows("odd.sh: exit code 0");
+    // Paths come from the shell itself, behind a `=` too.
+    terminal.types("agent-cli --config fre", &["Tab"]);
+    terminal.shows("agent-cli --config free-file");
+    terminal.types("", &["C-u"]);
+    terminal.types("agent-cli --config=fre", &["Tab"]);
+    terminal.shows("agent-cli --config=free-file");
+    terminal.types("", &["C-u"]);
     // Words in quotes, and behind a flag's `=`.
     terminal.types("clear", &["Enter"]);
     terminal.types("agent-cli run odd.sh host:80 --env='it", &["Tab"]);

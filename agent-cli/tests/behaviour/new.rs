@@ -72,6 +72,15 @@ fn what_is_there_stays_and_links_lead_nowhere() {
 }
 
 #[test]
+fn what_follows_links_writes_outside() {
+    let site = Site::new();
+    make_folder(&site.path("outside"));
+    symlink(site.path("outside"), site.path("scripts/link")).unwrap();
+    fs::write(site.path("scripts/link/x.sh"), "").unwrap();
+    assert_eq!(fs::read_dir(site.path("outside")).unwrap().count(), 1);
+}
+
+#[test]
 fn a_folder_that_is_vouched_for_is_to_be_vouched_for_again() {
     let site = Site::new();
     site.script("a.sh", "#!/bin/sh\n");

@@ -1,6 +1,13 @@
 //! `list --server` and `show --server`: the scripts of a service, and how each ended last there. And lists in front of
 //! people, which have headings.
 
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
 use crate::service::Service;
 use crate::support::{Site, make_folder};
 use crate::terminal::{TERM, on_terminal};
@@ -102,4 +109,45 @@ fn people_see_scripts_under_the_headings_of_their_groups_and_programs_see_column
     let empty = Site::new();
     make_folder(&empty.path("scripts"));
     assert_eq!(on_terminal(&empty, &["list"], &[TERM]).lines().count(), 1);
+}
+
+/// A service that gives scripts in two pages and has no end of tasks; it counts how often it was asked for those.
+fn endless() -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = asked.clone();
+    thread::spawn(move || {
+        while let Ok((stream, _)) = listener.accept() {
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
+            let first = lines.next().unwrap_or_default();
+            lines.take_while(|line| !line.is_empty()).for_each(drop);
+            let script =
+                |name: &str, next: &str| format!("{{\"scripts\":[{{\"name\":\"{name}\"}}],\"next\":{next}}}");
+            let body = if first.contains("/tasks") {
+                counted.fetch_add(1, Ordering::Relaxed);
+                "{\"tasks\":[],\"next\":\"more\"}".to_owned()
+            } else if first.contains("cursor=one%2Ftwo") {
+                script("b.sh", "null")
+            } else {
+                script("a.sh", "\"one/two\"")
+            };
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n";
+            let length = body.len();
+            (&stream).write_all(format!("{head}content-length: {length}\r\n\r\n{body}").as_bytes()).unwrap();
+        }
+    });
+    (url, asked)
+}
+
+#[test]
+fn all_pages_of_scripts_are_followed_and_of_tasks_only_so_many() {
+    let site = Site::new();
+    fs::write(site.path("token"), "dag_token").unwrap();
+    let (url, asked) = endless();
+    let ended = site.ended(["list", "--server", &url, "--token-file", "token"]);
+    let text = ended.text();
+    let names: Vec<&str> = text.lines().map(|line| line.split(' ').next().unwrap()).collect();
+    assert_eq!((ended.code, names), (Some(0), vec!["a.sh", "b.sh"]), "{}", ended.stderr);
+    assert_eq!(asked.load(Ordering::Relaxed), 10);
 }
