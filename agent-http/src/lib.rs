@@ -8,7 +8,9 @@
 //! | `server` | [`Server`]: the accept loop and its limits |
 //! | `tls` | [`Tls`]: certificate and key, which can change while the service runs |
 //! | `hosts`, `auth`, `body`, `query` | what a request passes before its handler acts |
+//! | `json` | answers in JSON |
 //! | `error` | what a refused request is answered with; the one place that maps to a status |
+//! | `schema`, `script_operation` | what the API's description says of types and of single scripts |
 //! | `metrics`, `background` | measurements, and what goes on beside the requests |
 
 mod agent;
@@ -21,12 +23,14 @@ mod error;
 mod first_token;
 mod glob;
 mod hosts;
+mod json;
 mod metrics;
 mod outermost;
 mod query;
 mod rate;
 mod routes;
 mod schema;
+mod script_operation;
 mod server;
 mod tls;
 

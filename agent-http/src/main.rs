@@ -49,6 +49,10 @@ fn main() -> ExitCode {
     for warning in &loaded.warnings {
         tracing::warn!(file = %warning.path.display(), "{warning}");
     }
+    if arguments.check_config {
+        say(&approval(&loaded));
+        return ExitCode::SUCCESS;
+    }
     let open_files = OpenFiles::raise();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -60,6 +64,15 @@ fn main() -> ExitCode {
     let code = runtime.block_on(run(&arguments, &loaded, open_files, tls));
     runtime.shutdown_timeout(LAST_CALLS);
     code
+}
+
+/// What is said of settings that are right.
+fn approval(loaded: &Loaded) -> String {
+    let file = match &loaded.file {
+        Some(file) => file.display().to_string(),
+        None => "no file; the defaults".to_owned(),
+    };
+    format!("the settings are right: {file}")
 }
 
 /// Opens, listens, announces, serves until told to stop, drains.
@@ -101,7 +114,7 @@ async fn serve(
     let failed = |error| format!("the server failed: {error}");
     let reload_now = Notify::new();
     let at_hangup = || {
-        agent.verify_scripts();
+        agent.read_scripts_again();
         reload_now.notify_one();
     };
     tokio::select! {
@@ -127,12 +140,12 @@ fn announce(agent: &Agent, at: SocketAddr) {
              The page is at {scheme}://{at}/, the API's description at {scheme}://{at}/docs"
         ));
     }
-    let (problems, mend) = agent.script_problems();
-    if !problems.is_empty() {
-        let mend = mend.unwrap_or_default();
+    let status = agent.scripts_status();
+    if !status.problems.is_empty() {
+        let mend = status.mend.as_deref().unwrap_or_default();
         say(&format!(
             "the scripts folder does not verify:\n  {}\nmend it with: {mend}",
-            problems.join("\n  ")
+            status.problems.join("\n  ")
         ));
     }
     say(&format!("listening on {scheme}://{at}"));

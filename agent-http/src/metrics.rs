@@ -31,11 +31,13 @@ const QUEUED: &str = "devops_agent_tasks_queued";
 const RUNNING: &str = "devops_agent_tasks_running";
 const UNWRITTEN: &str = "devops_agent_tasks_unwritten";
 const SLOTS: &str = "devops_agent_task_slots";
+const RETRIES: &str = "devops_agent_task_retries_total";
 const COMMITS: &str = "devops_agent_database_commits_total";
 const VERIFICATION: &str = "devops_agent_scripts_verification_enabled";
 const USABLE: &str = "devops_agent_scripts_usable";
 const PROBLEMS: &str = "devops_agent_scripts_problems";
 const CERTIFICATE_EXPIRES: &str = "devops_agent_tls_certificate_expires_seconds";
+const WATCHED: &str = "devops_agent_scripts_watched";
 
 /// Upper bounds of the buckets for durations: from a bare start to a day.
 const SECONDS: [f64; 14] =
@@ -112,6 +114,7 @@ impl Metrics {
             gauge!(RUNNING).set(count(service.running));
             gauge!(UNWRITTEN).set(count(service.unwritten));
             gauge!(SLOTS).set(count(service.slots));
+            counter!(RETRIES).absolute(service.retries);
             counter!(COMMITS).absolute(service.commits);
             gauge!(VERIFICATION).set(f64::from(u8::from(scripts.verification)));
             gauge!(USABLE).set(f64::from(u8::from(is_usable)));
@@ -119,6 +122,7 @@ impl Metrics {
             if let Some(expires) = certificate_expires {
                 gauge!(CERTIFICATE_EXPIRES).set(expires.as_duration().as_secs_f64());
             }
+            gauge!(WATCHED).set(f64::from(u8::from(scripts.unwatched.is_none())));
             gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
         });
         self.handle.render()
@@ -199,6 +203,7 @@ fn describe() {
     describe_gauge!(RUNNING, "Tasks that run.");
     describe_gauge!(UNWRITTEN, "Tasks that have ended and could not be written yet.");
     describe_gauge!(SLOTS, "Most tasks that run at once.");
+    describe_counter!(RETRIES, "Attempts of tasks that were followed by another one.");
     describe_counter!(COMMITS, "Transactions that the task service has written.");
     describe_gauge!(VERIFICATION, "Whether scripts are verified: 1 or 0.");
     describe_gauge!(USABLE, "Whether scripts can be run: 1, or 0 while no verified copy of them is in use.");
@@ -207,6 +212,7 @@ fn describe() {
         "When the service's certificate expires, in seconds since 1970-01-01T00:00:00Z."
     );
     describe_gauge!(PROBLEMS, "What is wrong with the scripts folder now, counted.");
+    describe_gauge!(WATCHED, "Whether changes of the scripts folder are seen without a request: 1 or 0.");
 }
 
 /// Counts in here stay far below the 2^53 that a float holds exactly.

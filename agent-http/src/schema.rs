@@ -40,6 +40,8 @@ pub(crate) struct TaskSpec {
     stdin: Option<String>,
     /// What to do when the shared workspace is in use.
     on_busy: Option<OnBusy>,
+    /// How often it is tried again; at most what its script declares, and that when left out.
+    retries: Option<u32>,
     /// The script's name again, where it is destructive.
     confirm: Option<String>,
 }
@@ -71,6 +73,13 @@ pub(crate) struct RunSpec {
     rest: Value,
 }
 
+/// What is given beside a task that is run again.
+#[derive(ToSchema)]
+pub(crate) struct Rerun {
+    /// The script's name, where it is destructive.
+    confirm: Option<String>,
+}
+
 /// A task: a spec that was accepted, with its state and, in the end, its result.
 #[derive(ToSchema)]
 pub(crate) struct Task {
@@ -85,8 +94,10 @@ pub(crate) struct Task {
     /// The node that it runs on; null means this agent.
     #[schema(required)]
     node: Option<String>,
-    /// The attempt that runs or ran last, counted from 1.
+    /// The attempt that runs, ran last, or is waited for, counted from 1.
     attempt: u32,
+    /// The attempts before it, oldest first.
+    attempts: Vec<Attempt>,
     /// The name of the token that asked.
     created_by: String,
     /// When it was accepted.
@@ -106,6 +117,26 @@ pub(crate) struct Task {
     /// The result, once it ended.
     #[schema(required)]
     result: Option<TaskResult>,
+}
+
+/// An attempt of a task that has ended and was followed by another one.
+#[derive(ToSchema)]
+pub(crate) struct Attempt {
+    /// Its number, counted from 1; its log is read by `?attempt=`.
+    attempt: u32,
+    /// When it was started.
+    #[schema(required, format = DateTime)]
+    started_at: Option<String>,
+    /// When it ended.
+    #[schema(required, format = DateTime)]
+    ended_at: Option<String>,
+    /// How it ended.
+    outcome: Outcome,
+    /// The exit code; null unless it exited.
+    #[schema(required)]
+    exit_code: Option<i32>,
+    /// Length of its log file, bytes.
+    log_bytes: u64,
 }
 
 /// Where a task is in its life. All but `queued` and `running` are terminal: reached once, never left.
@@ -303,7 +334,7 @@ pub(crate) struct BrokenReason {
 #[derive(ToSchema)]
 pub(crate) struct ScriptPage {
     scripts: Vec<Script>,
-    /// Always null: the list is whole.
+    /// The `cursor` of the next page; null when this is the last one.
     #[schema(required)]
     next: Option<String>,
     verification: Verification,
@@ -322,6 +353,9 @@ pub(crate) struct Verification {
     /// The command that mends it.
     #[schema(required)]
     mend: Option<String>,
+    /// Why changes of the folder are seen only when somebody asks; null where they are seen by themselves.
+    #[schema(required)]
+    unwatched: Option<String>,
 }
 
 /// A runner.

@@ -1,15 +1,14 @@
 //! For those who watch the service: `GET /healthz`, `GET /readyz`. Neither needs a token.
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use serde_json::json;
-use task_service::Refusal;
 
 use super::{Answered, Refused};
 use crate::app::AppState;
 use crate::error::ApiError;
+use crate::json::Json;
 
 /// Whether the service is alive
 #[utoipa::path(
@@ -28,6 +27,7 @@ pub(crate) async fn alive() -> impl IntoResponse {
     get, path = "/readyz", tag = "service", operation_id = "ready", security(()),
     responses(
         (status = 200, description = "It does. `problems` counts what is wrong with the scripts folder meanwhile; \
+            `watched` is false where changes of it are seen only when somebody asks; \
             `certificate_expires` is there in the last two weeks of the service's certificate."),
         (status = "5XX", response = Refused)
     )
@@ -38,10 +38,10 @@ pub(crate) async fn ready(State(state): State<AppState>) -> Answered {
     }
     let status = state.scripts().status();
     if status.verification && status.manifest.is_none() {
-        let refusal = Refusal::Unverified { problems: status.problems, mend: String::new() };
-        return Err(ApiError::from(refusal).with_status(StatusCode::SERVICE_UNAVAILABLE));
+        return Err(ApiError::unverified(status.problems.len(), StatusCode::SERVICE_UNAVAILABLE));
     }
-    let mut answer = json!({ "status": "ready", "problems": status.problems.len() });
+    let (problems, watched) = (status.problems.len(), status.unwatched.is_none());
+    let mut answer = json!({ "status": "ready", "problems": problems, "watched": watched });
     if let Some(expires) = state.tls().and_then(|tls| tls.expires_soon()) {
         answer["certificate_expires"] = expires.to_string().into();
     }

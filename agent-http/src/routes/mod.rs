@@ -1,7 +1,9 @@
 //! The routes, one resource a file. A route is registered together with its description, so that the OpenAPI document lists
 //! all of them; what no route knows is answered here.
 
+mod again;
 mod debug_script;
+mod description;
 mod docs;
 mod health;
 mod log;
@@ -33,7 +35,7 @@ use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::schema::ProblemDetails;
 
-pub(crate) use docs::document;
+pub(crate) use description::route as description;
 
 /// What a handler gives.
 type Answered = Result<Response, ApiError>;
@@ -70,6 +72,9 @@ pub(crate) fn all() -> OpenApiRouter<AppState> {
         .routes(routes!(tasks::submit, tasks::list))
         .routes(routes!(tasks::show))
         .routes(routes!(tasks::cancel))
+        .routes(routes!(again::rerun))
+        .routes(routes!(again::abandon))
+        .routes(routes!(again::cancel_many))
         .routes(routes!(log::log))
         .routes(routes!(log_search::search))
         .routes(routes!(debug_script::debug_script))

@@ -8,9 +8,12 @@
 )]
 
 mod access;
+mod again;
+mod attempts;
 mod audit;
 mod bodies;
 mod cancelling;
+mod catalogue;
 mod curl;
 mod description;
 mod documentation;
@@ -22,6 +25,8 @@ mod listing;
 mod logs;
 mod measuring;
 mod names;
+#[path = "../../../task-runners/tests/behaviour/probe.rs"]
+mod probe;
 mod reloading;
 mod starting;
 mod submitting;

@@ -41,7 +41,7 @@ fn text(output: &Output) -> String {
 fn curl_trusts_the_ca_that_it_is_given_and_nobody_without_it() {
     let (authority, service) = served();
     let trusting = curl(&service, "/healthz", &["--cacert", &authority.ca()]);
-    assert_eq!(text(&trusting), r#"{"status":"alive"}"#, "{trusting:?}");
+    assert_eq!(text(&trusting).trim(), r#"{"status":"alive"}"#, "{trusting:?}");
     let distrusting = curl(&service, "/healthz", &[]);
     assert_eq!(distrusting.status.code(), Some(60), "{distrusting:?}");
     let bearer = format!("Authorization: Bearer {}", Site::token("admin"));

@@ -4,11 +4,14 @@
 mod guard;
 mod kdl;
 mod lines;
+mod service;
 mod settle;
 mod task;
 mod usage;
 
 use std::sync::Arc;
+
+pub(crate) use kdl::spawn_with_room;
 
 use lines::HeaderLines;
 
