@@ -170,6 +170,13 @@ pub(crate) struct Server {
     /// File with the token [default: the file that the service on this host made]
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) trust: Trust,
+}
+
+/// Whom the client trusts over TLS, and what it presents.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Trust {
     /// File with the CA that signed the service's certificate, in PEM [default: the CAs of the web]
     #[arg(long, value_name = "FILE")]
     pub(crate) ca: Option<PathBuf>,

@@ -55,7 +55,7 @@ impl Client {
     }
 
     fn by(server: &Server, settings: impl FnOnce() -> Result<Settings, Failure>) -> Result<Self, Failure> {
-        let has_proof = server.token_file.is_some() || server.cert.is_some();
+        let has_proof = server.token_file.is_some() || server.trust.cert.is_some();
         let settings = match (&server.server, has_proof) {
             (Some(_), true) => None,
             _ => Some(settings()?),
@@ -66,13 +66,13 @@ impl Client {
             (None, None) => String::new(),
         };
         refuse_clear_text(&base)?;
-        let token_file = match (&server.token_file, &server.cert, &settings) {
+        let token_file = match (&server.token_file, &server.trust.cert, &settings) {
             (Some(file), _, _) => Some(file.clone()),
             (None, None, Some(settings)) => Some(settings.script_executor.state_dir.join(TOKEN_FILE)),
             _ => None,
         };
         let token = token_file.map(|file| read_token(&file)).transpose()?;
-        Ok(Self::of(base, token, trust::config(server)?))
+        Ok(Self::of(base, token, trust::config(&server.trust)?))
     }
 
     fn of(base: String, token: Option<String>, tls: TlsConfig) -> Self {

@@ -7,16 +7,16 @@ use std::path::Path;
 use rustls::{AlertDescription as Alert, CertificateError, Error as TlsError, InvalidMessage};
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 
-use crate::args::Server;
+use crate::args::Trust;
 use crate::failure::Failure;
 
 /// What TLS is spoken with. The CAs of the web are trusted, or those of `--ca` in their place.
-pub(crate) fn config(server: &Server) -> Result<TlsConfig, Failure> {
+pub(crate) fn config(trust: &Trust) -> Result<TlsConfig, Failure> {
     let mut config = TlsConfig::builder();
-    if let Some(file) = &server.ca {
+    if let Some(file) = &trust.ca {
         config = config.root_certs(RootCerts::new_with_certs(&read(file)?.certificates(file)?));
     }
-    if let (Some(cert), Some(key)) = (&server.cert, &server.key) {
+    if let (Some(cert), Some(key)) = (&trust.cert, &trust.key) {
         let chain = read(cert)?.certificates(cert)?;
         let key = read(key)?.key.ok_or_else(|| {
             let expected = "expected one in PEM, without a passphrase";
@@ -31,7 +31,7 @@ pub(crate) fn config(server: &Server) -> Result<TlsConfig, Failure> {
 pub(crate) fn hint(error: &ureq::Error) -> Option<&'static str> {
     Some(match tls_error(error)? {
         TlsError::InvalidCertificate(error) => match error {
-            CertificateError::UnknownIssuer => {
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
                 "nobody who is trusted signed the service's certificate; name its CA with --ca FILE"
             }
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
@@ -46,7 +46,11 @@ pub(crate) fn hint(error: &ureq::Error) -> Option<&'static str> {
             _ => "the service's certificate cannot be trusted",
         },
         TlsError::AlertReceived(
-            Alert::BadCertificate | Alert::CertificateExpired | Alert::CertificateUnknown | Alert::UnknownCA,
+            Alert::BadCertificate
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::DecryptError
+            | Alert::UnknownCA,
         ) => {
             "the service does not accept the certificate of --cert: has it expired, or did another CA sign it?"
         }

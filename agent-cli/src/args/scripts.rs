@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum, ValueHint};
 
+use super::{Server, Trust};
+
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
     #[command(flatten)]
@@ -35,6 +37,16 @@ pub(crate) struct Last {
     /// File with the token [default: the file that the service on this host made]
     #[arg(long, value_name = "FILE", requires = "server")]
     pub(crate) token_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) trust: Trust,
+}
+
+impl Last {
+    /// The same as every other command names a service.
+    pub(crate) fn to_server(&self) -> Server {
+        let Self { server, token_file, trust } = self;
+        Server { server: server.clone(), token_file: token_file.clone(), trust: trust.clone() }
+    }
 }
 
 #[derive(Debug, Args)]

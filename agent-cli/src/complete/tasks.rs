@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::args::{Global, Last, Server};
+use crate::args::{Global, Last};
 use crate::client::Client;
 use crate::complete::{Candidate, Offer};
 
@@ -14,8 +14,7 @@ const MAX_TASKS: usize = 50;
 const PATIENCE: Duration = Duration::from_millis(700);
 
 pub(super) fn offer(global: &Global, last: &Last) -> Offer {
-    let server = Server { server: last.server.clone(), token_file: last.token_file.clone() };
-    let Ok(client) = Client::quiet(global, &server, PATIENCE) else { return Offer::default() };
+    let Ok(client) = Client::quiet(global, &last.to_server(), PATIENCE) else { return Offer::default() };
     let answer = client.get(&format!("/api/v1/tasks?limit={MAX_TASKS}")).unwrap_or_default();
     let tasks = answer["tasks"].as_array().map(Vec::as_slice).unwrap_or_default();
     let text = |task: &Value, name: &str| task[name].as_str().unwrap_or_default().to_owned();

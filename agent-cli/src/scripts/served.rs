@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use task_runners::{SCRIPT_RUNNER, Task};
 
 use super::{remark, rows};
-use crate::args::{Global, Last, ListArgs, Server, ShowArgs};
+use crate::args::{Global, Last, ListArgs, ShowArgs};
 use crate::client::{Client, segment};
 use crate::failure::Failure;
 use crate::output::{self, say, table};
@@ -68,7 +68,7 @@ pub(super) fn show(global: &Global, args: &ShowArgs) -> Result<ExitCode, Failure
 }
 
 fn client(global: &Global, last: &Last) -> Result<Client, Failure> {
-    Client::new(global, &Server { server: last.server.clone(), token_file: last.token_file.clone() })
+    Client::new(global, &last.to_server())
 }
 
 /// All scripts, page after page, and what stands behind them.

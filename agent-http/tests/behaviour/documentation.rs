@@ -26,9 +26,9 @@ fn blocks() -> Vec<String> {
 
 /// The text of a page's blocks of one kind.
 fn blocks_of(page: &str, kind: &str) -> Vec<String> {
-    let parts =
-        page.split(&format!("```{kind}\n")).skip(1).map(|part| part.split("```").next().unwrap().to_owned());
-    parts.collect()
+    let opening = format!("```{kind}\n");
+    let parts = page.split(opening.as_str()).skip(1);
+    parts.map(|part| part.split("```").next().unwrap().to_owned()).collect()
 }
 
 /// A service on the scripts of the repository, without configuration, as the README has it.

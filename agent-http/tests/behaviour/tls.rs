@@ -83,7 +83,9 @@ fn nothing_older_than_tls_1_2_is_spoken() {
     };
     for version in ["-tls1", "-tls1_1"] {
         let said = shake(version);
-        assert!(said.contains("alert protocol version"), "{version}: {said}");
+        // The alert is the service's.
+        let is_refused = said.contains("SSL alert number") && said.contains("no peer certificate available");
+        assert!(is_refused, "{version}: {said}");
     }
     for version in ["-tls1_2", "-tls1_3"] {
         let said = shake(version);
@@ -141,7 +143,8 @@ fn files_that_cannot_be_used_keep_the_service_from_starting_and_are_named() {
         said
     };
     let copy = |site: &Site, from: &str, to: &str| {
-        fs::copy(authority.path(from), site.path(to)).unwrap();
+        // Written into what is there, which keeps its mode.
+        fs::write(site.path(to), fs::read(authority.path(from)).unwrap()).unwrap();
     };
     let allow = |site: &Site, mode| {
         fs::set_permissions(site.path("key.pem"), fs::Permissions::from_mode(mode)).unwrap();

@@ -1,7 +1,6 @@
 //! A CA of a test's own, and certificates that it signs, made with the openssl of the command line.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use tempfile::TempDir;
@@ -61,15 +60,6 @@ impl Authority {
             .arg(self.path(&format!("{name}.pem")));
         let printed = run(&mut command);
         printed.trim().split_once('=').unwrap().1.to_owned()
-    }
-
-    /// Puts a certificate and its key into a folder as `cert.pem` and `key.pem`, each at once as a whole.
-    pub(crate) fn install(&self, name: &str, folder: &Path) {
-        for (from, to) in [(format!("{name}.key"), "key.pem"), (format!("{name}.pem"), "cert.pem")] {
-            let beside = folder.join(format!("{to}.new"));
-            fs::copy(self.path(&from), &beside).unwrap();
-            fs::rename(beside, folder.join(to)).unwrap();
-        }
     }
 
     /// A command that makes a key.

@@ -8,7 +8,7 @@ mod tls;
 pub(crate) use authority::Authority;
 pub(crate) use http::{Reply, connect, exchange, read_reply, request_text};
 pub(crate) use site::{Service, Site, memory_kib};
-pub(crate) use tls::{TLS, TlsConnection, tls_connect, tls_site};
+pub(crate) use tls::{TLS, TlsConnection, install, tls_connect, tls_site};
 
 use std::time::{Duration, Instant};
 

@@ -21,9 +21,18 @@ pub(crate) type TlsConnection = StreamOwned<ClientConnection, TcpStream>;
 /// A site with the usual tokens and these settings that speaks TLS by a certificate of the authority.
 pub(crate) fn tls_site(authority: &Authority, name: &str, settings: &str) -> Site {
     let site = Site::new(&format!("{TLS}{settings}"));
-    authority.install(name, site.folder());
+    install(authority, name, &site);
     fs::copy(authority.path("ca.pem"), site.path("client-ca.pem")).unwrap();
     site
+}
+
+/// Puts a certificate and its key in the place of those of a site, each at once as a whole.
+pub(crate) fn install(authority: &Authority, name: &str, site: &Site) {
+    for (from, to) in [(format!("{name}.key"), "key.pem"), (format!("{name}.pem"), "cert.pem")] {
+        let beside = site.path(&format!("{to}.new"));
+        fs::copy(authority.path(&from), &beside).unwrap();
+        fs::rename(beside, site.path(to)).unwrap();
+    }
 }
 
 /// Connects, presenting a certificate of the authority where one is named; it is shaken hands at the first use.

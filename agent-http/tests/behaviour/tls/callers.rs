@@ -36,16 +36,9 @@ fn call(
 ) -> (String, Value) {
     let (authority, name) = presented;
     let (cert, key) = (authority.path(&format!("{name}.pem")), authority.path(&format!("{name}.key")));
-    let output = curl(
-        service,
-        path,
-        &[
-            &["--cacert", &trusted.ca(), "--cert", cert.to_str().unwrap(), "--key", key.to_str().unwrap()],
-            &["--write-out", "\n%{http_code}"],
-            more,
-        ]
-        .concat(),
-    );
+    let ca = trusted.ca();
+    let certificates = ["--cacert", &ca, "--cert", cert.to_str().unwrap(), "--key", key.to_str().unwrap()];
+    let output = curl(service, path, &[&certificates[..], &["--write-out", "\n%{http_code}"], more].concat());
     let text = text(&output);
     let (body, status) = text.rsplit_once('\n').unwrap();
     let code = serde_json::from_str::<Value>(body).unwrap_or_default()["code"].clone();

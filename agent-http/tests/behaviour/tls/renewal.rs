@@ -5,7 +5,9 @@ use std::io::{BufReader, Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::support::{Authority, Service, Site, eventually, read_reply, request_text, tls_connect, tls_site};
+use crate::support::{
+    Authority, Service, Site, eventually, install, read_reply, request_text, tls_connect, tls_site,
+};
 
 /// The promise: changes are in force by then.
 const IN_FORCE: Duration = Duration::from_secs(1);
@@ -55,7 +57,7 @@ fn a_new_certificate_is_in_use_within_a_second_and_no_request_is_lost() {
             }
             answered
         });
-        authority.install("second", service.site.folder());
+        install(&authority, "second", &service.site);
         let began = Instant::now();
         eventually("the new certificate", || (presented(&service, &authority) != old).then_some(()));
         assert!(began.elapsed() < IN_FORCE, "{:?}", began.elapsed());
@@ -83,7 +85,7 @@ fn a_pair_that_does_not_fit_leaves_the_old_one_in_use_and_is_told() {
     eventually("what is wrong", || service.said().contains("there is no certificate in it").then_some(()));
     assert_eq!(presented(&service, &authority), old);
     // The rest of the pair comes later: then both are used.
-    authority.install("second", service.site.folder());
+    install(&authority, "second", &service.site);
     eventually("the new pair", || (presented(&service, &authority) != old).then_some(()));
 }
 
@@ -130,7 +132,7 @@ fn a_connection_of_before_the_change_is_read_to_its_end() {
     page.write_all(request_text("GET", path, None, None).as_bytes()).unwrap();
     let mut first = [0; 1000];
     page.read_exact(&mut first).unwrap();
-    authority.install("second", service.site.folder());
+    install(&authority, "second", &service.site);
     eventually("the new certificate", || (presented(&service, &authority) != old).then_some(()));
     let mut rest = Vec::new();
     page.read_to_end(&mut rest).unwrap();
