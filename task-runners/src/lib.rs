@@ -5,6 +5,7 @@
 //! | [`spec`] | the task spec: what is asked, read from JSON with every mistake named at once |
 //! | [`task`] | the task: a spec that was accepted, with its state and result |
 //! | [`runner`] | the trait of a runner, and what it is handed |
+//! | [`retry`] | what is tried again, how often and when |
 //! | [`registry`] | the runners by name |
 //! | [`scripts`] | the scripts folder, verified or not: where execution and integrity meet |
 //! | [`script_runner`] | the runners `script` and `task_debug` |
@@ -26,10 +27,12 @@ pub mod header;
 mod inventory;
 pub mod refusal;
 pub mod registry;
+pub mod retry;
 pub mod runner;
 pub mod schema;
 pub mod script_runner;
 pub mod scripts;
+mod scripts_status;
 mod snapshot_source;
 pub mod spec;
 pub mod task;
@@ -40,18 +43,20 @@ pub use catalogue::{Catalogue, CatalogueChanges, ScriptEntry};
 pub use description::ScriptDescription;
 pub use error_chain::error_chain;
 pub use executor_core::{
-    BuildError, Completion, Containment, ErrorReport, ExecuteScriptRequest, Execution, ExecutionDriver,
-    ExecutionResult, KillScope, Leftovers, LineMatch, LogMatches, LogProgress, LogReader, LogSummary,
-    Metadata, NameError, Outcome, Preview, Problem, Problems, RESULT_FILE, Recorder, Records, ScriptExecutor,
-    ScriptExecutorBuilder, ScriptName, SearchLimits, SearchPlace, StartError, TaskId, WorkspaceName,
+    ATTEMPTS_FOLDER, BuildError, Completion, Containment, ErrorReport, ExecuteScriptRequest, Execution,
+    ExecutionDriver, ExecutionResult, KillScope, Leftovers, LineMatch, LogMatches, LogProgress, LogReader,
+    LogSummary, Metadata, NameError, Outcome, Preview, Problem, Problems, RESULT_FILE, Recorder, Records,
+    ScriptExecutor, ScriptExecutorBuilder, ScriptName, SearchLimits, SearchPlace, StartError, TaskId,
+    WorkspaceName,
 };
 pub use executor_integrity::{PublicKey, ScriptsSettings, VerificationMode};
 pub use function_runner::{FunctionLimits, FunctionRunner, TaskHandle};
 pub use refusal::Refusal;
 pub use registry::RunnerRegistry;
-pub use runner::{Plan, StartFuture, TaskOrder, TaskRunner};
+pub use retry::{RetryKind, RetryPolicy};
+pub use runner::{Lane, Plan, StartFuture, TaskOrder, TaskRunner};
 pub use script_runner::{SCRIPT_RUNNER, ScriptRunner, TaskDebugRunner};
 pub use scripts::{Scripts, ScriptsStatus};
 pub use spec::{OnBusy, TaskSpec};
-pub use task::{Task, TaskStatus};
+pub use task::{Attempt, Task, TaskStatus};
 pub use watch::Watch;

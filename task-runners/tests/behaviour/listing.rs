@@ -149,7 +149,7 @@ fn what_is_swapped_for_a_link_or_a_pipe_while_it_is_read_shows_nothing_from_outs
                 match round % 3 {
                     0 => std::os::unix::fs::symlink(&outside, &aside).unwrap(),
                     1 => {
-                        write_executable(&aside, "#!/bin/sh\n#TASK description=\"inside\" effect=\"read\"\n")
+                        write_executable(&aside, "#!/bin/sh\n#TASK description=\"inside\" effect=\"read\"\n");
                     }
                     _ => nix::unistd::mkfifo(&aside, nix::sys::stat::Mode::S_IRWXU).unwrap(),
                 }
