@@ -199,7 +199,10 @@ fn a_character_that_is_written_in_two_pieces_comes_whole() {
     let gate = service.site.path("gate").display().to_string();
     let id = service.submit("torn.sh", &[&gate]);
     let events = follow(&service, &format!("/api/v1/tasks/{id}/log?banner=false"), None);
-    eventually("the first piece", || (log_file(&service, &id).ends_with(&[0o342, 0o202])).then_some(()));
+    let log = service.site.path(&format!("state/tasks/{id}/stdout.txt"));
+    // It is not there before the script is about to start.
+    let has_first_piece = || fs::read(&log).is_ok_and(|bytes| bytes.ends_with(&[0o342, 0o202]));
+    eventually("the first piece", || has_first_piece().then_some(()));
     fs::write(&gate, "").unwrap();
     let data: Vec<Value> = events.map(|event| event.data).collect();
     // What is no character at the end comes all the same.
