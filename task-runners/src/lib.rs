@@ -42,11 +42,11 @@ pub use catalogue::{Catalogue, CatalogueChanges, ScriptEntry};
 pub use description::ScriptDescription;
 pub use error_chain::error_chain;
 pub use executor_core::{
-    ATTEMPTS_FOLDER,
-    BuildError, Completion, Containment, ErrorReport, ExecuteScriptRequest, Execution, ExecutionDriver,
-    ExecutionResult, KillScope, Leftovers, LineMatch, LogMatches, LogProgress, LogReader, LogSummary,
-    Metadata, NameError, Outcome, Preview, Problem, Problems, RESULT_FILE, Recorder, Records, ScriptExecutor,
-    ScriptExecutorBuilder, ScriptName, SearchLimits, SearchPlace, StartError, TaskId, WorkspaceName,
+    ATTEMPTS_FOLDER, BuildError, Completion, Containment, ErrorReport, ExecuteScriptRequest, Execution,
+    ExecutionDriver, ExecutionResult, KillScope, Leftovers, LineMatch, LogMatches, LogProgress, LogReader,
+    LogSummary, Metadata, NameError, Outcome, Preview, Problem, Problems, RESULT_FILE, Recorder, Records,
+    ScriptExecutor, ScriptExecutorBuilder, ScriptName, SearchLimits, SearchPlace, StartError, TaskId,
+    WorkspaceName,
 };
 pub use executor_integrity::{PublicKey, ScriptsSettings, VerificationMode};
 pub use function_runner::{FunctionLimits, FunctionRunner, TaskHandle};
