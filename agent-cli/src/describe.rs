@@ -56,6 +56,11 @@ fn row(parameter: &Parameter) -> Vec<String> {
         }
         Form::Count(flag) => format!("{}…", flag.0.join(", ")),
     };
+    vec![spelling, facts(parameter)]
+}
+
+/// What is to be known of a parameter, beside how it is spelled.
+pub(crate) fn facts(parameter: &Parameter) -> String {
     let mut facts: Vec<String> = parameter.help.iter().cloned().collect();
     if !parameter.choices.is_empty() {
         let choices: Vec<&str> = parameter.choices.iter().map(|choice| choice.value.as_str()).collect();
@@ -76,5 +81,5 @@ fn row(parameter: &Parameter) -> Vec<String> {
     if let Some(effect) = parameter.effect {
         facts.push(format!("[{}]", effect.as_str()));
     }
-    vec![spelling, facts.join(" ")]
+    facts.join(" ")
 }

@@ -38,7 +38,7 @@ pub mod task;
 pub mod validate;
 pub mod watch;
 
-pub use catalogue::{Catalogue, CatalogueChanges, ScriptEntry};
+pub use catalogue::{Catalogue, CatalogueChanges, ScriptEntry, script_names};
 pub use description::ScriptDescription;
 pub use error_chain::error_chain;
 pub use executor_core::{
@@ -46,7 +46,7 @@ pub use executor_core::{
     ExecutionDriver, ExecutionResult, KillScope, Leftovers, LineMatch, LogMatches, LogProgress, LogReader,
     LogSummary, Metadata, NameError, Outcome, Preview, Problem, Problems, RESULT_FILE, Recorder, Records,
     ScriptExecutor, ScriptExecutorBuilder, ScriptName, SearchLimits, SearchPlace, StartError, TaskId,
-    WorkspaceName,
+    WorkspaceName, inspect,
 };
 pub use executor_integrity::{PublicKey, ScriptsSettings, VerificationMode};
 pub use function_runner::{FunctionLimits, FunctionRunner, TaskHandle};

@@ -10,6 +10,7 @@ mod licences;
 mod programs;
 mod step;
 mod test;
+mod tools;
 
 use std::env;
 use std::path::{Path, PathBuf};
