@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use executor_core::{Completion, Outcome, Problem, Recorder, Records, StartError};
-use tokio::sync::{mpsc, watch};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::Instant;
 
@@ -163,8 +164,9 @@ impl TaskRunner for FunctionRunner {
             let (log, written) = mpsc::channel(WRITES);
             let (stop, stopped) = watch::channel(false);
             let timeout = order.spec.timeout.unwrap_or(self.limits.default_timeout);
-            let work = tokio::spawn((self.work)(order, TaskHandle { log, stop: stopped }));
-            let watch = Watch { recorder, work, written, stop, grace: self.limits.grace };
+            let (keep_on, given_up) = oneshot::channel();
+            let work = spawn((self.work)(order, TaskHandle { log, stop: stopped }), given_up);
+            let watch = Watch { recorder, work, keep_on, written, stop, grace: self.limits.grace };
             // It runs on by itself; whoever wants its result waits on the handle.
             drop(tokio::spawn(watch.until_the_end(Instant::now() + timeout)));
             Ok(execution)
@@ -178,10 +180,27 @@ impl std::fmt::Debug for FunctionRunner {
     }
 }
 
+/// Runs a function on a thread of its own: one that blocks it then holds up nothing else. On a thread of the runtime's it
+/// could take what was to run there next with it, even the one that watches it. What was given up ends at its next await.
+fn spawn(work: WorkFuture, given_up: oneshot::Receiver<()>) -> JoinHandle<Option<Completion>> {
+    let runtime = Handle::current();
+    tokio::task::spawn_blocking(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                biased;
+                _ = given_up => None,
+                completion = work => Some(completion),
+            }
+        })
+    })
+}
+
 /// What watches over a function that runs.
 struct Watch {
     recorder: Recorder,
-    work: JoinHandle<Completion>,
+    work: JoinHandle<Option<Completion>>,
+    /// Dropped, it ends the function at its next await.
+    keep_on: oneshot::Sender<()>,
     written: mpsc::Receiver<Vec<u8>>,
     stop: watch::Sender<bool>,
     grace: Duration,
@@ -213,10 +232,10 @@ impl Watch {
                     deadline = self.ask();
                 }
                 Some(bytes) = self.written.recv() => self.recorder.write(&bytes),
-                ended = &mut self.work => break Some(ended),
+                ended = &mut self.work => break ended.transpose(),
             }
         };
-        self.work.abort();
+        drop(self.keep_on);
         while let Ok(bytes) = self.written.try_recv() {
             self.recorder.write(&bytes);
         }

@@ -32,6 +32,7 @@ pub mod runner;
 pub mod schema;
 pub mod script_runner;
 pub mod scripts;
+mod scripts_status;
 mod snapshot_source;
 pub mod spec;
 pub mod task;
