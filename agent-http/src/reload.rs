@@ -77,7 +77,7 @@ impl Certificates {
         let reader = tls.clone();
         match tokio::task::spawn_blocking(move || reader.reload()).await {
             Ok(Ok(true)) => {
-                tracing::info!(expires = %tls.expires(), "new connections get the new certificate")
+                tracing::info!(expires = %tls.expires(), "new connections get the new certificate");
             }
             Ok(Ok(false)) => {}
             Ok(Err(error)) => tracing::error!("the certificate stays as it is: {}", error_chain(&error)),
