@@ -8,20 +8,27 @@ use crate::executor::Inner;
 use crate::launch::Running;
 use crate::output_params::{self, OutputError};
 use crate::prepare::Prepared;
+use crate::request::ExecuteScriptRequest;
 use crate::result::{Confinement, Containment, ExecutionResult, LogSummary, Outcome, Usage};
 use crate::supervise::Ended;
 
 /// The result of a script that ran, its log aside.
 pub(crate) fn result_of(
     inner: &Inner,
+    request: &ExecuteScriptRequest,
     prepared: &Prepared<'_>,
     running: &Running,
     ended: Ended,
 ) -> ExecutionResult {
-    let (output_params, output_error) = match collect_output(prepared) {
-        Ok(params) => (params, None),
-        Err(error) => (BTreeMap::new(), Some(error.to_string())),
+    let checked = |params| match request.output_check.as_ref().map(|check| check(&params, &ended.outcome)) {
+        Some(Err(wrong)) => Err(wrong),
+        _ => Ok(params),
     };
+    let (output_params, output_error) =
+        match collect_output(prepared).map_err(|error| error.to_string()).and_then(checked) {
+            Ok(params) => (params, None),
+            Err(error) => (BTreeMap::new(), Some(error)),
+        };
     let exit_code = match ended.outcome {
         Outcome::Exited { code } => Some(code),
         _ => None,

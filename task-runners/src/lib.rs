@@ -3,6 +3,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`spec`] | the task spec: what is asked, read from JSON with every mistake named at once |
+//! | [`secrets`] | values of secret parameters, which nothing writes or shows |
 //! | [`task`] | the task: a spec that was accepted, with its state and result |
 //! | [`runner`] | the trait of a runner, and what it is handed |
 //! | [`registry`] | the runners by name |
@@ -23,12 +24,14 @@ mod error_chain;
 pub mod function_runner;
 pub mod header;
 mod listing;
+mod outputs;
 pub mod refusal;
 pub mod registry;
 pub mod runner;
 pub mod schema;
 pub mod script_runner;
 pub mod scripts;
+pub mod secrets;
 pub mod spec;
 pub mod task;
 pub mod validate;
@@ -38,9 +41,9 @@ pub use description::ScriptDescription;
 pub use error_chain::error_chain;
 pub use executor_core::{
     BuildError, Completion, Containment, ErrorReport, ExecuteScriptRequest, Execution, ExecutionDriver,
-    ExecutionResult, KillScope, Leftovers, LogProgress, LogReader, LogSummary, Metadata, NameError, Outcome,
-    Preview, Problem, Problems, RESULT_FILE, Recorder, Records, ScriptExecutor, ScriptExecutorBuilder,
-    ScriptName, StartError, TaskId, WorkspaceName,
+    ExecutionResult, ExposeSecret, KillScope, Leftovers, LogProgress, LogReader, LogSummary, Metadata,
+    NameError, Outcome, Preview, Problem, Problems, RESULT_FILE, Recorder, Records, ScriptExecutor,
+    ScriptExecutorBuilder, ScriptName, SecretString, StartError, TaskId, WorkspaceName,
 };
 pub use executor_integrity::{PublicKey, ScriptsSettings, VerificationMode};
 pub use function_runner::{FunctionLimits, FunctionRunner, TaskHandle};
@@ -49,5 +52,6 @@ pub use registry::RunnerRegistry;
 pub use runner::{Plan, StartFuture, TaskOrder, TaskRunner};
 pub use script_runner::{SCRIPT_RUNNER, ScriptRunner, TaskDebugRunner};
 pub use scripts::{Scripts, ScriptsStatus};
+pub use secrets::Secrets;
 pub use spec::{OnBusy, TaskSpec};
 pub use task::{Task, TaskStatus};

@@ -20,6 +20,8 @@ pub struct Plan {
     pub pinned: Option<String>,
     /// The shared workspace that nobody else may work in meanwhile.
     pub workspace: Option<WorkspaceName>,
+    /// Parameters of the spec whose values are secret.
+    pub secrets: Vec<String>,
 }
 
 /// A task whose turn has come.

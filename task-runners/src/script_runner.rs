@@ -10,7 +10,7 @@ use executor_core::{
     StartError,
 };
 
-use crate::binding;
+use crate::binding::{self, Binding};
 use crate::description::ScriptDescription;
 use crate::refusal::Refusal;
 use crate::runner::{Plan, StartFuture, TaskOrder, TaskRunner};
@@ -64,8 +64,7 @@ impl ScriptRunner {
     }
 
     /// The engine's request for a spec that names a script, checked as far as that can be done without a start; with
-    /// arguments behind those of the spec, which need not be text; and the digest of the manifest that vouches for
-    /// the script. Reads the disk: asynchronous callers run it on a thread for blocking work.
+    /// arguments behind those of the spec, which need not be text; and what is to be known of the task. Reads the disk: asynchronous callers run it on a thread for blocking work.
     ///
     /// # Errors
     /// Every mistake at once, or why the script cannot be run now.
@@ -73,12 +72,12 @@ impl ScriptRunner {
         &self,
         spec: &TaskSpec,
         args: Vec<OsString>,
-    ) -> Result<(ExecuteScriptRequest, Option<String>), Refusal> {
+    ) -> Result<(ExecuteScriptRequest, Plan), Refusal> {
         let script = script_name(spec)?;
         let found = self.look_up(&script);
         let declared = found.as_ref().map(|found| found.declared.as_deref());
         let args = spec.args.iter().map(OsString::from).chain(args).collect();
-        let (request, mut problems) = binding::request(&script, spec, args, declared.ok());
+        let Binding { request, secrets, mut problems } = binding::request(&script, spec, args, declared.ok());
         if let Err(found) = self.executor.check_request(&request) {
             problems.extend(found);
         }
@@ -88,7 +87,7 @@ impl ScriptRunner {
         let Found { source, pinned, .. } = found?;
         let request = request.source(source);
         self.executor.check(&request).map_err(|error| refusal(&script, error))?;
-        Ok((request, pinned))
+        Ok((request, Plan { pinned, workspace: spec.work_dir.clone(), secrets }))
     }
 
     /// Where a new task gets the script from, and what the script says of itself.
@@ -138,9 +137,10 @@ impl ScriptRunner {
         let bound = tokio::task::spawn_blocking(move || {
             let declared = runner.declared(source.as_ref(), &script)?;
             let args = spec.args.iter().map(OsString::from).collect();
-            match binding::request(&script, &spec, args, Some(declared.as_deref())) {
-                (request, problems) if problems.is_empty() => Ok(request.source(source)),
-                (_, problems) => Err(StartError::Invalid(problems)),
+            let bound = binding::request(&script, &spec, args, Some(declared.as_deref()));
+            match bound.problems.is_empty() {
+                true => Ok(bound.request.source(source)),
+                false => Err(StartError::Invalid(bound.problems)),
             }
         });
         bound.await.unwrap_or_else(|error| {
@@ -178,8 +178,7 @@ impl TaskRunner for ScriptRunner {
     }
 
     fn check(&self, spec: &TaskSpec) -> Result<Plan, Refusal> {
-        let (_, pinned) = self.request(spec, Vec::new())?;
-        Ok(Plan { pinned, workspace: spec.work_dir.clone() })
+        self.request(spec, Vec::new()).map(|(_, plan)| plan)
     }
 
     fn start(&self, order: TaskOrder) -> StartFuture<'_> {

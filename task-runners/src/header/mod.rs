@@ -4,6 +4,7 @@
 mod guard;
 mod kdl;
 mod lines;
+mod relations;
 mod settle;
 mod task;
 mod usage;

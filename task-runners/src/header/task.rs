@@ -6,28 +6,19 @@ use crate::header::lines::Block;
 use crate::header::{BrokenReason, kdl};
 
 /// Keys that this build does not enforce; a script that relies on one must not run without it.
-const NOT_ENFORCED: &[&str] = &[
-    "concurrency",
-    "confine",
-    "limits",
-    "output_type",
-    "queue",
-    "retries",
-    "retry_delay",
-    "retry_on",
-    "run_as",
-    "secret",
-];
+const NOT_ENFORCED: &[&str] =
+    &["concurrency", "confine", "limits", "queue", "retries", "retry_delay", "retry_on", "run_as"];
 
 /// Keys whose name goes on with that of a parameter or output, behind a dot.
-const DOTTED: &[&str] = &["max", "max_length", "min", "min_length", "output", "pattern", "type"];
+const DOTTED: &[&str] =
+    &["max", "max_length", "min", "min_length", "output", "output_type", "pattern", "type"];
 
 /// Keys that stand alone.
 const PLAIN: &[&str] =
-    &["description", "effect", "env", "grace", "group", "help", "hidden", "tag", "timeout"];
+    &["description", "effect", "env", "grace", "group", "help", "hidden", "secret", "tag", "timeout"];
 
 /// Keys that may be given more than once, each time with one more value.
-const REPEATED: &[&str] = &["env", "tag"];
+const REPEATED: &[&str] = &["env", "secret", "tag"];
 
 /// A key as it was written.
 #[derive(Debug, Clone)]

@@ -7,7 +7,6 @@ use std::time::Duration;
 use executor_integrity::VerificationMode;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
-use task_runners::validate::bind;
 use task_runners::{Refusal, ScriptRunner, StartError, TaskRunner, TaskSpec};
 
 use crate::place::{Place, body, order};
@@ -57,7 +56,7 @@ fn every_value_that_is_right_reaches_the_script_through_arguments_and_environmen
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let mut cases = TestRunner::new(Config { cases: 64, failure_persistence: None, ..Config::default() });
     let outcome = cases.run(&right_params(&description), |params| {
-        let bound = bind(&description, &params, &[]).unwrap();
+        let bound = probe::bind(&description, &params, &[]).unwrap();
         let text = |value: &std::ffi::OsString| value.to_str().unwrap().to_owned();
         let expected_args: Vec<String> = bound.args.iter().map(text).collect();
         let expected_env: BTreeMap<String, String> =
@@ -86,7 +85,7 @@ async fn several_values_in_a_variable_are_read_back_by_a_shell() {
 fn sixty_bad_inputs_start_nothing_and_are_told_in_the_words_of_the_validator() {
     let (_place, runner) = place(probe::HEADER, PROBE_BODY);
     for (params, args) in probe::bad_inputs() {
-        let expected = bind(&probe::description(), &params, &args).unwrap_err();
+        let expected = probe::bind(&probe::description(), &params, &args).unwrap_err();
         let spec = TaskSpec { params, ..TaskSpec::new("probe.sh") };
         assert_eq!(runner.request(&spec, args).unwrap_err(), Refusal::Invalid(expected));
     }

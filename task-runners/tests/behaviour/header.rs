@@ -86,7 +86,15 @@ fn every_other_mistake_is_named_with_its_line() {
         "#TASK effect=\"read\n#TASK group=\"x\"\n#TASK group=",
         "#TASK \"read\"\n#TASK effect=\"read\" { x }\n#TASK effect=\"read\"; group=\"x\"",
         "#TASK run_as=\"root\"\n#TASK limits.memory=\"1GiB\" confine=#true\n#TASK concurrency=1 queue=5 retries=3",
-        "#TASK retry_on=\"timed_out\" retry_delay=\"1s\"\n#TASK secret=\"a\" secret=\"b\"\n#TASK output_type.X=\"int\"",
+        "#TASK retry_on=\"timed_out\" retry_delay=\"1s\"",
+        "#TASK secret=\"nobody\" secret=5\n#TASK output_type.X=\"int\"\n#TASK output.Y=\"y\" output_type.Y=\"float\"",
+        "#USAGE arg \"<a>\"\n#USAGE flag \"-v\" count=#true\n#USAGE flag \"--b\"\n#USAGE flag \"--c <c>\" var=#true\n\
+         #TASK secret=\"a\" secret=\"v\" secret=\"b\" secret=\"c\"",
+        "#USAGE flag \"--a <a>\" default=\"x\"\n#USAGE flag \"--b <b>\" { choices \"1\" }\n#USAGE flag \"--c <c>\"\n\
+         #USAGE flag \"--c-file <f>\"\n#USAGE flag \"--d <d>\"\n#TASK secret=\"a\" secret=\"b\" secret=\"c\" secret=\"d\" secret=\"d\"",
+        "#USAGE flag \"--a\" conflicts=\"--nobody\" requires=\"-a\"\n#USAGE arg \"[x]\" required_if=\"--x\" required_unless=\"y\"",
+        "#USAGE flag \"--a\" conflicts=\"--a\"\n#USAGE flag \"--b\" conflicts=\"--a\" requires=\"--a\" required_if=\"--a\"",
+        "#USAGE flag \"--a\" overrides=\"--b\" required_unless_all=\"--b\"\n#USAGE flag \"--b\" { required_if_eq \"--a\" \"1\" }",
         "#TASK type.nobody=\"int\" min.=1 max=5 type=\"int\"",
         "#TASK env=\"LD_PRELOAD\" env=\"PATH\" env=\"A=B\" env=\"GOOD\"\n#TASK output.a-b=\"x\"",
         "#USAGE flag \"--n <n>\" default=\"9\"\n#TASK type.n=\"int\" min.n=10 max.n=1",
