@@ -10,6 +10,8 @@ use crate::keeper::Ending;
 use crate::store::{Stored, Unfinished};
 use crate::{run, store};
 
+/// The code of a task whose secrets went with the agent that had accepted it.
+const SECRET_GONE: &str = "secret_gone";
 /// The code of a task whose row is damaged.
 const ROW_DAMAGED: &str = "row_damaged";
 
@@ -19,6 +21,7 @@ const ROW_DAMAGED: &str = "row_damaged";
 /// |---|---|---|
 /// | `running` | the result's terminal state | `interrupted` |
 /// | `queued` | the result's terminal state (the row is of a restored, older database) | waits on |
+/// | `queued`, with secrets | the same | `interrupted`: no disk held them |
 /// | `queued`, damaged | the same | `failed` |
 ///
 /// All in one transaction, after the results of the interrupted tasks are on disk. Gives the tasks about whose end
@@ -87,7 +90,8 @@ pub(crate) fn end_of(records: &Records, stored: &Stored) -> io::Result<Option<Ex
         return Ok(Some(result));
     }
     let result = match (stored.task.status, stored.damage) {
-        (TaskStatus::Queued, None) => return Ok(None),
+        (TaskStatus::Queued, None) if stored.task.spec.secrets.is_empty() => return Ok(None),
+        (TaskStatus::Queued, None) => secret_gone(),
         (TaskStatus::Queued, Some(column)) => row_damaged(column),
         _ => records.interrupted(id),
     };
@@ -95,6 +99,13 @@ pub(crate) fn end_of(records: &Records, stored: &Stored) -> io::Result<Option<Ex
         tracing::error!(task_id = %id, %error, "the record of this task could not be written");
     }
     Ok(Some(result))
+}
+
+/// The result of a task that never started, because the agent that knew its secrets is gone.
+fn secret_gone() -> ExecutionResult {
+    let message = "the agent ended before this task's turn came, and its secrets, which are kept in memory only, are gone; \
+        submit it again under another id";
+    ExecutionResult::without_run(Outcome::Interrupted, SECRET_GONE, message)
 }
 
 /// The result of a task that never started, because what was asked for cannot be read any more.

@@ -14,7 +14,7 @@ use task_runners::{Records, RunnerRegistry, Task, TaskId, TaskStatus};
 use tokio::runtime::Handle;
 use tokio::sync::{broadcast, watch};
 
-use crate::keeper::{Board, Event, Keeper};
+use crate::keeper::{Board, Event, Keeper, Vault};
 use crate::live::{Live, Phase, TaskChange};
 use crate::lock::{LockError, ServiceLock};
 use crate::recovery;
@@ -233,6 +233,7 @@ fn open(
     let mut keeper = Keeper {
         db,
         board,
+        vault: Vault::default(),
         live: live.clone(),
         stats,
         registry: registry.clone(),

@@ -58,8 +58,9 @@ impl Keeper {
         stored.task.status = TaskStatus::Running;
         stored.task.started_at = Some(now);
         let runner = self.registry.get(&stored.runner).cloned();
+        let secrets = self.vault.of(&stored.task.id);
         let (runner_name, pinned) = (stored.runner, stored.pinned);
-        Ok(Admitted::Starts(Box::new(Start { seq, task: stored.task, runner_name, runner, pinned })))
+        Ok(Admitted::Starts(Box::new(Start { seq, task: stored.task, runner_name, runner, pinned, secrets })))
     }
 
     /// Decides about one event and writes it.
@@ -114,7 +115,8 @@ impl Keeper {
                 self.board.start_new(id.clone(), workspace);
                 let runner = self.registry.get(&new.runner).cloned();
                 let (runner_name, pinned) = (new.runner.clone(), new.plan.pinned.clone());
-                starts.push(Start { seq, task: task.clone(), runner_name, runner, pinned });
+                let secrets = new.secrets.clone();
+                starts.push(Start { seq, task: task.clone(), runner_name, runner, pinned, secrets });
             }
             Placement::Wait => {
                 let seq = store::insert(&self.db, new, &task)?;
@@ -126,6 +128,7 @@ impl Keeper {
             Placement::Full => return Ok(Err(SubmitError::Full { waiting: self.board.queued() })),
             Placement::Draining => return Ok(Err(SubmitError::Draining)),
         }
+        self.vault.keep(id, &new.secrets);
         Ok(Ok(Submitted { task, created: true }))
     }
 

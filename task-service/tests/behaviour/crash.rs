@@ -36,7 +36,7 @@ impl TaskRunner for Noting {
     }
 
     fn check(&self, spec: &TaskSpec) -> Result<Plan, Refusal> {
-        Ok(Plan { pinned: None, workspace: spec.work_dir.clone() })
+        Ok(Plan { workspace: spec.work_dir.clone(), ..Plan::default() })
     }
 
     fn start(&self, order: TaskOrder) -> StartFuture<'_> {

@@ -16,5 +16,6 @@ mod queue;
 mod restart;
 mod retention;
 mod scripts;
+mod secrets;
 mod submission;
 mod support;

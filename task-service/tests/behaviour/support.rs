@@ -97,7 +97,15 @@ impl TaskRunner for Manual {
         assert!(spec.params.get("panic").is_none_or(|when| when != "check"), "as the test wanted");
         match spec.params.get("refuse") {
             Some(_) => Err(Refusal::invalid("params.refuse", "test", "left out")),
-            None => Ok(Plan { pinned: Some("snapshot".to_owned()), workspace: spec.work_dir.clone() }),
+            None => Ok(Plan {
+                pinned: Some("snapshot".to_owned()),
+                workspace: spec.work_dir.clone(),
+                secrets: ["token"]
+                    .into_iter()
+                    .filter(|name| spec.params.contains_key(*name) || spec.secrets.contains(name))
+                    .map(str::to_owned)
+                    .collect(),
+            }),
         }
     }
 
