@@ -16,6 +16,7 @@ mod manifest;
 mod output;
 mod run;
 mod scripts;
+mod secrets;
 mod signals;
 mod summary;
 mod task;

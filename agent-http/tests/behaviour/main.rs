@@ -9,6 +9,7 @@
 
 mod access;
 mod bodies;
+mod canary;
 mod cancelling;
 mod curl;
 mod description;

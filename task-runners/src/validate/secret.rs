@@ -11,6 +11,14 @@ use crate::validate::{field, json, values};
 /// Longest secret, bytes.
 pub const MAX_SECRET_BYTES: usize = 1 << 20;
 
+/// A secret that stands on a command line, or among the arguments of a task, where others see it.
+pub fn argument_problem(name: &str) -> Problem {
+    let expected = format!(
+        "given in `params`, or by --secret {name}=@FILE on the command line: every user of the host sees arguments"
+    );
+    Problem::new(format!("params.{name}"), "secret_argument", expected)
+}
+
 /// What was given as a secret, and is not declared as one: as anything else it would be seen.
 pub(crate) fn undeclared(description: &ScriptDescription, secrets: &Secrets) -> Vec<Problem> {
     let declared: Vec<&str> = description.secrets().collect();
@@ -33,20 +41,18 @@ pub(super) fn one(
 ) -> Option<SecretString> {
     let field = field(parameter);
     let name = &parameter.name;
-    let mut wrong = |rule, expected: String| {
+    if is_typed {
+        problems.push(argument_problem(name));
+        return None;
+    }
+    let mut wrong = |rule, expected: &str| {
         problems.push(Problem::new(&field, rule, expected));
         None
     };
-    if is_typed {
-        let expected = format!(
-            "given in `params`, or by --secret {name}=@FILE on the command line: every user of the host sees arguments"
-        );
-        return wrong("secret_argument", expected);
-    }
     let value = match (param, secrets.get(name)) {
-        (Some(_), Some(_)) => return wrong("duplicate", "given once".to_owned()),
+        (Some(_), Some(_)) => return wrong("duplicate", "given once"),
         (None, None) if secrets.contains(name) => {
-            return wrong("required", "its value: only the name was given".to_owned());
+            return wrong("required", "its value: only the name was given");
         }
         (None, None) if parameter.required && problems.iter().all(|problem| problem.field != field) => {
             problems.push(Problem::new(field, "required", values::expected(parameter)));
