@@ -122,9 +122,12 @@ fn script<'a>(name: &'a str, params: &'a Map<String, Value>) -> &'a str {
     given.and_then(Value::as_str).unwrap_or(name)
 }
 
-/// Adds problems of fields that none was known of before.
+/// Adds problems of fields that none was known of before. A secret that could not be read is not missing too.
 fn add(problems: &mut Vec<Problem>, found: Vec<Problem>) {
-    let known: Vec<String> = problems.iter().map(|problem| problem.field.clone()).collect();
+    let mut known: Vec<String> = problems.iter().map(|problem| problem.field.clone()).collect();
+    let secrets = known.iter().filter_map(|field| field.strip_prefix("secrets."));
+    let params: Vec<String> = secrets.map(|name| format!("params.{name}")).collect();
+    known.extend(params);
     problems.extend(found.into_iter().filter(|problem| !known.contains(&problem.field)));
 }
 

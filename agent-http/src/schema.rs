@@ -148,8 +148,8 @@ pub(crate) struct TaskResult {
     manifest: Option<String>,
     /// Output parameters that the script wrote.
     output_params: BTreeMap<String, String>,
-    /// What is wrong with the output parameters, so that there are none: their file breaks a rule, or does not hold what the
-    /// script declares.
+    /// What is wrong with the output parameters: their file breaks a rule, or one has not the declared type, and there are
+    /// none; or a declared one is missing.
     #[schema(required)]
     output_error: Option<String>,
     /// How the end of all its processes was made sure: `cgroup` or `marker`; null when nothing was started.

@@ -20,15 +20,13 @@ pub(crate) fn result_of(
     running: &Running,
     ended: Ended,
 ) -> ExecutionResult {
-    let checked = |params| match request.output_check.as_ref().map(|check| check(&params, &ended.outcome)) {
-        Some(Err(wrong)) => Err(wrong),
-        _ => Ok(params),
+    let (output_params, output_error) = match collect_output(prepared) {
+        Ok(mut params) => {
+            let wrong = request.output_check.as_ref().and_then(|check| check(&mut params, &ended.outcome));
+            (params, wrong)
+        }
+        Err(error) => (BTreeMap::new(), Some(error.to_string())),
     };
-    let (output_params, output_error) =
-        match collect_output(prepared).map_err(|error| error.to_string()).and_then(checked) {
-            Ok(params) => (params, None),
-            Err(error) => (BTreeMap::new(), Some(error)),
-        };
     let exit_code = match ended.outcome {
         Outcome::Exited { code } => Some(code),
         _ => None,

@@ -29,8 +29,9 @@ const MAX_STRING_BYTES: usize = 128 << 10;
 /// A callback that is handed the script's output as it appears in the log.
 pub type LogCallback = Arc<dyn Fn(&[u8]) + Send + Sync>;
 
-/// What looks at the output parameters of a script that has ended: an error says what is wrong with them, and no value.
-pub type OutputCheck = Arc<dyn Fn(&OutputParams, &Outcome) -> Result<(), String> + Send + Sync>;
+/// What looks at the output parameters of a script that has ended. It takes away what must not be relied on, and gives what
+/// is wrong, without any value.
+pub type OutputCheck = Arc<dyn Fn(&mut OutputParams, &Outcome) -> Option<String> + Send + Sync>;
 
 /// A script to execute, and how. Nothing is checked before [`ScriptExecutor::start`](crate::ScriptExecutor::start),
 /// which names every mistake at once.
@@ -159,8 +160,7 @@ impl ExecuteScriptRequest {
         self
     }
 
-    /// Looks at the output parameters when the script has ended. Where it finds something wrong the result says so, and
-    /// has none.
+    /// Looks at the output parameters when the script has ended. What it finds wrong is the result's `output_error`.
     #[must_use]
     pub fn output_check(mut self, check: OutputCheck) -> Self {
         self.output_check = Some(check);

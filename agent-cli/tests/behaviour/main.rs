@@ -20,6 +20,7 @@ mod output;
 mod probe;
 mod reconnecting;
 mod record;
+mod secrets;
 mod service;
 mod shipped_scripts;
 mod signals;

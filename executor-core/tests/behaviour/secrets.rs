@@ -116,24 +116,6 @@ fn a_variable_that_is_none_is_refused() {
 }
 
 #[test]
-fn what_a_check_finds_wrong_with_output_parameters_leaves_none() {
-    let bench = Bench::new();
-    let body = "echo A=1 > \"$TASK_OUTPUT\"; exit \"$1\"";
-    for (code, error) in [("0", Some("A is wrong")), ("3", None)] {
-        let request = ExecuteScriptRequest::new(bench.script("out.sh", body)).args([code]).output_check(
-            std::sync::Arc::new(|params, outcome| {
-                assert_eq!(params["A"], "1");
-                if *outcome == (Outcome::Exited { code: 0 }) { Err("A is wrong".to_owned()) } else { Ok(()) }
-            }),
-        );
-        let (result, _) = bench.run_on(&bench.executor(), request);
-        assert_eq!(result.output_error.as_deref(), error);
-        assert_eq!(result.output_params.is_empty(), error.is_some());
-        assert_eq!(result.exit_code.map(|code| code.to_string()).as_deref(), Some(code));
-    }
-}
-
-#[test]
 fn an_agent_that_dies_leaves_its_secrets_to_the_next_one_to_remove() {
     let bench = Bench::new();
     write_script(&bench.path("scripts"), "slow.sh", SLOW);
