@@ -20,11 +20,14 @@ pub(crate) const SPELLINGS: (&str, &str) = ("script_excutor", "script_executor")
 /// Sections that are described for later versions. Ignoring one would pretend that it is in force.
 pub(crate) const UNSUPPORTED: &[&str] = &["node", "fleet", "tls", "hook", "notify"];
 /// Sections in the order of the file.
-pub(crate) const SECTIONS: &[&str] = &["app", "http", "script_executor", "limits", "retention", "auth"];
+pub(crate) const SECTIONS: &[&str] =
+    &["app", "http", "script_executor", "limits", "retention", "audit", "auth"];
 
 /// More tasks or waiting ones than these would exhaust any one host.
 const MOST_CONCURRENT: u64 = 10_000;
 const MOST_QUEUED: u64 = 1_000_000;
+/// More files than these are a folder of their own.
+const MOST_FILES: u64 = 1000;
 
 /// One key and how its value is taken.
 pub(crate) struct Key {
@@ -77,6 +80,8 @@ pub(crate) const KEYS: &[Key] = &[
     key!(limits.drain, duration),
     key!(retention.tasks, duration),
     key!(retention.workspaces, duration),
+    key!(audit.file_size, size),
+    key!(audit.files, files),
 ];
 
 /// Sets one variable for scripts. The value may be a secret, so that no message repeats it.
@@ -106,6 +111,10 @@ fn concurrent(input: Input<'_>) -> Checked<usize> {
 
 fn queue(input: Input<'_>) -> Checked<usize> {
     input.integer(1, MOST_QUEUED).map(narrow)
+}
+
+fn files(input: Input<'_>) -> Checked<u32> {
+    input.integer(1, MOST_FILES).map(narrow)
 }
 
 fn some_boolean(input: Input<'_>) -> Checked<Option<bool>> {

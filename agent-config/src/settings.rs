@@ -25,6 +25,8 @@ pub struct Settings {
     pub limits: Limits,
     /// `[retention]`: how long the service keeps things after a task ended.
     pub retention: Retention,
+    /// `[audit]`: how much is kept of who asked for what.
+    pub audit: Audit,
     /// `[auth]`: who may do what.
     pub auth: Auth,
 }
@@ -109,6 +111,15 @@ pub struct Retention {
     pub workspaces: Duration,
 }
 
+/// `[audit]`: how much is kept of who asked for what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Audit {
+    /// Size at which a file is put aside, in bytes.
+    pub file_size: u64,
+    /// How many files there are, with the one that is written; 1 at least.
+    pub files: u32,
+}
+
 /// `[auth]`: who may do what.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Auth {
@@ -134,6 +145,20 @@ impl fmt::Debug for SiteVariables {
 }
 
 impl Settings {
+    /// The sections in which these settings and others differ, in the order of the file.
+    pub fn sections_that_differ(&self, other: &Self) -> Vec<&'static str> {
+        let same = [
+            ("app", self.app == other.app),
+            ("http", self.http == other.http),
+            ("script_executor", self.script_executor == other.script_executor),
+            ("limits", self.limits == other.limits),
+            ("retention", self.retention == other.retention),
+            ("audit", self.audit == other.audit),
+            ("auth", self.auth == other.auth),
+        ];
+        same.into_iter().filter(|(_, is_same)| !is_same).map(|(section, _)| section).collect()
+    }
+
     /// What the layers are written onto. None of these values is a default: the built-in file sets each key that has one.
     pub(crate) fn unset() -> Self {
         Self {
@@ -162,6 +187,7 @@ impl Settings {
             },
             limits: Limits { concurrent: 0, queue: 0, body: 0, drain: Duration::ZERO },
             retention: Retention { tasks: Duration::ZERO, workspaces: Duration::ZERO },
+            audit: Audit { file_size: 0, files: 0 },
             auth: Auth { tokens: Vec::new() },
         }
     }

@@ -23,6 +23,8 @@ pub struct Token {
     pub work_dirs: Vec<String>,
     /// Names of variables that it may set for a script; a `*` at the end matches any rest.
     pub env: Vec<String>,
+    /// Most calls in a minute, at once too; none is any number.
+    pub requests_per_minute: Option<u32>,
     /// From when on it is not accepted; none is never.
     pub expires: Option<Timestamp>,
 }
@@ -46,6 +48,9 @@ pub enum Scope {
     Node,
 }
 
+/// More calls in a minute than the service could answer.
+const MOST_REQUESTS: u32 = 10_000_000;
+
 /// What is known of a token while its section is read.
 #[derive(Debug, Default)]
 pub(crate) struct TokenDraft {
@@ -55,6 +60,7 @@ pub(crate) struct TokenDraft {
     scripts: Vec<String>,
     work_dirs: Vec<String>,
     env: Vec<String>,
+    requests_per_minute: Option<u32>,
     expires: Option<Timestamp>,
 }
 
@@ -73,6 +79,7 @@ pub(crate) const FIELDS: &[Field] = &[
     Field { name: "scripts", required: false, set: set_scripts },
     Field { name: "work_dirs", required: false, set: set_work_dirs },
     Field { name: "env", required: false, set: set_env },
+    Field { name: "requests_per_minute", required: false, set: set_requests_per_minute },
     Field { name: "expires", required: false, set: set_expires },
 ];
 
@@ -132,6 +139,7 @@ impl TokenDraft {
             scripts: self.scripts,
             work_dirs: self.work_dirs,
             env: self.env,
+            requests_per_minute: self.requests_per_minute,
             expires: self.expires,
         })
     }
@@ -176,6 +184,12 @@ fn set_work_dirs(draft: &mut TokenDraft, input: Input<'_>) -> Checked<()> {
 fn set_env(draft: &mut TokenDraft, input: Input<'_>) -> Checked<()> {
     let right = "a variable's name, or the beginning of one and `*`, such as \"DEPLOY_*\"";
     draft.env = input.list(right, own(grammar::is_variable_pattern))?;
+    Ok(())
+}
+
+fn set_requests_per_minute(draft: &mut TokenDraft, input: Input<'_>) -> Checked<()> {
+    let number = input.integer(1, MOST_REQUESTS.into())?;
+    draft.requests_per_minute = u32::try_from(number).ok();
     Ok(())
 }
 

@@ -1,9 +1,10 @@
 //! The agent as a service: everything that stands behind the routes, opened from the settings, and stopped in order.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use agent_config::Settings;
@@ -14,7 +15,8 @@ use task_service::{DrainReport, OpenError, Retention, RunnerRegistry, ServiceSet
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 
-use crate::app::{self, AppState, Shared};
+use crate::app::{self, Access, AppState, Shared};
+use crate::audit::{self, Audit, AuditLimits};
 use crate::auth::Tokens;
 use crate::background;
 use crate::first_token::{self, FirstTokenError};
@@ -23,6 +25,8 @@ use crate::metrics::Metrics;
 
 /// Most reproduction scripts that are held at a time. Each may be several times as large as a body may be.
 const DEBUG_SCRIPTS: usize = 4;
+/// Most logs that are looked through at a time, each with a core of its own; further callers wait.
+const LOG_SCANS: usize = 2;
 
 /// What the agent is to know of the process that it is opened in, since it reads no environment and no limits itself.
 #[derive(Debug, Clone, Default)]
@@ -37,6 +41,7 @@ pub struct Host {
 #[derive(Debug)]
 pub struct Agent {
     state: AppState,
+    settings: Mutex<Settings>,
     first_token: Option<PathBuf>,
     verify_now: Arc<Notify>,
     _background: JoinSet<()>,
@@ -62,6 +67,14 @@ pub enum AgentError {
     /// There is no token to give to the first caller.
     #[error(transparent)]
     FirstToken(#[from] FirstTokenError),
+    /// What is decided about requests cannot be written down.
+    #[error("cannot open the audit log {}: {source}", .path.display())]
+    Audit {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// The measurements cannot be set up.
     #[error("cannot set up the measurements: {0}")]
     Metrics(#[from] MetricsError),
@@ -74,7 +87,6 @@ impl Agent {
     /// # Errors
     /// See [`AgentError`]. A scripts folder that does not verify is none: the service says so in its answers.
     pub async fn open(settings: &Settings, host: Host) -> Result<Self, AgentError> {
-        let state_dir = settings.script_executor.state_dir.clone();
         let (executor, scripts) = run_blocking(settings, host).await?;
         let metrics = Metrics::new()?;
         let records = executor.records().clone();
@@ -85,24 +97,20 @@ impl Agent {
             workspaces: settings.retention.workspaces,
             work_dir: settings.script_executor.work_dir_prefix.clone(),
         });
-        let mut first_token = None;
-        let mut tokens = settings.auth.tokens.clone();
-        if tokens.is_empty() {
-            let opened = first_token::open(&state_dir)?;
-            first_token = opened.is_new.then_some(opened.path);
-            tokens.push(opened.token);
-        }
+        let (access, first_token) = access(settings)?;
+        let audit = audit(settings)?;
         let state = AppState::new(Shared {
             service,
             scripts,
             records,
-            tokens: Tokens::new(tokens),
-            hosts: HostRules::new(&settings.http),
+            access: RwLock::new(Arc::new(access)),
             metrics,
+            audit,
             body_limit: settings.limits.body,
             public_metrics: settings.http.public_metrics,
             is_draining: AtomicBool::new(false),
             debug_scripts: Arc::new(Semaphore::new(DEBUG_SCRIPTS)),
+            log_scans: Arc::new(Semaphore::new(LOG_SCANS)),
         });
         let verify_now = Arc::new(Notify::new());
         let mut background = JoinSet::new();
@@ -110,7 +118,8 @@ impl Agent {
         background.spawn(background::verify_scripts(scripts, service, verify_now.clone()));
         background.spawn(background::tidy_metrics(state.clone()));
         background.spawn(state.metrics().clone().follow(state.service().changes()));
-        Ok(Self { state, first_token, verify_now, _background: background })
+        let settings = Mutex::new(settings.clone());
+        Ok(Self { state, settings, first_token, verify_now, _background: background })
     }
 
     /// The routes, with everything in front of them.
@@ -134,12 +143,47 @@ impl Agent {
         self.verify_now.notify_one();
     }
 
+    /// Takes over what new settings say about tokens, host names and origins, from the next request on, and gives the
+    /// sections in which something else has changed: that takes a restart.
+    ///
+    /// # Errors
+    /// When the new settings name no token and that of the first start cannot be read; everything stays as it was then.
+    pub fn reload(&self, new: &Settings) -> Result<Vec<&'static str>, FirstTokenError> {
+        let mut settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        let (access, _) =
+            access(&Settings { script_executor: settings.script_executor.clone(), ..new.clone() })?;
+        self.state.set_access(access);
+        settings.auth = new.auth.clone();
+        settings.http.hosts.clone_from(&new.http.hosts);
+        settings.http.origins.clone_from(&new.http.origins);
+        Ok(settings.sections_that_differ(new))
+    }
+
     /// Stops the task service: nothing more is accepted, `/readyz` says so, what runs has `patience` to end by itself.
     /// Called again meanwhile, with a patience of zero, it cancels at once.
     pub async fn drain(&self, patience: Duration) -> DrainReport {
         self.state.start_draining();
         self.state.service().drain(patience).await
     }
+}
+
+/// Who is let in by these settings, and the file of the admin's token if it was made just now.
+fn access(settings: &Settings) -> Result<(Access, Option<PathBuf>), FirstTokenError> {
+    let mut first_token = None;
+    let mut tokens = settings.auth.tokens.clone();
+    if tokens.is_empty() {
+        let opened = first_token::open(&settings.script_executor.state_dir)?;
+        first_token = opened.is_new.then_some(opened.path);
+        tokens.push(opened.token);
+    }
+    Ok((Access { tokens: Tokens::new(tokens), hosts: HostRules::new(&settings.http) }, first_token))
+}
+
+fn audit(settings: &Settings) -> Result<Audit, AgentError> {
+    let state_dir = &settings.script_executor.state_dir;
+    let limits = AuditLimits { file_bytes: settings.audit.file_size, files: settings.audit.files };
+    Audit::open(state_dir, limits)
+        .map_err(|source| AgentError::Audit { path: state_dir.join(audit::FILE), source })
 }
 
 /// The address that a service listens on by its settings.

@@ -3,8 +3,8 @@
 //! Every request passes these layers, from the outside in: common headers and counting, Host and Origin (`hosts`), token
 //! (`auth`), then the routes, whose handlers read the body, ask for the scope, and hand on to the task service.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::Router;
 use axum::extract::Request;
@@ -15,6 +15,7 @@ use task_service::{Records, TaskService};
 use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
+use crate::audit::Audit;
 use crate::auth::{self, Tokens};
 use crate::hosts::{self, HostRules};
 use crate::metrics::Metrics;
@@ -27,21 +28,30 @@ const SCRIPTS_PREFIX: &str = "/api/v1/scripts/";
 #[derive(Debug, Clone)]
 pub(crate) struct AppState(Arc<Shared>);
 
+/// Who is let in: what can change while the service runs.
+#[derive(Debug)]
+pub(crate) struct Access {
+    pub(crate) tokens: Tokens,
+    pub(crate) hosts: HostRules,
+}
+
 /// See [`AppState`].
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) service: TaskService,
     pub(crate) scripts: Arc<Scripts>,
     pub(crate) records: Records,
-    pub(crate) tokens: Tokens,
-    pub(crate) hosts: HostRules,
+    pub(crate) access: RwLock<Arc<Access>>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) audit: Audit,
     /// Largest body of a request, bytes.
     pub(crate) body_limit: u64,
     pub(crate) public_metrics: bool,
     pub(crate) is_draining: AtomicBool,
     /// Places for reproduction scripts that are made and sent.
     pub(crate) debug_scripts: Arc<Semaphore>,
+    /// Places for looks through whole logs.
+    pub(crate) log_scans: Arc<Semaphore>,
 }
 
 impl AppState {
@@ -61,16 +71,22 @@ impl AppState {
         &self.0.records
     }
 
-    pub(crate) fn tokens(&self) -> &Tokens {
-        &self.0.tokens
+    /// Who is let in, as it stands now.
+    pub(crate) fn access(&self) -> Arc<Access> {
+        self.0.access.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(crate) fn hosts(&self) -> &HostRules {
-        &self.0.hosts
+    /// Changes who is let in, from the next request on.
+    pub(crate) fn set_access(&self, access: Access) {
+        *self.0.access.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(access);
     }
 
     pub(crate) fn metrics(&self) -> &Arc<Metrics> {
         &self.0.metrics
+    }
+
+    pub(crate) fn audit(&self) -> &Audit {
+        &self.0.audit
     }
 
     pub(crate) fn body_limit(&self) -> u64 {
@@ -83,6 +99,10 @@ impl AppState {
 
     pub(crate) fn debug_scripts(&self) -> &Arc<Semaphore> {
         &self.0.debug_scripts
+    }
+
+    pub(crate) fn log_scans(&self) -> &Arc<Semaphore> {
+        &self.0.log_scans
     }
 
     /// Whether the service was told to stop.

@@ -6,7 +6,7 @@ use agent_config::{ConfigError, Flags, Loaded, Settings, Sources};
 use clap::Parser;
 
 /// Serve the agent's HTTP API
-#[derive(Debug, Parser)]
+#[derive(Debug, Clone, Parser)]
 #[command(version)]
 pub(crate) struct Arguments {
     /// Configuration file [default: etc/application.toml here, else /etc/devops-agent/application.toml]
@@ -28,17 +28,17 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     /// Reads the settings: defaults, one file, the environment, then these flags.
-    pub(crate) fn settings(self) -> Result<Loaded, ConfigError> {
+    pub(crate) fn settings(&self) -> Result<Loaded, ConfigError> {
         // Without a current folder relative paths mean nothing; the root makes that visible in every message.
         let current_dir = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
         Settings::load(Sources {
-            config_file: self.config,
+            config_file: self.config.clone(),
             environment: std::env::vars_os().collect(),
             flags: Flags {
-                host: self.host,
+                host: self.host.clone(),
                 port: self.port,
-                script_dir: self.scripts,
-                state_dir: self.state,
+                script_dir: self.scripts.clone(),
+                state_dir: self.state.clone(),
             },
             ..Sources::new(current_dir, nix::unistd::geteuid().as_raw())
         })

@@ -1,10 +1,11 @@
 //! Who calls, and what that token permits. Without a token nobody gets more than the paths of [`is_public`].
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use agent_config::{Scope, Token, TokenDigest};
 use axum::extract::{FromRequestParts, Request, State};
-use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
+use axum::http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::Next;
@@ -16,48 +17,56 @@ use task_runners::{Problems, SCRIPT_RUNNER, ScriptName};
 use task_service::{Problem, Refusal, Task};
 
 use crate::app::AppState;
+use crate::audit::{Asked, Presented};
 use crate::error::ApiError;
 use crate::glob;
+use crate::rate::Rate;
 
 /// Most problems of the scripts folder in one answer.
 const MAX_PROBLEMS: usize = 1000;
 
 /// The tokens that are accepted.
 #[derive(Debug)]
-pub(crate) struct Tokens(Vec<Arc<Token>>);
+pub(crate) struct Tokens(Vec<Arc<Known>>);
+
+/// A token that is accepted, and how often it has called.
+#[derive(Debug)]
+struct Known {
+    token: Token,
+    rate: Option<Rate>,
+}
 
 /// Whoever presented a token that is accepted.
 #[derive(Debug, Clone)]
-pub(crate) struct Caller(Arc<Token>);
+pub(crate) struct Caller {
+    known: Arc<Known>,
+    asked: Arc<Asked>,
+}
 
 impl Tokens {
     pub(crate) fn new(tokens: impl IntoIterator<Item = Token>) -> Self {
-        Self(tokens.into_iter().map(Arc::new).collect())
+        let known = |token: Token| {
+            let rate = token.requests_per_minute.map(|calls| Rate::per_minute(calls, Instant::now()));
+            Arc::new(Known { token, rate })
+        };
+        Self(tokens.into_iter().map(known).collect())
     }
 
-    /// The caller that the headers prove.
-    fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, ApiError> {
-        let presented = presented(headers)?;
-        let token = self.find(presented).ok_or_else(|| {
+    /// The token that the headers present, whether it is accepted still or not.
+    fn presented(&self, headers: &HeaderMap) -> Result<Arc<Known>, ApiError> {
+        self.find(presented(headers)?).ok_or_else(|| {
             unauthorized("token_invalid", "the token is not known; `agent-cli token create` makes one")
-        })?;
-        match token.expires {
-            Some(expires) if expires <= Timestamp::now() => Err(unauthorized(
-                "token_expired",
-                &format!("the token expired at {expires}; `agent-cli token create` makes another"),
-            )),
-            _ => Ok(Caller(token)),
-        }
+        })
     }
 
     /// Compares with every token, each in constant time, so that the time taken tells nothing.
-    fn find(&self, presented: &str) -> Option<Arc<Token>> {
+    fn find(&self, presented: &str) -> Option<Arc<Known>> {
         let digest = TokenDigest::of_token(presented);
         let mut found = None;
-        for token in &self.0 {
-            let is_same: Choice = token.sha256.as_bytes().ct_eq(digest.as_bytes());
+        for known in &self.0 {
+            let is_same: Choice = known.token.sha256.as_bytes().ct_eq(digest.as_bytes());
             if is_same.into() {
-                found = Some(token.clone());
+                found = Some(known.clone());
             }
         }
         found
@@ -65,28 +74,48 @@ impl Tokens {
 }
 
 impl Caller {
+    /// 401 when the token is not accepted any more, 429 when it has called too often.
+    fn of(known: Arc<Known>, asked: Arc<Asked>) -> Result<Self, ApiError> {
+        if let Some(expires) = known.token.expires.filter(|&expires| expires <= Timestamp::now()) {
+            return Err(unauthorized(
+                "token_expired",
+                &format!("the token expired at {expires}; `agent-cli token create` makes another"),
+            ));
+        }
+        match known.rate.as_ref().map_or(Ok(()), |rate| rate.take(Instant::now())) {
+            Ok(()) => Ok(Self { known, asked }),
+            Err(wait) => Err(too_often(&known.token, wait)),
+        }
+    }
+
+    /// The request that it calls with.
+    pub(crate) fn asked(&self) -> &Asked {
+        &self.asked
+    }
+
     /// The token's name, which its tasks carry.
     pub(crate) fn name(&self) -> &str {
-        &self.0.name
+        &self.known.token.name
     }
 
     /// 403 unless the token has that scope, or is an admin's.
     pub(crate) fn require(&self, scope: Scope) -> Result<(), ApiError> {
-        if self.is_admin() || self.0.scopes.contains(&scope) {
+        if self.is_admin() || self.known.token.scopes.contains(&scope) {
             return Ok(());
         }
-        let detail = format!("the token '{}' lacks the scope '{scope}' that this needs", self.0.name);
+        let detail =
+            format!("the token '{}' lacks the scope '{scope}' that this needs", self.known.token.name);
         Err(ApiError::new(StatusCode::FORBIDDEN, "scope_missing", detail))
     }
 
     /// Whether it has all rights on all scripts.
     pub(crate) fn is_admin(&self) -> bool {
-        self.0.scopes.contains(&Scope::Admin)
+        self.known.token.scopes.contains(&Scope::Admin)
     }
 
     /// Whether it sees the script, or runner, of that name.
     pub(crate) fn sees(&self, name: &str) -> bool {
-        self.is_admin() || self.0.scripts.iter().any(|pattern| glob::matches(pattern, name))
+        self.is_admin() || self.known.token.scripts.iter().any(|pattern| glob::matches(pattern, name))
     }
 
     /// Whether it sees a task: those of the scripts that it sees.
@@ -110,15 +139,15 @@ impl Caller {
         }
         let mut forbidden = Problems::default();
         if let Some(work_dir) = spec["work_dir"].as_str()
-            && !self.0.work_dirs.iter().any(|listed| listed == work_dir)
+            && !self.known.token.work_dirs.iter().any(|listed| listed == work_dir)
         {
-            let expected = listed("a shared workspace that the token lists", &self.0.work_dirs);
+            let expected = listed("a shared workspace that the token lists", &self.known.token.work_dirs);
             forbidden.push(Problem::new("work_dir", "forbidden", expected));
         }
-        let expected = listed("a variable that the token or the script lists", &self.0.env);
+        let expected = listed("a variable that the token or the script lists", &self.known.token.env);
         let names = spec["env"].as_object().into_iter().flatten().map(|(name, _)| name);
         for name in names.filter(|name| !open.contains(name)) {
-            if !self.0.env.iter().any(|pattern| glob::matches_variable(pattern, name)) {
+            if !self.known.token.env.iter().any(|pattern| glob::matches_variable(pattern, name)) {
                 forbidden.push(Problem::new(
                     format!("env.{}", name.escape_debug()),
                     "forbidden",
@@ -167,7 +196,10 @@ impl Caller {
         let sha256 = TokenDigest::of_token("");
         let (scripts, work_dirs, env) = Default::default();
         let name = "admin".to_owned();
-        Self(Arc::new(Token { name, sha256, scopes, scripts, work_dirs, env, expires: None }))
+        let (requests_per_minute, expires) = (None, None);
+        let token = Token { name, sha256, scopes, scripts, work_dirs, env, requests_per_minute, expires };
+        let asked = Asked::new(String::new(), None, axum::http::Method::GET, "/");
+        Self { known: Arc::new(Known { token, rate: None }), asked: Arc::new(asked) }
     }
 }
 
@@ -187,18 +219,28 @@ pub(crate) async fn authenticate(
     next: Next,
 ) -> Response {
     if !is_public(request.uri().path(), state.has_public_metrics()) {
-        match state.tokens().authenticate(request.headers()) {
-            Ok(caller) => {
-                request.extensions_mut().insert(caller);
-            }
+        let known = match state.access().tokens.presented(request.headers()) {
+            Ok(known) => known,
             Err(error) => return error.into_response(),
-        }
+        };
+        let name = Presented(known.token.name.clone());
+        let asked = request.extensions().get::<Arc<Asked>>().cloned();
+        let mut response =
+            match asked.ok_or_else(ApiError::internal).and_then(|asked| Caller::of(known, asked)) {
+                Ok(caller) => {
+                    request.extensions_mut().insert(caller);
+                    next.run(request).await
+                }
+                Err(error) => error.into_response(),
+            };
+        response.extensions_mut().insert(name);
+        return response;
     }
     next.run(request).await
 }
 
 /// Whether a path is served without a token.
-fn is_public(path: &str, has_public_metrics: bool) -> bool {
+pub(crate) fn is_public(path: &str, has_public_metrics: bool) -> bool {
     match path {
         "/" | "/healthz" | "/readyz" | "/openapi.json" | "/docs" => true,
         "/metrics" => has_public_metrics,
@@ -222,6 +264,14 @@ fn presented(headers: &HeaderMap) -> Result<&str, ApiError> {
     let (scheme, token) = value.to_str().ok().and_then(|text| text.split_once(' ')).ok_or_else(malformed)?;
     let token = token.trim();
     if scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() { Ok(token) } else { Err(malformed()) }
+}
+
+fn too_often(token: &Token, wait: Duration) -> ApiError {
+    // Whole seconds (RFC 9110, section 10.2.3), and not too early.
+    let seconds = wait.as_secs() + 1;
+    let detail = format!("the token '{}' has called too often; try again in {seconds} s", token.name);
+    ApiError::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail)
+        .with_header(RETRY_AFTER, seconds.into())
 }
 
 fn no_token() -> ApiError {

@@ -82,6 +82,7 @@ pub(crate) fn open(state_dir: &Path) -> Result<FirstToken, FirstTokenError> {
         scripts: Vec::new(),
         work_dirs: Vec::new(),
         env: Vec::new(),
+        requests_per_minute: None,
         expires: None,
     };
     Ok(FirstToken { path, is_new, token })

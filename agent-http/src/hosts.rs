@@ -20,7 +20,7 @@ use crate::error::ApiError;
 const CORS_METHODS: &str = "GET, HEAD, POST";
 const CORS_REQUEST_HEADERS: &str = "authorization, content-type, prefer, range, last-event-id";
 const CORS_RESPONSE_HEADERS: &str =
-    "location, preference-applied, retry-after, content-range, accept-ranges, www-authenticate";
+    "location, preference-applied, retry-after, content-range, accept-ranges, log-offset, www-authenticate";
 /// Seconds for which a browser may remember that.
 const CORS_MAX_AGE: &str = "600";
 
@@ -108,7 +108,7 @@ impl HostRules {
 
 /// The layer that refuses wrong names and origins, and lets pages of listed origins call.
 pub(crate) async fn check(State(state): State<AppState>, request: Request, next: Next) -> Response {
-    let listed = match state.hosts().check(request.headers(), request.uri()) {
+    let listed = match state.access().hosts.check(request.headers(), request.uri()) {
         Ok(listed) => listed,
         Err(error) => return error.into_response(),
     };

@@ -12,6 +12,7 @@
 
 mod agent;
 mod app;
+mod audit;
 mod auth;
 mod background;
 mod body;
@@ -22,6 +23,7 @@ mod hosts;
 mod metrics;
 mod outermost;
 mod query;
+mod rate;
 mod routes;
 mod schema;
 mod server;

@@ -4,17 +4,19 @@
 
 mod arguments;
 mod process;
+mod reload;
 
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use agent_config::Settings;
+use agent_config::Loaded;
 use agent_http::{Agent, Host, Server, ServerLimits, address};
 use clap::Parser;
 use task_runners::error_chain;
 use task_service::DrainReport;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
@@ -47,14 +49,14 @@ fn main() -> ExitCode {
             return FAILED;
         }
     };
-    let code = runtime.block_on(run(&loaded.settings, open_files));
+    let code = runtime.block_on(run(&arguments, &loaded, open_files));
     runtime.shutdown_timeout(LAST_CALLS);
     code
 }
 
 /// Opens, listens, announces, serves until told to stop, drains.
-async fn run(settings: &Settings, open_files: OpenFiles) -> ExitCode {
-    match serve(settings, open_files).await {
+async fn run(arguments: &Arguments, loaded: &Loaded, open_files: OpenFiles) -> ExitCode {
+    match serve(arguments, loaded, open_files).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             say(&message);
@@ -63,7 +65,8 @@ async fn run(settings: &Settings, open_files: OpenFiles) -> ExitCode {
     }
 }
 
-async fn serve(settings: &Settings, open_files: OpenFiles) -> Result<(), String> {
+async fn serve(arguments: &Arguments, loaded: &Loaded, open_files: OpenFiles) -> Result<(), String> {
+    let settings = &loaded.settings;
     let mut signals = Signals::listen().map_err(|error| format!("cannot listen for signals: {error}"))?;
     let host = Host { open_files: open_files.before(), runtime_dir: process::runtime_dir() };
     let agent = Agent::open(settings, host).await.map_err(|error| error_chain(&error))?;
@@ -76,8 +79,14 @@ async fn serve(settings: &Settings, open_files: OpenFiles) -> Result<(), String>
     let stop = CancellationToken::new();
     let mut serving = tokio::spawn(server.serve(agent.app(), stop.clone()));
     let failed = |error| format!("the server failed: {error}");
+    let reload_now = Notify::new();
+    let at_hangup = || {
+        agent.verify_scripts();
+        reload_now.notify_one();
+    };
     tokio::select! {
-        () = signals.told_to_stop(|| agent.verify_scripts()) => {}
+        () = signals.told_to_stop(at_hangup) => {}
+        never = reload::whenever_changed(&agent, arguments, loaded, &reload_now) => match never {},
         // It ends by itself only when it panics: then nobody would be served any more.
         ended = &mut serving => return ended.map_err(failed),
     }

@@ -24,6 +24,7 @@ const MISSED: &str = "devops_agent_task_changes_missed_total";
 const RUNS: &str = "devops_agent_task_runs_total";
 const DURATION: &str = "devops_agent_task_run_duration_seconds";
 const REFUSALS: &str = "devops_agent_refusals_total";
+const AUDIT_LOST: &str = "devops_agent_audit_lines_lost_total";
 const ANSWERS: &str = "devops_agent_http_responses_total";
 const QUEUED: &str = "devops_agent_tasks_queued";
 const RUNNING: &str = "devops_agent_tasks_running";
@@ -76,6 +77,11 @@ impl Metrics {
     /// Counts a refusal by its code.
     pub(crate) fn refused(&self, code: &'static str) {
         self.record(|| counter!(REFUSALS, "code" => code).increment(1));
+    }
+
+    /// Counts a decision that could not be written to the audit log.
+    pub(crate) fn audit_lost(&self) {
+        self.record(|| counter!(AUDIT_LOST).increment(1));
     }
 
     /// Counts the states that tasks reach, for as long as the service tells of them.
@@ -177,6 +183,7 @@ fn describe() {
     describe_counter!(RUNS, "Runs that ended, by runner and outcome.");
     describe_histogram!(DURATION, "Duration of runs, by runner.");
     describe_counter!(REFUSALS, "Requests that were refused, by code.");
+    describe_counter!(AUDIT_LOST, "Decisions that could not be written to the audit log.");
     describe_counter!(ANSWERS, "Answers over HTTP, by status.");
     describe_gauge!(QUEUED, "Tasks that wait.");
     describe_gauge!(RUNNING, "Tasks that run.");

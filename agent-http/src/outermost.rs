@@ -3,16 +3,21 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 
 use axum::extract::{Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
-use axum::http::{HeaderName, HeaderValue};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use uuid::Uuid;
 
 use crate::app::AppState;
+use crate::audit::{Asked, Decision, Presented};
+use crate::auth;
 use crate::error::{ApiError, ErrorCode};
+use crate::server::Peer;
 
 /// What answers have unless their handler says otherwise. Nothing that a browser shows of an answer may load or run
 /// anything, or be read by pages of others: in a sandbox an answer has an origin of its own. Browsers show no sandboxed page
@@ -24,18 +29,49 @@ const COMMON: [(HeaderName, &str); 4] = [
     (CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'; sandbox"),
 ];
 
-/// Completes and counts an answer.
-pub(crate) async fn complete(State(state): State<AppState>, request: Request, next: Next) -> Response {
+/// The id of the request, in each answer and in the audit log.
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Refusals for who calls, or under which name.
+const REFUSED_FOR_WHOM: [StatusCode; 3] =
+    [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::MISDIRECTED_REQUEST];
+
+/// Completes, audits and counts an answer.
+pub(crate) async fn complete(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
+    let asked = Arc::new(asked(&request));
+    let is_public = auth::is_public(request.uri().path(), state.has_public_metrics());
+    request.extensions_mut().insert(asked.clone());
     let mut response = next.run(request).await;
+    // What everybody may see is no decision, unless it was refused all the same.
+    if !is_public || REFUSED_FOR_WHOM.contains(&response.status()) {
+        audit(&state, &asked, &response);
+    }
     let headers = response.headers_mut();
     for (name, value) in COMMON {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    if let Ok(id) = HeaderValue::try_from(&asked.id) {
+        headers.insert(X_REQUEST_ID, id);
     }
     state.metrics().answered(response.status());
     if let Some(ErrorCode(code)) = response.extensions().get() {
         state.metrics().refused(code);
     }
     response
+}
+
+/// The request as it is known before anybody decides about it.
+fn asked(request: &Request) -> Asked {
+    let from = request.extensions().get::<Peer>().map(|Peer(address)| *address);
+    Asked::new(Uuid::now_v7().to_string(), from, request.method().clone(), request.uri().path())
+}
+
+fn audit(state: &AppState, asked: &Asked, response: &Response) {
+    let token = response.extensions().get::<Presented>().map(|Presented(name)| name.as_str());
+    let code = response.extensions().get::<ErrorCode>().map(|ErrorCode(code)| *code);
+    let decision = Decision { token, status: response.status(), code, task: None };
+    if !state.audit().tell(asked, decision) {
+        state.metrics().audit_lost();
+    }
 }
 
 /// Answers 500 where a handler panics. The panic itself was reported when it happened; the agent goes on.

@@ -79,7 +79,7 @@ impl Execution {
     /// # Errors
     /// When the file cannot be opened.
     pub fn log(&self) -> std::io::Result<LogReader> {
-        LogReader::live(&self.shared.log_path, self.shared.progress.subscribe())
+        LogReader::live(&self.shared.log_path, &self.shared.progress)
     }
 
     /// Asks for the end: the first time politely, with the grace period; a second time at once.

@@ -86,7 +86,7 @@
 //! | the way of an execution | `run`: `prepare`, `task_file`, `launch`, `supervise`, `collect` |
 //! | scripts | `script_source`, `script_head` |
 //! | folders | `workspace`, `scratch`, `secret_files`, `record`, `raw_text`, `durable`, `folder` |
-//! | the log | `log_writer`, `banner`, `progress`, `log_reader`, `callbacks` |
+//! | the log | `log_writer`, `banner`, `progress`, `log_reader`, `log_lines`, `log_search`, `callbacks` |
 //! | what comes of it | `execution`, `result`, `output_params`, `debug_script`, `recorder` (for what is no script) |
 //! | processes | `scope` (cgroup, marker), `proc`, `sys` (all unsafe code), `wake` |
 
@@ -106,7 +106,9 @@ mod executor;
 mod folder;
 mod instance;
 mod launch;
+mod log_lines;
 mod log_reader;
+mod log_search;
 mod log_writer;
 mod names;
 mod orphans;
@@ -142,6 +144,7 @@ pub use execution::{Execution, ExecutionDriver};
 pub use executor::ScriptExecutor;
 pub use instance::Recovered;
 pub use log_reader::LogReader;
+pub use log_search::{LineMatch, LogMatches, SearchLimits, SearchPlace};
 pub use names::{NameError, ScriptName, TaskId, WorkspaceName};
 pub use output_params::{OutputError, OutputParams, parse as parse_output_params};
 pub use policy::Leftovers;

@@ -3,23 +3,25 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tokio::sync::watch;
 
-use crate::progress::LogProgress;
+use crate::log_lines::LineMarks;
+use crate::progress::{LogProgress, ProgressSender};
 
 /// A reader of one log: any number of them, each at its own place, none of them felt by the script.
 #[derive(Debug)]
 pub struct LogReader {
     file: File,
+    path: PathBuf,
     progress: Source,
 }
 
 /// Where a reader learns how far the log has come.
 #[derive(Debug)]
 enum Source {
-    Live(watch::Receiver<LogProgress>),
+    Live(watch::Receiver<LogProgress>, LineMarks),
     Ended(LogProgress),
 }
 
@@ -28,8 +30,9 @@ impl LogReader {
     ///
     /// # Errors
     /// When the file cannot be opened.
-    pub(crate) fn live(path: &Path, progress: watch::Receiver<LogProgress>) -> io::Result<Self> {
-        Ok(Self { file: open(path)?, progress: Source::Live(progress) })
+    pub(crate) fn live(path: &Path, progress: &ProgressSender) -> io::Result<Self> {
+        let source = Source::Live(progress.subscribe(), progress.lines().clone());
+        Ok(Self { file: open(path)?, path: path.to_owned(), progress: source })
     }
 
     /// Opens the log of an execution that has ended, of which `progress` says how long its parts are.
@@ -46,13 +49,13 @@ impl LogReader {
             body_end: progress.body_end.map(|end| end.min(bytes)),
             ended: true,
         };
-        Ok(Self { file, progress: Source::Ended(progress) })
+        Ok(Self { file, path: path.to_owned(), progress: Source::Ended(progress) })
     }
 
     /// How far the log has come.
     pub fn progress(&self) -> LogProgress {
         match &self.progress {
-            Source::Live(receiver) => *receiver.borrow(),
+            Source::Live(receiver, _) => *receiver.borrow(),
             Source::Ended(progress) => *progress,
         }
     }
@@ -60,7 +63,7 @@ impl LogReader {
     /// Waits until the log is longer than `offset` or has ended, and says how far it has come.
     pub async fn wait_beyond(&mut self, offset: u64) -> LogProgress {
         match &mut self.progress {
-            Source::Live(receiver) => {
+            Source::Live(receiver, _) => {
                 let reached = receiver
                     .wait_for(|progress| progress.is_complete() || progress.bytes > offset)
                     .await
@@ -84,6 +87,17 @@ impl LogReader {
             return Ok(0);
         }
         self.file.read_at(&mut buffer[..wanted], offset)
+    }
+
+    /// Where the lines of the log begin, as far as that is known.
+    pub(crate) fn marks(&self) -> io::Result<LineMarks> {
+        match &self.progress {
+            Source::Live(_, marks) => Ok(marks.clone()),
+            Source::Ended(progress) => match LineMarks::kept(&self.path, progress.bytes) {
+                Some(marks) => Ok(marks),
+                None => self.marks_made_again(progress.bytes),
+            },
+        }
     }
 }
 

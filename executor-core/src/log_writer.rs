@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 
 use crate::durable;
+use crate::log_lines::{LineCounter, LineMarks};
 use crate::progress::ProgressSender;
 use crate::record::LOG_FILE;
 use crate::result::LogSummary;
@@ -19,6 +20,7 @@ pub(crate) struct LogWriter {
     body_bytes: u64,
     failure: Option<Failure>,
     summary: LogSummary,
+    lines: LineCounter,
 }
 
 /// Why a log ends before the script does.
@@ -35,7 +37,10 @@ impl LogWriter {
         file.write_all(header.as_bytes())?;
         let length = header.len() as u64;
         let summary = LogSummary { bytes: length, header_bytes: length, ..LogSummary::default() };
-        Ok(Self { file, max_body_bytes, body_bytes: 0, failure: None, summary })
+        // Far shorter than what lies between two marks, so that it makes none.
+        let mut lines = LineCounter::default();
+        lines.add(header.as_bytes(), &LineMarks::default());
+        Ok(Self { file, max_body_bytes, body_bytes: 0, failure: None, summary, lines })
     }
 
     /// Appends what the script wrote; what is above the cap is dropped and counted.
@@ -50,6 +55,9 @@ impl LogWriter {
         let written = self.write(kept);
         self.body_bytes += written;
         if written > 0 {
+            // Of what could not be written there are no lines.
+            let written = usize::try_from(written).unwrap_or(usize::MAX);
+            self.lines.add(&kept[..written], progress.lines());
             progress.update(|progress| progress.bytes = self.summary.bytes);
         }
     }
@@ -67,13 +75,20 @@ impl LogWriter {
         &self.summary
     }
 
-    /// Writes the finished banner, flushes the file, and tells followers; gives the final numbers.
-    pub(crate) fn finish(&mut self, footer: &str, progress: &ProgressSender) -> LogSummary {
+    /// Writes the finished banner, flushes the file, and tells followers; gives the final numbers. The record's folder is
+    /// where the marks of its lines are kept.
+    pub(crate) fn finish(
+        &mut self,
+        footer: &str,
+        record: impl AsFd,
+        progress: &ProgressSender,
+    ) -> LogSummary {
         let body_end = self.summary.bytes;
         let ended = self.file.write_all(footer.as_bytes()).and_then(|()| self.file.sync_data());
         if ended.is_ok() {
             self.summary.footer_bytes = footer.len() as u64;
             self.summary.bytes += self.summary.footer_bytes;
+            self.lines.add(footer.as_bytes(), progress.lines());
         } else if let Err(error) = self.file.set_len(body_end) {
             tracing::warn!(%error, "could not cut a torn banner off a log");
         }
@@ -87,6 +102,9 @@ impl LogWriter {
             }
             (None, Ok(())) => None,
         };
+        if let Err(error) = progress.lines().keep(record) {
+            tracing::warn!(%error, "the marks of a log's lines could not be kept; they can be made again");
+        }
         progress.update(|progress| {
             progress.bytes = self.summary.bytes;
             progress.body_end = Some(body_end);

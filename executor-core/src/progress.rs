@@ -2,6 +2,8 @@
 
 use tokio::sync::watch;
 
+use crate::log_lines::LineMarks;
+
 /// How far the log file has come. Watchers are told lengths and read the file themselves, so that a slow one
 /// holds nobody up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -35,22 +37,30 @@ impl LogProgress {
 
 /// The writing end; one for each execution.
 #[derive(Debug)]
-pub(crate) struct ProgressSender(watch::Sender<LogProgress>);
+pub(crate) struct ProgressSender {
+    progress: watch::Sender<LogProgress>,
+    lines: LineMarks,
+}
 
 impl ProgressSender {
     pub(crate) fn new() -> Self {
-        Self(watch::Sender::new(LogProgress::default()))
+        Self { progress: watch::Sender::new(LogProgress::default()), lines: LineMarks::default() }
     }
 
     pub(crate) fn update(&self, change: impl FnOnce(&mut LogProgress)) {
-        self.0.send_modify(change);
+        self.progress.send_modify(change);
     }
 
     pub(crate) fn get(&self) -> LogProgress {
-        *self.0.borrow()
+        *self.progress.borrow()
     }
 
     pub(crate) fn subscribe(&self) -> watch::Receiver<LogProgress> {
-        self.0.subscribe()
+        self.progress.subscribe()
+    }
+
+    /// Where the lines of the log begin, as far as it is written.
+    pub(crate) fn lines(&self) -> &LineMarks {
+        &self.lines
     }
 }

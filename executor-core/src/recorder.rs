@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use jiff::Timestamp;
@@ -23,6 +24,7 @@ pub struct Recorder {
     records: Records,
     /// Held until there is a result.
     driver: Option<ExecutionDriver>,
+    folder: OwnedFd,
     log: LogWriter,
     started: Instant,
 }
@@ -65,7 +67,7 @@ impl Recorder {
         let (execution, driver) = Execution::new(id.clone(), records.log_path(id));
         log.announce(driver.progress());
         let driver = Some(driver);
-        Ok((execution, Self { records: records.clone(), driver, log, started: Instant::now() }))
+        Ok((execution, Self { records: records.clone(), driver, folder, log, started: Instant::now() }))
     }
 
     /// Appends to the log.
@@ -124,7 +126,7 @@ impl Recorder {
             return;
         };
         let footer = banner::finished(Timestamp::now(), &result);
-        result.log = self.log.finish(&footer, driver.progress());
+        result.log = self.log.finish(&footer, &self.folder, driver.progress());
         if let Err(error) = self.records.write_result(driver.id(), &result) {
             tracing::error!(task_id = %driver.id(), %error, "could not write the result");
             result.log.incomplete.get_or_insert(format!("the result could not be written: {error}"));

@@ -261,7 +261,7 @@ fn watch(
         }
     };
     let footer = banner::finished(Timestamp::now(), &result);
-    result.log = running.log.finish(&footer, driver.progress());
+    result.log = running.log.finish(&footer, &prepared.accepted.record, driver.progress());
     running.callbacks.wait(id, ended_at);
     tracing::info!(task_id = %id, outcome = ?result.outcome, duration_ms = result.duration_ms, "ended");
     result

@@ -41,9 +41,10 @@ pub use description::ScriptDescription;
 pub use error_chain::error_chain;
 pub use executor_core::{
     BuildError, Completion, Containment, ErrorReport, ExecuteScriptRequest, Execution, ExecutionDriver,
-    ExecutionResult, ExposeSecret, KillScope, Leftovers, LogProgress, LogReader, LogSummary, Metadata,
-    NameError, Outcome, Preview, Problem, Problems, RESULT_FILE, Recorder, Records, ScriptExecutor,
-    ScriptExecutorBuilder, ScriptName, SecretString, StartError, TaskId, WorkspaceName,
+    ExecutionResult, ExposeSecret, KillScope, Leftovers, LineMatch, LogMatches, LogProgress, LogReader,
+    LogSummary, Metadata, NameError, Outcome, Preview, Problem, Problems, RESULT_FILE, Recorder, Records,
+    ScriptExecutor, ScriptExecutorBuilder, ScriptName, SearchLimits, SearchPlace, SecretString, StartError,
+    TaskId, WorkspaceName,
 };
 pub use executor_integrity::{PublicKey, ScriptsSettings, VerificationMode};
 pub use function_runner::{FunctionLimits, FunctionRunner, TaskHandle};

@@ -52,7 +52,7 @@ pub use settings::ServiceSettings;
 pub use store::StoreError;
 pub use submit::{SubmitError, Submitted};
 pub use task_runners::{
-    ErrorReport, Execution, ExecutionDriver, ExecutionResult, LogProgress, LogReader, LogSummary, OnBusy,
-    Outcome, Plan, Problem, Records, Refusal, RunnerRegistry, StartError, StartFuture, Task, TaskId,
-    TaskOrder, TaskRunner, TaskSpec, TaskStatus, WorkspaceName,
+    ErrorReport, Execution, ExecutionDriver, ExecutionResult, LineMatch, LogMatches, LogProgress, LogReader,
+    LogSummary, OnBusy, Outcome, Plan, Problem, Records, Refusal, RunnerRegistry, SearchLimits, SearchPlace,
+    StartError, StartFuture, Task, TaskId, TaskOrder, TaskRunner, TaskSpec, TaskStatus, WorkspaceName,
 };

@@ -1,4 +1,6 @@
-//! The log of a task as raw bytes: `GET /api/v1/tasks/{id}/log`, whole, by ranges, or followed to its end.
+//! The log of a task: `GET /api/v1/tasks/{id}/log`, whole, by ranges, from a line on, or followed to its end.
+
+use std::io;
 
 use agent_config::Scope;
 use axum::body::Body;
@@ -6,10 +8,11 @@ use axum::extract::State;
 use axum::http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, IF_RANGE, RANGE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use task_service::{LogReader, LogSource, Task};
 
 use super::log_body::{Followed, LogBody, Part};
+use super::log_events;
 use super::range::{self, Asked, NO_END, Piece, asked};
 use super::{Answered, Refused, Segment, visible_task};
 use crate::app::AppState;
@@ -20,25 +23,35 @@ use crate::schema;
 
 /// Logs are bytes of any kind; shown as text, and never taken for anything else.
 const TEXT: &str = "text/plain; charset=utf-8";
+/// Where in the log an answer begins that was asked for by a line, bytes.
+const LOG_OFFSET: HeaderName = HeaderName::from_static("log-offset");
 /// Tells proxies that collect answers not to.
-const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+pub(super) const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// Read a log
 ///
 /// The bytes that the script wrote, in order, with the agent's banner above and below unless `banner=false`. With
 /// `follow=true` what is there, and all that comes until the log's end; a range without an end, as `bytes=100-`, then says
 /// from where (RFC 8673), and every other range is ignored. Scope `read`.
+///
+/// With `Accept: text/event-stream` the log is followed as events: each carries a chunk of up to 64 KiB as JSON
+/// `{"offset": N, "text": "..."}`, or `{"offset": N, "base64": "..."}` where its bytes are not UTF-8, and as its `id` the
+/// offset behind that. `Last-Event-ID` goes on there. The last event, `end`, carries the task; a stream that ends without
+/// it was cut.
 #[utoipa::path(
     get, path = "/api/v1/tasks/{id}/log", tag = "tasks", operation_id = "read_log",
     params(
         ("id" = String, Path, description = "The task's id."),
         ("banner" = Option<bool>, Query, description = "With the banners; true when left out. Without them offsets count from the script's first byte."),
         ("follow" = Option<bool>, Query, description = "Until the log's end; false when left out."),
-        ("Range" = Option<String>, Header, description = "One range of bytes.")
+        ("line" = Option<u64>, Query, description = "From the beginning of this line on, counted from 1; the header `Log-Offset` says where that is. A `Range` is ignored then."),
+        ("Range" = Option<String>, Header, description = "One range of bytes."),
+        ("Last-Event-ID" = Option<u64>, Header, description = "With events: the `id` of the last one that came.")
     ),
     responses(
-        (status = 200, description = "The log so far, or to its end.", body = String, content_type = "text/plain"),
+        (status = 200, description = "The log so far, or to its end.", content((String = "text/plain"), (String = "text/event-stream"))),
         (status = 206, description = "The range. `Content-Range` of a log that is followed ends with 9007199254740991: how long it will be is not known.", body = String, content_type = "text/plain"),
+        (status = 404, description = "There is no such task, or its log has no such line yet.", body = schema::ProblemDetails, content_type = "application/problem+json"),
         (status = 416, description = "Nothing of the range is there.", body = schema::ProblemDetails, content_type = "application/problem+json"),
         (status = "4XX", response = Refused), (status = "5XX", response = Refused)
     )
@@ -54,8 +67,22 @@ pub(crate) async fn log(
     let part = if query.boolean("banner").unwrap_or(true) { Part::File } else { Part::Output };
     let is_followed = query.boolean("follow").unwrap_or(false);
     let task = visible_task(&state, &caller, &id).await?;
+    let line = query.number("line", 1, u64::MAX);
     query.finish()?;
-    match state.service().log(&task.id).await? {
+    let log = state.service().log(&task.id).await;
+    let (log, from) = match line {
+        Some(line) => from_line(&state, log?, part, line).await.map(|(log, from)| (Ok(log), Some(from)))?,
+        None => (log, None),
+    };
+    if log_events::are_asked_for(&parts.headers) {
+        let from = log_events::resumed_from(&parts.headers)?.or(from).unwrap_or(0);
+        return log_events::answer(state.service().clone(), task.id, log, part, from);
+    }
+    let log = match (log?, from) {
+        (LogSource::Log(reader), Some(from)) => return Ok(rest(reader, part, from, is_followed)),
+        (log, _) => log,
+    };
+    match log {
         // All that a log which is complete will ever have is there.
         LogSource::Log(reader) if !is_followed || reader.progress().is_complete() => {
             piece(reader, part, &parts.headers)
@@ -65,6 +92,44 @@ pub(crate) async fn log(
         LogSource::NotYet(_) => Ok(text(StatusCode::OK, Body::empty())),
         LogSource::None => without_log(&task),
     }
+}
+
+/// The log and where a line of a part of it begins, counted within the part.
+async fn from_line(
+    state: &AppState,
+    log: LogSource,
+    part: Part,
+    line: u64,
+) -> Result<(LogSource, u64), ApiError> {
+    let no_line =
+        || ApiError::new(StatusCode::NOT_FOUND, "no_line", format!("the log has no line {line} yet"));
+    let LogSource::Log(reader) = log else { return Err(no_line()) };
+    // Where its marks are lost the whole log is read.
+    let place = state.log_scans().clone().acquire_owned().await.map_err(ApiError::unavailable)?;
+    let found = tokio::task::spawn_blocking(move || {
+        let Piece { from, to } = part.of(&reader.progress());
+        let offset = reader.line_offset(from, to, line)?;
+        drop(place);
+        Ok::<_, io::Error>((reader, offset.map(|offset| offset - from)))
+    });
+    match found.await.map_err(io::Error::other).and_then(|found| found) {
+        Ok((reader, Some(offset))) => Ok((LogSource::Log(reader), offset)),
+        Ok((_, None)) => Err(no_line()),
+        Err(error) => Err(ApiError::unavailable(format_args!("a task's log cannot be read: {error}"))),
+    }
+}
+
+/// What is there behind an offset of a part, and all that comes where it is followed.
+fn rest(reader: LogReader, part: Part, from: u64, is_followed: bool) -> Response {
+    let Piece { from: start, to } = part.of(&reader.progress());
+    let body = if is_followed {
+        LogBody::followed(Followed::Log(reader), part, from)
+    } else {
+        LogBody::piece(reader, Piece { from: start + from, to })
+    };
+    let mut response = text(StatusCode::OK, Body::new(body));
+    response.headers_mut().insert(LOG_OFFSET, from.into());
+    response
 }
 
 /// The log to its end, whenever that comes: from its beginning, or from where the range says.
@@ -127,6 +192,6 @@ fn ascii(value: String) -> HeaderValue {
     value.try_into().expect("ASCII is a header's value")
 }
 
-fn text(status: StatusCode, body: Body) -> axum::response::Response {
+fn text(status: StatusCode, body: Body) -> Response {
     (status, [(CONTENT_TYPE, TEXT), (ACCEPT_RANGES, "bytes")], body).into_response()
 }

@@ -6,6 +6,8 @@ mod docs;
 mod health;
 mod log;
 mod log_body;
+mod log_events;
+mod log_search;
 mod metrics;
 mod page;
 mod range;
@@ -69,6 +71,7 @@ pub(crate) fn all() -> OpenApiRouter<AppState> {
         .routes(routes!(tasks::show))
         .routes(routes!(tasks::cancel))
         .routes(routes!(log::log))
+        .routes(routes!(log_search::search))
         .routes(routes!(debug_script::debug_script))
         .routes(routes!(scripts::list))
         .routes(routes!(scripts::show))

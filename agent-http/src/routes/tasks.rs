@@ -20,6 +20,7 @@ use task_service::{
 use super::wait::{self, Wait};
 use super::{Answered, Refused, Segment, no_task, visible_task};
 use crate::app::AppState;
+use crate::audit::Decision;
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::query::Query;
@@ -66,6 +67,16 @@ pub(super) async fn accept(state: &AppState, caller: &Caller, spec: Value, wait:
         (Err(SubmitError::Refused(refusal)), _) => return Err(ApiError::refused(refusal, caller)),
         (Err(error), _) => return Err(error.into()),
     };
+    // Now, and not when somebody has waited for its end.
+    let decision = Decision {
+        token: Some(caller.name()),
+        status: if created { StatusCode::ACCEPTED } else { StatusCode::OK },
+        code: None,
+        task: Some((task.id.as_str(), &task.name)),
+    };
+    if !state.audit().tell(caller.asked(), decision) {
+        state.metrics().audit_lost();
+    }
     if let Some(wait) = wait {
         // It was accepted: a task that is gone again has been removed with old history, and the answer is what it was.
         task = wait.for_end_of(state, &task.id).await?.unwrap_or(task);

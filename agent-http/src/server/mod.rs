@@ -68,6 +68,10 @@ pub struct Server {
     connections: Connections,
 }
 
+/// Who is at the other end of the connection that a request came by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer(pub(crate) SocketAddr);
+
 /// What every connection is served with.
 #[derive(Clone)]
 struct Serving {
@@ -158,7 +162,8 @@ impl Serving {
     async fn connection(self, stream: TcpStream, ticket: Ticket) {
         let Self { app, limits, stop } = self;
         let ticket = Arc::new(ticket);
-        let answer = service_fn(|request: Request<Incoming>| respond(&app, &ticket, request));
+        let peer = stream.peer_addr().ok().map(Peer);
+        let answer = service_fn(|request: Request<Incoming>| respond(&app, &ticket, peer, request));
         let io = TokioIo::new(GuardedIo::new(stream, ticket.clone(), &limits));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -191,9 +196,13 @@ impl Serving {
 async fn respond(
     app: &Router,
     ticket: &Arc<Ticket>,
-    request: Request<Incoming>,
+    peer: Option<Peer>,
+    mut request: Request<Incoming>,
 ) -> Result<Response, std::convert::Infallible> {
     let serving = ticket.serving();
+    if let Some(peer) = peer {
+        request.extensions_mut().insert(peer);
+    }
     let response = app.clone().oneshot(request.map(Body::new)).await?;
     Ok(response.map(|body| Body::new(io::WatchedBody::new(body, serving))))
 }

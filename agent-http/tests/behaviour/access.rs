@@ -27,6 +27,7 @@ const OPERATIONS: &[(&str, &str, Needs)] = &[
     ("POST", "/api/v1/tasks/{id}/cancel", Needs::Scope("cancel")),
     ("GET", "/api/v1/tasks/{id}/debug.sh", Needs::Scope("read")),
     ("GET", "/api/v1/tasks/{id}/log", Needs::Scope("read")),
+    ("GET", "/api/v1/tasks/{id}/log/search", Needs::Scope("read")),
     ("GET", "/docs", Needs::Nothing),
     ("GET", "/docs/", Needs::Nothing),
     ("GET", "/docs/{file}", Needs::Nothing),
@@ -331,7 +332,8 @@ fn ended_task(service: &Service) -> String {
 }
 
 fn filled(path: &str, id: &str) -> String {
-    path.replace("{id}", id).replace("{name}", "hello.sh").replace("{file}", "swagger-ui.css")
+    let path = path.replace("{id}", id).replace("{name}", "hello.sh").replace("{file}", "swagger-ui.css");
+    if path.ends_with("/search") { path + "?q=hello" } else { path }
 }
 
 fn body_for(path: &str) -> Option<Value> {

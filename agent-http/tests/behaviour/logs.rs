@@ -1,6 +1,8 @@
 //! The log over HTTP is the file, byte for byte: whole, by ranges, and while it is written.
 
+mod events;
 mod heavy;
+mod lines;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Stdio};

@@ -8,6 +8,7 @@
 )]
 
 mod access;
+mod audit;
 mod bodies;
 mod canary;
 mod cancelling;
@@ -22,6 +23,7 @@ mod listing;
 mod logs;
 mod measuring;
 mod names;
+mod reloading;
 mod starting;
 mod submitting;
 mod support;

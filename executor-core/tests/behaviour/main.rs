@@ -24,6 +24,7 @@ mod exhaustion;
 mod followers;
 mod fresh_scripts;
 mod links;
+mod log_lines;
 mod orphans;
 mod output;
 mod output_params;

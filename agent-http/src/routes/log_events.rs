@@ -1,0 +1,251 @@
+//! A log as server-sent events (HTML Living Standard, section 9.2): chunks of what is there, each with the offset
+//! behind it, and at the end the task. One event is held at a time, so that a reader that takes nothing is felt by nobody.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::http::HeaderMap;
+use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
+use axum::response::{IntoResponse, Response};
+use ct_codecs::{Base64, Encoder};
+use futures_util::stream;
+use serde_json::json;
+use task_service::{LogError, LogReader, LogSource, Problem, Task, TaskId, TaskService};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::log::X_ACCEL_BUFFERING;
+use super::log_body::{CHUNK_BYTES, Part};
+use crate::error::ApiError;
+
+/// The media type.
+pub(super) const EVENT_STREAM: &str = "text/event-stream";
+/// Where a caller says how far it has come.
+const LAST_EVENT_ID: &str = "last-event-id";
+/// Least time between two chunks: 50 a second. What is written meanwhile comes in one.
+const LEAST_PAUSE: Duration = Duration::from_millis(20);
+/// Silence after which a comment says that the connection lives; proxies close those that are idle for 30 s or more.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+/// How soon a browser is to come back after a cut, milliseconds.
+const RETRY: &str = "retry: 1000\n\n";
+
+/// Whether the headers ask for events.
+pub(super) fn are_asked_for(headers: &HeaderMap) -> bool {
+    let texts = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let mut types = texts.flat_map(|text| text.split(','));
+    types.any(|media_type| {
+        let essence = media_type.split(';').next().unwrap_or_default();
+        essence.trim().eq_ignore_ascii_case(EVENT_STREAM)
+    })
+}
+
+/// The offset behind which a caller goes on, if it says how far it has come.
+///
+/// # Errors
+/// 422 when that is no offset: to begin anew would repeat what it has.
+pub(super) fn resumed_from(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
+    let Some(id) = headers.get(LAST_EVENT_ID) else { return Ok(None) };
+    let offset = id.to_str().ok().and_then(|text| text.parse().ok());
+    offset.map(Some).ok_or_else(|| {
+        let expected = "the `id` of the last event: a whole number";
+        ApiError::invalid(vec![Problem::new("Last-Event-ID", "range", expected)])
+    })
+}
+
+/// The answer: the log of a task from the offset `from` of a part of it, to the task's end.
+pub(super) fn answer(
+    service: TaskService,
+    id: TaskId,
+    log: Result<LogSource, LogError>,
+    part: Part,
+    from: u64,
+) -> Result<Response, ApiError> {
+    let events = Events { service, id, source: source(log?), part, at: from, held: 0, next: Instant::now() };
+    let first = stream::once(async { Ok(Bytes::from_static(RETRY.as_bytes())) });
+    let rest = stream::unfold(events, |mut events| async {
+        let text = events.next().await.transpose()?;
+        Some((text.map(Bytes::from), events))
+    });
+    let body = Body::from_stream(stream::StreamExt::chain(first, rest));
+    let mut response = ([(CONTENT_TYPE, EVENT_STREAM), (CACHE_CONTROL, "no-store")], body).into_response();
+    response.headers_mut().insert(X_ACCEL_BUFFERING, "no".parse().expect("it is a header's value"));
+    Ok(response)
+}
+
+/// The events of one log, one after the other.
+struct Events {
+    service: TaskService,
+    id: TaskId,
+    source: Source,
+    part: Part,
+    /// The offset behind what was sent, counted within the part.
+    at: u64,
+    /// Bytes behind it that are the beginning of a character whose rest is still to come.
+    held: u64,
+    /// The earliest time of the next chunk.
+    next: Instant,
+}
+
+/// Where the next event comes from.
+enum Source {
+    /// The task has not started.
+    NotYet(Pin<Box<dyn Future<Output = Result<LogSource, LogError>> + Send>>),
+    /// It is written, or was.
+    Log(LogReader),
+    /// All of it was sent; the task is about to end.
+    Complete,
+    /// Nothing more comes.
+    Over,
+}
+
+fn source(log: LogSource) -> Source {
+    match log {
+        LogSource::Log(reader) => Source::Log(reader),
+        LogSource::NotYet(wait) => Source::NotYet(Box::pin(wait.opened())),
+        LogSource::None => Source::Complete,
+    }
+}
+
+impl Events {
+    /// The next event or comment; none at the end.
+    async fn next(&mut self) -> io::Result<Option<String>> {
+        loop {
+            match &mut self.source {
+                Source::NotYet(opened) => match timeout(HEARTBEAT, opened).await {
+                    Ok(log) => self.source = source(log.map_err(io::Error::other)?),
+                    Err(_) => return Ok(Some(heartbeat())),
+                },
+                Source::Log(_) => {
+                    if let Some(text) = self.chunk().await? {
+                        return Ok(Some(text));
+                    }
+                }
+                Source::Complete => {
+                    let ended = timeout(HEARTBEAT, self.service.wait(&self.id)).await;
+                    let Ok(task) = ended else { return Ok(Some(heartbeat())) };
+                    self.source = Source::Over;
+                    // Without an end, when the service stops or the task was removed, the caller comes back and asks.
+                    let task = task.map_err(io::Error::other)?.filter(|task| task.status.is_terminal());
+                    return Ok(task.map(|task| end(self.at, &task)));
+                }
+                Source::Over => return Ok(None),
+            }
+        }
+    }
+
+    /// What is there behind the last event, or a comment where nothing comes; none when the source has changed or what
+    /// came makes no event yet.
+    async fn chunk(&mut self) -> io::Result<Option<String>> {
+        let Source::Log(reader) = &mut self.source else { return Ok(None) };
+        sleep_until(self.next).await;
+        let start = self.part.of(&reader.progress()).from;
+        let from = start.saturating_add(self.at);
+        let Ok(progress) = timeout(HEARTBEAT, reader.wait_beyond(from.saturating_add(self.held))).await
+        else {
+            return Ok(Some(heartbeat()));
+        };
+        let to = self.part.of(&progress).to;
+        if from >= to {
+            self.source = Source::Complete;
+            return Ok(None);
+        }
+        let bytes = self.read(from, to).await?;
+        let is_last = progress.is_complete() && from + bytes.len() as u64 >= to;
+        let bytes = if is_last { &bytes[..] } else { &bytes[..whole_characters(&bytes)] };
+        if bytes.is_empty() {
+            // At most three bytes, the beginning of a character.
+            self.held = to - from;
+            return Ok(None);
+        }
+        (self.at, self.held) = (self.at + bytes.len() as u64, 0);
+        self.next = Instant::now() + LEAST_PAUSE;
+        Ok(Some(event(self.at, bytes)))
+    }
+
+    /// Reads the beginning of what is there, on a thread that may wait for the disk.
+    async fn read(&mut self, from: u64, to: u64) -> io::Result<Vec<u8>> {
+        let wanted = usize::try_from(to - from).unwrap_or(usize::MAX).min(CHUNK_BYTES);
+        let Source::Log(reader) = std::mem::replace(&mut self.source, Source::Over) else {
+            return Ok(Vec::new());
+        };
+        let read = tokio::task::spawn_blocking(move || {
+            let mut bytes = vec![0; wanted];
+            let count = reader.read_at(from, &mut bytes)?;
+            bytes.truncate(count);
+            Ok::<_, io::Error>((reader, bytes))
+        });
+        let (reader, bytes) = read.await.map_err(io::Error::other)??;
+        if bytes.is_empty() {
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the log file is shorter than it was said",
+            ));
+        }
+        self.source = Source::Log(reader);
+        Ok(bytes)
+    }
+}
+
+/// How many of the bytes are no beginning of a character whose rest is missing.
+fn whole_characters(bytes: &[u8]) -> usize {
+    match std::str::from_utf8(bytes) {
+        Err(error) if error.error_len().is_none() => error.valid_up_to(),
+        _ => bytes.len(),
+    }
+}
+
+/// A chunk that ends before the offset `end`.
+fn event(end: u64, bytes: &[u8]) -> String {
+    let offset = end - bytes.len() as u64;
+    let data = match std::str::from_utf8(bytes) {
+        Ok(text) => json!({ "offset": offset, "text": text }),
+        Err(_) => {
+            let text = Base64::encode_to_string(bytes).expect("the codec makes its own room");
+            json!({ "offset": offset, "base64": text })
+        }
+    };
+    format!("id: {end}\ndata: {data}\n\n")
+}
+
+/// The last event.
+fn end(at: u64, task: &Task) -> String {
+    // A task has only text, numbers and maps with text as keys: JSON has all of these, and no line ends between them.
+    let task = serde_json::to_string(task).unwrap_or_else(|_| "null".to_owned());
+    format!("id: {at}\nevent: end\ndata: {task}\n\n")
+}
+
+fn heartbeat() -> String {
+    ": nothing new\n\n".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn events_are_text_where_it_is_text_and_base64_elsewhere() {
+        assert_eq!(event(5, b"a\r\nb\n"), "id: 5\ndata: {\"offset\":0,\"text\":\"a\\r\\nb\\n\"}\n\n");
+        assert_eq!(event(12, &[0xff, 0]), "id: 12\ndata: {\"offset\":10,\"base64\":\"/wA=\"}\n\n");
+    }
+
+    #[test]
+    fn a_character_is_not_torn_apart_while_its_rest_may_come() {
+        let euro = "€".as_bytes();
+        assert_eq!(whole_characters(euro), 3);
+        assert_eq!(whole_characters(&euro[..2]), 0);
+        assert_eq!(whole_characters(&[b"ab", &euro[..1]].concat()), 2);
+        // What can be no character, whatever comes, is not waited for.
+        assert_eq!(whole_characters(&[b'a', 0xff, b'b']), 3);
+    }
+
+    #[test]
+    fn events_are_asked_for_by_their_media_type_alone() {
+        let asked = |text| are_asked_for(&HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(text))]));
+        assert!(asked("text/event-stream") && asked("text/plain, Text/Event-Stream;q=0.9"));
+        assert!(!asked("*/*") && !asked("text/event-streams") && !asked(""));
+    }
+}

@@ -1,0 +1,137 @@
+//! Tokens, names and origins change while the service runs: within a second, and without a request that is lost.
+
+use std::fs;
+use std::io::{BufReader, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use agent_config::TokenDigest;
+use nix::sys::signal::Signal;
+
+use crate::support::{Service, Site, connect, eventually, exchange, read_reply, request_text};
+
+/// The promise: changes are in force by then.
+const IN_FORCE: Duration = Duration::from_secs(1);
+
+fn status(service: &Service, token: &str) -> u16 {
+    service.call(token, "GET", "/api/v1/runners", None).status
+}
+
+fn section(name: &str) -> String {
+    let digest: String =
+        TokenDigest::of_token(&Site::token(name)).as_bytes().iter().map(|b| format!("{b:02x}")).collect();
+    format!(
+        "[[auth.token]]\nname = \"{name}\"\nsha256 = \"{digest}\"\nscopes = [\"read\"]\nscripts = [\"**\"]\n"
+    )
+}
+
+fn change(service: &Service, edit: impl FnOnce(String) -> String) {
+    let path = service.site.path("application.toml");
+    let beside = service.site.path("application.toml.new");
+    fs::write(&beside, edit(fs::read_to_string(&path).unwrap())).unwrap();
+    fs::rename(beside, path).unwrap();
+}
+
+/// The settings without a token's section.
+fn without(text: &str, name: &str) -> String {
+    let mut parts = text.split("[[auth.token]]\n");
+    let first = parts.next().unwrap_or_default().to_owned();
+    let others = parts.filter(|section| !section.starts_with(&format!("name = \"{name}\"\n")));
+    others.fold(first, |text, section| text + "[[auth.token]]\n" + section)
+}
+
+#[test]
+fn a_token_comes_and_goes_within_a_second_while_requests_of_others_go_on() {
+    let service = Service::usual();
+    assert_eq!((status(&service, "late"), status(&service, "reader")), (401, 200));
+    let is_over = AtomicBool::new(false);
+    let answered = std::thread::scope(|scope| {
+        let others = scope.spawn(|| {
+            // One connection that stays, and a new one each time.
+            let mut stream = connect(service.at);
+            let mut replies = BufReader::new(stream.try_clone().unwrap());
+            let text = request_text("GET", "/api/v1/runners", Some(&Site::token("reader")), None);
+            let kept = text.replace("Connection: close\r\n", "");
+            let mut answered = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                stream.write_all(kept.as_bytes()).unwrap();
+                assert_eq!(read_reply(&mut replies, false).expect("an answer").status, 200);
+                assert_eq!(exchange(service.at, text.as_bytes()).status, 200);
+                answered += 2;
+            }
+            answered
+        });
+        for round in 0..3 {
+            change(&service, |text| text + &section("late"));
+            let began = Instant::now();
+            eventually("that the token is accepted", || (status(&service, "late") == 200).then_some(()));
+            assert!(began.elapsed() < IN_FORCE, "round {round}: {:?}", began.elapsed());
+            change(&service, |text| without(&text, "late"));
+            let began = Instant::now();
+            eventually("that the token is refused", || (status(&service, "late") == 401).then_some(()));
+            assert!(began.elapsed() < IN_FORCE, "round {round}: {:?}", began.elapsed());
+        }
+        is_over.store(true, Ordering::Relaxed);
+        others.join().unwrap()
+    });
+    assert!(answered > 10, "{answered} requests");
+}
+
+#[test]
+fn mistakes_change_nothing_and_are_told_with_their_lines() {
+    let service = Service::usual();
+    change(&service, |text| without(&text, "reader") + "scopes = 1\n[http]\nporrt = 1\n");
+    eventually("what is wrong", || service.said().contains("settings stay as they are").then_some(()));
+    let said = service.said();
+    assert!(said.contains("application.toml:") && said.contains("porrt"), "{said}");
+    assert_eq!(status(&service, "reader"), 200);
+    // A file that is gone is no file without tokens.
+    fs::remove_file(service.site.path("application.toml")).unwrap();
+    eventually("that it is gone", || service.said().contains("their file is gone").then_some(()));
+    service.signal(Signal::SIGHUP);
+    assert_eq!((status(&service, "reader"), service.site.path("state/token").exists()), (200, false));
+}
+
+#[test]
+fn names_and_origins_change_too_and_what_takes_a_restart_is_said() {
+    let service = Service::usual();
+    let text = request_text("GET", "/healthz", None, None).replace("Host: localhost", "Host: agent.example");
+    assert_eq!(exchange(service.at, text.as_bytes()).status, 421);
+    change(&service, |text| format!("[http]\nhosts = [\"agent.example\"]\n[limits]\nqueue = 7\n{text}"));
+    eventually("the new name", || (exchange(service.at, text.as_bytes()).status == 200).then_some(()));
+    eventually("what takes a restart", || service.said().contains("take a restart").then_some(()));
+    let said = service.said();
+    assert!(said.contains("sections=limits"), "{said}");
+}
+
+#[test]
+fn a_signal_has_the_settings_read_again_also_where_the_file_looks_as_before() {
+    let service = Service::usual();
+    for times in 1..=2 {
+        service.signal(Signal::SIGHUP);
+        eventually("that they were read again", || {
+            (service.said().matches("settings read again").count() == times).then_some(())
+        });
+    }
+    assert_eq!(status(&service, "reader"), 200);
+}
+
+#[test]
+fn a_token_that_calls_too_often_is_told_when_to_come_back_and_others_are_not() {
+    let service = Service::usual();
+    change(&service, |text| {
+        text.replacen("name = \"reader\"\n", "name = \"reader\"\nrequests_per_minute = 20\n", 1)
+    });
+    let began = Instant::now();
+    let refused = eventually("a refusal", || {
+        let reply = service.call("reader", "GET", "/api/v1/runners", None);
+        (reply.status == 429).then_some(reply)
+    });
+    assert_eq!(refused.code(), "rate_limited");
+    let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=4).contains(&wait), "{wait}");
+    assert_eq!(status(&service, "all"), 200);
+    // It may call again when it was told to, and not before.
+    let again = eventually("another answer", || (status(&service, "reader") == 200).then(Instant::now));
+    assert!(again > began + Duration::from_secs(1), "{:?}", again - began);
+}
