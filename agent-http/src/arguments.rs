@@ -24,6 +24,9 @@ pub(crate) struct Arguments {
     /// Folder for the agent's records, as script_executor.state_dir
     #[arg(long, value_name = "FOLDER")]
     state: Option<PathBuf>,
+    /// Read the settings, say whether they are right, and start nothing
+    #[arg(long)]
+    pub(crate) check_config: bool,
 }
 
 impl Arguments {

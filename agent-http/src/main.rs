@@ -41,6 +41,10 @@ fn main() -> ExitCode {
     for warning in &loaded.warnings {
         tracing::warn!(file = %warning.path.display(), "{warning}");
     }
+    if arguments.check_config {
+        say(&approval(&loaded));
+        return ExitCode::SUCCESS;
+    }
     let open_files = OpenFiles::raise();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -52,6 +56,15 @@ fn main() -> ExitCode {
     let code = runtime.block_on(run(&arguments, &loaded, open_files));
     runtime.shutdown_timeout(LAST_CALLS);
     code
+}
+
+/// What is said of settings that are right.
+fn approval(loaded: &Loaded) -> String {
+    let file = match &loaded.file {
+        Some(file) => file.display().to_string(),
+        None => "no file; the defaults".to_owned(),
+    };
+    format!("the settings are right: {file}")
 }
 
 /// Opens, listens, announces, serves until told to stop, drains.

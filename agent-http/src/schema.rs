@@ -74,6 +74,13 @@ pub(crate) struct RunSpec {
     rest: Value,
 }
 
+/// What is given beside a task that is run again.
+#[derive(ToSchema)]
+pub(crate) struct Rerun {
+    /// The script's name, where it is destructive.
+    confirm: Option<String>,
+}
+
 /// A task: a spec that was accepted, with its state and, in the end, its result.
 #[derive(ToSchema)]
 pub(crate) struct Task {

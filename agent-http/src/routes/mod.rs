@@ -1,6 +1,7 @@
 //! The routes, one resource a file. A route is registered together with its description, so that the OpenAPI document lists
 //! all of them; what no route knows is answered here.
 
+mod again;
 mod debug_script;
 mod docs;
 mod health;
@@ -70,6 +71,9 @@ pub(crate) fn all() -> OpenApiRouter<AppState> {
         .routes(routes!(tasks::submit, tasks::list))
         .routes(routes!(tasks::show))
         .routes(routes!(tasks::cancel))
+        .routes(routes!(again::rerun))
+        .routes(routes!(again::abandon))
+        .routes(routes!(again::cancel_many))
         .routes(routes!(log::log))
         .routes(routes!(log_search::search))
         .routes(routes!(debug_script::debug_script))

@@ -151,16 +151,22 @@ pub(crate) async fn list(State(state): State<AppState>, caller: Caller, uri: Uri
     let limit = query.number("limit", 1, MAX_LIMIT).unwrap_or(DEFAULT_LIMIT);
     let cursor: Option<Cursor> = query.parsed("cursor", "cursor", "`next` of the page before, as it was");
     query.finish()?;
-    if !caller.is_admin() {
-        let visible: Visible = Arc::new(move |task| caller.sees_task(task));
-        filter.visible = Some(visible);
-    }
+    filter.visible = visible_to(&caller);
     let page = state.service().list(filter, usize::try_from(limit).unwrap_or(usize::MAX), cursor).await?;
     let next = page.next.map(|cursor| cursor.to_string());
     Ok(Json(json!({ "tasks": page.tasks, "next": next })).into_response())
 }
 
-fn filter(query: &mut Query) -> TaskFilter {
+/// What a list is to leave out: nothing for an admin.
+pub(super) fn visible_to(caller: &Caller) -> Option<Visible> {
+    if caller.is_admin() {
+        return None;
+    }
+    let caller = caller.clone();
+    Some(Arc::new(move |task| caller.sees_task(task)))
+}
+
+pub(super) fn filter(query: &mut Query) -> TaskFilter {
     let mut filter = TaskFilter { name: query.one("name"), ..TaskFilter::default() };
     for text in query.all("status").iter().flat_map(|text| text.split(',')) {
         match TaskStatus::from_str(text) {

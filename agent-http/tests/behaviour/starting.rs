@@ -195,3 +195,16 @@ fn scratch_folders_are_in_the_services_runtime_folder_where_that_is_in_memory() 
     let on_disk = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     assert!(!scratch_with(on_disk.path()).starts_with(on_disk.path()));
 }
+
+#[test]
+fn settings_are_checked_without_starting_anything() {
+    let site = Site::new("");
+    let (code, said) = fails(&site, &["--check-config"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("the settings are right: ") && said.contains("application.toml"), "{said}");
+    assert!(!site.path("state").exists(), "it made a state folder");
+    fs::write(site.path("application.toml"), "[http]\nport = \"x\"\nhots = []\n").unwrap();
+    let (code, said) = fails(&site, &["--check-config"]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("http.port") && said.contains("hots"), "{said}");
+}
