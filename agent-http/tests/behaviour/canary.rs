@@ -193,6 +193,10 @@ fn a_secret_is_in_the_scripts_own_file_while_it_runs_and_nowhere_else_ever() {
     assert_eq!(stage.service.ended("two")["status"], "succeeded");
     assert_eq!(stage.places_with(&canary), NOWHERE);
     assert_eq!(in_memory(&canary), Vec::<PathBuf>::new());
+    // Nobody has the value any more.
+    let rerun = stage.service.call("admin", "POST", "/api/v1/tasks/one/rerun", None);
+    assert_eq!(rerun.status, 422, "{}", rerun.text());
+    assert_eq!(rerun.json()["errors"][0]["field"], "params.token", "{}", rerun.text());
     let script = stage.service.get("/api/v1/tasks/one/debug.sh").text();
     assert!(script.contains("set usage_token_file to a file that holds it"), "{script}");
     // And when the database was closed in order.

@@ -52,7 +52,7 @@ pub(super) fn one(
     let value = match (param, secrets.get(name)) {
         (Some(_), Some(_)) => return wrong("duplicate", "given once"),
         (None, None) if secrets.contains(name) => {
-            return wrong("required", "its value: only the name was given");
+            return wrong("required", "its value, of which the agent keeps only the name");
         }
         (None, None) if parameter.required && problems.iter().all(|problem| problem.field != field) => {
             problems.push(Problem::new(field, "required", values::expected(parameter)));
