@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use crate::description::{Effect, ScriptDescription};
 use crate::header::BrokenReason;
 use crate::outputs;
+use crate::retry;
 use crate::script_runner::{SCRIPT_PARAM, SCRIPT_RUNNER};
 use crate::spec::TaskSpec;
 use crate::validate::{self, Bound};
@@ -35,16 +36,20 @@ pub(crate) fn request(
     let unbound = |request, problems| Binding { request, secrets: Vec::new(), problems };
     match declared {
         None => unbound(request.args(args), Vec::new()),
-        Some(None) => unbound(request.args(args), undeclared(&params, spec)),
+        Some(None) => {
+            let problems = undeclared(&params, spec).into_iter().chain(retry::problem(None, spec));
+            unbound(request.args(args), problems.collect())
+        }
         Some(Some(description)) => {
             let request = limited(request, description);
+            let retries = retry::problem(Some(description), spec);
             match validate::bind(description, &params, &spec.secrets, &args) {
                 Ok(bound) => Binding {
-                    problems: confirm_problem(script, spec, &bound).into_iter().collect(),
+                    problems: confirm_problem(script, spec, &bound).into_iter().chain(retries).collect(),
                     secrets: bound.secrets.names().map(str::to_owned).collect(),
                     request: with(request, description, bound),
                 },
-                Err(problems) => unbound(request, problems),
+                Err(problems) => unbound(request, problems.into_iter().chain(retries).collect()),
             }
         }
     }

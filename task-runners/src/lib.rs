@@ -6,6 +6,7 @@
 //! | [`secrets`] | values of secret parameters, which nothing writes or shows |
 //! | [`task`] | the task: a spec that was accepted, with its state and result |
 //! | [`runner`] | the trait of a runner, and what it is handed |
+//! | [`retry`] | what is tried again, how often and when |
 //! | [`registry`] | the runners by name |
 //! | [`scripts`] | the scripts folder, verified or not: where execution and integrity meet |
 //! | [`script_runner`] | the runners `script` and `task_debug` |
@@ -27,6 +28,7 @@ mod listing;
 mod outputs;
 pub mod refusal;
 pub mod registry;
+pub mod retry;
 pub mod runner;
 pub mod schema;
 pub mod script_runner;
@@ -40,19 +42,20 @@ pub use catalogue::ScriptEntry;
 pub use description::ScriptDescription;
 pub use error_chain::error_chain;
 pub use executor_core::{
-    BuildError, Completion, Containment, ErrorReport, ExecuteScriptRequest, Execution, ExecutionDriver,
-    ExecutionResult, ExposeSecret, KillScope, Leftovers, LineMatch, LogMatches, LogProgress, LogReader,
-    LogSummary, Metadata, NameError, Outcome, Preview, Problem, Problems, RESULT_FILE, Recorder, Records,
-    ScriptExecutor, ScriptExecutorBuilder, ScriptName, SearchLimits, SearchPlace, SecretString, StartError,
-    TaskId, WorkspaceName,
+    ATTEMPTS_FOLDER, BuildError, Completion, Containment, ErrorReport, ExecuteScriptRequest, Execution,
+    ExecutionDriver, ExecutionResult, ExposeSecret, KillScope, Leftovers, LineMatch, LogMatches, LogProgress,
+    LogReader, LogSummary, Metadata, NameError, Outcome, Preview, Problem, Problems, RESULT_FILE, Recorder,
+    Records, ScriptExecutor, ScriptExecutorBuilder, ScriptName, SearchLimits, SearchPlace, SecretString,
+    StartError, TaskId, WorkspaceName,
 };
 pub use executor_integrity::{PublicKey, ScriptsSettings, VerificationMode};
 pub use function_runner::{FunctionLimits, FunctionRunner, TaskHandle};
 pub use refusal::Refusal;
 pub use registry::RunnerRegistry;
-pub use runner::{Plan, StartFuture, TaskOrder, TaskRunner};
+pub use retry::{RetryKind, RetryPolicy};
+pub use runner::{Lane, Plan, StartFuture, TaskOrder, TaskRunner};
 pub use script_runner::{SCRIPT_RUNNER, ScriptRunner, TaskDebugRunner};
 pub use scripts::{Scripts, ScriptsStatus};
 pub use secrets::Secrets;
 pub use spec::{OnBusy, TaskSpec};
-pub use task::{Task, TaskStatus};
+pub use task::{Attempt, Task, TaskStatus};

@@ -13,7 +13,8 @@ use executor_core::{
 use crate::binding::{self, Binding};
 use crate::description::ScriptDescription;
 use crate::refusal::Refusal;
-use crate::runner::{Plan, StartFuture, TaskOrder, TaskRunner};
+use crate::retry::RetryPolicy;
+use crate::runner::{Lane, Plan, StartFuture, TaskOrder, TaskRunner};
 use crate::scripts::Scripts;
 use crate::spec::TaskSpec;
 
@@ -64,7 +65,8 @@ impl ScriptRunner {
     }
 
     /// The engine's request for a spec that names a script, checked as far as that can be done without a start; with
-    /// arguments behind those of the spec, which need not be text; and what is to be known of the task. Reads the disk: asynchronous callers run it on a thread for blocking work.
+    /// arguments behind those of the spec, which need not be text; and the digest of the manifest that vouches for
+    /// the script. Reads the disk: asynchronous callers run it on a thread for blocking work.
     ///
     /// # Errors
     /// Every mistake at once, or why the script cannot be run now.
@@ -72,22 +74,33 @@ impl ScriptRunner {
         &self,
         spec: &TaskSpec,
         args: Vec<OsString>,
-    ) -> Result<(ExecuteScriptRequest, Plan), Refusal> {
+    ) -> Result<(ExecuteScriptRequest, Option<String>), Refusal> {
         let script = script_name(spec)?;
-        let found = self.look_up(&script);
+        let (request, found, _) = self.checked(&script, spec, args)?;
+        Ok((request, found.pinned))
+    }
+
+    /// The request, what the script's name stands for, and the names of the secrets that the spec gives.
+    fn checked(
+        &self,
+        script: &str,
+        spec: &TaskSpec,
+        args: Vec<OsString>,
+    ) -> Result<(ExecuteScriptRequest, Found, Vec<String>), Refusal> {
+        let found = self.look_up(script);
         let declared = found.as_ref().map(|found| found.declared.as_deref());
         let args = spec.args.iter().map(OsString::from).chain(args).collect();
-        let Binding { request, secrets, mut problems } = binding::request(&script, spec, args, declared.ok());
+        let Binding { request, secrets, mut problems } = binding::request(script, spec, args, declared.ok());
         if let Err(found) = self.executor.check_request(&request) {
             problems.extend(found);
         }
         if !problems.is_empty() {
             return Err(Refusal::Invalid(problems));
         }
-        let Found { source, pinned, .. } = found?;
-        let request = request.source(source);
-        self.executor.check(&request).map_err(|error| refusal(&script, error))?;
-        Ok((request, Plan { pinned, workspace: spec.work_dir.clone(), secrets }))
+        let found = found?;
+        let request = request.source(found.source.clone());
+        self.executor.check(&request).map_err(|error| refusal(script, error))?;
+        Ok((request, found, secrets))
     }
 
     /// Where a new task gets the script from, and what the script says of itself.
@@ -178,7 +191,16 @@ impl TaskRunner for ScriptRunner {
     }
 
     fn check(&self, spec: &TaskSpec) -> Result<Plan, Refusal> {
-        self.request(spec, Vec::new()).map(|(_, plan)| plan)
+        let script = script_name(spec)?;
+        let (_, Found { pinned, declared, .. }, secrets) = self.checked(&script, spec, Vec::new())?;
+        let declared = declared.as_deref();
+        Ok(Plan {
+            pinned,
+            workspace: spec.work_dir.clone(),
+            secrets,
+            lane: declared.and_then(|declared| lane(script, declared)),
+            retry: RetryPolicy::settled(declared, spec),
+        })
     }
 
     fn start(&self, order: TaskOrder) -> StartFuture<'_> {
@@ -227,6 +249,11 @@ fn script_name(spec: &TaskSpec) -> Result<String, Refusal> {
             "the name of the script that the runner 'script' is to run",
         )
     })
+}
+
+/// The lane of a script that says how many tasks of it run at once.
+fn lane(script: String, declared: &ScriptDescription) -> Option<Lane> {
+    declared.concurrency.map(|concurrency| Lane { name: script, concurrency, queue: declared.queue })
 }
 
 /// What a failed check means for whoever submitted.

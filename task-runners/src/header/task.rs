@@ -6,19 +6,33 @@ use crate::header::lines::Block;
 use crate::header::{BrokenReason, kdl};
 
 /// Keys that this build does not enforce; a script that relies on one must not run without it.
-const NOT_ENFORCED: &[&str] =
-    &["concurrency", "confine", "limits", "queue", "retries", "retry_delay", "retry_on", "run_as"];
+const NOT_ENFORCED: &[&str] = &["confine", "limits", "run_as"];
 
 /// Keys whose name goes on with that of a parameter or output, behind a dot.
 const DOTTED: &[&str] =
     &["max", "max_length", "min", "min_length", "output", "output_type", "pattern", "type"];
 
 /// Keys that stand alone.
-const PLAIN: &[&str] =
-    &["description", "effect", "env", "grace", "group", "help", "hidden", "secret", "tag", "timeout"];
+const PLAIN: &[&str] = &[
+    "concurrency",
+    "description",
+    "effect",
+    "env",
+    "grace",
+    "group",
+    "help",
+    "hidden",
+    "queue",
+    "retries",
+    "retry_delay",
+    "retry_on",
+    "secret",
+    "tag",
+    "timeout",
+];
 
 /// Keys that may be given more than once, each time with one more value.
-const REPEATED: &[&str] = &["env", "secret", "tag"];
+const REPEATED: &[&str] = &["env", "retry_on", "secret", "tag"];
 
 /// A key as it was written.
 #[derive(Debug, Clone)]
@@ -69,7 +83,7 @@ fn key(entry: &KdlEntry, line: u64, known: &[Key]) -> Result<Key, String> {
         Some((head, about)) => (head, Some(about)),
         None => (text, None),
     };
-    check_name(text, head, about, entry.value())?;
+    check_name(text, head, about)?;
     let is_same = |key: &Key| key.name == head && key.about.as_deref() == about;
     if !REPEATED.contains(&head) && known.iter().any(is_same) {
         return Err(format!("`{text}` is given twice"));
@@ -77,13 +91,9 @@ fn key(entry: &KdlEntry, line: u64, known: &[Key]) -> Result<Key, String> {
     Ok(Key { name: head.to_owned(), about: about.map(str::to_owned), value: entry.value().clone(), line })
 }
 
-fn check_name(text: &str, head: &str, about: Option<&str>, value: &KdlValue) -> Result<(), String> {
+fn check_name(text: &str, head: &str, about: Option<&str>) -> Result<(), String> {
     let shown = text.escape_debug();
     if NOT_ENFORCED.contains(&head) {
-        // What asks for nothing is kept without doing anything.
-        if head == "retries" && value.as_integer() == Some(0) {
-            return Ok(());
-        }
         return Err(format!(
             "`{shown}` is not enforced by this agent yet; a script that relies on it must not run"
         ));
