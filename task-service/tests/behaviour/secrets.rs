@@ -121,3 +121,28 @@ async fn a_waiting_task_whose_secret_went_with_the_agent_is_interrupted() {
     assert_eq!(started.id(), "b");
     started.exit(0);
 }
+
+#[tokio::test]
+async fn another_attempt_gets_the_secret_again_and_after_a_restart_there_is_none() {
+    let bench = Bench::new(1, 10).await;
+    let mut asked = with_token("a", CANARY);
+    asked.retries = Some(2);
+    asked.params.insert("delay_ns".to_owned(), 1.into());
+    bench.submit(asked).await;
+    for attempt in [1, 2] {
+        let started = bench.manual.next().await;
+        assert_eq!((started.order.attempt, value(&started)), (attempt, CANARY));
+        if attempt == 1 {
+            started.exit(1);
+        } else {
+            let (bench, ()) = tokio::join!(bench.reopen(1, 10), async {
+                soon(started.driver.cancelled()).await;
+                started.driver.finish(exited(1));
+            });
+            let ended = bench.wait("a").await;
+            assert!(ended.status.is_terminal());
+            assert!(bench.manual.is_idle().await, "nothing is started without its secret");
+            return;
+        }
+    }
+}
