@@ -3,7 +3,14 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueHint};
+
+mod scripts;
+
+pub(crate) use scripts::{
+    CompleteArgs, CompletionsArgs, Interpreter, Last, LintArgs, ListArgs, ManArgs, NewArgs, ShellKind,
+    ShowArgs,
+};
 
 /// Runs vetted scripts, keeps their manifest, and talks to the agent's HTTP service.
 #[derive(Debug, Parser)]
@@ -21,10 +28,10 @@ pub(crate) struct Global {
     #[arg(long, global = true, help_heading = "Settings", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Folder with the scripts, instead of the configured one
-    #[arg(long, global = true, help_heading = "Settings", value_name = "DIR")]
+    #[arg(long, global = true, help_heading = "Settings", value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) scripts: Option<PathBuf>,
     /// Folder for the agent's own records, instead of the configured one
-    #[arg(long, global = true, help_heading = "Settings", value_name = "DIR")]
+    #[arg(long, global = true, help_heading = "Settings", value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) state: Option<PathBuf>,
 }
 
@@ -36,6 +43,10 @@ pub(crate) enum Command {
     List(ListArgs),
     /// Show one script: where it is, its digest, whether it is verified, and what it says about itself
     Show(ShowArgs),
+    /// Name what is wrong with scripts, as an editor or a pipeline reads it
+    Lint(LintArgs),
+    /// Make a new script from a template that describes itself
+    New(NewArgs),
     /// Make, check and sign the list of digests that vouches for the scripts
     #[command(subcommand)]
     Manifest(ManifestCommand),
@@ -45,6 +56,12 @@ pub(crate) enum Command {
     /// Make tokens for the HTTP service
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Print what a shell needs to complete commands, scripts, and what stands behind a script's name
+    Completions(CompletionsArgs),
+    /// Print the manual page, or write all of them into a folder
+    Man(ManArgs),
+    #[command(name = "__complete", hide = true)]
+    Complete(CompleteArgs),
 }
 
 #[derive(Debug, Args)]
@@ -87,25 +104,10 @@ pub(crate) struct RunArgs {
         required = true,
         trailing_var_arg = true,
         allow_hyphen_values = true,
-        value_name = "SCRIPT [ARGS]"
+        value_name = "SCRIPT [ARGS]",
+        value_hint = ValueHint::CommandWithArguments
     )]
     pub(crate) words: Vec<OsString>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ListArgs {
-    /// Print JSON
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ShowArgs {
-    /// The script's name
-    pub(crate) script: String,
-    /// Print JSON
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -113,6 +115,7 @@ pub(crate) enum ManifestCommand {
     /// Write MANIFEST.sha256 for a scripts folder as it is now
     Create {
         /// The scripts folder [default: the configured one]
+        #[arg(value_hint = ValueHint::DirPath)]
         folder: Option<PathBuf>,
         /// When the manifest stops being accepted, such as 2027-01-01T00:00:00Z
         #[arg(long, value_name = "TIME")]
@@ -124,6 +127,7 @@ pub(crate) enum ManifestCommand {
     /// Check a scripts folder against its manifest, and name everything that is wrong
     Verify {
         /// The scripts folder [default: the configured one]
+        #[arg(value_hint = ValueHint::DirPath)]
         folder: Option<PathBuf>,
         /// Insist on a signature by one of these minisign keys [default: the configured ones]
         #[arg(long = "public-key", value_name = "KEY")]
@@ -132,6 +136,7 @@ pub(crate) enum ManifestCommand {
     /// Sign the manifest of a scripts folder, as minisign does
     Sign {
         /// The scripts folder [default: the configured one]
+        #[arg(value_hint = ValueHint::DirPath)]
         folder: Option<PathBuf>,
         /// The secret key's file
         #[arg(long, value_name = "FILE")]
@@ -239,7 +244,13 @@ pub(crate) struct SubmitArgs {
     #[arg(long)]
     pub(crate) json: bool,
     /// The script's or runner's name, and behind it its arguments
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "NAME [ARGS]")]
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "NAME [ARGS]",
+        value_hint = ValueHint::CommandWithArguments
+    )]
     pub(crate) words: Vec<String>,
 }
 
@@ -265,7 +276,7 @@ pub(crate) struct TaskListArgs {
     #[arg(long)]
     pub(crate) status: Option<String>,
     /// Only tasks of this script or runner
-    #[arg(long)]
+    #[arg(long, value_hint = ValueHint::CommandName)]
     pub(crate) name: Option<String>,
     /// Only tasks with this label
     #[arg(long = "label", value_name = "NAME=VALUE")]

@@ -60,6 +60,19 @@ impl Asked {
         self.args.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--help")
     }
 
+    /// The parameters that are missing, where nothing else is wrong.
+    pub(crate) fn missing(&self, runner: &ScriptRunner) -> Vec<String> {
+        match runner.request(&self.spec, self.args.clone()) {
+            Err(Refusal::Invalid(found))
+                if self.problems.is_empty() && found.iter().all(|problem| problem.rule == "required") =>
+            {
+                let names = found.iter().filter_map(|problem| problem.field.strip_prefix("params."));
+                names.map(str::to_owned).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// The engine's request for it. Whoever sits at a terminal may type the name of a destructive script.
     ///
     /// # Errors
@@ -103,7 +116,9 @@ impl Asked {
         match runner.request(&self.spec, self.args.clone()) {
             Ok((request, _)) if problems.is_empty() => return Ok(request),
             Ok(_) => {}
-            Err(Refusal::Invalid(found)) => add(&mut problems, found),
+            Err(Refusal::Invalid(found)) => {
+                add(&mut problems, found.into_iter().map(|problem| self.said_here(problem)).collect());
+            }
             Err(refusal) if problems.is_empty() => {
                 let hints = hint::for_refusal(&refusal, runner.scripts());
                 return Err(Failure::from(refusal).with_hints(hints));
@@ -113,6 +128,18 @@ impl Asked {
         }
         let hints = hint::for_problems(&problems, &self.spec.name, runner.scripts());
         Err(Failure::problems(&problems).with_hints(hints))
+    }
+
+    /// A problem in the words of the command line, where it has a way of its own to say what is asked for.
+    fn said_here(&self, problem: Problem) -> Problem {
+        if problem.rule != "confirm" {
+            return problem;
+        }
+        let script = self.script();
+        let expected = format!(
+            "--yes before the script's name, or {script:?} typed at a terminal: what it does cannot be undone"
+        );
+        Problem { expected, ..problem }
     }
 }
 

@@ -42,9 +42,19 @@ pub(crate) struct Client {
 impl Client {
     /// The client for what the command line and the settings say.
     pub(crate) fn new(global: &Global, server: &Server) -> Result<Self, Failure> {
+        Self::by(server, || context::settings(global))
+    }
+
+    /// The same where nothing is said to people, and nobody waits longer than this.
+    pub(crate) fn quiet(global: &Global, server: &Server, patience: Duration) -> Result<Self, Failure> {
+        let client = Self::by(server, || context::quiet_settings(global))?;
+        Ok(Self { answer_timeout: patience, ..client })
+    }
+
+    fn by(server: &Server, settings: impl FnOnce() -> Result<Settings, Failure>) -> Result<Self, Failure> {
         let settings = match (&server.server, &server.token_file) {
             (Some(_), Some(_)) => None,
-            _ => Some(context::settings(global)?),
+            _ => Some(settings()?),
         };
         let base = match (&server.server, &settings) {
             (Some(url), _) => url.trim_end_matches('/').to_owned(),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use agent_config::{ConfigError, Flags, Settings, Sources};
+use agent_config::{ConfigError, Flags, Loaded, Settings, Sources};
 use task_runners::{ScriptRunner, Scripts, error_chain};
 
 use crate::args::Global;
@@ -11,8 +11,21 @@ use crate::failure::Failure;
 use crate::output::say;
 use crate::terminal::escaped_line;
 
-/// Reads the settings as they hold in the current folder.
+/// Reads the settings as they hold in the current folder, and says what should be otherwise in them.
 pub(crate) fn settings(global: &Global) -> Result<Settings, Failure> {
+    let loaded = load(global)?;
+    for warning in &loaded.warnings {
+        say(&format!("note: {}", escaped_line(&warning.to_string())));
+    }
+    Ok(loaded.settings)
+}
+
+/// Reads them and says nothing.
+pub(crate) fn quiet_settings(global: &Global) -> Result<Settings, Failure> {
+    load(global).map(|loaded| loaded.settings)
+}
+
+fn load(global: &Global) -> Result<Loaded, Failure> {
     let current_dir = std::env::current_dir()
         .map_err(|error| Failure::agent(format!("cannot find the current folder: {error}")))?;
     let mut sources = Sources::new(current_dir, effective_user());
@@ -20,11 +33,7 @@ pub(crate) fn settings(global: &Global) -> Result<Settings, Failure> {
     sources.environment = std::env::vars_os().collect();
     sources.flags =
         Flags { script_dir: global.scripts.clone(), state_dir: global.state.clone(), ..Flags::default() };
-    let loaded = Settings::load(sources).map_err(|error| bad_settings(&error))?;
-    for warning in &loaded.warnings {
-        say(&format!("note: {}", escaped_line(&warning.to_string())));
-    }
-    Ok(loaded.settings)
+    Settings::load(sources).map_err(|error| bad_settings(&error))
 }
 
 /// Opens the scripts folder, and verifies it where that is asked for.

@@ -56,6 +56,11 @@ fn row(parameter: &Parameter, declared: &ScriptDescription) -> Vec<String> {
         }
         Form::Count(flag) => format!("{}…", flag.0.join(", ")),
     };
+    vec![spelling, facts(parameter, declared)]
+}
+
+/// What is to be known of a parameter, beside how it is spelled.
+pub(crate) fn facts(parameter: &Parameter, declared: &ScriptDescription) -> String {
     let mut facts: Vec<String> = parameter.help.iter().cloned().collect();
     if !parameter.choices.is_empty() {
         let choices: Vec<&str> = parameter.choices.iter().map(|choice| choice.value.as_str()).collect();
@@ -80,7 +85,7 @@ fn row(parameter: &Parameter, declared: &ScriptDescription) -> Vec<String> {
     if let Some(effect) = parameter.effect {
         facts.push(format!("[{}]", effect.as_str()));
     }
-    vec![spelling, facts.join(" ")]
+    facts.join(" ")
 }
 
 /// What it has to do with others, by their spelling.

@@ -6,14 +6,19 @@ mod about;
 mod args;
 mod asked;
 mod client;
+mod complete;
 mod context;
 mod describe;
 mod dry_run;
 mod failure;
 mod follow;
 mod hint;
+mod lint;
+mod man;
 mod manifest;
+mod new;
 mod output;
+mod prompt;
 mod run;
 mod scripts;
 mod secrets;
@@ -46,6 +51,10 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
+    // Somebody is typing: nothing else may be said.
+    if let Command::Complete(args) = &cli.command {
+        return complete::answer(args);
+    }
     log_warnings();
     match dispatch(cli) {
         Ok(code) => code,
@@ -61,6 +70,11 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Manifest(command) => manifest::run(&cli.global, command),
         Command::Task(command) => task::run(&cli.global, *command),
         Command::Token(command) => token::run(&command),
+        Command::Lint(args) => lint::lint(&cli.global, &args),
+        Command::New(args) => new::new(&cli.global, &args),
+        Command::Man(args) => man::man(&args),
+        Command::Completions(args) => Ok(complete::print_functions(&args)),
+        Command::Complete(args) => Ok(complete::answer(&args)),
     }
 }
 

@@ -113,9 +113,15 @@ pub(crate) fn can_ask() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
-/// Asks for a line; none where there is none.
+/// Asks for a line in a line of its own; none where there is none.
 pub(crate) fn ask(question: &str) -> Option<String> {
-    say(question);
+    prompt(&format!("{question}\n"))
+}
+
+/// Asks for what is typed behind the question; none where there is no more to read.
+pub(crate) fn prompt(question: &str) -> Option<String> {
+    // As in `say`.
+    let _ = Talk.write_all(question.as_bytes()).and_then(|()| Talk.flush());
     let mut line = String::new();
     let read = io::stdin().read_line(&mut line).ok()?;
     (read > 0).then(|| line.trim_end_matches(['\r', '\n']).to_owned())
@@ -128,6 +134,11 @@ pub(crate) fn count(number: u64, what: &str) -> String {
 
 /// Columns for people: each as wide as its widest cell, the last one as it is. What is in them steers no terminal.
 pub(crate) fn table(rows: &[Vec<String>]) -> Vec<String> {
+    padded(rows).iter().map(|row| row.join("  ").trim_end().to_owned()).collect()
+}
+
+/// The cells of such columns.
+pub(crate) fn padded(rows: &[Vec<String>]) -> Vec<Vec<String>> {
     let rows: Vec<Vec<String>> =
         rows.iter().map(|row| row.iter().map(|cell| escaped_line(cell)).collect()).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
@@ -135,11 +146,7 @@ pub(crate) fn table(rows: &[Vec<String>]) -> Vec<String> {
         rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
-    rows.iter()
-        .map(|row| {
-            let cells: Vec<String> =
-                row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}")).collect();
-            cells.join("  ").trim_end().to_owned()
-        })
-        .collect()
+    let pad =
+        |row: &Vec<String>| row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}")).collect();
+    rows.iter().map(pad).collect()
 }

@@ -19,6 +19,7 @@ use crate::dry_run;
 use crate::failure::{CANCELLED, Failure};
 use crate::follow::Printing;
 use crate::output::{self, say};
+use crate::prompt;
 use crate::signals::Signals;
 use crate::summary;
 use crate::terminal::escaped_line;
@@ -36,6 +37,9 @@ pub(crate) fn run(global: &Global, args: &RunArgs) -> Result<ExitCode, Failure> 
     {
         help.iter().for_each(|line| output::print(line));
         return Ok(ExitCode::SUCCESS);
+    }
+    if !args.json {
+        prompt::fill(&mut asked, &runner)?;
     }
     let request = asked.confirmed_request(&runner)?;
     if args.dry_run {

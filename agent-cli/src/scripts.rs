@@ -1,5 +1,8 @@
 //! `agent-cli list` and `agent-cli show`: the scripts, and whether they are verified.
 
+mod rows;
+mod served;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -16,11 +19,11 @@ use crate::hint;
 use crate::output::{self, say, table};
 use crate::terminal::escaped_line;
 
-/// Characters of a digest that tell one from another for people.
-const SHORT_DIGEST: usize = 12;
-
-/// Lists all scripts.
+/// Lists all scripts: those of this host, or those of a service with how each ended last.
 pub(crate) fn list(global: &Global, args: &ListArgs) -> Result<ExitCode, Failure> {
+    if args.last.server.is_some() {
+        return served::list(global, args);
+    }
     let scripts = context::scripts(&context::settings(global)?)?;
     let entries = scripts.list()?;
     report_problems(&scripts);
@@ -28,14 +31,18 @@ pub(crate) fn list(global: &Global, args: &ListArgs) -> Result<ExitCode, Failure
         output::print_json(&json!({ "scripts": entries, "next": null, "verification": scripts.status() }));
         return Ok(ExitCode::SUCCESS);
     }
-    let rows: Vec<Vec<String>> = entries.iter().map(|entry| row(entry, &scripts)).collect();
-    for line in table(&rows) {
-        output::print(&line);
-    }
+    let lines: Vec<rows::Line> = entries.iter().map(|entry| line(entry, &scripts)).collect();
+    rows::print(&lines);
     if entries.is_empty() {
         say(&format!("no executable files in {}", scripts.folder().display()));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn line(entry: &ScriptEntry, scripts: &Scripts) -> rows::Line {
+    let says_nothing = entry.broken.is_empty() && entry.description.is_none();
+    let comment = if says_nothing { file(entry, scripts).map(|path| about::summary(&path)) } else { None };
+    rows::Line::of(&json!(entry), comment, None)
 }
 
 fn not_found(name: &str, scripts: &Scripts) -> Failure {
@@ -46,6 +53,9 @@ fn not_found(name: &str, scripts: &Scripts) -> Failure {
 
 /// Shows one script.
 pub(crate) fn show(global: &Global, args: &ShowArgs) -> Result<ExitCode, Failure> {
+    if args.last.server.is_some() {
+        return served::show(global, args);
+    }
     let scripts = context::scripts(&context::settings(global)?)?;
     let name: ScriptName = args.script.parse().map_err(|NameError(problem)| {
         let problems = [problem];
@@ -102,30 +112,8 @@ fn remark(what: &str, line: Option<u64>, reason: &str, name: &str) -> Vec<String
     vec![what.to_owned(), escaped_line(&format!("{place}{}", without_name(reason, name)))]
 }
 
-fn row(entry: &ScriptEntry, scripts: &Scripts) -> Vec<String> {
-    let digest: String = entry.sha256.chars().take(SHORT_DIGEST).collect();
-    let state = match (entry.broken.is_empty(), entry.verified) {
-        (false, _) => "broken",
-        (true, true) => "verified",
-        (true, false) => "not verified",
-    };
-    let about = match (entry.broken.first(), &entry.description) {
-        (Some(broken), _) => remark("", broken.line, &broken.reason, &entry.name).swap_remove(1),
-        (None, Some(description)) => escaped_line(description),
-        (None, None) => file(entry, scripts).map(|path| about::summary(&path)).unwrap_or_default(),
-    };
-    let effect = match (entry.described, entry.effect) {
-        (_, Some(effect)) => effect.as_str(),
-        (true, None) => "-",
-        (false, None) if entry.broken.is_empty() => "undescribed",
-        (false, None) => "-",
-    };
-    let group = escaped_line(entry.group.as_deref().unwrap_or("-"));
-    vec![entry.name.clone(), digest, state.to_owned(), effect.to_owned(), group, about]
-}
-
 /// A reason without the script's name, which stands in the same line already.
-fn without_name<'a>(reason: &'a str, name: &str) -> &'a str {
+pub(crate) fn without_name<'a>(reason: &'a str, name: &str) -> &'a str {
     let prefix = format!("cannot run the script '{name}': ");
     reason.strip_prefix(prefix.as_str()).unwrap_or(reason)
 }

@@ -5,12 +5,21 @@ use std::io::{self, IsTerminal};
 
 /// Whether messages are coloured: on a terminal, unless `NO_COLOR` is set (<https://no-color.org>).
 pub(crate) fn stderr_has_colour() -> bool {
-    stderr_moves() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    io::stderr().is_terminal() && is_colour_wanted()
+}
+
+/// Whether a terminal there is would show colours, and may.
+fn is_colour_wanted() -> bool {
+    has_moving_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// Whether standard error is a terminal that understands more than plain lines.
 pub(crate) fn stderr_moves() -> bool {
-    io::stderr().is_terminal() && std::env::var_os("TERM").is_some_and(|kind| kind != "dumb")
+    io::stderr().is_terminal() && has_moving_terminal()
+}
+
+fn has_moving_terminal() -> bool {
+    std::env::var_os("TERM").is_some_and(|kind| kind != "dumb")
 }
 
 /// Colours text, or leaves it.
@@ -23,12 +32,25 @@ impl Style {
         Self(stderr_has_colour())
     }
 
+    /// As standard output wants it.
+    pub(crate) fn of_stdout() -> Self {
+        Self(io::stdout().is_terminal() && is_colour_wanted())
+    }
+
     pub(crate) fn red(self, text: &str) -> String {
         self.sgr("31;1", text)
     }
 
     pub(crate) fn green(self, text: &str) -> String {
         self.sgr("32", text)
+    }
+
+    pub(crate) fn yellow(self, text: &str) -> String {
+        self.sgr("33", text)
+    }
+
+    pub(crate) fn bold(self, text: &str) -> String {
+        self.sgr("1", text)
     }
 
     pub(crate) fn dim(self, text: &str) -> String {

@@ -14,6 +14,7 @@
 //! | [`header`] | what a script says of itself: bytes in, a description or all that is wrong out |
 //! | [`description`] | what a header declares |
 //! | [`catalogue`] | scripts as lists show them |
+//! | [`watch`] | sees to it that changes of the scripts folder are known soon |
 //! | [`schema`] | parameters as JSON Schema |
 //! | [`validate`] | parameters and arguments against a description |
 //! | [`refusal`] | why a spec was not accepted, the same words for every front |
@@ -24,7 +25,7 @@ pub mod description;
 mod error_chain;
 pub mod function_runner;
 pub mod header;
-mod listing;
+mod inventory;
 mod outputs;
 pub mod refusal;
 pub mod registry;
@@ -34,11 +35,13 @@ pub mod schema;
 pub mod script_runner;
 pub mod scripts;
 pub mod secrets;
+mod snapshot_source;
 pub mod spec;
 pub mod task;
 pub mod validate;
+pub mod watch;
 
-pub use catalogue::ScriptEntry;
+pub use catalogue::{Catalogue, CatalogueChanges, ScriptEntry, script_names};
 pub use description::ScriptDescription;
 pub use error_chain::error_chain;
 pub use executor_core::{
@@ -46,7 +49,7 @@ pub use executor_core::{
     ExecutionDriver, ExecutionResult, ExposeSecret, KillScope, Leftovers, LineMatch, LogMatches, LogProgress,
     LogReader, LogSummary, Metadata, NameError, Outcome, Preview, Problem, Problems, RESULT_FILE, Recorder,
     Records, ScriptExecutor, ScriptExecutorBuilder, ScriptName, SearchLimits, SearchPlace, SecretString,
-    StartError, TaskId, WorkspaceName,
+    StartError, TaskId, WorkspaceName, inspect,
 };
 pub use executor_integrity::{PublicKey, ScriptsSettings, VerificationMode};
 pub use function_runner::{FunctionLimits, FunctionRunner, TaskHandle};
@@ -59,3 +62,4 @@ pub use scripts::{Scripts, ScriptsStatus};
 pub use secrets::Secrets;
 pub use spec::{OnBusy, TaskSpec};
 pub use task::{Attempt, Task, TaskStatus};
+pub use watch::Watch;

@@ -24,7 +24,10 @@ const PROGRAMS: &[Program] = &[
     Program { name: "bash", package: "bash", purpose: "the scripts that ship with the agent" },
     Program { name: "curl", package: "curl", purpose: "scripts, and calls to the service from outside" },
     Program { name: "faketime", package: "faketime", purpose: "a clock that steps" },
+    Program { name: "fish", package: "fish", purpose: "completion in this shell" },
     Program { name: "git", package: "git", purpose: "the script that checks repositories out" },
+    Program { name: "groff", package: "groff", purpose: "the manual without a warning" },
+    Program { name: "man", package: "man-db", purpose: "the manual as people read it" },
     Program {
         name: "minisign",
         package: "minisign",
@@ -41,6 +44,7 @@ const PROGRAMS: &[Program] = &[
     Program { name: "strace", package: "strace", purpose: "the order of system calls" },
     Program { name: "tmux", package: "tmux", purpose: "programs that talk to a terminal" },
     Program { name: "webhook", package: "webhook", purpose: "the peer that measurements compare with" },
+    Program { name: "zsh", package: "zsh", purpose: "completion in this shell" },
     Program { name: "zstd", package: "zstd", purpose: "the script that packs folders" },
 ];
 
@@ -131,7 +135,7 @@ mod tests {
         for program in &absent {
             assert!(report.contains(program.name) && report.contains(program.purpose), "{report}");
         }
-        assert!(report.contains("apt-get install -y curl faketime git"), "{report}");
+        assert!(report.contains("apt-get install -y curl faketime fish git"), "{report}");
         assert!(!report.contains("bash"), "{report}");
     }
 }

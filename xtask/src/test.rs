@@ -7,10 +7,12 @@ use std::process::Stdio;
 use crate::failure::Failure;
 use crate::programs;
 use crate::step::{Steps, cargo, say};
+use crate::tools;
 
 /// Runs all tests; the arguments go to the test runner.
 pub(crate) fn run(folder: &Path, arguments: &[String]) -> Result<(), Failure> {
     programs::ensure(folder)?;
+    tools::ensure(folder);
     let mut steps = Steps::new(folder);
     let has_nextest = has_nextest(folder);
     // Tests of one program start others, which cargo does not build for them.

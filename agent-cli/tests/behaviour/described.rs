@@ -78,7 +78,13 @@ fn what_cannot_be_undone_is_run_with_yes_only_where_nobody_can_be_asked() {
     let site = site();
     let refused = site.ended(["run", "purge.sh", "x"]);
     assert_eq!(refused.code, Some(126));
-    assert!(refused.stderr.contains("confirm: \"purge.sh\", the script's name"), "{}", refused.stderr);
+    assert!(
+        refused
+            .stderr
+            .contains("confirm: --yes before the script's name, or \"purge.sh\" typed at a terminal"),
+        "{}",
+        refused.stderr
+    );
     assert_eq!(site.records().len(), 0);
     let ended = site.ended(["run", "--yes", "purge.sh", "x"]);
     assert_eq!((ended.code, ended.text().as_str()), (Some(0), "purged\n"), "{}", ended.stderr);

@@ -18,6 +18,7 @@ mod checkout;
 mod cleanup;
 mod host;
 mod network;
+mod other_tools;
 mod service;
 
 /// The `PATH` that scripts get where no other is configured.

@@ -13,7 +13,7 @@ pub(crate) fn on_terminal(site: &Site, args: &[&str], env: &[(&str, &str)]) -> S
 }
 
 /// The same where somebody types.
-fn typing(site: &Site, args: &[&str], env: &[(&str, &str)], input: Stdio) -> String {
+pub(crate) fn typing(site: &Site, args: &[&str], env: &[(&str, &str)], input: Stdio) -> String {
     let agent = site.agent(args);
     let words = std::iter::once(agent.get_program()).chain(agent.get_args());
     let line: Vec<String> = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
@@ -135,20 +135,24 @@ fn what_is_said_while_a_script_runs_has_no_colour_of_its_output() {
 }
 
 /// A terminal as a person has it, in tmux.
-struct Terminal {
+pub(crate) struct Terminal {
     socket: PathBuf,
 }
 
 impl Terminal {
     /// Runs a command of the agent, and says its exit code afterwards.
-    fn start(site: &Site, args: &[&str]) -> Self {
+    pub(crate) fn start(site: &Site, args: &[&str]) -> Self {
         let agent = site.agent(args);
         let words = std::iter::once(agent.get_program()).chain(agent.get_args());
         let line: Vec<String> = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
         // Without a shell's own line editing; it waits at the end, so that the screen stays.
-        let line = format!("trap : INT; {}; echo \"code $?\"; exec sleep 600", line.join(" "));
+        Self::with(site, &format!("trap : INT; {}; echo \"code $?\"; exec sleep 600", line.join(" ")))
+    }
+
+    /// Runs a command line.
+    pub(crate) fn with(site: &Site, line: &str) -> Self {
         let terminal = Self { socket: site.path("tmux") };
-        let started = terminal.tmux(&["-f", "/dev/null", "new-session", "-d", "-x", "80", "-y", "24", &line]);
+        let started = terminal.tmux(&["-f", "/dev/null", "new-session", "-d", "-x", "100", "-y", "24", line]);
         assert_eq!(started.code, Some(0), "{}", started.stderr);
         terminal
     }
@@ -164,12 +168,18 @@ impl Terminal {
         program(command.env("LANG", "C.UTF-8"), "tmux")
     }
 
-    fn screen(&self) -> String {
+    /// Types a text, and then keys by their names.
+    pub(crate) fn types(&self, text: &str, keys: &[&str]) {
+        self.tmux(&["send-keys", "-l", "--", text]);
+        self.tmux(&[&["send-keys"], keys].concat());
+    }
+
+    pub(crate) fn screen(&self) -> String {
         self.tmux(&["capture-pane", "-p"]).text()
     }
 
     /// The screen, as soon as it shows this.
-    fn shows(&self, text: &str) -> String {
+    pub(crate) fn shows(&self, text: &str) -> String {
         eventually(text, || Some(self.screen()).filter(|screen| screen.contains(text)))
     }
 }

@@ -14,6 +14,7 @@ mod audit;
 mod bodies;
 mod canary;
 mod cancelling;
+mod catalogue;
 mod curl;
 mod description;
 mod documentation;
@@ -25,6 +26,8 @@ mod listing;
 mod logs;
 mod measuring;
 mod names;
+#[path = "../../../task-runners/tests/behaviour/probe.rs"]
+mod probe;
 mod reloading;
 mod starting;
 mod submitting;

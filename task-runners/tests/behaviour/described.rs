@@ -286,7 +286,8 @@ async fn a_secret_comes_as_a_file_and_neither_as_argument_nor_as_variable() {
         assert!(env["usage_token_file"].ends_with("/usage_token_file"), "{env:?}");
         assert!(!env.contains_key("usage_token") && !format!("{env:?}").contains("4711"), "{env:?}");
     }
-    let schema = runner.scripts().get(&"probe.sh".parse().unwrap()).unwrap().unwrap().parameters.unwrap();
+    let entry = runner.scripts().get(&"probe.sh".parse().unwrap()).unwrap().unwrap();
+    let schema = task_runners::schema::parameters(&entry.declared.unwrap());
     assert_eq!(schema["properties"]["token"]["writeOnly"], true);
     assert!(schema["properties"]["env"]["writeOnly"].is_null());
 }

@@ -10,24 +10,35 @@ const BUILD: &str = "build --workspace --bins --examples";
 const DOC_TESTS: &str = "test --workspace --doc";
 const FALLBACK: &str = "test --workspace --lib --bins --tests --no-fail-fast";
 
-/// A folder that is the whole `PATH`.
+/// A folder that is the whole `PATH`, and one for programs of registries.
 struct Host {
     path: tempfile::TempDir,
+    tools: tempfile::TempDir,
     calls: tempfile::NamedTempFile,
 }
 
 impl Host {
     /// Without any program.
     fn bare() -> Self {
-        Self { path: tempfile::tempdir().unwrap(), calls: tempfile::NamedTempFile::new().unwrap() }
+        let folder = || tempfile::tempdir().unwrap();
+        Self { path: folder(), tools: folder(), calls: tempfile::NamedTempFile::new().unwrap() }
     }
 
-    /// With all programs that tests need.
-    fn equipped() -> Self {
+    /// With all programs of Debian that tests need, and npm.
+    fn without_tools() -> Self {
         let host = Self::bare();
         for program in host.missing_programs() {
             symlink("/bin/true", host.path.path().join(program)).unwrap();
         }
+        symlink(stand_in("npm"), host.path.path().join("npm")).unwrap();
+        host
+    }
+
+    /// With all programs that tests need.
+    fn equipped() -> Self {
+        let host = Self::without_tools();
+        host.test(&[], &[]);
+        fs::write(host.calls.path(), "").unwrap();
         host
     }
 
@@ -46,6 +57,7 @@ impl Host {
         let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
         command.args(arguments).env("PATH", self.path.path());
         command.env("CARGO", stand_in("cargo")).env("CALLS", self.calls.path());
+        command.env("XTASK_TOOLS", self.tools.path());
         // A text that no call begins with keeps the list from being empty, which would stand for every call.
         command.env("FAILING", [&["nothing"], failing].concat().join("\n"));
         command.output().unwrap()
@@ -98,9 +110,9 @@ fn only_root_installs_missing_programs() {
     let calls = host.calls();
     if is_root {
         assert_eq!(calls[0], "apt-get -q update");
-        let install = format!("apt-get -q install -y --no-install-recommends {}", missing.join(" "));
-        assert_eq!(calls[1], install);
-        assert_eq!(calls[3], BUILD);
+        let packages = missing.join(" ").replace(" man ", " man-db ");
+        assert_eq!(calls[1], format!("apt-get -q install -y --no-install-recommends {packages}"));
+        assert!(calls.contains(&BUILD.to_owned()), "{calls:?}");
     } else {
         assert!(calls.is_empty(), "{calls:?}");
     }
@@ -115,6 +127,40 @@ fn a_runner_that_is_missing_is_installed_or_else_cargo_runs_the_tests() {
     let install = "install cargo-nextest --locked";
     let fallback = format!("{FALLBACK} name");
     assert_eq!(host.calls(), ["nextest --version", install, BUILD, DOC_TESTS, &fallback]);
+}
+
+#[test]
+fn programs_of_registries_are_got_once_in_a_version_that_is_named() {
+    let host = Host::without_tools();
+    assert!(host.test(&[], &[]).status.success());
+    let calls = host.calls();
+    assert!(calls[0].starts_with("install usage-cli --locked --profile dev --version "), "{calls:?}");
+    assert!(calls[1].starts_with("npm install ") && calls[1].contains("mise-linux-"), "{calls:?}");
+    for name in ["usage", "mise"] {
+        assert!(host.tools.path().join("bin").join(name).exists(), "{name}");
+    }
+    host.test(&[], &[]);
+    let again = host.calls()[calls.len()..].join("\n");
+    assert!(!again.contains("usage-cli") && !again.contains("npm"), "{again}");
+    // A link to another version is replaced.
+    fs::remove_file(host.tools.path().join("bin/usage")).unwrap();
+    symlink("/bin/true", host.tools.path().join("bin/usage")).unwrap();
+    host.test(&[], &[]);
+    assert!(host.calls().last().is_some() && host.calls().join("\n").matches("usage-cli").count() == 2);
+}
+
+#[test]
+fn a_program_of_a_registry_that_cannot_be_had_is_named_with_what_needs_it_and_the_tests_run() {
+    let host = Host::without_tools();
+    let output = host.test(&[], &["install usage-cli"]);
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(text(&output).contains("usage 7."), "{}", text(&output));
+    assert!(text(&output).contains("tests fail that need the shipped scripts under `usage bash`"));
+    let host = Host::without_tools();
+    fs::remove_file(host.path.path().join("npm")).unwrap();
+    let said = text(&host.test(&[], &[]));
+    assert!(said.contains("npm is missing") && said.contains("mise 2026."), "{said}");
+    assert_eq!(host.calls().last().unwrap(), "nextest run --workspace");
 }
 
 #[test]

@@ -18,7 +18,7 @@ fn git(folder: &Path, arguments: &[&str]) -> String {
 }
 
 /// A repository `origin.git` of two commits outside the workspace, tag `v1` on the first; its URL.
-fn origin(place: &Place) -> String {
+pub(super) fn origin(place: &Place) -> String {
     let folder = place.scratch.path().join("origin.git");
     fs::create_dir(&folder).unwrap();
     git(&folder, &["init", "--quiet", "--initial-branch=main"]);
