@@ -2,10 +2,14 @@
 //! keep the two descriptions equal.
 #![expect(dead_code, reason = "these types describe what other crates write; nobody makes one")]
 
+mod attempt;
+
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 use utoipa::ToSchema;
+
+use attempt::Attempt;
 
 /// What is asked: a script or runner by name, with everything that shapes its run. Unknown fields are refused.
 #[derive(ToSchema)]
@@ -120,26 +124,6 @@ pub(crate) struct Task {
     /// The result, once it ended.
     #[schema(required)]
     result: Option<TaskResult>,
-}
-
-/// An attempt of a task that has ended and was followed by another one.
-#[derive(ToSchema)]
-pub(crate) struct Attempt {
-    /// Its number, counted from 1; its log is read by `?attempt=`.
-    attempt: u32,
-    /// When it was started.
-    #[schema(required, format = DateTime)]
-    started_at: Option<String>,
-    /// When it ended.
-    #[schema(required, format = DateTime)]
-    ended_at: Option<String>,
-    /// How it ended.
-    outcome: Outcome,
-    /// The exit code; null unless it exited.
-    #[schema(required)]
-    exit_code: Option<i32>,
-    /// Length of its log file, bytes.
-    log_bytes: u64,
 }
 
 /// Where a task is in its life. All but `queued` and `running` are terminal: reached once, never left.

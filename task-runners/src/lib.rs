@@ -34,6 +34,7 @@ pub mod runner;
 pub mod schema;
 pub mod script_runner;
 pub mod scripts;
+mod scripts_status;
 pub mod secrets;
 mod snapshot_source;
 pub mod spec;

@@ -67,6 +67,12 @@ fn the_page_of_the_api_is_whole_and_names_no_other_host() {
     let set_up = public(&service, "/docs/swagger-initializer.js").text();
     assert!(set_up.contains("/openapi.json") && !set_up.contains("petstore"), "{set_up}");
     assert!(set_up.contains("\"validatorUrl\": \"none\""), "{set_up}");
+    // Once a token is typed in, the description is asked for again with it.
+    for part in
+        ["const ScriptsOfToken", "plugins: [\n      ScriptsOfToken,", "requestInterceptor: withToken,"]
+    {
+        assert_eq!(set_up.matches(part).count(), 1, "{part}: {set_up}");
+    }
     let none = public(&service, "/docs/none.js");
     assert_eq!((none.status, none.code().as_str()), (404, "no_route"));
 }

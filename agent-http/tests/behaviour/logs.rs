@@ -272,7 +272,7 @@ fn mistakes_in_the_query_are_named_all_at_once() {
     let service = Service::usual();
     let id = service.submit("hello.sh", &[]);
     let reply =
-        get(&service, &format!("/api/v1/tasks/{id}/log?banner=maybe&follow=1&line=3&follow=true"), "");
+        get(&service, &format!("/api/v1/tasks/{id}/log?banner=maybe&follow=1&lines=3&follow=true"), "");
     assert_eq!((reply.status, reply.code().as_str()), (422, "invalid"));
     let errors = reply.json()["errors"].clone();
     let rules: Vec<_> = errors
@@ -281,7 +281,7 @@ fn mistakes_in_the_query_are_named_all_at_once() {
         .iter()
         .map(|error| (error["field"].clone(), error["rule"].clone()))
         .collect();
-    let expected = [("banner", "boolean"), ("follow", "once"), ("line", "unknown_parameter")]
+    let expected = [("banner", "boolean"), ("follow", "once"), ("lines", "unknown_parameter")]
         .map(|(f, r)| (json!(f), json!(r)));
     assert_eq!(rules, expected);
 }

@@ -241,8 +241,7 @@ fn a_storm_of_changes_leaves_nothing_unseen() {
         }
     }
     let expected = 1 + room.div_ceil(1000);
-    let took = until("all of them", || scripts.list().unwrap().len() == expected);
-    assert!(took < LIMIT, "{took:?}");
+    until("all of them", || scripts.list().unwrap().len() == expected);
 }
 
 #[test]

@@ -88,6 +88,30 @@ async fn ended_tasks_go_with_record_and_workspace_when_their_time_has_come() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn attempts_go_with_their_task_and_not_while_the_next_one_is_waited_for() {
+    let (bench, clock) = Bench::stopped(2, 10).await;
+    let attempts = bench.state().join("tasks/t/attempts");
+    bench.submit(spec(json!({"id": "t", "retries": 1}))).await;
+    bench.manual.next().await.exit(1);
+    soon(bench.service.wait_attempt(&"t".parse().unwrap(), 1)).await.unwrap();
+    age(&bench.state().join("tasks/t"), 400 * DAY);
+    assert_eq!(bench.service.clean_up(&retention(&bench)).await.unwrap(), Removed::default());
+    assert!(attempts.join("1/stdout.txt").exists());
+    clock.advance(DAY);
+    bench.manual.next().await.exit(0);
+    bench.wait("t").await;
+    age_task(&bench, "t", 31 * DAY);
+    let removed = bench.service.clean_up(&retention(&bench)).await.unwrap();
+    assert_eq!((removed.tasks, removed.records, attempts.exists()), (1, 1, false));
+    // One that no row knows has nobody who would try it again.
+    let records = Records::open(&bench.state()).unwrap();
+    records.set_aside(&"lost".parse().unwrap(), 1, &exited(1)).unwrap();
+    assert_eq!(bench.service.clean_up(&retention(&bench)).await.unwrap().records, 0);
+    age(&bench.state().join("tasks/lost"), 31 * DAY);
+    assert_eq!(bench.service.clean_up(&retention(&bench)).await.unwrap().records, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_has_not_ended_stays_however_old_it_is() {
     let bench = Bench::new(1, 10).await;
     for id in ["runs", "waits"] {
