@@ -178,6 +178,7 @@ fn task(
         status: TaskStatus::of_result(result),
         node: None,
         attempt: 1,
+        attempts: Vec::new(),
         created_by: whoami(),
         created_at,
         started_at: Some(started_at),

@@ -190,7 +190,9 @@ impl From<SubmitError> for ApiError {
             SubmitError::Conflict { .. } | SubmitError::Busy { .. } => {
                 Self::new(StatusCode::CONFLICT, code, detail)
             }
-            SubmitError::Full { .. } => Self::new(StatusCode::TOO_MANY_REQUESTS, code, detail).later(),
+            SubmitError::Full { .. } | SubmitError::ScriptFull { .. } => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, code, detail).later()
+            }
             SubmitError::Draining => Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail).later(),
             SubmitError::Unavailable(_) => Self::unavailable(detail),
         }
@@ -219,6 +221,9 @@ impl From<LogError> for ApiError {
     fn from(error: LogError) -> Self {
         match &error {
             LogError::NotFound(_) => Self::not_found(error.to_string()),
+            LogError::NoSuchAttempt { .. } => {
+                Self::new(StatusCode::NOT_FOUND, "no_such_attempt", error.to_string())
+            }
             LogError::Read(_) | LogError::Open { .. } => Self::unavailable(error),
         }
     }

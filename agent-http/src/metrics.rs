@@ -30,6 +30,7 @@ const QUEUED: &str = "devops_agent_tasks_queued";
 const RUNNING: &str = "devops_agent_tasks_running";
 const UNWRITTEN: &str = "devops_agent_tasks_unwritten";
 const SLOTS: &str = "devops_agent_task_slots";
+const RETRIES: &str = "devops_agent_task_retries_total";
 const COMMITS: &str = "devops_agent_database_commits_total";
 const VERIFICATION: &str = "devops_agent_scripts_verification_enabled";
 const USABLE: &str = "devops_agent_scripts_usable";
@@ -105,6 +106,7 @@ impl Metrics {
             gauge!(RUNNING).set(count(service.running));
             gauge!(UNWRITTEN).set(count(service.unwritten));
             gauge!(SLOTS).set(count(service.slots));
+            counter!(RETRIES).absolute(service.retries);
             counter!(COMMITS).absolute(service.commits);
             gauge!(VERIFICATION).set(f64::from(u8::from(scripts.verification)));
             gauge!(USABLE).set(f64::from(u8::from(is_usable)));
@@ -189,6 +191,7 @@ fn describe() {
     describe_gauge!(RUNNING, "Tasks that run.");
     describe_gauge!(UNWRITTEN, "Tasks that have ended and could not be written yet.");
     describe_gauge!(SLOTS, "Most tasks that run at once.");
+    describe_counter!(RETRIES, "Attempts of tasks that were followed by another one.");
     describe_counter!(COMMITS, "Transactions that the task service has written.");
     describe_gauge!(VERIFICATION, "Whether scripts are verified: 1 or 0.");
     describe_gauge!(USABLE, "Whether scripts can be run: 1, or 0 while no verified copy of them is in use.");

@@ -40,6 +40,8 @@ pub(crate) struct TaskSpec {
     stdin: Option<String>,
     /// What to do when the shared workspace is in use.
     on_busy: Option<OnBusy>,
+    /// How often it is tried again; at most what its script declares, and that when left out.
+    retries: Option<u32>,
     /// The script's name again, where it is destructive.
     confirm: Option<String>,
 }
@@ -92,8 +94,10 @@ pub(crate) struct Task {
     /// The node that it runs on; null means this agent.
     #[schema(required)]
     node: Option<String>,
-    /// The attempt that runs or ran last, counted from 1.
+    /// The attempt that runs, ran last, or is waited for, counted from 1.
     attempt: u32,
+    /// The attempts before it, oldest first.
+    attempts: Vec<Attempt>,
     /// The name of the token that asked.
     created_by: String,
     /// When it was accepted.
@@ -113,6 +117,26 @@ pub(crate) struct Task {
     /// The result, once it ended.
     #[schema(required)]
     result: Option<TaskResult>,
+}
+
+/// An attempt of a task that has ended and was followed by another one.
+#[derive(ToSchema)]
+pub(crate) struct Attempt {
+    /// Its number, counted from 1; its log is read by `?attempt=`.
+    attempt: u32,
+    /// When it was started.
+    #[schema(required, format = DateTime)]
+    started_at: Option<String>,
+    /// When it ended.
+    #[schema(required, format = DateTime)]
+    ended_at: Option<String>,
+    /// How it ended.
+    outcome: Outcome,
+    /// The exit code; null unless it exited.
+    #[schema(required)]
+    exit_code: Option<i32>,
+    /// Length of its log file, bytes.
+    log_bytes: u64,
 }
 
 /// Where a task is in its life. All but `queued` and `running` are terminal: reached once, never left.

@@ -138,10 +138,14 @@ impl StartError {
 pub(crate) fn command_line_code(code: &str) -> i32 {
     match code {
         NOT_FOUND => 127,
-        HOST_FAILED => 125,
-        code if HOST_FAULTS.iter().any(|(_, fault)| *fault == code) => 125,
+        code if is_host_fault(code) => 125,
         _ => 126,
     }
+}
+
+/// Whether a code says that the host did not let the agent do what it needed.
+pub(crate) fn is_host_fault(code: &str) -> bool {
+    code == HOST_FAILED || HOST_FAULTS.iter().any(|(_, fault)| *fault == code)
 }
 
 fn host_code(error: &io::Error) -> &'static str {

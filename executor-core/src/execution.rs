@@ -64,6 +64,11 @@ impl Execution {
         &self.shared.id
     }
 
+    /// Whether the other is a handle of the same execution.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
     /// Where the log file stands.
     pub fn log_path(&self) -> &Path {
         &self.shared.log_path

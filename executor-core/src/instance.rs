@@ -57,6 +57,9 @@ struct Header {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Entry {
     id: TaskId,
+    /// Which attempt of the task it is; agents that knew of no others did not note it.
+    #[serde(default = "first_attempt")]
+    attempt: u32,
     /// Whether its record is this execution's: before it was made, one of that name may be somebody else's.
     has_record: bool,
     /// The main process, where it cannot be found by its cgroup.
@@ -77,6 +80,7 @@ pub(crate) struct Slot<'a> {
     instance: &'a Instance,
     index: usize,
     id: TaskId,
+    attempt: u32,
 }
 
 /// What was cleaned up after an agent that had died.
@@ -135,7 +139,7 @@ impl Instance {
     }
 
     /// Notes that an execution's record is about to be made.
-    pub(crate) fn enter(&self, id: &TaskId) -> io::Result<Slot<'_>> {
+    pub(crate) fn enter(&self, id: &TaskId, attempt: u32) -> io::Result<Slot<'_>> {
         let index = {
             let mut used = self.used();
             let index = used.iter().position(|used| !used).unwrap_or(used.len());
@@ -146,7 +150,7 @@ impl Instance {
             }
             index
         };
-        let slot = Slot { instance: self, index, id: id.clone() };
+        let slot = Slot { instance: self, index, id: id.clone(), attempt };
         slot.write(false, None)?;
         Ok(slot)
     }
@@ -184,7 +188,7 @@ impl Slot<'_> {
     }
 
     fn write(&self, has_record: bool, main: Option<(i32, u64)>) -> io::Result<()> {
-        let entry = Entry { id: self.id.clone(), has_record, main };
+        let entry = Entry { id: self.id.clone(), attempt: self.attempt, has_record, main };
         self.instance.write_slot(self.index, &padded(&entry, SLOT_BYTES)?)
     }
 }
@@ -314,10 +318,15 @@ fn interrupt(records: &Records, entry: &Entry) -> io::Result<()> {
     if !entry.has_record {
         return records.remove_empty(id);
     }
-    if records.read_result(id)?.is_some() {
+    // One that was set aside has ended: a result in the record would be taken for that of the next attempt.
+    if records.read_result(id)?.is_some() || records.attempt_result(id, entry.attempt)?.is_some() {
         return Ok(());
     }
     records.write_result(id, &records.interrupted(id))
+}
+
+fn first_attempt() -> u32 {
+    1
 }
 
 impl Records {

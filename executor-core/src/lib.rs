@@ -85,7 +85,7 @@
 //! | the executor | `builder`, `executor`, `threads`, `instance` (its lock, and recovery after others), `preview` |
 //! | the way of an execution | `run`: `prepare`, `task_file`, `launch`, `supervise`, `collect` |
 //! | scripts | `script_source`, `script_head` |
-//! | folders | `workspace`, `scratch`, `record`, `raw_text`, `durable`, `folder` |
+//! | folders | `workspace`, `scratch`, `record`, `attempts`, `raw_text`, `durable`, `folder` |
 //! | the log | `log_writer`, `banner`, `progress`, `log_reader`, `log_lines`, `log_search`, `callbacks` |
 //! | what comes of it | `execution`, `result`, `output_params`, `debug_script`, `recorder` (for what is no script) |
 //! | processes | `scope` (cgroup, marker), `proc`, `sys` (all unsafe code), `wake` |
@@ -93,6 +93,7 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("this crate needs Linux: pidfds, openat2 and cgroups are what it keeps its promises by");
 
+mod attempts;
 mod banner;
 mod builder;
 mod callbacks;
@@ -136,6 +137,7 @@ mod threads;
 mod wake;
 mod workspace;
 
+pub use attempts::ATTEMPTS_FOLDER;
 pub use builder::{BuildError, ScriptExecutorBuilder};
 pub use environment::{is_refused_variable, is_variable_name};
 pub use error::{ScriptFault, StartError};

@@ -93,7 +93,7 @@ fn accept<'a>(
     let script = source(inner, request).resolve(&script_name)?;
     let workspace = inner.workspaces.prepare(&id, workspace.as_ref())?;
     let noted = StartError::host("note the execution in the state folder");
-    let slot = inner.instance.enter(&id).map_err(noted)?;
+    let slot = inner.instance.enter(&id, request.metadata.attempt).map_err(noted)?;
     let record = inner.records.make(&id).map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => StartError::invalid("id", "unique", "an id that no task has had yet"),
         _ => StartError::host(format_args!("make the record of task {id}"))(error),

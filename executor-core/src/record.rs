@@ -33,7 +33,7 @@ pub const DEBUG_FILE: &str = "debug.sh";
 /// which JSON escapes a byte by six at most.
 const MAX_RESULT_BYTES: u64 = 64 << 20;
 /// Mode of a record's folder.
-const FOLDER_MODE: Mode = Mode::S_IRWXU;
+pub(crate) const FOLDER_MODE: Mode = Mode::S_IRWXU;
 
 /// The folder `tasks` below a state folder.
 ///
@@ -72,17 +72,20 @@ impl Records {
         self.folder(id).join(LOG_FILE)
     }
 
-    /// Makes the folder of a task.
+    /// Makes the folder of a task. One that holds nothing but the task's ended attempts is as good as new.
     ///
     /// # Errors
-    /// `AlreadyExists` when there is one: an id is used once.
+    /// `AlreadyExists` when there is another one: an id is used once.
     pub fn create(&self, id: &TaskId) -> io::Result<PathBuf> {
         self.make(id).map(|_| self.folder(id))
     }
 
     /// Makes the folder of a task and opens it.
     pub(crate) fn make(&self, id: &TaskId) -> io::Result<OwnedFd> {
-        mkdirat(&self.dir, id.as_str(), FOLDER_MODE)?;
+        match mkdirat(&self.dir, id.as_str(), FOLDER_MODE) {
+            Err(Errno::EEXIST) if self.has_only_attempts(id)? => {}
+            made => made?,
+        }
         open(&self.dir, id.as_str()).inspect_err(|_| {
             // An empty record would stand there without a result; the error above is the one to report.
             let _ = unlinkat(&self.dir, id.as_str(), UnlinkatFlags::RemoveDir);
@@ -137,7 +140,12 @@ impl Records {
 
     /// The first `most` bytes of a file in a task's record.
     pub(crate) fn read(&self, id: &TaskId, name: &str, most: u64) -> io::Result<Vec<u8>> {
-        read_regular(&open(&self.dir, id.as_str())?, name, most)
+        read_regular(&self.open_record(id)?, name, most)
+    }
+
+    /// Opens the folder of a task.
+    pub(crate) fn open_record(&self, id: &TaskId) -> io::Result<OwnedFd> {
+        open(&self.dir, id.as_str())
     }
 
     /// Reads a task's result; none when there is none. An empty or damaged file is set aside under a name that
@@ -146,7 +154,12 @@ impl Records {
     /// # Errors
     /// When the file is there and cannot be read.
     pub fn read_result(&self, id: &TaskId) -> io::Result<Option<ExecutionResult>> {
-        let folder = match open(&self.dir, id.as_str()) {
+        self.read_result_in(id.as_str(), id)
+    }
+
+    /// The same from the folder at `path` beneath that of all tasks.
+    pub(crate) fn read_result_in(&self, path: &str, id: &TaskId) -> io::Result<Option<ExecutionResult>> {
+        let folder = match open(&self.dir, path) {
             Ok(folder) => folder,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
@@ -160,7 +173,7 @@ impl Records {
             Ok(result) => Ok(Some(result)),
             Err(error) => {
                 let aside = format!("{RESULT_FILE}.damaged");
-                tracing::error!(task_id = %id, file = RESULT_FILE, set_aside = %aside, %error,
+                tracing::error!(task_id = %id, folder = path, file = RESULT_FILE, set_aside = %aside, %error,
                     "a damaged result was set aside");
                 renameat(&folder, RESULT_FILE, &folder, aside.as_str())?;
                 Ok(None)

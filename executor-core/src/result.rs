@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::command_line_code;
+use crate::error::{command_line_code, is_host_fault};
 
 /// How the main process ended, or why there was none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -170,6 +170,12 @@ impl ExecutionResult {
             usage: Usage::default(),
             error: Some(ErrorReport { code: code.to_owned(), message: message.into() }),
         }
+    }
+
+    /// Whether nothing was started for a reason of the host's, which may pass.
+    pub fn may_start_later(&self) -> bool {
+        let code = self.error.as_ref().map_or("", |error| &error.code);
+        self.outcome == Outcome::NotStarted && is_host_fault(code)
     }
 
     /// The exit code for a command line: the script's own; 124 timed out, 125 the agent failed, 126 could not be

@@ -7,6 +7,7 @@ use std::io;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::attempts::ATTEMPTS_FOLDER;
 use crate::debug_script::{self, Run};
 use crate::durable;
 use crate::environment::Environment;
@@ -82,7 +83,16 @@ impl Records {
     /// # Errors
     /// When `task.json` cannot be read. `InvalidData` when it is damaged or larger than 16 MiB.
     pub fn debug_script(&self, id: &TaskId) -> io::Result<Option<Vec<u8>>> {
-        let json = match self.read(id, TASK_FILE, MAX_BYTES) {
+        let newest =
+            self.newest_attempt(id).map(|attempt| format!("{ATTEMPTS_FOLDER}/{attempt}/{TASK_FILE}"));
+        let mut found = self.read(id, TASK_FILE, MAX_BYTES);
+        // Between two attempts there is only what the earlier one left.
+        if let (Err(error), Some(newest)) = (&found, &newest)
+            && error.kind() == io::ErrorKind::NotFound
+        {
+            found = self.read(id, newest, MAX_BYTES);
+        }
+        let json = match found {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             json => json?,
         };

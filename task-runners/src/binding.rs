@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::description::{Effect, ScriptDescription};
 use crate::header::BrokenReason;
+use crate::retry;
 use crate::script_runner::{SCRIPT_PARAM, SCRIPT_RUNNER};
 use crate::spec::TaskSpec;
 use crate::validate::{self, Bound};
@@ -23,15 +24,20 @@ pub(crate) fn request(
     let params = params(spec);
     match declared {
         None => (request.args(args), Vec::new()),
-        Some(None) => (request.args(args), undeclared(&params)),
+        Some(None) => {
+            let problems = undeclared(&params).into_iter().chain(retry::problem(None, spec));
+            (request.args(args), problems.collect())
+        }
         Some(Some(description)) => {
             let request = limited(request, description);
+            let retries = retry::problem(Some(description), spec);
             match validate::bind(description, &params, &args) {
                 Ok(bound) => {
-                    let problems = confirm_problem(script, spec, &bound).into_iter().collect();
+                    let problems = confirm_problem(script, spec, &bound).into_iter().chain(retries);
+                    let problems = problems.collect();
                     (with(request, bound), problems)
                 }
-                Err(problems) => (request, problems),
+                Err(problems) => (request, problems.into_iter().chain(retries).collect()),
             }
         }
     }

@@ -118,6 +118,7 @@ impl FunctionRunner {
             ("env", !spec.env.is_empty(), "environment"),
             ("work_dir", spec.work_dir.is_some(), "workspace"),
             ("stdin", spec.stdin.is_some(), "standard input"),
+            ("retries", spec.retries.is_some_and(|retries| retries > 0), "retries"),
             ("debug_script", spec.debug_script, "script that reproduces it"),
         ];
         let unsupported = has_no.into_iter().filter(|(_, given, _)| *given).map(|(field, _, what)| {

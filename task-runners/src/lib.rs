@@ -5,6 +5,7 @@
 //! | [`spec`] | the task spec: what is asked, read from JSON with every mistake named at once |
 //! | [`task`] | the task: a spec that was accepted, with its state and result |
 //! | [`runner`] | the trait of a runner, and what it is handed |
+//! | [`retry`] | what is tried again, how often and when |
 //! | [`registry`] | the runners by name |
 //! | [`scripts`] | the scripts folder, verified or not: where execution and integrity meet |
 //! | [`script_runner`] | the runners `script` and `task_debug` |
@@ -25,6 +26,7 @@ pub mod header;
 mod listing;
 pub mod refusal;
 pub mod registry;
+pub mod retry;
 pub mod runner;
 pub mod schema;
 pub mod script_runner;
@@ -37,6 +39,7 @@ pub use catalogue::ScriptEntry;
 pub use description::ScriptDescription;
 pub use error_chain::error_chain;
 pub use executor_core::{
+    ATTEMPTS_FOLDER,
     BuildError, Completion, Containment, ErrorReport, ExecuteScriptRequest, Execution, ExecutionDriver,
     ExecutionResult, KillScope, Leftovers, LineMatch, LogMatches, LogProgress, LogReader, LogSummary,
     Metadata, NameError, Outcome, Preview, Problem, Problems, RESULT_FILE, Recorder, Records, ScriptExecutor,
@@ -47,8 +50,9 @@ pub use function_runner::{FunctionLimits, FunctionRunner, TaskHandle};
 pub use listing::names as script_names;
 pub use refusal::Refusal;
 pub use registry::RunnerRegistry;
-pub use runner::{Plan, StartFuture, TaskOrder, TaskRunner};
+pub use retry::{RetryKind, RetryPolicy};
+pub use runner::{Lane, Plan, StartFuture, TaskOrder, TaskRunner};
 pub use script_runner::{SCRIPT_RUNNER, ScriptRunner, TaskDebugRunner};
 pub use scripts::{Scripts, ScriptsStatus};
 pub use spec::{OnBusy, TaskSpec};
-pub use task::{Task, TaskStatus};
+pub use task::{Attempt, Task, TaskStatus};

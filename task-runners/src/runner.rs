@@ -8,6 +8,7 @@ use executor_core::{Execution, StartError, TaskId, WorkspaceName};
 use jiff::Timestamp;
 
 use crate::refusal::Refusal;
+use crate::retry::RetryPolicy;
 use crate::spec::TaskSpec;
 
 /// What [`TaskRunner::start`] gives: an execution under way, or why there is none.
@@ -20,6 +21,21 @@ pub struct Plan {
     pub pinned: Option<String>,
     /// The shared workspace that nobody else may work in meanwhile.
     pub workspace: Option<WorkspaceName>,
+    /// What bounds how many of its kind run at once, where something does.
+    pub lane: Option<Lane>,
+    /// What of it is tried again.
+    pub retry: RetryPolicy,
+}
+
+/// A bound on the tasks of one name. Those of one lane start in the order in which they were accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lane {
+    /// The name that they share: that of their script.
+    pub name: String,
+    /// Most of them that run at once.
+    pub concurrency: u32,
+    /// Most of them that wait; without it the service's queue alone bounds that.
+    pub queue: Option<u32>,
 }
 
 /// A task whose turn has come.

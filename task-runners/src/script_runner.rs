@@ -13,7 +13,8 @@ use executor_core::{
 use crate::binding;
 use crate::description::ScriptDescription;
 use crate::refusal::Refusal;
-use crate::runner::{Plan, StartFuture, TaskOrder, TaskRunner};
+use crate::retry::RetryPolicy;
+use crate::runner::{Lane, Plan, StartFuture, TaskOrder, TaskRunner};
 use crate::scripts::Scripts;
 use crate::spec::TaskSpec;
 
@@ -75,20 +76,31 @@ impl ScriptRunner {
         args: Vec<OsString>,
     ) -> Result<(ExecuteScriptRequest, Option<String>), Refusal> {
         let script = script_name(spec)?;
-        let found = self.look_up(&script);
+        let (request, found) = self.checked(&script, spec, args)?;
+        Ok((request, found.pinned))
+    }
+
+    /// The request, and what the script's name stands for.
+    fn checked(
+        &self,
+        script: &str,
+        spec: &TaskSpec,
+        args: Vec<OsString>,
+    ) -> Result<(ExecuteScriptRequest, Found), Refusal> {
+        let found = self.look_up(script);
         let declared = found.as_ref().map(|found| found.declared.as_deref());
         let args = spec.args.iter().map(OsString::from).chain(args).collect();
-        let (request, mut problems) = binding::request(&script, spec, args, declared.ok());
+        let (request, mut problems) = binding::request(script, spec, args, declared.ok());
         if let Err(found) = self.executor.check_request(&request) {
             problems.extend(found);
         }
         if !problems.is_empty() {
             return Err(Refusal::Invalid(problems));
         }
-        let Found { source, pinned, .. } = found?;
-        let request = request.source(source);
-        self.executor.check(&request).map_err(|error| refusal(&script, error))?;
-        Ok((request, pinned))
+        let found = found?;
+        let request = request.source(found.source.clone());
+        self.executor.check(&request).map_err(|error| refusal(script, error))?;
+        Ok((request, found))
     }
 
     /// Where a new task gets the script from, and what the script says of itself.
@@ -178,8 +190,15 @@ impl TaskRunner for ScriptRunner {
     }
 
     fn check(&self, spec: &TaskSpec) -> Result<Plan, Refusal> {
-        let (_, pinned) = self.request(spec, Vec::new())?;
-        Ok(Plan { pinned, workspace: spec.work_dir.clone() })
+        let script = script_name(spec)?;
+        let (_, Found { pinned, declared, .. }) = self.checked(&script, spec, Vec::new())?;
+        let declared = declared.as_deref();
+        Ok(Plan {
+            pinned,
+            workspace: spec.work_dir.clone(),
+            lane: declared.and_then(|declared| lane(script, declared)),
+            retry: RetryPolicy::settled(declared, spec),
+        })
     }
 
     fn start(&self, order: TaskOrder) -> StartFuture<'_> {
@@ -228,6 +247,11 @@ fn script_name(spec: &TaskSpec) -> Result<String, Refusal> {
             "the name of the script that the runner 'script' is to run",
         )
     })
+}
+
+/// The lane of a script that says how many tasks of it run at once.
+fn lane(script: String, declared: &ScriptDescription) -> Option<Lane> {
+    declared.concurrency.map(|concurrency| Lane { name: script, concurrency, queue: declared.queue })
 }
 
 /// What a failed check means for whoever submitted.

@@ -62,6 +62,9 @@ pub struct TaskSpec {
     /// What to do when the shared workspace is in use.
     #[serde(skip_serializing_if = "is_default")]
     pub on_busy: OnBusy,
+    /// How often it is tried again; without it what the script declares.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retries: Option<u32>,
     /// The script's name again, where it is destructive.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub confirm: Option<String>,
@@ -113,13 +116,11 @@ impl Reader {
             on_behalf_of: self.string("on_behalf_of", take("on_behalf_of")),
             stdin: self.string("stdin", take("stdin")),
             on_busy: self.on_busy(take("on_busy")),
+            retries: self.retries(take("retries").as_ref()),
             confirm: self.string("confirm", take("confirm")),
         };
         if take("target").is_some() {
             self.problem("target", "unsupported", "left out: this agent hands no tasks to nodes yet");
-        }
-        if take("retries").is_some_and(|value| value != 0) {
-            self.problem("retries", "unsupported", "0 or left out: this agent does not retry tasks yet");
         }
         spec
     }
@@ -237,6 +238,14 @@ impl Reader {
             self.problem("timeout", "duration", DURATION_EXPECTED);
         }
         parsed
+    }
+
+    fn retries(&mut self, value: Option<&Value>) -> Option<u32> {
+        let number = value?.as_u64().and_then(|number| u32::try_from(number).ok());
+        if number.is_none() {
+            self.problem("retries", "integer", "a whole number, 0 at least");
+        }
+        number
     }
 
     fn on_busy(&mut self, value: Option<Value>) -> OnBusy {

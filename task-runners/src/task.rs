@@ -104,6 +104,41 @@ impl FromStr for TaskStatus {
     }
 }
 
+/// An attempt of a task that has ended and was followed by another one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// Its number, counted from 1.
+    pub attempt: u32,
+    /// When it was started.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The exit code; none unless it exited.
+    pub exit_code: Option<i32>,
+    /// Length of its log file, bytes.
+    pub log_bytes: u64,
+}
+
+impl Task {
+    /// The newest attempt that has started, or that is waited for where none has.
+    pub fn newest_started(&self) -> u32 {
+        if self.started_at.is_none() && self.attempt > 1 { self.attempt - 1 } else { self.attempt }
+    }
+
+    /// Whether the attempt of that number is over, so that its log is all there.
+    pub fn is_over(&self, attempt: u32) -> bool {
+        self.status.is_terminal() || attempt < self.attempt
+    }
+
+    /// Length of the log of an attempt so far, bytes.
+    pub fn log_bytes_of(&self, attempt: u32) -> u64 {
+        let ended = self.attempts.iter().find(|ended| ended.attempt == attempt);
+        ended.map_or(self.log_bytes, |ended| ended.log_bytes)
+    }
+}
+
 /// A task as every front shows it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Task {
@@ -117,8 +152,11 @@ pub struct Task {
     pub status: TaskStatus,
     /// The node that it runs on; none means this agent.
     pub node: Option<String>,
-    /// The attempt that runs or ran last, counted from 1.
+    /// The attempt that runs, ran last, or is waited for, counted from 1.
     pub attempt: u32,
+    /// The attempts before it, oldest first.
+    #[serde(default)]
+    pub attempts: Vec<Attempt>,
     /// Who asked: over HTTP the token's name.
     pub created_by: String,
     /// When it was accepted.

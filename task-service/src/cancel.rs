@@ -31,6 +31,7 @@ impl TaskService {
     pub async fn cancel(&self, id: &TaskId) -> Result<Task, CancelError> {
         loop {
             if self.live().cancel(id) == Cancelling::Told {
+                self.note_last_attempt(id).await?;
                 let task =
                     self.task(id).await.map_err(|error| CancelError::Unavailable(error.to_string()))?;
                 return task.ok_or_else(|| CancelError::NotFound(id.clone()));
@@ -40,7 +41,7 @@ impl TaskService {
                     if let Some(result) = task.result.clone() {
                         run::record(&self.inner.records, id, result).await;
                     }
-                    return Ok(task);
+                    return Ok(*task);
                 }
                 // It has started meanwhile, and all who follow it know by now.
                 CancelAnswer::Running => {}
@@ -48,6 +49,18 @@ impl TaskService {
                 CancelAnswer::NotFound => return Err(CancelError::NotFound(id.clone())),
                 CancelAnswer::Unavailable(reason) => return Err(CancelError::Unavailable(reason)),
             }
+        }
+    }
+
+    /// Notes that nothing follows what runs now, so that not even an agent that dies before its end tries it again.
+    async fn note_last_attempt(&self, id: &TaskId) -> Result<(), CancelError> {
+        let (answer, answered) = oneshot::channel();
+        let unwritten =
+            |why| CancelError::Unavailable(format!("it was asked to end, which is not noted: {why}"));
+        match self.inner.events.send(Event::LastAttempt { id: id.clone(), answer }) {
+            Ok(()) => answered.await.unwrap_or(Ok(())).map_err(unwritten),
+            // Without a keeper nothing is tried again by this service.
+            Err(_) => Ok(()),
         }
     }
 

@@ -19,6 +19,7 @@
 //! | `service` | [`TaskService`]: opening, reading one task, waiting for its end |
 //! | `submit`, `cancel`, `list`, `log`, `drain` | one operation each, with its errors |
 //! | `keeper` | the one thread that decides and writes; its queue, slots and locks |
+//! | `clock` | the time by which waiting tasks become due |
 //! | `run` | carries one task out, from its start to its result |
 //! | `live` | the tasks that have not ended, for whoever follows them |
 //! | `recovery` | what happens to the tasks of an agent that died |
@@ -26,6 +27,7 @@
 //! | `store` | the database: schema, rows, queries, damage |
 
 mod cancel;
+mod clock;
 mod digest;
 mod drain;
 mod keeper;
@@ -42,6 +44,7 @@ mod store;
 mod submit;
 
 pub use cancel::CancelError;
+pub use clock::{Clock, ManualClock};
 pub use drain::DrainReport;
 pub use list::{Cursor, ParseCursorError, TaskFilter, TaskPage, Visible};
 pub use live::TaskChange;
@@ -52,7 +55,8 @@ pub use settings::ServiceSettings;
 pub use store::StoreError;
 pub use submit::{SubmitError, Submitted};
 pub use task_runners::{
-    ErrorReport, Execution, ExecutionDriver, ExecutionResult, LineMatch, LogMatches, LogProgress, LogReader,
-    LogSummary, OnBusy, Outcome, Plan, Problem, Records, Refusal, RunnerRegistry, SearchLimits, SearchPlace,
-    StartError, StartFuture, Task, TaskId, TaskOrder, TaskRunner, TaskSpec, TaskStatus, WorkspaceName,
+    Attempt, ErrorReport, Execution, ExecutionDriver, ExecutionResult, Lane, LineMatch, LogMatches,
+    LogProgress, LogReader, LogSummary, OnBusy, Outcome, Plan, Problem, Records, Refusal, RetryKind,
+    RetryPolicy, RunnerRegistry, SearchLimits, SearchPlace, StartError, StartFuture, Task, TaskId, TaskOrder,
+    TaskRunner, TaskSpec, TaskStatus, WorkspaceName,
 };

@@ -29,8 +29,8 @@ pub(crate) enum Phase {
     Queued,
     /// Its turn has come; so often was its end asked for meanwhile.
     Starting(u32),
-    /// It runs.
-    Running(Execution),
+    /// It runs; whether its end was asked for.
+    Running { execution: Execution, attempt: u32, cancelled: bool },
     /// It has ended.
     Ended(Arc<Task>),
 }
@@ -71,12 +71,13 @@ impl Live {
         self.enter(id, Phase::Queued, TaskStatus::Queued);
     }
 
-    /// Nothing was started of a task whose turn had come, and it is about to wait again: whether its end was asked for
-    /// meanwhile. From now on whoever asks for that is sent to the keeper, so that no wish is lost in between.
+    /// A task whose turn had come is about to wait again, because nothing was started of it, or for its next attempt:
+    /// whether its end was asked for meanwhile. From now on whoever asks for that is sent to the keeper, so that no wish is lost in between.
     pub(crate) fn put_back(&self, id: &TaskId) -> bool {
         let phases = self.phases();
         let Some(phase) = phases.get(id) else { return false };
-        matches!(phase.send_replace(Phase::Queued), Phase::Starting(1..))
+        let was = phase.send_replace(Phase::Queued);
+        matches!(was, Phase::Starting(1..) | Phase::Running { cancelled: true, .. })
     }
 
     /// The task's turn has come.
@@ -85,14 +86,13 @@ impl Live {
     }
 
     /// The task's execution is under way. What was asked of it meanwhile is passed on.
-    pub(crate) fn running(&self, id: &TaskId, execution: &Execution) {
+    pub(crate) fn running(&self, id: &TaskId, attempt: u32, execution: &Execution) {
         let phases = self.phases();
         let Some(phase) = phases.get(id) else { return };
         phase.send_modify(|phase| {
-            if let Phase::Starting(cancels) = *phase {
-                (0..cancels).for_each(|_| execution.cancel());
-            }
-            *phase = Phase::Running(execution.clone());
+            let cancels = if let Phase::Starting(cancels) = *phase { cancels } else { 0 };
+            (0..cancels).for_each(|_| execution.cancel());
+            *phase = Phase::Running { execution: execution.clone(), attempt, cancelled: cancels > 0 };
         });
     }
 
@@ -111,7 +111,10 @@ impl Live {
         let mut told = Cancelling::Told;
         phase.send_modify(|phase| match phase {
             Phase::Starting(cancels) => *cancels = (*cancels + 1).min(MAX_CANCELS),
-            Phase::Running(execution) => execution.cancel(),
+            Phase::Running { execution, cancelled, .. } => {
+                *cancelled = true;
+                execution.cancel();
+            }
             Phase::Queued | Phase::Ended(_) => told = Cancelling::NotRunning,
         });
         told
@@ -129,7 +132,7 @@ impl Live {
         let phases = self.phases();
         let started = phases
             .iter()
-            .filter(|(_, phase)| matches!(*phase.borrow(), Phase::Starting(_) | Phase::Running(_)));
+            .filter(|(_, phase)| matches!(*phase.borrow(), Phase::Starting(_) | Phase::Running { .. }));
         started.map(|(id, _)| id.clone()).collect()
     }
 
@@ -139,7 +142,7 @@ impl Live {
             return;
         }
         if let Some(phase) = self.phases().get(&task.id)
-            && let Phase::Running(execution) = &*phase.borrow()
+            && let Phase::Running { execution, .. } = &*phase.borrow()
         {
             task.log_bytes = execution.log_progress().bytes;
         }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use rusqlite::Connection;
 use task_runners::{ExecutionResult, Outcome, Records, TaskStatus};
 
-use crate::keeper::Ending;
+use crate::clock::Moment;
+use crate::keeper::{Ending, Retrying};
 use crate::store::{Stored, Unfinished};
 use crate::{run, store};
 
@@ -21,33 +22,42 @@ const ROW_DAMAGED: &str = "row_damaged";
 /// | `queued` | the result's terminal state (the row is of a restored, older database) | waits on |
 /// | `queued`, damaged | the same | `failed` |
 ///
+/// Where another attempt follows such an end, the attempt is set aside and the task waits for the next one; so it does
+/// where its attempt was set aside, and only the row does not say so yet.
+///
 /// All in one transaction, after the results of the interrupted tasks are on disk. Gives the tasks about whose end
 /// nothing can be said yet, because a result is there and cannot be read.
 ///
 /// # Errors
 /// When the database cannot be read or written; a row that is damaged is no reason.
-pub(crate) fn recover(db: &mut Connection, records: &Records) -> rusqlite::Result<Vec<Unfinished>> {
-    match take_over(db, records) {
+pub(crate) fn recover(
+    db: &mut Connection,
+    records: &Records,
+    now: Moment,
+) -> rusqlite::Result<Vec<Unfinished>> {
+    match take_over(db, records, now) {
         // What says which rows have not ended is an index; the rows themselves may be whole.
         Err(error) if store::is_damage(&error) => {
             tracing::error!(%error, "the database's indexes are damaged and are made anew");
             db.execute_batch("REINDEX")?;
-            take_over(db, records)
+            take_over(db, records, now)
         }
         other => other,
     }
 }
 
-fn take_over(db: &mut Connection, records: &Records) -> rusqlite::Result<Vec<Unfinished>> {
+fn take_over(db: &mut Connection, records: &Records, now: Moment) -> rusqlite::Result<Vec<Unfinished>> {
     let rows = store::unfinished(db)?;
-    let (mut endings, mut undecided, mut waiting) = (Vec::new(), Vec::new(), 0_usize);
+    let (mut endings, mut retries, mut undecided, mut waiting) =
+        (Vec::new(), Vec::new(), Vec::new(), 0_usize);
     for task in rows.tasks {
         let stored = store::unfinished_by_seq(db, task.seq)?.ok_or_else(|| {
             store::corrupt(format!("the state of the task '{}' is not what its index says", task.id))
         })?;
-        match end_of(records, &stored) {
-            Ok(Some(result)) => endings.push(run::ending(stored.seq, stored.task, Arc::new(result))),
-            Ok(None) => waiting += 1,
+        match verdict(records, stored) {
+            Ok(Verdict::Ended(ending)) => endings.push(ending),
+            Ok(Verdict::Retries(retrying)) => retries.push(retrying),
+            Ok(Verdict::Waits) => waiting += 1,
             Err(error) => {
                 tracing::error!(task_id = %task.id, %error,
                     "the result of this task is there and cannot be read; how it ended is not decided before it can");
@@ -56,19 +66,23 @@ fn take_over(db: &mut Connection, records: &Records) -> rusqlite::Result<Vec<Unf
         }
     }
     let transaction = db.transaction()?;
-    for Ending { seq, task, result_json, .. } in &endings {
-        store::end(&transaction, *seq, task, result_json)?;
+    for ending in &endings {
+        store::end(&transaction, ending.seq, &ending.task, &ending.result_json)?;
+    }
+    for Retrying { ending, delay, .. } in retries.iter().map(|retrying| &**retrying) {
+        store::retry(&transaction, ending.seq, &ending.next(), now.after(*delay).wall)?;
     }
     for (seq, started) in &rows.nameless {
         end_nameless(&transaction, *seq, *started)?;
     }
     transaction.commit()?;
-    let (ended, nameless) = (endings.len(), rows.nameless.len());
-    if waiting + ended + nameless + undecided.len() > 0 {
+    let (ended, retried, nameless) = (endings.len(), retries.len(), rows.nameless.len());
+    if waiting + ended + retried + nameless + undecided.len() > 0 {
         let undecided = undecided.len();
         tracing::info!(
             waiting,
             ended,
+            retried,
             nameless,
             undecided,
             "tasks of the last run of this agent were taken over"
@@ -77,24 +91,48 @@ fn take_over(db: &mut Connection, records: &Records) -> rusqlite::Result<Vec<Unf
     Ok(undecided)
 }
 
-/// How a task of an agent that died has ended; none when it waits and can go on waiting.
+/// What is to become of a task of an agent that died.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    /// It waits, and can go on waiting.
+    Waits,
+    /// It has ended.
+    Ended(Box<Ending>),
+    /// An attempt of it has ended and was set aside, and another one follows.
+    Retries(Box<Retrying>),
+}
+
+/// Decides about a task of an agent that died, by its row and its record.
 ///
 /// # Errors
-/// When its result is there and cannot be read. It is not overwritten: it may be read later.
-pub(crate) fn end_of(records: &Records, stored: &Stored) -> io::Result<Option<ExecutionResult>> {
-    let id = &stored.task.id;
-    if let Some(result) = records.read_result(id)? {
-        return Ok(Some(result));
+/// When a result is there and cannot be read, or an attempt cannot be set aside: that may go well later.
+pub(crate) fn verdict(records: &Records, stored: Stored) -> io::Result<Verdict> {
+    let Stored { seq, mut task, retry, damage, .. } = stored;
+    let mut aside = None;
+    // Each of them was followed by another one, whether the row says so by now or not.
+    while let Some(result) = records.attempt_result(&task.id, task.attempt)? {
+        let retrying = run::retrying(seq, task, &retry, Arc::new(result));
+        task = retrying.ending.next();
+        aside = Some(retrying);
     }
-    let result = match (stored.task.status, stored.damage) {
-        (TaskStatus::Queued, None) => return Ok(None),
-        (TaskStatus::Queued, Some(column)) => row_damaged(column),
-        _ => records.interrupted(id),
+    let found = records.read_result(&task.id)?;
+    let is_recorded = found.is_some();
+    let result = match (found, task.status, damage) {
+        (Some(result), ..) => result,
+        (None, TaskStatus::Queued, None) => {
+            return Ok(aside.map_or(Verdict::Waits, |retrying| Verdict::Retries(Box::new(retrying))));
+        }
+        (None, TaskStatus::Queued, Some(column)) => row_damaged(column),
+        _ => records.interrupted(&task.id),
     };
-    if let Err(error) = records.write_result(id, &result) {
-        tracing::error!(task_id = %id, %error, "the record of this task could not be written");
+    if damage.is_none() && retry.follows(task.attempt, &result) {
+        records.set_aside(&task.id, task.attempt, &result)?;
+        return Ok(Verdict::Retries(Box::new(run::retrying(seq, task, &retry, Arc::new(result)))));
     }
-    Ok(Some(result))
+    if !is_recorded && let Err(error) = records.write_result(&task.id, &result) {
+        tracing::error!(task_id = %task.id, %error, "the record of this task could not be written");
+    }
+    Ok(Verdict::Ended(Box::new(run::ending(seq, task, Arc::new(result)))))
 }
 
 /// The result of a task that never started, because what was asked for cannot be read any more.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use jiff::{SignedDuration, Timestamp};
-use task_runners::{RESULT_FILE, Task, TaskId};
+use task_runners::{ATTEMPTS_FOLDER, RESULT_FILE, Task, TaskId};
 use tokio::sync::oneshot;
 
 use crate::keeper::Event;
@@ -117,7 +117,9 @@ impl Inner {
     /// many of each.
     fn remove_old_folders(&self, retention: &Retention) -> io::Result<(usize, usize)> {
         let records = old_folders(self.records.root(), retention.tasks)?;
-        let has_ended = |id: &TaskId| self.records.folder(id).join(RESULT_FILE).exists();
+        // What no row knows is not tried again, so that ended attempts are an end as well.
+        let ends = [RESULT_FILE, ATTEMPTS_FOLDER];
+        let has_ended = |id: &TaskId| ends.iter().any(|name| self.records.folder(id).join(name).exists());
         let is_left = |id: &TaskId| matches!(self.row(id), Ok(None)) && has_ended(id);
         let records = records.iter().filter(|(id, path)| is_left(id) && remove_folder(path)).count();
 

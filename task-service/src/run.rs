@@ -8,11 +8,11 @@ use std::task::Poll;
 
 use jiff::Timestamp;
 use task_runners::{
-    Execution, ExecutionResult, OnBusy, Outcome, Records, StartError, Task, TaskId, TaskOrder, TaskRunner,
-    TaskStatus,
+    Execution, ExecutionResult, OnBusy, Outcome, Records, RetryPolicy, StartError, Task, TaskId, TaskOrder,
+    TaskRunner, TaskStatus,
 };
 
-use crate::keeper::{Ending, Event};
+use crate::keeper::{Ending, Event, Retrying};
 use crate::live::Live;
 
 /// The code of a task whose runner is not registered any more.
@@ -28,6 +28,8 @@ pub(crate) struct Start {
     pub(crate) runner_name: String,
     pub(crate) runner: Option<Arc<dyn TaskRunner>>,
     pub(crate) pinned: Option<String>,
+    /// What of it is tried again.
+    pub(crate) retry: RetryPolicy,
 }
 
 /// What every running task shares.
@@ -53,17 +55,43 @@ pub(crate) async fn run(start: Start, context: Context) {
     let watch = Watch { id: start.task.id.clone(), context: &context, done: false };
     let event = match begin(&start).await {
         Begun::Runs(execution) => {
-            context.live.running(&start.task.id, &execution);
+            context.live.running(&start.task.id, start.task.attempt, &execution);
             let result = execution.wait().await;
-            Event::Ended(Box::new(ending(start.seq, start.task, result)))
+            after_attempt(start, &context.records, result).await
         }
         Begun::Never(result) => {
             record(&context.records, &start.task.id, result.clone()).await;
-            Event::Ended(Box::new(ending(start.seq, start.task, result)))
+            after_attempt(start, &context.records, result).await
         }
         Begun::NotYet => Event::PutBack { seq: start.seq, id: start.task.id, cancelled: false },
     };
     watch.done(event);
+}
+
+/// What follows an attempt that has ended with this result: another one, or the end of the task. An attempt that cannot
+/// be set aside is the last, so that none is lost.
+async fn after_attempt(start: Start, records: &Records, result: Arc<ExecutionResult>) -> Event {
+    let Start { seq, task, retry, .. } = start;
+    if !retry.follows(task.attempt, &result) {
+        return Event::Ended(Box::new(ending(seq, task, result)));
+    }
+    let (records, id, attempt) = (records.clone(), task.id.clone(), task.attempt);
+    let retrying = retrying(seq, task, &retry, result.clone());
+    let aside = tokio::task::spawn_blocking(move || records.set_aside(&id, attempt, &result));
+    match aside.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
+        Ok(()) => Event::Retry(Box::new(retrying)),
+        Err(error) => {
+            tracing::error!(task_id = %retrying.ending.task.id, attempt, %error,
+                "what this attempt left could not be set aside, so that it is the last");
+            Event::Ended(Box::new(retrying.ending))
+        }
+    }
+}
+
+/// An attempt of the task in the place `seq` that has ended with this result, with another one to follow.
+pub(crate) fn retrying(seq: i64, task: Task, retry: &RetryPolicy, result: Arc<ExecutionResult>) -> Retrying {
+    let delay = retry.delay(&task.id, task.attempt);
+    Retrying { ending: ending(seq, task, result), delay, cancelled: false }
 }
 
 /// The task in the place `seq` with its result, to be written.

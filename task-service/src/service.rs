@@ -14,6 +14,7 @@ use task_runners::{Records, RunnerRegistry, Task, TaskId, TaskStatus};
 use tokio::runtime::Handle;
 use tokio::sync::{broadcast, watch};
 
+use crate::clock::Clock;
 use crate::keeper::{Board, Event, Keeper};
 use crate::live::{Live, Phase, TaskChange};
 use crate::lock::{LockError, ServiceLock};
@@ -53,6 +54,8 @@ pub struct ServiceStats {
     pub slots: usize,
     /// Transactions that were written since the service was opened.
     pub commits: u64,
+    /// Attempts since then that were followed by another one.
+    pub retries: u64,
 }
 
 /// Why a service was not opened.
@@ -100,8 +103,20 @@ impl TaskService {
     /// # Errors
     /// See [`OpenError`]. A damaged database is none: it is set aside, and the start goes on.
     pub async fn open(settings: ServiceSettings, registry: RunnerRegistry) -> Result<Self, OpenError> {
+        Self::open_with_clock(settings, registry, Clock::default()).await
+    }
+
+    /// The same with a clock by which waiting tasks become due.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_with_clock(
+        settings: ServiceSettings,
+        registry: RunnerRegistry,
+        clock: Clock,
+    ) -> Result<Self, OpenError> {
         let runtime = Handle::current();
-        let opened = tokio::task::spawn_blocking(move || open(&settings, registry, runtime));
+        let opened = tokio::task::spawn_blocking(move || open(&settings, registry, runtime, clock));
         match opened.await {
             Ok(opened) => opened,
             Err(error) => Err(OpenError::Thread(io::Error::other(error))),
@@ -138,6 +153,35 @@ impl TaskService {
             // An open task that nobody can follow: the keeper is about to tell of it, or has stopped.
             if !open || turns.changed().await.is_err() {
                 return Ok(task);
+            }
+        }
+    }
+
+    /// Waits until one attempt of a task is over, and gives the task as it stands then: ended, or on the way to the next
+    /// attempt. None when there is no such task; one that still waits when the service stops is given as it stands.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn wait_attempt(&self, id: &TaskId, attempt: u32) -> Result<Option<Task>, ReadError> {
+        loop {
+            let mut turns = self.inner.stats.clone();
+            turns.mark_unchanged();
+            let phase = self.live().follow(id);
+            let Some(task) = self.task(id).await? else { return Ok(None) };
+            if task.is_over(attempt) {
+                return Ok(Some(task));
+            }
+            let is_told = match phase.as_ref().map(|phase| phase.borrow().clone()) {
+                Some(Phase::Queued) => task.status == TaskStatus::Queued,
+                Some(Phase::Starting(_) | Phase::Running { .. }) => task.status == TaskStatus::Running,
+                Some(Phase::Ended(_)) | None => false,
+            };
+            match phase {
+                // A phase that is gone is one that has changed: the keeper has stopped.
+                Some(mut phase) if is_told => drop(phase.changed().await),
+                // Its row was written a moment ago, or the keeper has stopped.
+                _ if turns.changed().await.is_err() => return Ok(Some(task)),
+                _ => {}
             }
         }
     }
@@ -200,6 +244,7 @@ fn open(
     settings: &ServiceSettings,
     registry: RunnerRegistry,
     runtime: Handle,
+    clock: Clock,
 ) -> Result<TaskService, OpenError> {
     let state_dir = &settings.state_dir;
     let unusable = |source| OpenError::StateDir { state_dir: state_dir.clone(), source };
@@ -210,7 +255,7 @@ fn open(
     })?;
     let records = Records::open(state_dir).map_err(unusable)?;
     let mut db = store::open(state_dir)?;
-    let undecided = match recovery::recover(&mut db, &records) {
+    let undecided = match recovery::recover(&mut db, &records, clock.now()) {
         Ok(undecided) => undecided,
         Err(error) if store::is_damage(&error) => {
             db = store::open_anew(state_dir, db, &error)?;
@@ -225,8 +270,11 @@ fn open(
         live.queued(&task.id);
     }
     let mut board = Board::new(settings.slots(), settings.queue);
-    board.reload(unfinished);
+    board.reload(unfinished, clock.now());
     let (events, receiver) = mpsc::channel();
+    let tick: Sender<Event> = events.clone();
+    // A keeper that has gone does not need to know the time.
+    clock.on_advance(move || drop(tick.send(Event::Tick)));
     let first = ServiceStats { slots: settings.slots(), ..ServiceStats::default() };
     let (stats, watched) = watch::channel(first);
     let context = Context { live: live.clone(), records: records.clone(), events: events.clone() };
@@ -238,6 +286,7 @@ fn open(
         registry: registry.clone(),
         context,
         runtime,
+        clock,
         receiver,
         unwritten: Vec::new(),
         undecided,

@@ -42,6 +42,16 @@ pub enum SubmitError {
         /// The workspace.
         workspace: String,
     },
+    /// As many tasks of the script wait as may.
+    #[error(
+        "the queue of the script '{script}' is full: {waiting} of its tasks wait, as many as it declares by `#TASK queue=N`; try again when some have ended"
+    )]
+    ScriptFull {
+        /// The script.
+        script: String,
+        /// How many wait.
+        waiting: usize,
+    },
     /// As many tasks wait as may.
     #[error("the queue is full: {waiting} tasks wait; try again when some have ended")]
     Full {
@@ -63,6 +73,7 @@ impl SubmitError {
             Self::Refused(refusal) => refusal.code(),
             Self::Conflict { .. } => "id_conflict",
             Self::Busy { .. } => "work_dir_busy",
+            Self::ScriptFull { .. } => "script_queue_full",
             Self::Full { .. } => "queue_full",
             Self::Draining => "draining",
             Self::Unavailable(_) => "unavailable",
@@ -114,6 +125,8 @@ fn prepare(inner: &Inner, spec: TaskSpec, created_by: String) -> Result<Prepared
     }
     let (runner, plan) = check(inner, &spec)?;
     let spec_json = serde_json::to_string(&spec).map_err(unencodable)?;
+    let retries = (plan.retry.retries > 0).then(|| serde_json::to_string(&plan.retry));
+    let retry_json = retries.transpose().map_err(unencodable)?;
     let task = Task {
         id: spec.id.clone().unwrap_or_else(TaskId::generate),
         name: spec.name.clone(),
@@ -121,6 +134,7 @@ fn prepare(inner: &Inner, spec: TaskSpec, created_by: String) -> Result<Prepared
         status: TaskStatus::Queued,
         node: None,
         attempt: 1,
+        attempts: Vec::new(),
         created_by,
         created_at: Timestamp::now(),
         started_at: None,
@@ -129,7 +143,7 @@ fn prepare(inner: &Inner, spec: TaskSpec, created_by: String) -> Result<Prepared
         unreachable_since: None,
         result: None,
     };
-    Ok(Prepared::New(Box::new(NewTask { task, runner, plan, digest, spec_json })))
+    Ok(Prepared::New(Box::new(NewTask { task, runner, plan, digest, spec_json, retry_json })))
 }
 
 /// The task that was accepted under this id for the same spec.
@@ -158,6 +172,12 @@ fn check(inner: &Inner, spec: &TaskSpec) -> Result<(String, Plan), Refusal> {
         .ok_or_else(|| Refusal::NotFound { name: spec.name.clone() })?;
     let plan = catch_unwind(AssertUnwindSafe(|| runner.check(spec)))
         .unwrap_or_else(|_| Err(Refusal::Unavailable(format!("the runner '{}' failed", runner.name()))))?;
+    // A runner of an embedder need not know of retries, but nothing that was asked for is left out in silence.
+    let most = plan.retry.retries;
+    if spec.retries.is_some_and(|asked| asked > most) {
+        let expected = format!("at most {most}, what the runner '{}' allows", runner.name());
+        return Err(Refusal::invalid("retries", "maximum", expected));
+    }
     Ok((runner.name().to_owned(), plan))
 }
 

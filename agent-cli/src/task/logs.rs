@@ -20,6 +20,8 @@ const CHUNK_BYTES: usize = 64 << 10;
 const WAIT_S: u64 = 60;
 /// Pause between two tries to reach the service.
 const PAUSE: Duration = Duration::from_millis(250);
+/// How long it is asked so where the log may go on with another attempt, seconds.
+const NEXT_ATTEMPT_S: u64 = 1;
 /// How long a service that went away while its log was followed is tried again: a restart takes less.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -39,21 +41,26 @@ pub(crate) fn logs(global: &Global, args: &LogsArgs) -> Result<ExitCode, Failure
     }
 }
 
-/// Prints a task's log until the task ends, and gives the script's exit code.
+/// Prints a task's log until the task ends, that of one attempt behind that of the other, and gives the script's exit code.
 pub(crate) fn follow(client: &Client, id: &str, banner: bool) -> Result<ExitCode, Failure> {
     // A service that is not there at the beginning is not waited for.
-    client.get(&path(id, ""))?;
-    let mut log = Log::new(client, id, banner);
+    let task = client.get(&path(id, ""))?;
+    let mut log = Log { attempt: Some(newest_started(&task)), ..Log::new(client, id, banner) };
     let mut last_seen = Instant::now();
     let (mut is_read, mut is_lost) = (true, false);
     loop {
         let piece = if is_read { or_cut(log.print(true), &mut last_seen)? } else { Piece::Unread };
         is_read = !matches!(piece, Piece::Unread);
-        let wait = if matches!(piece, Piece::Cut(_)) { 0 } else { WAIT_S };
+        let wait = match piece {
+            Piece::Cut(_) => 0,
+            Piece::Whole => NEXT_ATTEMPT_S,
+            Piece::Unread => WAIT_S,
+        };
         match client.get_within(&path(id, &format!("?wait={wait}")), Duration::from_secs(wait)) {
             Ok(task) => {
                 // A log that was cut is read to its end, also when the task has ended meanwhile.
-                if !task["ended_at"].is_null() && !matches!(piece, Piece::Cut(_)) {
+                let goes_on = matches!(piece, Piece::Whole) && log.goes_on_with(&task);
+                if !goes_on && !task["ended_at"].is_null() && !matches!(piece, Piece::Cut(_)) {
                     log.screen.finish();
                     return ended(task);
                 }
@@ -84,6 +91,12 @@ fn or_cut(printed: Result<Piece, Failure>, last_seen: &mut Instant) -> Result<Pi
     }
 }
 
+/// The newest attempt of a task that has started, or the first that will.
+fn newest_started(task: &serde_json::Value) -> u64 {
+    let attempt = task["attempt"].as_u64().unwrap_or(1);
+    if task["started_at"].is_null() { attempt.saturating_sub(1).max(1) } else { attempt }
+}
+
 fn ended(task: serde_json::Value) -> Result<ExitCode, Failure> {
     let task = parsed(task)?;
     match &task.result {
@@ -109,6 +122,8 @@ enum Piece {
 struct Log<'a> {
     client: &'a Client,
     path: String,
+    /// The attempt whose log it is; the newest where none is named.
+    attempt: Option<u64>,
     offset: u64,
     screen: Screen,
 }
@@ -116,12 +131,23 @@ struct Log<'a> {
 impl<'a> Log<'a> {
     fn new(client: &'a Client, id: &str, banner: bool) -> Self {
         let path = path(id, &format!("/log?banner={banner}"));
-        Self { client, path, offset: 0, screen: Screen::default() }
+        Self { client, path, attempt: None, offset: 0, screen: Screen::default() }
+    }
+
+    /// Goes on with the next attempt, once the log of this one is all printed; whether there is one, or is to be.
+    fn goes_on_with(&mut self, task: &serde_json::Value) -> bool {
+        let has_ended = !task["ended_at"].is_null();
+        let newest = if has_ended { newest_started(task) } else { task["attempt"].as_u64().unwrap_or(1) };
+        let Some(attempt) = self.attempt.filter(|attempt| *attempt < newest) else { return false };
+        say(&format!("attempt {attempt} has ended; attempt {} follows", attempt + 1));
+        (self.attempt, self.offset) = (Some(attempt + 1), 0);
+        true
     }
 
     /// Prints from where the last piece ended.
     fn print(&mut self, follow: bool) -> Result<Piece, Failure> {
-        let mut log = self.client.stream(&format!("{}&follow={follow}", self.path), self.offset)?;
+        let attempt = self.attempt.map(|number| format!("&attempt={number}")).unwrap_or_default();
+        let mut log = self.client.stream(&format!("{}&follow={follow}{attempt}", self.path), self.offset)?;
         let mut buffer = vec![0; CHUNK_BYTES];
         loop {
             match log.read(&mut buffer) {

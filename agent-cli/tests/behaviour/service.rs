@@ -132,6 +132,20 @@ fn a_followed_task_shows_its_log_while_it_is_written_and_ends_with_the_scripts_c
 }
 
 #[test]
+fn a_followed_task_that_is_tried_again_shows_each_attempt_and_ends_with_the_code_of_the_last() {
+    let (site, _service) = served();
+    let script = "#!/bin/sh\n#TASK effect=\"read\" retries=2 retry_delay=\"1ms\"\n\
+        echo \"attempt $TASK_ATTEMPT, and it is a longer log\" | tail -c $((40 - 10 * TASK_ATTEMPT))\n\
+        exit $((TASK_ATTEMPT + 4))\n";
+    site.script("flaky.sh", script);
+    let followed = site.ended(["task", "submit", "--follow", "flaky.sh"]);
+    let text = followed.text();
+    let lengths: Vec<usize> = text.lines().map(|line| line.len() + 1).collect();
+    assert_eq!((lengths, followed.code), (vec![30, 20, 10], Some(7)), "{text}{}", followed.stderr);
+    assert!(followed.stderr.contains("attempt 2 has ended; attempt 3 follows"), "{}", followed.stderr);
+}
+
+#[test]
 fn the_log_is_byte_for_byte_what_the_script_wrote() {
     let (site, _service) = served();
     let bytes: Vec<u8> = (0..=u8::MAX).cycle().take(500_009).collect();

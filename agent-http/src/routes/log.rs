@@ -34,10 +34,13 @@ pub(super) const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-acce
 /// `follow=true` what is there, and all that comes until the log's end; a range without an end, as `bytes=100-`, then says
 /// from where (RFC 8673), and every other range is ignored. Scope `read`.
 ///
+/// Each attempt of a task has a log of its own. Without `attempt` it is that of the newest one that has started; who
+/// follows it gets it to the end of that attempt.
+///
 /// With `Accept: text/event-stream` the log is followed as events: each carries a chunk of up to 64 KiB as JSON
 /// `{"offset": N, "text": "..."}`, or `{"offset": N, "base64": "..."}` where its bytes are not UTF-8, and as its `id` the
-/// offset behind that. `Last-Event-ID` goes on there. The last event, `end`, carries the task; a stream that ends without
-/// it was cut.
+/// offset behind that. `Last-Event-ID` goes on there. The last event, `end`, carries the task as it stands when the attempt
+/// is over: one that is not terminal goes on with the next attempt. A stream that ends without it was cut.
 #[utoipa::path(
     get, path = "/api/v1/tasks/{id}/log", tag = "tasks", operation_id = "read_log",
     params(
@@ -45,13 +48,14 @@ pub(super) const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-acce
         ("banner" = Option<bool>, Query, description = "With the banners; true when left out. Without them offsets count from the script's first byte."),
         ("follow" = Option<bool>, Query, description = "Until the log's end; false when left out."),
         ("line" = Option<u64>, Query, description = "From the beginning of this line on, counted from 1; the header `Log-Offset` says where that is. A `Range` is ignored then."),
+        ("attempt" = Option<u32>, Query, description = "The attempt, counted from 1."),
         ("Range" = Option<String>, Header, description = "One range of bytes."),
         ("Last-Event-ID" = Option<u64>, Header, description = "With events: the `id` of the last one that came.")
     ),
     responses(
         (status = 200, description = "The log so far, or to its end.", content((String = "text/plain"), (String = "text/event-stream"))),
         (status = 206, description = "The range. `Content-Range` of a log that is followed ends with 9007199254740991: how long it will be is not known.", body = String, content_type = "text/plain"),
-        (status = 404, description = "There is no such task, or its log has no such line yet.", body = schema::ProblemDetails, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such task or attempt, or its log has no such line yet.", body = schema::ProblemDetails, content_type = "application/problem+json"),
         (status = 416, description = "Nothing of the range is there.", body = schema::ProblemDetails, content_type = "application/problem+json"),
         (status = "4XX", response = Refused), (status = "5XX", response = Refused)
     )
@@ -68,15 +72,16 @@ pub(crate) async fn log(
     let is_followed = query.boolean("follow").unwrap_or(false);
     let task = visible_task(&state, &caller, &id).await?;
     let line = query.number("line", 1, u64::MAX);
+    let attempt = attempt(&mut query, &task);
     query.finish()?;
-    let log = state.service().log(&task.id).await;
+    let log = state.service().attempt_log(&task.id, attempt).await;
     let (log, from) = match line {
         Some(line) => from_line(&state, log?, part, line).await.map(|(log, from)| (Ok(log), Some(from)))?,
         None => (log, None),
     };
     if log_events::are_asked_for(&parts.headers) {
         let from = log_events::resumed_from(&parts.headers)?.or(from).unwrap_or(0);
-        return log_events::answer(state.service().clone(), task.id, log, part, from);
+        return log_events::answer(state.service().clone(), (task.id, attempt), log, part, from);
     }
     let log = match (log?, from) {
         (LogSource::Log(reader), Some(from)) => return Ok(rest(reader, part, from, is_followed)),
@@ -90,8 +95,14 @@ pub(crate) async fn log(
         LogSource::Log(reader) => follow(Followed::Log(reader), part, &parts.headers),
         LogSource::NotYet(wait) if is_followed => follow(Followed::NotYet(wait), part, &parts.headers),
         LogSource::NotYet(_) => Ok(text(StatusCode::OK, Body::empty())),
-        LogSource::None => without_log(&task),
+        LogSource::None => without_log(&task, attempt),
     }
+}
+
+/// The attempt whose log is asked for: the newest one that has started where none is named.
+pub(super) fn attempt(query: &mut Query, task: &Task) -> u32 {
+    let number = query.number("attempt", 1, u32::MAX.into());
+    number.and_then(|number| u32::try_from(number).ok()).unwrap_or_else(|| task.newest_started())
 }
 
 /// The log and where a line of a part of it begins, counted within the part.
@@ -180,8 +191,8 @@ fn piece(reader: LogReader, part: Part, headers: &HeaderMap) -> Answered {
 }
 
 /// A task that never started has an empty log; of another one the log is gone.
-fn without_log(task: &Task) -> Answered {
-    if task.log_bytes == 0 {
+fn without_log(task: &Task, attempt: u32) -> Answered {
+    if task.log_bytes_of(attempt) == 0 {
         return Ok(text(StatusCode::OK, Body::empty()));
     }
     let detail = format!("the log of the task '{}' is gone: its record was removed", task.id);

@@ -54,15 +54,16 @@ pub(super) fn resumed_from(headers: &HeaderMap) -> Result<Option<u64>, ApiError>
     })
 }
 
-/// The answer: the log of a task from the offset `from` of a part of it, to the task's end.
+/// The answer: the log of an attempt of a task from the offset `from` of a part of it, to the end of the attempt.
 pub(super) fn answer(
     service: TaskService,
-    id: TaskId,
+    (id, attempt): (TaskId, u32),
     log: Result<LogSource, LogError>,
     part: Part,
     from: u64,
 ) -> Result<Response, ApiError> {
-    let events = Events { service, id, source: source(log?), part, at: from, held: 0, next: Instant::now() };
+    let (source, next) = (source(log?), Instant::now());
+    let events = Events { service, id, attempt, source, part, at: from, held: 0, next };
     let first = stream::once(async { Ok(Bytes::from_static(RETRY.as_bytes())) });
     let rest = stream::unfold(events, |mut events| async {
         let text = events.next().await.transpose()?;
@@ -78,6 +79,7 @@ pub(super) fn answer(
 struct Events {
     service: TaskService,
     id: TaskId,
+    attempt: u32,
     source: Source,
     part: Part,
     /// The offset behind what was sent, counted within the part.
@@ -94,7 +96,7 @@ enum Source {
     NotYet(Pin<Box<dyn Future<Output = Result<LogSource, LogError>> + Send>>),
     /// It is written, or was.
     Log(LogReader),
-    /// All of it was sent; the task is about to end.
+    /// All of it was sent; the attempt is about to end.
     Complete,
     /// Nothing more comes.
     Over,
@@ -123,11 +125,12 @@ impl Events {
                     }
                 }
                 Source::Complete => {
-                    let ended = timeout(HEARTBEAT, self.service.wait(&self.id)).await;
+                    let ended = self.service.wait_attempt(&self.id, self.attempt);
+                    let ended = timeout(HEARTBEAT, ended).await;
                     let Ok(task) = ended else { return Ok(Some(heartbeat())) };
                     self.source = Source::Over;
                     // Without an end, when the service stops or the task was removed, the caller comes back and asks.
-                    let task = task.map_err(io::Error::other)?.filter(|task| task.status.is_terminal());
+                    let task = task.map_err(io::Error::other)?.filter(|task| task.is_over(self.attempt));
                     return Ok(task.map(|task| end(self.at, &task)));
                 }
                 Source::Over => return Ok(None),

@@ -66,6 +66,7 @@ struct Cursor(SearchPlace);
         ("id" = String, Path, description = "The task's id."),
         ("q" = String, Query, description = "The text, 1 to 1,024 bytes, without line ends."),
         ("banner" = Option<bool>, Query, description = "With the banners; true when left out."),
+        ("attempt" = Option<u32>, Query, description = "The attempt, counted from 1; the newest that has started when left out."),
         ("limit" = Option<u64>, Query, description = "Most matches, 1 to 1,000; 100 when left out."),
         ("cursor" = Option<String>, Query, description = "`next` of the page before.")
     ),
@@ -85,8 +86,9 @@ pub(crate) async fn search(State(state): State<AppState>, caller: Caller, id: Se
     let limit = query.number("limit", 1, MAX_LIMIT).unwrap_or(DEFAULT_LIMIT);
     let cursor: Option<Cursor> = query.parsed("cursor", "cursor", "`next` of a page of this search");
     let task = visible_task(&state, &caller, &id).await?;
+    let attempt = super::log::attempt(&mut query, &task);
     query.finish()?;
-    let LogSource::Log(reader) = state.service().log(&task.id).await? else {
+    let LogSource::Log(reader) = state.service().attempt_log(&task.id, attempt).await? else {
         return Ok(Json(Matches { matches: Vec::new(), next: None }).into_response());
     };
     let place = state.log_scans().clone().acquire_owned().await.map_err(ApiError::unavailable)?;

@@ -40,6 +40,7 @@ fn whole_task() -> Value {
         on_behalf_of: Some("o".to_owned()),
         stdin: Some("s".to_owned()),
         on_busy: task_service::OnBusy::Refuse,
+        retries: Some(1),
         confirm: Some("c".to_owned()),
         ..task_service::TaskSpec::new("n")
     };
@@ -49,7 +50,15 @@ fn whole_task() -> Value {
         spec: spec.into(),
         status: TaskStatus::Succeeded,
         node: None,
-        attempt: 1,
+        attempt: 2,
+        attempts: vec![task_service::Attempt {
+            attempt: 1,
+            started_at: None,
+            ended_at: None,
+            outcome: task_service::Outcome::Exited { code: 1 },
+            exit_code: Some(1),
+            log_bytes: 0,
+        }],
         created_by: "t".to_owned(),
         created_at: jiff::Timestamp::UNIX_EPOCH,
         started_at: None,
@@ -67,6 +76,9 @@ fn the_documented_task_has_the_fields_of_the_real_one() {
     let (properties, required) = described::<Task>();
     assert_eq!(properties, keys(&task));
     assert_eq!(required, keys(&task));
+    let (properties, required) = described::<Attempt>();
+    assert_eq!(properties, keys(&task["attempts"][0]));
+    assert_eq!(required, keys(&task["attempts"][0]));
     let (properties, required) = described::<TaskResult>();
     assert_eq!(properties, keys(&task["result"]));
     assert_eq!(required, keys(&task["result"]));

@@ -9,6 +9,7 @@
 
 mod access;
 mod again;
+mod attempts;
 mod audit;
 mod bodies;
 mod cancelling;

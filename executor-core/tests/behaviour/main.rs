@@ -7,6 +7,7 @@ mod bench;
 mod helper;
 
 mod arguments;
+mod attempts;
 mod banners;
 mod broken_scripts;
 mod callbacks;

@@ -8,6 +8,8 @@ use std::time::Duration;
 pub use parameter::{Choice, DoubleDash, Flag, Form, Parameter, Pattern, Repeat, Rules};
 pub use value_type::{Limit, ValueType};
 
+use crate::retry::RetryPolicy;
+
 /// What a script does to the world. The order is that of severity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -48,6 +50,12 @@ pub struct ScriptDescription {
     pub timeout: Option<Duration>,
     /// Time between TERM and KILL.
     pub grace: Option<Duration>,
+    /// Most tasks of it that run at once in one service.
+    pub concurrency: Option<u32>,
+    /// Most tasks of it that wait there.
+    pub queue: Option<u32>,
+    /// What is tried again; its number of retries is default and ceiling at once.
+    pub retry: RetryPolicy,
     /// Variables that callers may set.
     pub env: Vec<String>,
     /// Its parameters in the order of their declaration.

@@ -9,6 +9,7 @@ use crate::description::{
     DoubleDash, Effect, Form, Limit, Output, Parameter, Pattern, ScriptDescription, ValueType,
 };
 use crate::header::BrokenReason;
+use crate::header::service;
 use crate::header::task::{Key, shown};
 use crate::spec::parse_duration;
 use crate::validate::values;
@@ -27,6 +28,7 @@ pub(super) fn settle(
             broken.push(BrokenReason { line: Some(key.line), reason });
         }
     }
+    broken.extend(service::finish(keys, description));
     let mut positionals: Vec<&Parameter> = Vec::new();
     for (parameter, line) in description.parameters.iter().zip(declared_at) {
         let mut reasons = disagreements(parameter);
@@ -54,6 +56,7 @@ fn settle_one(key: &Key, description: &mut ScriptDescription) -> Result<(), Stri
         "env" => description.env.push(variable(key)?),
         "timeout" => description.timeout = Some(duration(key)?),
         "grace" => description.grace = Some(duration(key)?),
+        "concurrency" | "queue" | "retries" | "retry_on" | "retry_delay" => service::settle(key, description)?,
         "hidden" => {
             let hidden = key.value.as_bool();
             description.hidden = hidden.ok_or_else(|| wrong(key, "#true or #false"))?;
@@ -68,7 +71,7 @@ fn settle_one(key: &Key, description: &mut ScriptDescription) -> Result<(), Stri
     Ok(())
 }
 
-fn wrong(key: &Key, expected: &str) -> String {
+pub(super) fn wrong(key: &Key, expected: &str) -> String {
     let name = match &key.about {
         Some(about) => format!("{}.{}", key.name, about.escape_debug()),
         None => key.name.clone(),
@@ -81,7 +84,7 @@ fn text(key: &Key) -> Result<String, String> {
     text.map(str::to_owned).ok_or_else(|| wrong(key, "text in quotes"))
 }
 
-fn duration(key: &Key) -> Result<Duration, String> {
+pub(super) fn duration(key: &Key) -> Result<Duration, String> {
     let duration = key.value.as_string().and_then(parse_duration);
     duration.ok_or_else(|| wrong(key, DURATION_EXPECTED))
 }

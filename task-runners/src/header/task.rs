@@ -7,14 +7,9 @@ use crate::header::{BrokenReason, kdl};
 
 /// Keys that this build does not enforce; a script that relies on one must not run without it.
 const NOT_ENFORCED: &[&str] = &[
-    "concurrency",
     "confine",
     "limits",
     "output_type",
-    "queue",
-    "retries",
-    "retry_delay",
-    "retry_on",
     "run_as",
     "secret",
 ];
@@ -23,11 +18,25 @@ const NOT_ENFORCED: &[&str] = &[
 const DOTTED: &[&str] = &["max", "max_length", "min", "min_length", "output", "pattern", "type"];
 
 /// Keys that stand alone.
-const PLAIN: &[&str] =
-    &["description", "effect", "env", "grace", "group", "help", "hidden", "tag", "timeout"];
+const PLAIN: &[&str] = &[
+    "concurrency",
+    "description",
+    "effect",
+    "env",
+    "grace",
+    "group",
+    "help",
+    "hidden",
+    "queue",
+    "retries",
+    "retry_delay",
+    "retry_on",
+    "tag",
+    "timeout",
+];
 
 /// Keys that may be given more than once, each time with one more value.
-const REPEATED: &[&str] = &["env", "tag"];
+const REPEATED: &[&str] = &["env", "retry_on", "tag"];
 
 /// A key as it was written.
 #[derive(Debug, Clone)]
@@ -78,7 +87,7 @@ fn key(entry: &KdlEntry, line: u64, known: &[Key]) -> Result<Key, String> {
         Some((head, about)) => (head, Some(about)),
         None => (text, None),
     };
-    check_name(text, head, about, entry.value())?;
+    check_name(text, head, about)?;
     let is_same = |key: &Key| key.name == head && key.about.as_deref() == about;
     if !REPEATED.contains(&head) && known.iter().any(is_same) {
         return Err(format!("`{text}` is given twice"));
@@ -86,13 +95,9 @@ fn key(entry: &KdlEntry, line: u64, known: &[Key]) -> Result<Key, String> {
     Ok(Key { name: head.to_owned(), about: about.map(str::to_owned), value: entry.value().clone(), line })
 }
 
-fn check_name(text: &str, head: &str, about: Option<&str>, value: &KdlValue) -> Result<(), String> {
+fn check_name(text: &str, head: &str, about: Option<&str>) -> Result<(), String> {
     let shown = text.escape_debug();
     if NOT_ENFORCED.contains(&head) {
-        // What asks for nothing is kept without doing anything.
-        if head == "retries" && value.as_integer() == Some(0) {
-            return Ok(());
-        }
         return Err(format!(
             "`{shown}` is not enforced by this agent yet; a script that relies on it must not run"
         ));

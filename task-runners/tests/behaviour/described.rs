@@ -8,7 +8,7 @@ use executor_integrity::VerificationMode;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 use task_runners::validate::bind;
-use task_runners::{Refusal, ScriptRunner, StartError, TaskRunner, TaskSpec};
+use task_runners::{Lane, Problem, Refusal, ScriptRunner, StartError, TaskRunner, TaskSpec};
 
 use crate::place::{Place, body, order};
 use crate::probe;
@@ -80,6 +80,43 @@ async fn several_values_in_a_variable_are_read_back_by_a_shell() {
         ["a b", "", "it's", "$(id)", "`id`", "*", "~", "{a,b}", "a\nb", "\\", "\"", "#x", "!!", "a=b"];
     let found = found(&runner, spec(json!({"name": "probe.sh", "params": {"hosts": hosts}}))).await;
     assert_eq!(found.0, hosts);
+}
+
+#[test]
+fn the_plan_of_a_script_holds_its_lane_and_its_retries_and_a_caller_may_ask_for_fewer() {
+    let header = "#TASK effect=\"read\" concurrency=2 queue=5 retries=3 retry_delay=\"1s\"";
+    let (_place, runner) = place(header, "exit 0\n");
+    let plan = |retries: Value| {
+        runner.check(&spec(json!({"name": "probe.sh", "retries": retries}))).map(|plan| (plan.lane, plan.retry))
+    };
+    let (lane, retry) = plan(Value::Null).unwrap();
+    assert_eq!(lane, Some(Lane { name: "probe.sh".to_owned(), concurrency: 2, queue: Some(5) }));
+    assert_eq!((retry.retries, retry.delay), (3, Duration::from_secs(1)));
+    assert_eq!(plan(json!(0)).unwrap().1.retries, 0);
+    assert_eq!(plan(json!(3)).unwrap().1.retries, 3);
+    let Err(Refusal::Invalid(problems)) = plan(json!(4)) else { panic!("it is more than declared") };
+    let expected = "at most 3, which the script declares by `#TASK retries=3`";
+    assert_eq!(problems, [Problem::new("retries", "maximum", expected)]);
+    // By the runner's name it is the same script, and so the same lane.
+    let by_runner = runner.check(&spec(json!({"name": "script", "params": {"script": "probe.sh"}}))).unwrap();
+    assert_eq!(by_runner.lane, lane);
+}
+
+#[test]
+fn who_declares_no_retries_gets_none_and_who_declares_nothing_up_to_ten() {
+    let of = |header: &str, retries: u32| {
+        let (_place, runner) = place(header, "exit 0\n");
+        match runner.check(&spec(json!({"name": "probe.sh", "retries": retries}))) {
+            Ok(plan) => Ok(plan.retry.retries),
+            Err(Refusal::Invalid(problems)) => Err(problems.into_iter().map(|p| p.expected).collect::<String>()),
+            Err(other) => panic!("{other}"),
+        }
+    };
+    assert_eq!(of("", 10), Ok(10));
+    assert_eq!(of("", 11), Err("at most 10, where no script's header declares more".to_owned()));
+    let none = "0 or left out: the script declares no retries by `#TASK retries=N`";
+    assert_eq!(of("#TASK effect=\"read\"", 1), Err(none.to_owned()));
+    assert_eq!(of("#TASK effect=\"read\"", 0), Ok(0));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use proptest::prelude::*;
+use task_runners::RetryKind;
 use task_runners::header::{self, Header};
 
 /// What reading a script with these lines behind its first gave, for people.
@@ -85,8 +86,11 @@ fn every_other_mistake_is_named_with_its_line() {
         "#TASK description=\"a\" description=\"b\"\n#TASK effect=\"read\"\n#TASK effect=\"write\"",
         "#TASK effect=\"read\n#TASK group=\"x\"\n#TASK group=",
         "#TASK \"read\"\n#TASK effect=\"read\" { x }\n#TASK effect=\"read\"; group=\"x\"",
-        "#TASK run_as=\"root\"\n#TASK limits.memory=\"1GiB\" confine=#true\n#TASK concurrency=1 queue=5 retries=3",
-        "#TASK retry_on=\"timed_out\" retry_delay=\"1s\"\n#TASK secret=\"a\" secret=\"b\"\n#TASK output_type.X=\"int\"",
+        "#TASK run_as=\"root\"\n#TASK limits.memory=\"1GiB\" confine=#true",
+        "#TASK concurrency=0\n#TASK concurrency=2\n#TASK queue=-1\n#TASK retries=101\n#TASK retries=\"3\"",
+        "#TASK queue=5\n#TASK retry_on=\"exited\" retry_delay=\"1s\"",
+        "#TASK retries=3 retry_on=\"cancelled\"\n#TASK retry_delay=\"10m\"\n#TASK concurrency.x=1",
+        "#TASK secret=\"a\" secret=\"b\"\n#TASK output_type.X=\"int\"",
         "#TASK type.nobody=\"int\" min.=1 max=5 type=\"int\"",
         "#TASK env=\"LD_PRELOAD\" env=\"PATH\" env=\"A=B\" env=\"GOOD\"\n#TASK output.a-b=\"x\"",
         "#USAGE flag \"--n <n>\" default=\"9\"\n#TASK type.n=\"int\" min.n=10 max.n=1",
@@ -135,6 +139,7 @@ fn everything_that_a_header_can_declare_is_read() {
 #USAGE flag "--purge" effect="destructive" hide=#true
 #TASK description="Deploy" group="release" effect="write"
 #TASK timeout="10m" grace="15s" retries=0 tag="a" tag="b" env="DEPLOY_A" env="B" hidden=#true
+#TASK concurrency=2 queue=50
 #TASK type.replicas="int" min.replicas=1 max.replicas=20
 #TASK pattern.label=#"[a-z]+=[a-z.]*"# max_length.label=40
 #TASK help="""
@@ -146,6 +151,20 @@ fn everything_that_a_header_can_declare_is_read() {
     );
     assert_eq!(header.warnings, []);
     insta::assert_debug_snapshot!(header.description.unwrap().unwrap());
+}
+
+#[test]
+fn kinds_that_are_named_stand_in_place_of_the_usual_ones() {
+    use RetryKind::{Exited, Interrupted, NotStarted, OutOfMemory, Signaled, TimedOut};
+    let retry = |keys: &str| {
+        let script = format!("#TASK effect=\"read\" {keys}\n");
+        header::read(script.as_bytes()).description.unwrap().unwrap().retry.clone()
+    };
+    let usual = retry("retries=2");
+    assert_eq!((usual.retries, usual.on), (2, [Exited, Signaled, OutOfMemory, NotStarted].into()));
+    let named = retry("retry_on=\"timed_out\" retry_on=\"interrupted\" retry_delay=\"90s\" retries=1");
+    assert_eq!((named.on, named.delay.as_secs()), ([TimedOut, Interrupted].into(), 90));
+    assert_eq!(retry("").retries, 0);
 }
 
 #[test]

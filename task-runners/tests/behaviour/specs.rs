@@ -18,7 +18,7 @@ fn every_mistake_of_a_spec_is_named_at_once() {
         "on_busy": "perhaps",
         "stdin": {},
         "target": {"node": "db-1"},
-        "retries": 3,
+        "retries": -3,
         "cpu": 4,
     }))
     .unwrap_err();
@@ -38,7 +38,8 @@ fn a_whole_spec_is_read_and_written_back_the_same() {
     let text = json!({
         "name": "deploy/web.sh", "id": "d-1", "params": {"env": "prod"}, "args": ["a b", ""], "env": {"A": "1"},
         "work_dir": "web", "timeout": "10m", "debug_script": true, "labels": {"team": "web"},
-        "on_behalf_of": "someone", "stdin": "in", "on_busy": "refuse", "confirm": "deploy/web.sh"
+        "on_behalf_of": "someone", "stdin": "in", "on_busy": "refuse", "retries": 0,
+        "confirm": "deploy/web.sh"
     });
     let spec = TaskSpec::from_json(text).unwrap();
     let written = serde_json::to_value(&spec).unwrap();

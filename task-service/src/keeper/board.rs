@@ -1,11 +1,22 @@
-//! The board: who waits, who runs, which shared workspaces are taken. Plain data and plain decisions; the keeper
-//! carries them out. It holds what the database holds, so that it can be made anew from there.
+//! The board: who waits, who runs, which lines they stand in. Plain data and plain decisions; the keeper carries them
+//! out. It holds what the database holds, so that it can be made anew from there.
+//!
+//! A shared workspace is a line of which one runs; the lane of a script one of which as many run as it says. Who may start
+//! is kept, and only the heads of the lines that change are looked at again: an event costs the same however many wait.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod line;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use task_runners::{OnBusy, TaskId, TaskStatus};
 
+pub(crate) use line::Needs;
+use line::{Lines, Place};
+
+use crate::clock::Moment;
 use crate::store::Unfinished;
 
 /// First wait before a task is tried again whose workspace was in use outside this service; it doubles each time.
@@ -13,7 +24,7 @@ const FIRST_RETRY: Duration = Duration::from_millis(200);
 /// Longest such wait.
 const LAST_RETRY: Duration = Duration::from_secs(10);
 
-/// Who waits, who runs, which shared workspaces are taken.
+/// Who waits, who runs, which lines they stand in.
 #[derive(Debug)]
 pub(crate) struct Board {
     slots: usize,
@@ -21,19 +32,35 @@ pub(crate) struct Board {
     draining: bool,
     waiting: BTreeMap<i64, Waiting>,
     running: HashMap<TaskId, Running>,
+    lines: Lines,
+    /// Those that may start as soon as a slot is free.
+    ready: BTreeSet<i64>,
+    /// When those that wait for a time are due.
+    timers: BTreeSet<(Instant, i64)>,
 }
 
 #[derive(Debug)]
 struct Waiting {
     id: TaskId,
-    workspace: Option<String>,
-    not_before: Option<Instant>,
+    places: Vec<Place>,
+    until: Until,
     tries: u32,
+}
+
+/// What a waiting task waits for beside its lines and a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// Nothing.
+    Now,
+    /// A time, in its lines: those behind it in one wait as well.
+    InLine(Instant),
+    /// A time, outside its lines: others pass.
+    Outside(Instant),
 }
 
 #[derive(Debug)]
 struct Running {
-    workspace: Option<String>,
+    places: Vec<Place>,
     tries: u32,
 }
 
@@ -46,6 +73,8 @@ pub(crate) enum Placement {
     Wait,
     /// Its shared workspace is taken, and it does not want to wait for that.
     Busy,
+    /// So many of its lane wait, and no more may.
+    LaneFull(usize),
     /// The queue is full.
     Full,
     /// Nothing is accepted any more.
@@ -55,27 +84,46 @@ pub(crate) enum Placement {
 impl Board {
     /// An empty board with so many slots and so much room for waiting tasks.
     pub(crate) fn new(slots: usize, queue: usize) -> Self {
-        Self { slots, queue, draining: false, waiting: BTreeMap::new(), running: HashMap::new() }
-    }
-
-    /// Makes the board anew from the rows of all tasks that have not ended.
-    pub(crate) fn reload(&mut self, rows: Vec<Unfinished>) {
-        self.waiting.clear();
-        self.running.clear();
-        for Unfinished { seq, id, status, workspace } in rows {
-            match status {
-                TaskStatus::Queued => self.wait(seq, id, workspace),
-                _ => self.start_new(id, workspace),
-            }
+        Self {
+            slots,
+            queue,
+            draining: false,
+            waiting: BTreeMap::new(),
+            running: HashMap::new(),
+            lines: Lines::default(),
+            ready: BTreeSet::new(),
+            timers: BTreeSet::new(),
         }
     }
 
-    /// What becomes of a new task that wants `workspace`. A task that waits for the same workspace comes first.
-    pub(crate) fn place(&self, workspace: Option<&str>, on_busy: OnBusy) -> Placement {
-        let contested = workspace.is_some() && self.wants().any(|taken| Some(taken) == workspace);
-        let fits = self.running.len() < self.slots && !contested;
-        if contested && on_busy == OnBusy::Refuse {
+    /// Makes the board anew from the rows of all tasks that have not ended.
+    pub(crate) fn reload(&mut self, rows: Vec<Unfinished>, now: Moment) {
+        let draining = self.draining;
+        *self = Self { draining, ..Self::new(self.slots, self.queue) };
+        rows.into_iter().for_each(|row| self.restore(row, now));
+    }
+
+    /// Puts a task where its row says that it is.
+    pub(crate) fn restore(&mut self, row: Unfinished, now: Moment) {
+        let Unfinished { seq, id, status, needs, not_before } = row;
+        match (status, not_before) {
+            (TaskStatus::Queued, Some(at)) => {
+                self.insert(seq, id, needs.places(), Until::Outside(now.instant_of(at)), 0);
+            }
+            (TaskStatus::Queued, None) => self.wait(seq, id, &needs),
+            _ => self.start_new(id, &needs),
+        }
+    }
+
+    /// What becomes of a new task. One that waits for the same line comes first.
+    pub(crate) fn place(&self, needs: &Needs, on_busy: OnBusy) -> Placement {
+        let is_contested = needs.places().iter().any(|place| self.lines.is_contested(place));
+        let fits = self.running.len() < self.slots && !is_contested;
+        let (waiting, most) = self.lines.bound(needs);
+        if on_busy == OnBusy::Refuse && self.lines.is_workspace_wanted(needs) {
             Placement::Busy
+        } else if !fits && waiting >= most {
+            Placement::LaneFull(waiting)
         } else if !fits && self.waiting.len() >= self.queue {
             Placement::Full
         } else if self.draining {
@@ -87,72 +135,67 @@ impl Board {
         }
     }
 
-    /// The waiting task whose turn it is: the oldest whose shared workspace is free. One that waits for a workspace
-    /// does not block those behind it, unless they want the same.
-    pub(crate) fn next_start(&self, now: Instant) -> Option<i64> {
+    /// The waiting task whose turn it is: the oldest of those that may start. One that waits for a line does not block
+    /// those behind it, unless they want the same.
+    pub(crate) fn next_start(&mut self, now: Instant) -> Option<i64> {
+        self.wake(now);
         if self.draining || self.running.len() >= self.slots {
             return None;
         }
-        let mut taken: HashSet<&str> =
-            self.running.values().filter_map(|task| task.workspace.as_deref()).collect();
-        for (&seq, task) in &self.waiting {
-            let workspace = task.workspace.as_deref();
-            let due = task.not_before.is_none_or(|at| at <= now);
-            if due && workspace.is_none_or(|workspace| !taken.contains(workspace)) {
-                return Some(seq);
-            }
-            taken.extend(workspace);
-        }
-        None
+        self.ready.first().copied()
     }
 
-    /// When the next task is to be tried again that waits for a time.
-    pub(crate) fn next_due(&self, now: Instant) -> Option<Instant> {
-        self.waiting.values().filter_map(|task| task.not_before).filter(|&at| at > now).min()
+    /// When the next of those is due that wait for a time; that may be over by now.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        self.timers.first().map(|(at, _)| *at)
     }
 
     /// A new task waits.
-    pub(crate) fn wait(&mut self, seq: i64, id: TaskId, workspace: Option<String>) {
-        self.waiting.insert(seq, Waiting { id, workspace, not_before: None, tries: 0 });
+    pub(crate) fn wait(&mut self, seq: i64, id: TaskId, needs: &Needs) {
+        self.insert(seq, id, needs.places(), Until::Now, 0);
     }
 
     /// A new task runs.
-    pub(crate) fn start_new(&mut self, id: TaskId, workspace: Option<String>) {
-        self.running.insert(id, Running { workspace, tries: 0 });
+    pub(crate) fn start_new(&mut self, id: TaskId, needs: &Needs) {
+        self.run(id, needs.places(), 0);
     }
 
     /// A waiting task runs.
     pub(crate) fn start(&mut self, seq: i64) {
-        if let Some(Waiting { id, workspace, tries, .. }) = self.waiting.remove(&seq) {
-            self.running.insert(id, Running { workspace, tries });
+        if let Some(Waiting { id, places, tries, .. }) = self.take(seq) {
+            self.run(id, places, tries);
         }
     }
 
-    /// A running task waits again, and for longer each time.
+    /// A running task waits again, because nothing could be started of it, and for longer each time.
     pub(crate) fn put_back(&mut self, seq: i64, id: &TaskId, now: Instant) {
-        if let Some(Running { workspace, tries }) = self.running.remove(id) {
-            let waiting =
-                Waiting { id: id.clone(), workspace, not_before: Some(now + pause(tries)), tries: tries + 1 };
-            self.waiting.insert(seq, waiting);
+        if let Some(Running { places, tries }) = self.stop(id) {
+            self.insert(seq, id.clone(), places, Until::InLine(now + pause(tries)), tries + 1);
+        }
+    }
+
+    /// A running task waits for its next attempt. Others of its lines may run until its time has come.
+    pub(crate) fn retry(&mut self, seq: i64, id: &TaskId, at: Instant) {
+        if let Some(Running { places, .. }) = self.stop(id) {
+            self.insert(seq, id.clone(), places, Until::Outside(at), 0);
         }
     }
 
     /// A waiting task could not be started for a reason that may pass.
     pub(crate) fn postpone(&mut self, seq: i64, now: Instant) {
-        if let Some(task) = self.waiting.get_mut(&seq) {
-            task.not_before = Some(now + pause(task.tries));
-            task.tries += 1;
+        if let Some(Waiting { id, places, tries, .. }) = self.take(seq) {
+            self.insert(seq, id, places, Until::InLine(now + pause(tries)), tries + 1);
         }
     }
 
     /// A waiting task is gone.
     pub(crate) fn remove_waiting(&mut self, seq: i64) {
-        self.waiting.remove(&seq);
+        self.take(seq);
     }
 
     /// A running task is gone.
     pub(crate) fn remove_running(&mut self, id: &TaskId) {
-        self.running.remove(id);
+        self.stop(id);
     }
 
     /// Whether a task runs.
@@ -175,102 +218,83 @@ impl Board {
         self.running.len()
     }
 
-    fn wants(&self) -> impl Iterator<Item = &str> {
-        let running = self.running.values().filter_map(|task| task.workspace.as_deref());
-        running.chain(self.waiting.values().filter_map(|task| task.workspace.as_deref()))
+    fn insert(&mut self, seq: i64, id: TaskId, places: Vec<Place>, until: Until, tries: u32) {
+        match until {
+            Until::Now => self.lines.enter(seq, &places),
+            Until::InLine(at) => {
+                self.lines.enter(seq, &places);
+                self.timers.insert((at, seq));
+            }
+            Until::Outside(at) => {
+                self.lines.step_out(&places);
+                self.timers.insert((at, seq));
+            }
+        }
+        let heads = self.lines.heads(&places);
+        self.waiting.insert(seq, Waiting { id, places, until, tries });
+        self.look_at(seq);
+        heads.into_iter().for_each(|head| self.look_at(head));
+    }
+
+    /// Takes a waiting task off the board.
+    fn take(&mut self, seq: i64) -> Option<Waiting> {
+        let task = self.waiting.remove(&seq)?;
+        self.ready.remove(&seq);
+        match task.until {
+            Until::Now => self.lines.leave(seq, &task.places),
+            Until::InLine(at) => {
+                self.lines.leave(seq, &task.places);
+                self.timers.remove(&(at, seq));
+            }
+            Until::Outside(at) => {
+                self.lines.step_in(&task.places);
+                self.timers.remove(&(at, seq));
+            }
+        }
+        self.look_at_heads(&task.places);
+        Some(task)
+    }
+
+    fn run(&mut self, id: TaskId, places: Vec<Place>, tries: u32) {
+        self.lines.run(&places);
+        self.look_at_heads(&places);
+        self.running.insert(id, Running { places, tries });
+    }
+
+    fn stop(&mut self, id: &TaskId) -> Option<Running> {
+        let task = self.running.remove(id)?;
+        self.lines.stop(&task.places);
+        self.look_at_heads(&task.places);
+        Some(task)
+    }
+
+    /// Brings those into their lines, and to their turn, whose time has come.
+    fn wake(&mut self, now: Instant) {
+        while let Some((_, seq)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
+            let Some(Waiting { id, places, tries, .. }) = self.take(seq) else { return };
+            self.insert(seq, id, places, Until::Now, tries);
+        }
+    }
+
+    /// Notes who of those at the heads of these lines may start. The second in a line is looked at because it may have been
+    /// the first.
+    fn look_at_heads(&mut self, places: &[Place]) {
+        for seq in self.lines.heads(places) {
+            self.look_at(seq);
+        }
+    }
+
+    /// Notes whether a waiting task may start.
+    fn look_at(&mut self, seq: i64) {
+        let Some(task) = self.waiting.get(&seq) else { return };
+        if task.until == Until::Now && self.lines.let_through(seq, &task.places) {
+            self.ready.insert(seq);
+        } else {
+            self.ready.remove(&seq);
+        }
     }
 }
 
 fn pause(tries: u32) -> Duration {
     FIRST_RETRY.saturating_mul(2_u32.saturating_pow(tries)).min(LAST_RETRY)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn id(text: &str) -> TaskId {
-        text.parse().unwrap()
-    }
-
-    /// A board whose running and waiting tasks want these workspaces ("" wants none).
-    fn board(slots: usize, running: &[&str], waiting: &[&str]) -> Board {
-        let workspace = |name: &str| (!name.is_empty()).then(|| name.to_owned());
-        let mut board = Board::new(slots, 3);
-        for (index, name) in running.iter().enumerate() {
-            board.start_new(id(&format!("r{index}")), workspace(name));
-        }
-        for (seq, name) in (1..).zip(waiting) {
-            board.wait(seq, id(&format!("w{seq}")), workspace(name));
-        }
-        board
-    }
-
-    #[test]
-    fn the_oldest_task_whose_workspace_is_free_is_next() {
-        type Row = (usize, &'static [&'static str], &'static [&'static str], Option<i64>);
-        let table: &[Row] = &[
-            (1, &[], &[], None),
-            (1, &[], &["", ""], Some(1)),
-            (1, &[""], &["", ""], None),
-            (2, &["a"], &["a", "a", "b"], Some(3)),
-            (2, &["a"], &["a", ""], Some(2)),
-            (9, &["a", "b"], &["a", "b"], None),
-            (0, &[], &[""], None),
-        ];
-        for (slots, running, waiting, expected) in table {
-            let next = board(*slots, running, waiting).next_start(Instant::now());
-            assert_eq!(next, *expected, "{slots} slots, running {running:?}, waiting {waiting:?}");
-        }
-    }
-
-    #[test]
-    fn a_new_task_starts_waits_or_is_refused() {
-        use OnBusy::{Refuse, Wait};
-        type Row =
-            (&'static [&'static str], &'static [&'static str], Option<&'static str>, OnBusy, Placement);
-        let table: &[Row] = &[
-            (&[], &[], None, Wait, Placement::Start),
-            (&[""], &[], Some("a"), Refuse, Placement::Start),
-            (&["a"], &[], Some("a"), Wait, Placement::Wait),
-            (&["a"], &[], Some("a"), Refuse, Placement::Busy),
-            (&[""], &["a"], Some("a"), Refuse, Placement::Busy),
-            (&["a"], &["a"], Some("b"), Wait, Placement::Start),
-            (&["", ""], &[], None, Wait, Placement::Wait),
-            (&["", ""], &["", "", ""], None, Wait, Placement::Full),
-            (&["a"], &["a", "a", "a"], Some("a"), Wait, Placement::Full),
-            (&["a"], &["a", "a", "a"], Some("a"), Refuse, Placement::Busy),
-            (&["a"], &["a", "a", "a"], None, Wait, Placement::Start),
-        ];
-        for (running, waiting, workspace, on_busy, expected) in table {
-            let placement = board(2, running, waiting).place(*workspace, *on_busy);
-            assert_eq!(placement, *expected, "running {running:?}, waiting {waiting:?}, wants {workspace:?}");
-        }
-    }
-
-    #[test]
-    fn a_draining_board_starts_and_accepts_nothing() {
-        let mut board = board(2, &[], &[""]);
-        board.drain();
-        assert_eq!(board.next_start(Instant::now()), None);
-        assert_eq!(board.place(None, OnBusy::Wait), Placement::Draining);
-    }
-
-    #[test]
-    fn a_task_that_was_put_back_keeps_its_place_and_waits_longer_each_time() {
-        let mut board = board(2, &[], &["a", "a", ""]);
-        let now = Instant::now();
-        board.start(1);
-        board.put_back(1, &id("w1"), now);
-        // Number 2 wants the same workspace and stays behind; number 3 does not.
-        assert_eq!(board.next_start(now), Some(3));
-        assert_eq!(board.next_due(now), Some(now + FIRST_RETRY));
-        let later = now + FIRST_RETRY;
-        assert_eq!(board.next_start(later), Some(1));
-        assert_eq!(board.next_due(later), None);
-        board.start(1);
-        board.put_back(1, &id("w1"), later);
-        assert_eq!(board.next_due(later), Some(later + 2 * FIRST_RETRY));
-        assert_eq!(pause(u32::MAX), LAST_RETRY);
-    }
 }

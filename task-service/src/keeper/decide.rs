@@ -2,13 +2,12 @@
 //! is changed last in each step, when nothing can fail any more.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use jiff::Timestamp;
 use task_runners::{ExecutionResult, Outcome as RunOutcome, Task, TaskId, TaskStatus};
 
 use super::board::Placement;
-use super::{CancelAnswer, Ending, Event, Keeper, Outcome};
+use super::{CancelAnswer, Ending, Event, Keeper, Needs, Outcome, Retrying};
 use crate::recovery;
 use crate::run::{self, Start};
 use crate::store::{self, NewTask};
@@ -24,7 +23,7 @@ enum Admitted {
 impl Keeper {
     /// Starts what may start.
     pub(super) fn admit(&mut self, starts: &mut Vec<Start>) -> rusqlite::Result<()> {
-        let now = Instant::now();
+        let now = self.clock.now().instant;
         while let Some(seq) = self.board.next_start(now) {
             match self.guarded(|keeper| keeper.admit_one(seq)) {
                 Ok(Admitted::Starts(start)) => {
@@ -58,14 +57,14 @@ impl Keeper {
         stored.task.status = TaskStatus::Running;
         stored.task.started_at = Some(now);
         let runner = self.registry.get(&stored.runner).cloned();
-        let (runner_name, pinned) = (stored.runner, stored.pinned);
-        Ok(Admitted::Starts(Box::new(Start { seq, task: stored.task, runner_name, runner, pinned })))
+        let store::Stored { task, runner: runner_name, pinned, retry, .. } = stored;
+        Ok(Admitted::Starts(Box::new(Start { seq, task, runner_name, runner, pinned, retry })))
     }
 
     /// Decides about one event and writes it.
     pub(super) fn apply(&mut self, event: &Event, starts: &mut Vec<Start>) -> rusqlite::Result<Outcome> {
         match event {
-            Event::Submit { new, .. } => self.accept(new, starts).map(Outcome::Submitted),
+            Event::Submit { new, .. } => self.accept(new, starts).map(Box::new).map(Outcome::Submitted),
             Event::Ended(ending) => {
                 if !store::end(&self.db, ending.seq, &ending.task, &ending.result_json)? {
                     tracing::error!(task_id = %ending.task.id, "this task had ended before; its first end stands");
@@ -74,6 +73,8 @@ impl Keeper {
                 self.board.remove_waiting(ending.seq);
                 Ok(Outcome::Written)
             }
+            Event::Retry(retrying) => self.retry(retrying),
+            Event::LastAttempt { id, .. } => store::forbid_retries(&self.db, id).map(|()| Outcome::Written),
             Event::PutBack { seq, id, cancelled } => {
                 store::put_back(&self.db, *seq)?;
                 if *cancelled {
@@ -81,14 +82,35 @@ impl Keeper {
                     self.board.remove_running(id);
                     return Ok(Outcome::Cancelled(cancelled));
                 }
-                self.board.put_back(*seq, id, Instant::now());
+                self.board.put_back(*seq, id, self.clock.now().instant);
                 Ok(Outcome::Written)
             }
             Event::Cancel { id, .. } => self.cancel(id).map(Outcome::Cancelled),
             Event::Forget { before, .. } => store::forget(&self.db, *before).map(Outcome::Forgotten),
             // Carried out when they were taken from the channel.
-            Event::Drain { .. } | Event::Close { .. } | Event::Unwatched { .. } => Ok(Outcome::Written),
+            Event::Drain { .. } | Event::Close { .. } | Event::Unwatched { .. } | Event::Tick => {
+                Ok(Outcome::Written)
+            }
         }
+    }
+
+    /// Puts a task back for its next attempt; or ends it as its attempt did, where its end was asked for meanwhile.
+    fn retry(&mut self, retrying: &Retrying) -> rusqlite::Result<Outcome> {
+        let Retrying { ending, delay, cancelled } = retrying;
+        let id = &ending.task.id;
+        if *cancelled {
+            store::end(&self.db, ending.seq, &ending.task, &ending.result_json)?;
+            self.board.remove_running(id);
+            return Ok(Outcome::Written);
+        }
+        let due = self.clock.now().after(*delay);
+        if !store::retry(&self.db, ending.seq, &ending.next(), due.wall)? {
+            tracing::error!(task_id = %id, "this task had ended before; its first end stands");
+            self.board.remove_running(id);
+            return Ok(Outcome::Written);
+        }
+        self.board.retry(ending.seq, id, due.instant);
+        Ok(Outcome::WaitsAgain)
     }
 
     fn accept(
@@ -104,24 +126,29 @@ impl Keeper {
                 None => Err(SubmitError::Conflict { id: id.clone() }),
             });
         }
-        let workspace = new.plan.workspace.as_ref().map(|name| name.as_str().to_owned());
+        let needs = Needs::of(&new.plan);
         let mut task = Task { created_at: Timestamp::now(), ..new.task.clone() };
-        match self.board.place(workspace.as_deref(), task.spec.on_busy) {
+        match self.board.place(&needs, task.spec.on_busy) {
             Placement::Start => {
                 task.status = TaskStatus::Running;
                 task.started_at = Some(task.created_at);
                 let seq = store::insert(&self.db, new, &task)?;
-                self.board.start_new(id.clone(), workspace);
+                self.board.start_new(id.clone(), &needs);
                 let runner = self.registry.get(&new.runner).cloned();
                 let (runner_name, pinned) = (new.runner.clone(), new.plan.pinned.clone());
-                starts.push(Start { seq, task: task.clone(), runner_name, runner, pinned });
+                let retry = new.plan.retry.clone();
+                starts.push(Start { seq, task: task.clone(), runner_name, runner, pinned, retry });
             }
             Placement::Wait => {
                 let seq = store::insert(&self.db, new, &task)?;
-                self.board.wait(seq, id.clone(), workspace);
+                self.board.wait(seq, id.clone(), &needs);
             }
             Placement::Busy => {
-                return Ok(Err(SubmitError::Busy { workspace: workspace.unwrap_or_default() }));
+                return Ok(Err(SubmitError::Busy { workspace: needs.workspace.unwrap_or_default() }));
+            }
+            Placement::LaneFull(waiting) => {
+                let script = needs.lane.map(|lane| lane.name).unwrap_or_default();
+                return Ok(Err(SubmitError::ScriptFull { script, waiting }));
             }
             Placement::Full => return Ok(Err(SubmitError::Full { waiting: self.board.queued() })),
             Placement::Draining => return Ok(Err(SubmitError::Draining)),
@@ -141,14 +168,14 @@ impl Keeper {
         if stored.task.status != TaskStatus::Queued {
             return Ok(CancelAnswer::Running);
         }
-        let result = ExecutionResult::without_run(
-            RunOutcome::Cancelled,
-            "cancelled_in_queue",
-            "cancelled while it waited for its turn; nothing was started",
-        );
+        let message = match stored.task.attempts.is_empty() {
+            true => "cancelled while it waited for its turn; nothing was started",
+            false => "cancelled while it waited for its next attempt; the logs of the earlier ones are kept",
+        };
+        let result = ExecutionResult::without_run(RunOutcome::Cancelled, "cancelled_in_queue", message);
         let ending = run::ending(stored.seq, stored.task, Arc::new(result));
         store::end(&self.db, ending.seq, &ending.task, &ending.result_json)?;
         self.board.remove_waiting(stored.seq);
-        Ok(CancelAnswer::Done(ending.task))
+        Ok(CancelAnswer::Done(Box::new(ending.task)))
     }
 }

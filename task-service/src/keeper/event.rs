@@ -1,7 +1,9 @@
 //! What the keeper is told, by callers and by running tasks.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
-use task_runners::{Task, TaskId, TaskStatus};
+use task_runners::{Attempt, Outcome, Task, TaskId, TaskStatus};
 use tokio::sync::oneshot;
 
 use crate::store::{Forgotten, NewTask};
@@ -14,9 +16,15 @@ pub(crate) enum Event {
     Submit { new: Box<NewTask>, answer: oneshot::Sender<Result<Submitted, SubmitError>> },
     /// A task has ended.
     Ended(Box<Ending>),
+    /// An attempt of a task has ended, was set aside, and another one is to follow.
+    Retry(Box<Retrying>),
     /// Nothing was started of a task, because its shared workspace is in use outside this service; whether its end was
     /// asked for meanwhile.
     PutBack { seq: i64, id: TaskId, cancelled: bool },
+    /// The attempt of a task that runs shall be its last, whatever it comes to.
+    LastAttempt { id: TaskId, answer: oneshot::Sender<Result<(), String>> },
+    /// The clock was moved by hand.
+    Tick,
     /// A waiting task shall not start.
     Cancel { id: TaskId, answer: oneshot::Sender<CancelAnswer> },
     /// Some of the tasks that ended before a time shall be forgotten.
@@ -42,11 +50,48 @@ pub(crate) struct Ending {
     pub(crate) unrecorded: bool,
 }
 
+/// An attempt of a task that has ended, with another one to follow.
+#[derive(Debug)]
+pub(crate) struct Retrying {
+    /// Its end, as that of the task if nothing followed.
+    pub(crate) ending: Ending,
+    /// How long the next one waits at least.
+    pub(crate) delay: Duration,
+    /// Whether the end of the task was asked for meanwhile, so that nothing follows.
+    pub(crate) cancelled: bool,
+}
+
+impl Ending {
+    /// The task as it waits for its next attempt.
+    pub(crate) fn next(&self) -> Task {
+        let task = &self.task;
+        let result = task.result.as_deref();
+        let ended = Attempt {
+            attempt: task.attempt,
+            started_at: task.started_at,
+            ended_at: task.ended_at,
+            outcome: result.map_or(Outcome::Interrupted, |result| result.outcome.clone()),
+            exit_code: result.and_then(|result| result.exit_code),
+            log_bytes: task.log_bytes,
+        };
+        Task {
+            status: TaskStatus::Queued,
+            attempt: task.attempt.saturating_add(1),
+            attempts: task.attempts.iter().cloned().chain([ended]).collect(),
+            started_at: None,
+            ended_at: None,
+            log_bytes: 0,
+            result: None,
+            ..task.clone()
+        }
+    }
+}
+
 /// What became of a wish to cancel a waiting task.
 #[derive(Debug)]
 pub(crate) enum CancelAnswer {
     /// It was cancelled.
-    Done(Task),
+    Done(Box<Task>),
     /// It runs, or is about to.
     Running,
     /// It has ended.

@@ -20,8 +20,10 @@ use task_runners::RunnerRegistry;
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
-pub(crate) use board::Board;
-pub(crate) use event::{CancelAnswer, Ending, Event};
+pub(crate) use board::{Board, Needs};
+pub(crate) use event::{CancelAnswer, Ending, Event, Retrying};
+
+use crate::clock::Clock;
 
 use crate::live::Live;
 use crate::lock::ServiceLock;
@@ -44,6 +46,7 @@ pub(crate) struct Keeper {
     pub(crate) registry: RunnerRegistry,
     pub(crate) context: run::Context,
     pub(crate) runtime: Handle,
+    pub(crate) clock: Clock,
     pub(crate) receiver: Receiver<Event>,
     /// Ends of tasks that could not be written yet.
     pub(crate) unwritten: Vec<Event>,
@@ -63,10 +66,12 @@ pub(crate) struct Keeper {
 
 /// What came of an event, to be told after the commit.
 enum Outcome {
-    Submitted(Result<Submitted, SubmitError>),
+    Submitted(Box<Result<Submitted, SubmitError>>),
     Cancelled(CancelAnswer),
     Forgotten(Forgotten),
     Written,
+    /// A task waits for its next attempt.
+    WaitsAgain,
 }
 
 impl Keeper {
@@ -119,6 +124,11 @@ impl Keeper {
                     self.orphaned |= answer.is_none();
                     closing = answer.or(closing);
                 }
+                Event::Tick => {}
+                Event::Retry(mut retrying) => {
+                    retrying.cancelled |= self.live.put_back(&retrying.ending.task.id);
+                    events.push(Event::Retry(retrying));
+                }
                 Event::PutBack { seq, id, .. } => {
                     let cancelled = self.live.put_back(&id);
                     events.push(Event::PutBack { seq, id, cancelled });
@@ -131,12 +141,14 @@ impl Keeper {
     }
 
     fn first_event(&self, unwritten: bool) -> Option<Event> {
-        let now = Instant::now();
-        let retry = (unwritten || self.stale || !self.undecided.is_empty()).then(|| now + RETRY);
-        match [retry, self.board.next_due(now)].into_iter().flatten().min() {
+        let retry = (unwritten || self.stale || !self.undecided.is_empty()).then_some(RETRY);
+        // One that is due and cannot be written is no reason to try without a pause.
+        let least = if self.failing { RETRY } else { Duration::ZERO };
+        let due = self.board.next_due().and_then(|at| self.clock.until(at)).map(|wait| wait.max(least));
+        match [retry, due].into_iter().flatten().min() {
             // The keeper's own context holds a sender, so that the channel cannot be closed.
             None => self.receiver.recv().ok(),
-            Some(at) => self.receiver.recv_timeout(at.saturating_duration_since(now)).ok(),
+            Some(wait) => self.receiver.recv_timeout(wait).ok(),
         }
     }
 
@@ -201,9 +213,11 @@ impl Keeper {
             self.admit(starts)?;
         }
         self.db.execute_batch("COMMIT")?;
-        if self.db.total_changes() != changes {
-            self.stats.send_modify(|stats| stats.commits += 1);
-        }
+        let retries = done.iter().filter(|(_, outcome)| matches!(outcome, Outcome::WaitsAgain)).count();
+        self.stats.send_modify(|stats| {
+            stats.commits += u64::from(self.db.total_changes() != changes);
+            stats.retries += retries as u64;
+        });
         Ok(())
     }
 
@@ -233,7 +247,7 @@ impl Keeper {
     /// Makes the board anew where it holds what a failed commit has undone.
     fn refresh(&mut self) -> rusqlite::Result<()> {
         if self.stale {
-            self.board.reload(store::unfinished(&self.db)?.tasks);
+            self.board.reload(store::unfinished(&self.db)?.tasks, self.clock.now());
             self.leave_undecided();
             self.stale = false;
         }
@@ -261,6 +275,7 @@ impl Keeper {
     fn holds_slot(&self, event: &Event) -> bool {
         match event {
             Event::Ended(ending) => self.board.runs(&ending.task.id),
+            Event::Retry(retrying) => self.board.runs(&retrying.ending.task.id),
             Event::PutBack { id, .. } => self.board.runs(id),
             _ => false,
         }
@@ -279,7 +294,15 @@ impl Keeper {
     /// The last words: what could not be written is named, and the write-ahead log is copied into the database.
     fn close(&mut self) {
         for event in &self.unwritten {
-            let Event::Ended(ending) = event else { continue };
+            let ending = match event {
+                Event::Ended(ending) => ending,
+                Event::Retry(retrying) => {
+                    tracing::error!(task_id = %retrying.ending.task.id,
+                        "that this task waits for its next attempt could not be written; the next start finds the one before");
+                    continue;
+                }
+                _ => continue,
+            };
             let next_start = match self.keep_record(&ending.task) {
                 Ok(()) => "takes it from the task's record",
                 Err(_) => "takes the task for interrupted, because its record could not be written either",

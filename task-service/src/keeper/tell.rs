@@ -14,12 +14,15 @@ impl Keeper {
     /// Shows a task that waits now to those who follow it.
     pub(super) fn show(&self, event: &Event, outcome: &Outcome) {
         match (event, outcome) {
-            (Event::Submit { .. }, Outcome::Submitted(Ok(Submitted { task, created: true })))
-                if task.status == TaskStatus::Queued =>
-            {
-                self.live.queued(&task.id);
+            (Event::Submit { .. }, Outcome::Submitted(submitted)) => {
+                if let Ok(Submitted { task, created: true }) = &**submitted
+                    && task.status == TaskStatus::Queued
+                {
+                    self.live.queued(&task.id);
+                }
             }
             (Event::PutBack { id, .. }, Outcome::Written) => self.live.queued(id),
+            (Event::Retry(retrying), Outcome::WaitsAgain) => self.live.queued(&retrying.ending.task.id),
             _ => {}
         }
     }
@@ -29,16 +32,21 @@ impl Keeper {
         match (event, outcome) {
             (Event::Submit { answer, .. }, Outcome::Submitted(submitted)) => {
                 // Whoever asked may have gone away; the task stays accepted.
-                let _ = answer.send(submitted);
+                let _ = answer.send(*submitted);
             }
             (Event::Ended(ending), _) => self.tell_end(ending.task, ending.unrecorded),
+            // Its attempt was set aside, so that its record lacks the result.
+            (Event::Retry(retrying), Outcome::Written) => self.tell_end(retrying.ending.task, true),
+            (Event::LastAttempt { answer, .. }, _) => {
+                let _ = answer.send(Ok(()));
+            }
             // Nobody waits for this answer, so that nobody else writes the record.
             (Event::PutBack { .. }, Outcome::Cancelled(CancelAnswer::Done(task))) => {
-                self.tell_end(task, true);
+                self.tell_end(*task, true);
             }
             (Event::Cancel { answer, .. }, Outcome::Cancelled(cancelled)) => {
                 if let CancelAnswer::Done(task) = &cancelled {
-                    self.live.ended(&Arc::new(task.clone()));
+                    self.live.ended(&Arc::new(Task::clone(task)));
                 }
                 let _ = answer.send(cancelled);
             }
@@ -61,6 +69,9 @@ impl Keeper {
                 let _ = answer.send(CancelAnswer::Unavailable(reason));
             }
             Event::Forget { answer, .. } => {
+                let _ = answer.send(Err(reason));
+            }
+            Event::LastAttempt { answer, .. } => {
                 let _ = answer.send(Err(reason));
             }
             Event::Ended(mut ending) => {

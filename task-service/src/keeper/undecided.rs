@@ -2,14 +2,11 @@
 //! somebody changed. What they came to is a fact that must not be overwritten by a guess, so that it is looked at again
 //! until it can be read. Nothing of them runs, so that they hold neither a slot nor a workspace meanwhile.
 
-use std::sync::Arc;
 use std::time::Instant;
 
-use task_runners::TaskStatus;
-
-use super::{Ending, Event, Keeper, RETRY};
+use super::{Event, Keeper, RETRY};
+use crate::recovery::{self, Verdict};
 use crate::store::{self, Unfinished};
-use crate::{recovery, run};
 
 impl Keeper {
     /// The ends that can be told by now.
@@ -21,11 +18,14 @@ impl Keeper {
         self.look_again = Instant::now() + RETRY;
         for task in std::mem::take(&mut self.undecided) {
             match self.look_at(&task) {
-                Ok(Some(ending)) => decided.push(Event::Ended(Box::new(ending))),
-                // The result has gone: the row says how it stands.
-                Ok(None) if task.status == TaskStatus::Queued => {
-                    self.board.wait(task.seq, task.id, task.workspace);
+                Ok(Some(Verdict::Ended(ending))) => decided.push(Event::Ended(ending)),
+                Ok(Some(Verdict::Retries(retrying))) => {
+                    // As if its attempt had just ended.
+                    self.board.start_new(task.id, &task.needs);
+                    decided.push(Event::Retry(retrying));
                 }
+                // The result has gone: the row says how it stands.
+                Ok(Some(Verdict::Waits)) => self.board.restore(task, self.clock.now()),
                 Ok(None) => {}
                 // Why was said at the start.
                 Err(_) => self.undecided.push(task),
@@ -34,10 +34,9 @@ impl Keeper {
         decided
     }
 
-    fn look_at(&self, task: &Unfinished) -> Result<Option<Ending>, Box<dyn std::error::Error>> {
+    fn look_at(&self, task: &Unfinished) -> Result<Option<Verdict>, Box<dyn std::error::Error>> {
         let Some(stored) = store::unfinished_by_seq(&self.db, task.seq)? else { return Ok(None) };
-        let result = recovery::end_of(&self.context.records, &stored)?;
-        Ok(result.map(|result| run::ending(stored.seq, stored.task, Arc::new(result))))
+        Ok(Some(recovery::verdict(&self.context.records, stored)?))
     }
 
     /// Takes them off a board that was made from the rows.

@@ -23,8 +23,8 @@ pub(crate) use read::{by_id, digest_by_id, page};
 pub(crate) use readers::Readers;
 pub(crate) use row::Stored;
 pub(crate) use write::{
-    Forgotten, NewTask, Unfinished, end, end_nameless, forget, insert, mark_running, pinned, put_back,
-    unfinished, unfinished_by_id, unfinished_by_seq, waiting,
+    Forgotten, NewTask, Unfinished, end, end_nameless, forbid_retries, forget, insert, mark_running, pinned,
+    put_back, retry, unfinished, unfinished_by_id, unfinished_by_seq, waiting,
 };
 
 /// Name of the database in a state folder.

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use rusqlite::Row;
 use rusqlite::types::Type;
-use task_runners::{ExecutionResult, Task, TaskSpec};
+use serde::de::DeserializeOwned;
+use task_runners::{RetryPolicy, Task, TaskSpec};
 
 /// The columns that [`Stored::read`] expects, in its order.
 pub(crate) const COLUMNS: &str = "seq, id, name, status, node, attempt, created_by, created_at, started_at, \
-    ended_at, unreachable_since, log_bytes, runner, pinned, spec, result";
+    ended_at, unreachable_since, log_bytes, runner, pinned, spec, result, retry, attempts";
 
 /// A task with what only the service knows about it.
 #[derive(Debug, Clone)]
@@ -25,6 +26,8 @@ pub(crate) struct Stored {
     pub(crate) runner: String,
     /// The snapshot that it must run from.
     pub(crate) pinned: Option<String>,
+    /// What of it is tried again.
+    pub(crate) retry: RetryPolicy,
     /// Length of its spec and result as text, bytes.
     pub(crate) size: usize,
     /// The first column that does not hold what this agent writes there, if one does not. What it held is replaced.
@@ -45,6 +48,7 @@ impl Stored {
             status: parsed(row, 3)?,
             node: columns.optional_text("node", 4)?,
             attempt: columns.attempt(5)?,
+            attempts: columns.json("attempts", 17)?.unwrap_or_default(),
             created_by: columns.text("created_by", 6)?,
             created_at: time(row, 7)?.unwrap_or(Timestamp::UNIX_EPOCH),
             started_at: time(row, 8)?,
@@ -52,7 +56,7 @@ impl Stored {
             unreachable_since: time(row, 10)?,
             log_bytes: row.get::<_, i64>(11)?.unsigned_abs(),
             spec: Arc::new(columns.spec(14, &name)?),
-            result: columns.result(15)?,
+            result: columns.json("result", 15)?,
             name,
         };
         Ok(Self {
@@ -60,6 +64,7 @@ impl Stored {
             size: bytes(row, 14)?.len() + bytes(row, 15)?.len(),
             runner: columns.text("runner", 12)?,
             pinned: columns.optional_text("pinned", 13)?,
+            retry: columns.json("retry", 16)?.unwrap_or_default(),
             damage: columns.damage,
             task,
         })
@@ -101,18 +106,18 @@ impl Columns<'_> {
         }))
     }
 
-    fn result(&mut self, index: usize) -> rusqlite::Result<Option<Arc<ExecutionResult>>> {
+    /// What stands in a column as JSON; none where nothing does.
+    fn json<T: DeserializeOwned>(
+        &mut self,
+        column: &'static str,
+        index: usize,
+    ) -> rusqlite::Result<Option<T>> {
         let json = bytes(self.row, index)?;
         if json.is_empty() {
             return Ok(None);
         }
-        match serde_json::from_slice(json) {
-            Ok(result) => Ok(Some(Arc::new(result))),
-            Err(error) => {
-                self.damaged("result", &error);
-                Ok(None)
-            }
-        }
+        let read = serde_json::from_slice(json);
+        Ok(read.map_err(|error| self.damaged(column, &error)).ok())
     }
 
     fn damaged(&mut self, column: &'static str, error: &dyn Display) {
@@ -142,7 +147,7 @@ where
     String::from_utf8_lossy(bytes(row, column)?).parse().map_err(|error| broken(column, error))
 }
 
-fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Timestamp>> {
+pub(crate) fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Timestamp>> {
     let Some(nanoseconds) = row.get::<_, Option<i64>>(column)? else {
         return Ok(None);
     };

@@ -37,6 +37,12 @@ const STEPS: &[&str] = &[
         PRIMARY KEY (key, value, seq)
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX label_task ON label (seq);",
+    // 2: lanes and retries, as they were when a task was accepted, and its ended attempts. Tasks of before have none.
+    "ALTER TABLE task ADD COLUMN lane TEXT;
+    ALTER TABLE task ADD COLUMN concurrency INTEGER;
+    ALTER TABLE task ADD COLUMN retry TEXT;
+    ALTER TABLE task ADD COLUMN not_before INTEGER;
+    ALTER TABLE task ADD COLUMN attempts TEXT;",
 ];
 
 /// The version that this build writes.

@@ -4,10 +4,11 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, named_params, params};
-use task_runners::{Plan, Task, TaskId, TaskStatus};
+use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
+use task_runners::{Lane, Plan, Task, TaskId, TaskStatus};
 
-use super::row::{COLUMNS, Stored, nanoseconds, parsed};
+use super::row::{COLUMNS, Stored, nanoseconds, parsed, time};
+use crate::keeper::Needs;
 
 /// Rows that are forgotten in one step, so that nobody waits long for it.
 const FORGOTTEN_AT_ONCE: u32 = 64;
@@ -25,15 +26,18 @@ pub(crate) struct NewTask {
     pub(crate) digest: [u8; 32],
     /// Its spec as JSON.
     pub(crate) spec_json: String,
+    /// What of it is tried again, as JSON, where something is.
+    pub(crate) retry_json: Option<String>,
 }
 
 /// Adds a task with its labels, in the state that `task` has by now, and gives its place in the order of acceptance.
 pub(crate) fn insert(db: &Connection, new: &NewTask, task: &Task) -> rusqlite::Result<i64> {
     let sql =
         "INSERT INTO task (id, name, runner, status, attempt, workspace, pinned, created_by, created_at,
-            started_at, log_bytes, request_sha256, spec)
+            started_at, log_bytes, request_sha256, spec, lane, concurrency, retry)
         VALUES (:id, :name, :runner, :status, :attempt, :workspace, :pinned, :created_by, :created_at,
-            :started_at, 0, :digest, :spec)";
+            :started_at, 0, :digest, :spec, :lane, :concurrency, :retry)";
+    let lane = new.plan.lane.as_ref();
     db.prepare_cached(sql)?.execute(named_params! {
         ":id": task.id.as_str(),
         ":name": task.name,
@@ -47,6 +51,9 @@ pub(crate) fn insert(db: &Connection, new: &NewTask, task: &Task) -> rusqlite::R
         ":started_at": task.started_at.map(nanoseconds),
         ":digest": new.digest,
         ":spec": new.spec_json,
+        ":lane": lane.map(|lane| &lane.name),
+        ":concurrency": lane.map(|lane| lane.concurrency),
+        ":retry": new.retry_json,
     })?;
     let seq = db.last_insert_rowid();
     for (key, value) in &task.spec.labels {
@@ -58,7 +65,8 @@ pub(crate) fn insert(db: &Connection, new: &NewTask, task: &Task) -> rusqlite::R
 
 /// Marks a queued task as running. This is committed before the task is started, so that it cannot be twice.
 pub(crate) fn mark_running(db: &Connection, seq: i64, started_at: Timestamp) -> rusqlite::Result<()> {
-    let sql = "UPDATE task SET status = 'running', started_at = ?2 WHERE seq = ?1 AND status = 'queued'";
+    let sql = "UPDATE task SET status = 'running', started_at = ?2, not_before = NULL
+        WHERE seq = ?1 AND status = 'queued'";
     one_row(db.prepare_cached(sql)?.execute(params![seq, nanoseconds(started_at)])?)
 }
 
@@ -68,11 +76,39 @@ pub(crate) fn put_back(db: &Connection, seq: i64) -> rusqlite::Result<()> {
     one_row(db.prepare_cached(sql)?.execute([seq])?)
 }
 
+/// Puts a task, an attempt of which has ended, back into the queue for the next one: as `task` says, and not before a time.
+/// Whether the row was not terminal before.
+pub(crate) fn retry(db: &Connection, seq: i64, task: &Task, not_before: Timestamp) -> rusqlite::Result<bool> {
+    let sql =
+        "UPDATE task SET status = 'queued', started_at = NULL, attempt = :attempt, attempts = :attempts,
+            not_before = :not_before
+        WHERE seq = :seq AND status IN ('queued', 'running')";
+    let changed = db.prepare_cached(sql)?.execute(named_params! {
+        ":seq": seq,
+        ":attempt": task.attempt,
+        ":attempts": attempts_json(task),
+        ":not_before": nanoseconds(not_before),
+    })?;
+    Ok(changed == 1)
+}
+
+/// The ended attempts as the row holds them.
+fn attempts_json(task: &Task) -> Option<String> {
+    // They hold only numbers, times and words, which JSON has.
+    (!task.attempts.is_empty()).then(|| serde_json::to_string(&task.attempts).unwrap_or_default())
+}
+
+/// Notes that the attempt of a task that runs is its last, whatever it comes to.
+pub(crate) fn forbid_retries(db: &Connection, id: &TaskId) -> rusqlite::Result<()> {
+    let sql = "UPDATE task SET retry = NULL WHERE id = ?1 AND status = 'running' AND retry IS NOT NULL";
+    db.prepare_cached(sql)?.execute([id.as_str()]).map(drop)
+}
+
 /// Writes the terminal state of the task in the place `seq`; `result_json` is its result as text. Whether the row was
 /// not terminal before.
 pub(crate) fn end(db: &Connection, seq: i64, task: &Task, result_json: &str) -> rusqlite::Result<bool> {
     let sql = "UPDATE task SET status = :status, started_at = :started_at, ended_at = :ended_at,
-            log_bytes = :log_bytes, result = :result
+            log_bytes = :log_bytes, result = :result, attempt = :attempt, attempts = :attempts, not_before = NULL
         WHERE seq = :seq AND status IN ('queued', 'running')";
     let changed = db.prepare_cached(sql)?.execute(named_params! {
         ":seq": seq,
@@ -81,6 +117,8 @@ pub(crate) fn end(db: &Connection, seq: i64, task: &Task, result_json: &str) -> 
         ":ended_at": task.ended_at.map(nanoseconds),
         ":log_bytes": i64::try_from(task.log_bytes).unwrap_or(i64::MAX),
         ":result": result_json,
+        ":attempt": task.attempt,
+        ":attempts": attempts_json(task),
     })?;
     Ok(changed == 1)
 }
@@ -138,8 +176,10 @@ pub(crate) struct Unfinished {
     pub(crate) id: TaskId,
     /// Queued or running.
     pub(crate) status: TaskStatus,
-    /// The shared workspace that it needs.
-    pub(crate) workspace: Option<String>,
+    /// What it needs beside a slot.
+    pub(crate) needs: Needs,
+    /// When its next attempt may start, where it waits for that.
+    pub(crate) not_before: Option<Timestamp>,
 }
 
 /// The rows that have not ended, oldest first in each state.
@@ -155,16 +195,16 @@ pub(crate) struct UnfinishedRows {
 pub(crate) fn unfinished(db: &Connection) -> rusqlite::Result<UnfinishedRows> {
     let mut found = UnfinishedRows::default();
     for status in [TaskStatus::Queued, TaskStatus::Running] {
-        let sql = "SELECT seq, id, workspace FROM task WHERE status = ?1 ORDER BY seq";
+        let sql = "SELECT seq, id, workspace, lane, concurrency, not_before FROM task
+            WHERE status = ?1 ORDER BY seq";
         let mut statement = db.prepare_cached(sql)?;
         let mut rows = statement.query([status.as_str()])?;
         while let Some(row) = rows.next()? {
             let seq = row.get(0)?;
             match parsed(row, 1) {
                 Ok(id) => {
-                    let workspace = row.get_ref(2)?.as_bytes_or_null().unwrap_or_default();
-                    let workspace = workspace.map(|name| String::from_utf8_lossy(name).into_owned());
-                    found.tasks.push(Unfinished { seq, id, status, workspace });
+                    let (needs, not_before) = (needs(row)?, time(row, 5)?);
+                    found.tasks.push(Unfinished { seq, id, status, needs, not_before });
                 }
                 Err(_) => found.nameless.push((seq, status == TaskStatus::Running)),
             }
@@ -172,6 +212,17 @@ pub(crate) fn unfinished(db: &Connection) -> rusqlite::Result<UnfinishedRows> {
     }
     found.nameless.extend(of_unknown_state(db)?.into_iter().map(|seq| (seq, true)));
     Ok(found)
+}
+
+/// What a task needs, from the columns behind its id. A name that is damaged is one like any other.
+fn needs(row: &Row<'_>) -> rusqlite::Result<Needs> {
+    let text = |column| {
+        let bytes = row.get_ref(column)?.as_bytes_or_null().unwrap_or_default();
+        Ok::<_, rusqlite::Error>(bytes.map(|name| String::from_utf8_lossy(name).into_owned()))
+    };
+    let concurrency = row.get::<_, Option<i64>>(4)?.and_then(|most| u32::try_from(most).ok()).unwrap_or(1);
+    let lane = text(3)?.map(|name| Lane { name, concurrency: concurrency.max(1), queue: None });
+    Ok(Needs { workspace: text(2)?, lane })
 }
 
 /// The places of rows in a state that no agent writes. The index is asked for one state after the other, so that the

@@ -1,5 +1,5 @@
 //! The agent is killed at random moments under load, again and again on one state folder: no task that was acknowledged is
-//! lost, none is started twice, and no end that was told changes.
+//! lost, no attempt of one is started twice or has another one's result, and no end that was told changes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use task_service::{
-    Execution, Plan, Records, Refusal, RunnerRegistry, StartFuture, TaskOrder, TaskRunner, TaskService,
-    TaskSpec, TaskStatus,
+    Execution, Outcome, Plan, Records, Refusal, RetryKind, RetryPolicy, RunnerRegistry, StartFuture, Task,
+    TaskOrder, TaskRunner, TaskService, TaskSpec, TaskStatus,
 };
 
 use crate::support::{exited, settings, soon};
@@ -22,8 +22,11 @@ const ROUND: &str = "TASK_SERVICE_CRASH_ROUND";
 /// Kills in the test, and in each of its twins.
 const KILLS: (u32, u32) = (50, 8);
 
+/// How often tasks are tried again that are.
+const RETRIES: u32 = 2;
+
 /// A runner that notes each start in a file before it does anything, takes a moment, and leaves a record of every
-/// second task.
+/// second task. Some are tried again: their attempts exit with their number, but for the last.
 struct Noting(PathBuf);
 
 impl TaskRunner for Noting {
@@ -36,26 +39,33 @@ impl TaskRunner for Noting {
     }
 
     fn check(&self, spec: &TaskSpec) -> Result<Plan, Refusal> {
-        Ok(Plan { pinned: None, workspace: spec.work_dir.clone() })
+        let retry = RetryPolicy {
+            retries: spec.retries.unwrap_or(0),
+            on: [RetryKind::Exited, RetryKind::Interrupted].into(),
+            delay: Duration::from_millis(1),
+        };
+        Ok(Plan { workspace: spec.work_dir.clone(), retry, ..Plan::default() })
     }
 
     fn start(&self, order: TaskOrder) -> StartFuture<'_> {
         Box::pin(async move {
             let file = std::fs::OpenOptions::new().create(true).append(true).open(self.0.join("starts"));
             // In one write: two could be torn apart by the kill, or by another start.
-            file.unwrap().write_all(format!("{}\n", order.id).as_bytes()).unwrap();
+            file.unwrap().write_all(format!("{} {}\n", order.id, order.attempt).as_bytes()).unwrap();
             let records = Records::open(&self.0).unwrap();
             let (execution, driver) = Execution::new(order.id.clone(), records.log_path(&order.id));
             tokio::spawn(async move {
                 let number = order.id.as_str().bytes().map(u32::from).sum::<u32>();
                 // Work, not synchronisation: so that there is something to be killed in.
                 tokio::time::sleep(Duration::from_micros(u64::from(number % 7) * 400)).await;
+                let is_last = order.attempt > order.spec.retries.unwrap_or(0);
+                let result = exited(if is_last { 0 } else { i32::try_from(order.attempt).unwrap() });
                 if number % 2 == 0 {
-                    let id = order.id.clone();
-                    let written = tokio::task::spawn_blocking(move || records.write_result(&id, &exited(0)));
+                    let (id, result) = (order.id.clone(), result.clone());
+                    let written = tokio::task::spawn_blocking(move || records.write_result(&id, &result));
                     written.await.unwrap().unwrap();
                 }
-                driver.finish(exited(0));
+                driver.finish(result);
             });
             Ok(execution)
         })
@@ -81,7 +91,9 @@ async fn helper_process_of_the_crash_tests() {
             for number in 0_u32.. {
                 let id = format!("r{round}-{submitter}-{number}");
                 let work_dir = (number % 5 == 0).then(|| "shared".parse().unwrap());
-                let spec = TaskSpec { id: Some(id.parse().unwrap()), work_dir, ..TaskSpec::new("noting") };
+                let retries = (number % 3 == 0).then_some(RETRIES);
+                let id_of_task = Some(id.parse().unwrap());
+                let spec = TaskSpec { id: id_of_task, work_dir, retries, ..TaskSpec::new("noting") };
                 let task = service.submit(spec, "tester").await.unwrap().task;
                 println!("\naccepted {id}");
                 let service = service.clone();
@@ -159,15 +171,16 @@ async fn broken_promises(kills: u32, weaken: impl Fn(&Path)) -> Vec<String> {
             None => broken.push(format!("{id} was accepted and is lost")),
             Some(task) if !task.status.is_terminal() => broken.push(format!("{id} never ended")),
             Some(task) => {
+                broken.extend(broken_attempts(folder.path(), &task));
                 let before = told.ended.get(id).filter(|before| **before != task.status.as_str());
                 broken.extend(before.map(|before| format!("{id} was {before} and is {}", task.status)));
             }
         }
     }
     let mut started = BTreeSet::new();
-    for id in std::fs::read_to_string(folder.path().join("starts")).unwrap().lines() {
-        if !started.insert(id.to_owned()) {
-            broken.push(format!("{id} was started twice"));
+    for attempt in std::fs::read_to_string(folder.path().join("starts")).unwrap().lines() {
+        if !started.insert(attempt.to_owned()) {
+            broken.push(format!("{attempt} was started twice"));
         }
     }
     let interrupted =
@@ -181,6 +194,52 @@ async fn broken_promises(kills: u32, weaken: impl Fn(&Path)) -> Vec<String> {
     );
     soon(service.drain(Duration::ZERO)).await;
     broken
+}
+
+/// What is wrong with the attempts of a task that has ended.
+fn broken_attempts(state: &Path, task: &Task) -> Vec<String> {
+    let mut broken = Vec::new();
+    let most = task.spec.retries.unwrap_or(0) + 1;
+    let numbers: Vec<u32> = task.attempts.iter().map(|ended| ended.attempt).collect();
+    if task.attempt > most || numbers != (1..task.attempt).collect::<Vec<_>>() {
+        broken.push(format!("{} has had {} attempts, of which {numbers:?} are told", task.id, task.attempt));
+    }
+    let records = Records::open(state).unwrap();
+    for ended in &task.attempts {
+        let (id, number) = (&task.id, ended.attempt);
+        let own = i32::try_from(number).ok();
+        if ended.outcome != Outcome::Interrupted && ended.exit_code != own {
+            broken.push(format!("{id} {number} has another attempt's result: {:?}", ended.outcome));
+        }
+        let kept = records.attempt_result(id, number).unwrap();
+        if kept.is_none_or(|result| result.exit_code != ended.exit_code) {
+            broken.push(format!("{id} {number} is lost"));
+        }
+    }
+    let code = task.result.as_ref().and_then(|result| result.exit_code);
+    if code.is_some_and(|code| code != 0) {
+        broken.push(format!("{} ended with an attempt's result: {code:?}", task.id));
+    }
+    broken
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_whose_result_is_taken_for_the_next_ones_would_be_noticed() {
+    let broken = broken_promises(KILLS.1, |state| {
+        for record in std::fs::read_dir(state.join("tasks")).unwrap().map(|entry| entry.unwrap().path()) {
+            let attempts = std::fs::read_dir(record.join("attempts")).into_iter().flatten();
+            let newest = attempts.map(|entry| entry.unwrap().path()).max();
+            // As if nothing had been set aside.
+            if let Some(newest) = newest.filter(|newest| newest.join("result.json").exists())
+                && !record.join("result.json").exists()
+            {
+                std::fs::copy(newest.join("result.json"), record.join("result.json")).unwrap();
+            }
+        }
+    })
+    .await;
+    let is_mistaken = |what: &String| what.contains("attempt's result");
+    assert!(broken.iter().any(is_mistaken), "{broken:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,34 +1,13 @@
 //! What a later start makes of the tasks that an earlier one left behind. The database of an agent that died is a copy of
 //! its files, taken while it lived: that is what a crash leaves.
 
-use std::path::Path;
-
 use serde_json::json;
 use task_runners::Recorder;
 use task_service::{
     CancelError, OpenError, Records, RunnerRegistry, TaskFilter, TaskId, TaskService, TaskStatus,
 };
 
-use crate::support::{Bench, exited, open, settings, soon, spec, with_id};
-
-/// Copies what a crash at this moment would leave. No commit may be under way.
-fn crashed(state: &Path) -> tempfile::TempDir {
-    let copy = tempfile::tempdir().unwrap();
-    copy_folder(state, copy.path());
-    copy
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy_folder(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
+use crate::support::{Bench, crashed, exited, open, settings, soon, spec, with_id};
 
 fn id(text: &str) -> TaskId {
     text.parse().unwrap()

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use task_service::{
-    Execution, ExecutionDriver, ExecutionResult, Outcome, Plan, Records, Refusal, RunnerRegistry,
-    ServiceSettings, StartError, StartFuture, Task, TaskOrder, TaskRunner, TaskService, TaskSpec,
+    Clock, Execution, ExecutionDriver, ExecutionResult, Lane, ManualClock, Outcome, Plan, Records, Refusal,
+    RetryPolicy, RunnerRegistry, ServiceSettings, ServiceStats, StartError, StartFuture, Task, TaskOrder,
+    TaskRunner, TaskService, TaskSpec,
 };
 use tokio::sync::{Mutex, Semaphore, mpsc};
 
@@ -37,7 +38,8 @@ impl Started {
 
 /// A runner that does what the test says, and what the spec's parameters say:
 /// `busy`: so many starts find the workspace in use; `refuse`: the check fails; `panic`: `check` or `start` panics;
-/// `fail`: the start fails with this errno; `hold`: the start waits for the test to let it go on.
+/// `fail`: the start fails with this errno; `hold`: the start waits for the test to let it go on; `lane`: name,
+/// concurrency and perhaps queue as `l:1:5`; `retry_on`: the kinds that are tried again, as often as the spec says; `delay_ns`: after how long.
 pub(crate) struct Manual {
     state: PathBuf,
     started: mpsc::UnboundedSender<Started>,
@@ -97,7 +99,12 @@ impl TaskRunner for Manual {
         assert!(spec.params.get("panic").is_none_or(|when| when != "check"), "as the test wanted");
         match spec.params.get("refuse") {
             Some(_) => Err(Refusal::invalid("params.refuse", "test", "left out")),
-            None => Ok(Plan { pinned: Some("snapshot".to_owned()), workspace: spec.work_dir.clone() }),
+            None => Ok(Plan {
+                pinned: Some("snapshot".to_owned()),
+                workspace: spec.work_dir.clone(),
+                lane: spec.params.get("lane").map(|lane| self::lane(lane.as_str().unwrap())),
+                retry: retry(spec),
+            }),
         }
     }
 
@@ -122,12 +129,35 @@ impl TaskRunner for Manual {
             let records = Records::open(&self.state).unwrap();
             records.create(&order.id).expect("a task is started once");
             let log = records.log_path(&order.id);
-            std::fs::write(&log, "hello\n").unwrap();
+            std::fs::write(&log, log_of(order.attempt)).unwrap();
             let (execution, driver) = Execution::new(order.id.clone(), log);
             self.started.send(Started { order, driver }).unwrap_or_else(|_| panic!("the test has gone"));
             Ok(execution)
         })
     }
+}
+
+fn lane(text: &str) -> Lane {
+    let mut parts = text.split(':');
+    let name = parts.next().unwrap().to_owned();
+    let concurrency = parts.next().unwrap().parse().unwrap();
+    Lane { name, concurrency, queue: parts.next().map(|queue| queue.parse().unwrap()) }
+}
+
+fn retry(spec: &TaskSpec) -> RetryPolicy {
+    let mut policy = RetryPolicy { retries: spec.retries.unwrap_or(0), ..RetryPolicy::default() };
+    if let Some(kinds) = spec.params.get("retry_on") {
+        policy.on = serde_json::from_value(kinds.clone()).unwrap();
+    }
+    if let Some(delay) = spec.params.get("delay_ns") {
+        policy.delay = Duration::from_nanos(delay.as_u64().unwrap());
+    }
+    policy
+}
+
+/// The log that the runner `manual` writes.
+pub(crate) fn log_of(attempt: u32) -> String {
+    if attempt == 1 { "hello\n".to_owned() } else { format!("try {attempt}\n") }
 }
 
 /// A runner whose tasks succeed at once.
@@ -183,6 +213,13 @@ impl Bench {
         Self { service, manual, folder }
     }
 
+    /// The same with a clock that only the test moves.
+    pub(crate) async fn stopped(concurrent: usize, queue: usize) -> (Self, ManualClock) {
+        let (folder, clock) = (tempfile::tempdir().unwrap(), ManualClock::new());
+        let (service, manual) = open_at(folder.path(), concurrent, queue, clock.clock()).await;
+        (Self { service, manual, folder }, clock)
+    }
+
     pub(crate) fn state(&self) -> PathBuf {
         self.folder.path().to_owned()
     }
@@ -203,6 +240,16 @@ impl Bench {
         task.status.to_string()
     }
 
+    /// Waits until the service counts this: what is written is counted a moment later.
+    pub(crate) async fn counted(&self, is_so: impl Fn(ServiceStats) -> bool) {
+        soon(async {
+            while !is_so(self.service.stats()) {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+
     /// Stops the service and opens another one on its folder.
     pub(crate) async fn reopen(self, concurrent: usize, queue: usize) -> Self {
         soon(self.service.drain(Duration::ZERO)).await;
@@ -212,11 +259,21 @@ impl Bench {
 }
 
 pub(crate) async fn open(state: &Path, concurrent: usize, queue: usize) -> (TaskService, Arc<Manual>) {
+    open_at(state, concurrent, queue, Clock::default()).await
+}
+
+pub(crate) async fn open_at(
+    state: &Path,
+    concurrent: usize,
+    queue: usize,
+    clock: Clock,
+) -> (TaskService, Arc<Manual>) {
     let manual = Manual::new(state);
     let mut registry = RunnerRegistry::new();
     registry.register(manual.clone()).unwrap();
     registry.register(Arc::new(Instant)).unwrap();
-    let service = TaskService::open(settings(state, concurrent, queue), registry).await.unwrap();
+    let service = TaskService::open_with_clock(settings(state, concurrent, queue), registry, clock);
+    let service = service.await.unwrap();
     (service, manual)
 }
 
@@ -233,4 +290,23 @@ pub(crate) fn spec(fields: serde_json::Value) -> TaskSpec {
 
 pub(crate) fn with_id(id: &str) -> TaskSpec {
     spec(serde_json::json!({"id": id}))
+}
+
+/// Copies what a crash at this moment would leave. No commit may be under way.
+pub(crate) fn crashed(state: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    copy_folder(state, copy.path());
+    copy
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
 }
