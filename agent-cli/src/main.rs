@@ -11,6 +11,7 @@ mod context;
 mod describe;
 mod dry_run;
 mod failure;
+mod files;
 mod follow;
 mod hint;
 mod lint;

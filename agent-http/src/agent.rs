@@ -10,7 +10,9 @@ use std::time::Duration;
 use agent_config::Settings;
 use axum::Router;
 use metrics_exporter_prometheus::BuildError as MetricsError;
-use task_runners::{BuildError, ScriptExecutor, ScriptRunner, Scripts, TaskDebugRunner};
+use task_runners::{
+    BuildError, ScriptExecutor, ScriptRunner, Scripts, ScriptsStatus, TaskDebugRunner, Watch,
+};
 use task_service::{DrainReport, OpenError, Retention, RunnerRegistry, ServiceSettings, TaskService};
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
@@ -45,6 +47,7 @@ pub struct Agent {
     first_token: Option<PathBuf>,
     verify_now: Arc<Notify>,
     _background: JoinSet<()>,
+    _watch: Watch,
 }
 
 /// Why an agent was not opened.
@@ -119,7 +122,8 @@ impl Agent {
         background.spawn(background::tidy_metrics(state.clone()));
         background.spawn(state.metrics().clone().follow(state.service().changes()));
         let settings = Mutex::new(settings.clone());
-        Ok(Self { state, settings, first_token, verify_now, _background: background })
+        let watch = state.scripts().watch();
+        Ok(Self { state, settings, first_token, verify_now, _background: background, _watch: watch })
     }
 
     /// The routes, with everything in front of them.
@@ -132,14 +136,13 @@ impl Agent {
         self.first_token.as_deref()
     }
 
-    /// What is wrong with the scripts folder, and the command that mends it.
-    pub fn script_problems(&self) -> (Vec<String>, Option<String>) {
-        let status = self.state.scripts().status();
-        (status.problems, status.mend)
+    /// What stands behind the scripts: what is wrong with their folder, and the command that mends it.
+    pub fn scripts_status(&self) -> Arc<ScriptsStatus> {
+        self.state.scripts().status()
     }
 
-    /// Has the scripts folder verified again soon.
-    pub fn verify_scripts(&self) {
+    /// Has all scripts read, and their folder verified, again soon.
+    pub fn read_scripts_again(&self) {
         self.verify_now.notify_one();
     }
 

@@ -119,7 +119,7 @@ impl AppState {
 pub(crate) fn app(state: AppState) -> Router {
     let (routes, document) = routes::all().split_for_parts();
     let routes = routes
-        .merge(routes::document(&document))
+        .merge(routes::description(&document))
         .fallback(routes::no_route)
         .method_not_allowed_fallback(routes::wrong_method)
         .with_state(state.clone());

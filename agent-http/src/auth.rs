@@ -24,6 +24,8 @@ use crate::rate::Rate;
 
 /// Most problems of the scripts folder in one answer.
 const MAX_PROBLEMS: usize = 1000;
+/// What is public, and shows more to whoever presents a token.
+const DESCRIPTION: &str = "/openapi.json";
 
 /// The tokens that are accepted.
 #[derive(Debug)]
@@ -111,6 +113,16 @@ impl Caller {
     /// Whether it has all rights on all scripts.
     pub(crate) fn is_admin(&self) -> bool {
         self.known.token.scopes.contains(&Scope::Admin)
+    }
+
+    /// Whether it may read at all.
+    pub(crate) fn can_read(&self) -> bool {
+        self.require(Scope::Read).is_ok()
+    }
+
+    /// What decides which scripts it sees: its patterns; none for an admin, who sees all.
+    pub(crate) fn sight(&self) -> Option<&[String]> {
+        (!self.is_admin()).then_some(&self.known.token.scripts)
     }
 
     /// Whether it sees the script, or runner, of that name.
@@ -218,7 +230,9 @@ pub(crate) async fn authenticate(
     mut request: Request,
     next: Next,
 ) -> Response {
-    if !is_public(request.uri().path(), state.has_public_metrics()) {
+    let path = request.uri().path();
+    let shows_more = path == DESCRIPTION && request.headers().contains_key(AUTHORIZATION);
+    if shows_more || !is_public(path, state.has_public_metrics()) {
         let known = match state.access().tokens.presented(request.headers()) {
             Ok(known) => known,
             Err(error) => return error.into_response(),
@@ -242,7 +256,7 @@ pub(crate) async fn authenticate(
 /// Whether a path is served without a token.
 pub(crate) fn is_public(path: &str, has_public_metrics: bool) -> bool {
     match path {
-        "/" | "/healthz" | "/readyz" | "/openapi.json" | "/docs" => true,
+        "/" | "/healthz" | "/readyz" | DESCRIPTION | "/docs" => true,
         "/metrics" => has_public_metrics,
         path => path.starts_with("/docs/"),
     }

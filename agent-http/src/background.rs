@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use task_runners::{Scripts, ScriptsStatus};
+use task_runners::{ScriptName, Scripts, ScriptsStatus};
 use task_service::TaskService;
 use tokio::sync::Notify;
 
@@ -17,18 +17,20 @@ const PAUSE_PER_LOOK: u32 = 100;
 /// Pause between two tidyings of measurements.
 const TIDY_EVERY: Duration = Duration::from_secs(10);
 
-/// Verifies the scripts folder again and again, and at once when `now` says so. Copies that no task and nobody else
-/// needs any more are removed.
+/// Most scripts that the log names of a kind of change.
+const NAMED: usize = 20;
+
+/// Verifies the scripts folder again and again. When `now` says so it does at once, and reads everything again that is
+/// known of the scripts. Copies that no task and nobody else needs any more are removed.
 pub(crate) async fn verify_scripts(scripts: Arc<Scripts>, service: TaskService, now: Arc<Notify>) {
     let mut pause = pause_after(Duration::ZERO, &scripts.status());
     loop {
-        // Time over or told to: both mean to look.
-        let _ = tokio::time::timeout(pause, now.notified()).await;
+        let is_told_to = tokio::time::timeout(pause, now.notified()).await.is_ok();
         // A task that is accepted from here on pins what is in use, and that stays.
         let pinned = service.pinned().await;
         let (looker, began) = (scripts.clone(), Instant::now());
         let looked = tokio::task::spawn_blocking(move || {
-            let status = looker.refresh();
+            let status = if is_told_to { read_again(&looker) } else { looker.refresh() };
             match pinned.map(|pinned| looker.prune(&pinned)) {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::warn!(%error, "old copies of scripts could not be removed"),
@@ -44,6 +46,33 @@ pub(crate) async fn verify_scripts(scripts: Arc<Scripts>, service: TaskService, 
             }
         };
     }
+}
+
+/// Reads everything again, and says what is other than it was.
+fn read_again(scripts: &Scripts) -> Arc<ScriptsStatus> {
+    let changes = scripts.read_again();
+    let status = scripts.status();
+    let (manifest, problems) = (&status.manifest, status.problems.len());
+    match changes {
+        Ok(changes) => {
+            let [came, changed, went] =
+                [&changes.came, &changes.changed, &changes.went].map(|names| named(names));
+            tracing::info!(came, changed, went, ?manifest, problems, "the scripts were read again");
+        }
+        Err(error) => tracing::error!(%error, problems, "the scripts were to be read again"),
+    }
+    status
+}
+
+/// Names in one line.
+fn named(names: &[ScriptName]) -> String {
+    let mut line: Vec<&str> = names.iter().take(NAMED).map(ScriptName::as_str).collect();
+    let more = names.len().saturating_sub(NAMED);
+    let more = format!("and {more} more");
+    if names.len() > NAMED {
+        line.push(&more);
+    }
+    if line.is_empty() { "none".to_owned() } else { line.join(" ") }
 }
 
 /// Tidies measurements again and again.
@@ -72,5 +101,13 @@ mod tests {
         assert_eq!(pause_after(Duration::from_millis(5), &usable), Duration::from_secs(60));
         assert_eq!(pause_after(Duration::from_secs(2), &usable), Duration::from_secs(200));
         assert_eq!(pause_after(Duration::from_millis(5), &unusable), Duration::from_secs(5));
+    }
+
+    #[test]
+    fn many_names_are_counted() {
+        let names: Vec<ScriptName> = (0..22).map(|number| format!("s{number}").parse().unwrap()).collect();
+        assert_eq!(named(&names[..2]), "s0 s1");
+        assert!(named(&names).ends_with("s19 and 2 more"));
+        assert_eq!(named(&[]), "none");
     }
 }

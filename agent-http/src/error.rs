@@ -102,6 +102,13 @@ impl ApiError {
         Self { unverified: told.map(Box::new), ..refusal.into() }
     }
 
+    /// The scripts folder does not verify; what is wrong is counted, since that is only for those who may know the files'
+    /// names: see [`refused`](Self::refused).
+    pub(crate) fn unverified(problems: usize, status: StatusCode) -> Self {
+        let code = Refusal::Unverified { problems: Vec::new(), mend: String::new() }.code();
+        Self::new(status, code, format!("the scripts folder does not verify: {problems} problems"))
+    }
+
     /// 500: a defect. Its caller learns nothing of the inside; the log does.
     pub(crate) fn internal() -> Self {
         let detail = "the agent failed at this request; its log shows how";
@@ -124,12 +131,7 @@ impl ApiError {
         self.with_header(CONNECTION, HeaderValue::from_static("close"))
     }
 
-    /// The same error under another status.
-    pub(crate) fn with_status(self, status: StatusCode) -> Self {
-        Self { status, ..self }
-    }
-
-    /// The JSON that the caller gets.
+    /// The JSON that the caller gets, with a line end behind it.
     pub(crate) fn to_json(&self) -> String {
         let body = Body {
             r#type: format!("urn:devops-agent:error:{}", self.code),
@@ -140,7 +142,8 @@ impl ApiError {
             errors: &self.errors,
             unverified: self.unverified.as_deref(),
         };
-        serde_json::to_string(&body).expect("an error has only texts, numbers and lists of them")
+        let json = serde_json::to_string(&body).expect("an error has only texts, numbers and lists of them");
+        json + "\n"
     }
 
     fn later(self) -> Self {
@@ -162,15 +165,9 @@ impl IntoResponse for ApiError {
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
         let (code, unprocessable) = (refusal.code(), StatusCode::UNPROCESSABLE_ENTITY);
-        let detail = match &refusal {
-            // What they are is only for those who may know the files' names: see `refused`.
-            Refusal::Unverified { problems, .. } => {
-                format!("the scripts folder does not verify: {} problems", problems.len())
-            }
-            other => other.to_string(),
-        };
+        let detail = refusal.to_string();
         match refusal {
-            Refusal::Unverified { .. } => Self::new(StatusCode::CONFLICT, code, detail),
+            Refusal::Unverified { problems, .. } => Self::unverified(problems.len(), StatusCode::CONFLICT),
             Refusal::Invalid(errors) => Self { errors, ..Self::new(unprocessable, code, detail) },
             Refusal::NotFound { .. } => Self::new(StatusCode::NOT_FOUND, code, detail),
             Refusal::Broken { code: rule, message, .. } => Self {

@@ -7,7 +7,9 @@
 //! | `routes` | one resource a file; each lists its paths |
 //! | `server` | [`Server`]: the accept loop and its limits |
 //! | `hosts`, `auth`, `body`, `query` | what a request passes before its handler acts |
+//! | `json` | answers in JSON |
 //! | `error` | what a refused request is answered with; the one place that maps to a status |
+//! | `schema`, `script_operation` | what the API's description says of types and of single scripts |
 //! | `metrics`, `background` | measurements, and what goes on beside the requests |
 
 mod agent;
@@ -20,12 +22,14 @@ mod error;
 mod first_token;
 mod glob;
 mod hosts;
+mod json;
 mod metrics;
 mod outermost;
 mod query;
 mod rate;
 mod routes;
 mod schema;
+mod script_operation;
 mod server;
 
 pub use agent::{Agent, AgentError, Host, address};

@@ -94,7 +94,7 @@ async fn serve(arguments: &Arguments, loaded: &Loaded, open_files: OpenFiles) ->
     let failed = |error| format!("the server failed: {error}");
     let reload_now = Notify::new();
     let at_hangup = || {
-        agent.verify_scripts();
+        agent.read_scripts_again();
         reload_now.notify_one();
     };
     tokio::select! {
@@ -119,12 +119,12 @@ fn announce(agent: &Agent, at: SocketAddr) {
              The page is at http://{at}/, the API's description at http://{at}/docs"
         ));
     }
-    let (problems, mend) = agent.script_problems();
-    if !problems.is_empty() {
-        let mend = mend.unwrap_or_default();
+    let status = agent.scripts_status();
+    if !status.problems.is_empty() {
+        let mend = status.mend.as_deref().unwrap_or_default();
         say(&format!(
             "the scripts folder does not verify:\n  {}\nmend it with: {mend}",
-            problems.join("\n  ")
+            status.problems.join("\n  ")
         ));
     }
     say(&format!("listening on http://{at}"));

@@ -35,6 +35,7 @@ const COMMITS: &str = "devops_agent_database_commits_total";
 const VERIFICATION: &str = "devops_agent_scripts_verification_enabled";
 const USABLE: &str = "devops_agent_scripts_usable";
 const PROBLEMS: &str = "devops_agent_scripts_problems";
+const WATCHED: &str = "devops_agent_scripts_watched";
 
 /// Upper bounds of the buckets for durations: from a bare start to a day.
 const SECONDS: [f64; 14] =
@@ -111,6 +112,7 @@ impl Metrics {
             gauge!(VERIFICATION).set(f64::from(u8::from(scripts.verification)));
             gauge!(USABLE).set(f64::from(u8::from(is_usable)));
             gauge!(PROBLEMS).set(count(scripts.problems.len()));
+            gauge!(WATCHED).set(f64::from(u8::from(scripts.unwatched.is_none())));
             gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
         });
         self.handle.render()
@@ -196,6 +198,7 @@ fn describe() {
     describe_gauge!(VERIFICATION, "Whether scripts are verified: 1 or 0.");
     describe_gauge!(USABLE, "Whether scripts can be run: 1, or 0 while no verified copy of them is in use.");
     describe_gauge!(PROBLEMS, "What is wrong with the scripts folder now, counted.");
+    describe_gauge!(WATCHED, "Whether changes of the scripts folder are seen without a request: 1 or 0.");
 }
 
 /// Counts in here stay far below the 2^53 that a float holds exactly.

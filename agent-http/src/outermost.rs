@@ -41,8 +41,9 @@ pub(crate) async fn complete(State(state): State<AppState>, mut request: Request
     let is_public = auth::is_public(request.uri().path(), state.has_public_metrics());
     request.extensions_mut().insert(asked.clone());
     let mut response = next.run(request).await;
-    // What everybody may see is no decision, unless it was refused all the same.
-    if !is_public || REFUSED_FOR_WHOM.contains(&response.status()) {
+    // What everybody may see is no decision, unless a token showed more of it, or it was refused all the same.
+    let is_for_somebody = response.extensions().get::<Presented>().is_some();
+    if !is_public || is_for_somebody || REFUSED_FOR_WHOM.contains(&response.status()) {
         audit(&state, &asked, &response);
     }
     let headers = response.headers_mut();

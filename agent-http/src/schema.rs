@@ -334,7 +334,7 @@ pub(crate) struct BrokenReason {
 #[derive(ToSchema)]
 pub(crate) struct ScriptPage {
     scripts: Vec<Script>,
-    /// Always null: the list is whole.
+    /// The `cursor` of the next page; null when this is the last one.
     #[schema(required)]
     next: Option<String>,
     verification: Verification,
@@ -353,6 +353,9 @@ pub(crate) struct Verification {
     /// The command that mends it.
     #[schema(required)]
     mend: Option<String>,
+    /// Why changes of the folder are seen only when somebody asks; null where they are seen by themselves.
+    #[schema(required)]
+    unwatched: Option<String>,
 }
 
 /// A runner.

@@ -19,6 +19,8 @@ use crate::script_head::check_head;
 const HEAD_BYTES: usize = 256;
 /// Bytes read at once while a digest is made; few scripts are longer.
 const DIGEST_CHUNK_BYTES: usize = 16 << 10;
+/// Largest script in bytes. It bounds the time that a sparse file can cost.
+const MAX_SCRIPT_BYTES: u64 = 1 << 30;
 
 /// A script that may be executed now.
 pub struct ResolvedScript {
@@ -55,7 +57,11 @@ impl ScriptFolder {
         Self { path: path.into() }
     }
 
-    fn open(&self, name: &ScriptName) -> Result<File, StartError> {
+    /// Opens the file of that name; links on the way are not followed, and a pipe is not waited for.
+    ///
+    /// # Errors
+    /// [`StartError::NotFound`], [`StartError::Script`] for what cannot be a script, and what the kernel refuses.
+    pub fn open(&self, name: &ScriptName) -> Result<File, StartError> {
         let folder = folder::open_folder(&self.path)
             .map_err(StartError::host(format_args!("open the scripts folder {}", self.path.display())))?;
         let fault = |fault| StartError::Script { name: name.clone(), fault };
@@ -118,6 +124,10 @@ fn check_metadata(metadata: &std::fs::Metadata) -> Result<(), ScriptFault> {
         return Err(ScriptFault::NotExecutable(format!(
             "it is not executable (mode {mode:04o}); chmod +x it"
         )));
+    }
+    if metadata.size() > MAX_SCRIPT_BYTES {
+        let (bytes, most) = (metadata.size(), MAX_SCRIPT_BYTES);
+        return Err(ScriptFault::Unsafe(format!("it has {bytes} bytes; a script has {most} at most")));
     }
     Ok(())
 }

@@ -1,24 +1,24 @@
-//! Scripts as lists show them: what a source gives for a name, with what the header says.
+//! Scripts as lists show them. What is kept in memory is small; what is shown is made of it when it is asked for.
 
-use std::collections::HashMap;
-use std::fs::OpenOptions;
-use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use executor_core::{ResolvedScript, ScriptName, ScriptSource, StartError};
-use serde_json::Value;
+use executor_core::{ScriptName, StartError};
+use serde::{Serialize, Serializer};
 
 use crate::description::{Effect, Output, ScriptDescription};
-use crate::header::{self, BrokenReason, HEAD_BYTES, Header, Warning};
+use crate::header::{BrokenReason, Warning};
+use crate::inventory::{Card, Found, Known};
 use crate::schema;
 
-/// Headers that are kept; more scripts than anybody has in one folder.
-const MAX_KEPT: usize = 20_000;
+/// All scripts at one moment. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Catalogue {
+    found: Arc<Found>,
+    is_verified: bool,
+}
 
 /// A script as lists show it.
-#[derive(Debug, Clone, PartialEq, Default, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct ScriptEntry {
     /// Its name.
     pub name: String,
@@ -40,76 +40,97 @@ pub struct ScriptEntry {
     pub tags: Vec<String>,
     /// What it does to the world.
     pub effect: Option<Effect>,
-    /// Its parameters as JSON Schema; null where it does not say.
-    pub parameters: Option<Value>,
+    /// All that it says of itself. In JSON `parameters`: its parameters as JSON Schema, null where it does not say.
+    #[serde(rename = "parameters", serialize_with = "as_schema")]
+    pub declared: Option<Arc<ScriptDescription>>,
     /// The output parameters that it says it writes.
     pub outputs: Vec<Output>,
-    /// All that it says of itself.
-    #[serde(skip)]
-    pub declared: Option<Arc<ScriptDescription>>,
 }
 
-/// Headers that were read, by the digest of their file. Only those of verified copies are kept: another file may lie
-/// under a name whose digest was just made.
-#[derive(Debug, Default)]
-pub(crate) struct Headers {
-    known: Mutex<HashMap<String, Arc<Header>>>,
-}
-
-impl Headers {
-    /// The header of a script that was looked up.
-    ///
-    /// # Errors
-    /// When its file cannot be read.
-    pub(crate) fn of(&self, script: &ResolvedScript, name: &ScriptName) -> Result<Arc<Header>, StartError> {
-        let lock = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = script.manifest.as_ref().and_then(|_| lock().get(&script.sha256).cloned());
-        if let Some(known) = known {
-            return Ok(known);
-        }
-        let head = head(&script.path).map_err(|source| StartError::Host {
-            operation: format!("read the header of the script {name}"),
-            source,
-        })?;
-        let header = Arc::new(header::read(&head));
-        if script.manifest.is_some() {
-            let mut known = lock();
-            if known.len() >= MAX_KEPT {
-                known.clear();
-            }
-            known.insert(script.sha256.clone(), header.clone());
-        }
-        Ok(header)
+impl Catalogue {
+    pub(crate) fn new(found: Arc<Found>, is_verified: bool) -> Self {
+        Self { found, is_verified }
     }
 
-    /// The script of that name; none when there is none.
-    pub(crate) fn entry(&self, source: &dyn ScriptSource, name: &ScriptName) -> Option<ScriptEntry> {
-        let found = source.resolve(name).and_then(|script| Ok((self.of(&script, name)?, script)));
-        let (header, script) = match found {
-            Ok(found) => found,
-            Err(StartError::NotFound(_)) => return None,
-            Err(error) => {
-                let reason = BrokenReason { line: None, reason: error.to_string() };
-                return Some(ScriptEntry { broken: vec![reason], ..ScriptEntry::named(name) });
-            }
-        };
-        let entry = ScriptEntry {
-            sha256: script.sha256,
-            verified: script.manifest.is_some(),
-            warnings: header.warnings.clone(),
-            ..ScriptEntry::named(name)
-        };
-        Some(match &header.description {
-            Ok(None) => entry,
-            Ok(Some(description)) => entry.described(description),
-            Err(reasons) => ScriptEntry { broken: reasons.clone(), ..entry },
+    /// Tells one state of the same [`Scripts`](crate::Scripts) from another: of two with the same number lists show the same.
+    pub fn version(&self) -> u64 {
+        self.found.version()
+    }
+
+    /// The scripts that lists show, by name, behind `after` where one is given and as far as `wants` says so. An entry is
+    /// made when it is asked for.
+    pub fn entries<'a>(
+        &'a self,
+        after: Option<&'a ScriptName>,
+        wants: impl Fn(&ScriptName) -> bool + 'a,
+    ) -> impl Iterator<Item = ScriptEntry> + 'a {
+        let listed = self.found.behind(after).filter(|(_, known)| !is_hidden(known));
+        let wanted = listed.filter(move |(name, _)| wants(name));
+        wanted.map(|(name, known)| match &known.looked {
+            Ok(card) => ScriptEntry::of_card(name, card, self.is_verified),
+            Err(reason) => ScriptEntry::broken(name, reason.to_string()),
         })
     }
+
+    /// The scripts of which this one and `before` do not say the same: those that came, those that changed, those that
+    /// went.
+    pub fn changes_since(&self, before: &Self) -> CatalogueChanges {
+        let mut changes = CatalogueChanges::default();
+        for (name, known) in self.found.behind(None) {
+            match before.found.get(name) {
+                None => changes.came.push(name.clone()),
+                Some(before) if !before.is_like(known) => changes.changed.push(name.clone()),
+                Some(_) => {}
+            }
+        }
+        let is_gone = |name: &&ScriptName| self.found.get(name).is_none();
+        changes.went = before.found.behind(None).map(|(name, _)| name).filter(is_gone).cloned().collect();
+        changes
+    }
+}
+
+/// How two states of a catalogue differ.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CatalogueChanges {
+    /// Scripts that are new.
+    pub came: Vec<ScriptName>,
+    /// Scripts whose files are others.
+    pub changed: Vec<ScriptName>,
+    /// Scripts that are not there any more.
+    pub went: Vec<ScriptName>,
 }
 
 impl ScriptEntry {
-    fn named(name: &ScriptName) -> Self {
-        Self { name: name.to_string(), ..Self::default() }
+    /// The entry of a script that was looked up by its name; none when there is none.
+    pub(crate) fn of(
+        name: &ScriptName,
+        looked: Result<Arc<Card>, StartError>,
+        verified: bool,
+    ) -> Option<Self> {
+        match looked {
+            Ok(card) => Some(Self::of_card(name, &card, verified)),
+            Err(StartError::NotFound(_)) => None,
+            Err(error) => Some(Self::broken(name, error.to_string())),
+        }
+    }
+
+    fn of_card(name: &ScriptName, card: &Card, verified: bool) -> Self {
+        let entry = Self {
+            name: name.to_string(),
+            sha256: card.sha256.clone(),
+            verified,
+            warnings: card.header.warnings.clone(),
+            ..Self::default()
+        };
+        match &card.header.description {
+            Ok(None) => entry,
+            Ok(Some(description)) => entry.described(description),
+            Err(reasons) => Self { broken: reasons.clone(), ..entry },
+        }
+    }
+
+    fn broken(name: &ScriptName, reason: String) -> Self {
+        Self { name: name.to_string(), broken: vec![BrokenReason { line: None, reason }], ..Self::default() }
     }
 
     fn described(self, description: &Arc<ScriptDescription>) -> Self {
@@ -119,26 +140,22 @@ impl ScriptEntry {
             group: description.group.clone(),
             tags: description.tags.clone(),
             effect: description.effect,
-            parameters: Some(schema::parameters(description)),
             outputs: description.outputs.clone(),
             declared: Some(description.clone()),
             ..self
         }
     }
-
-    /// Whether lists leave it out.
-    pub(crate) fn is_hidden(&self) -> bool {
-        self.declared.as_ref().is_some_and(|declared| declared.hidden)
-    }
 }
 
-/// The first bytes of a script. Whatever was put in its place meanwhile is not waited for, and no link is followed.
-///
-/// # Errors
-/// When it cannot be opened or read.
-pub fn head(path: &Path) -> io::Result<Vec<u8>> {
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW).open(path)?;
-    let mut head = Vec::new();
-    file.take(HEAD_BYTES as u64).read_to_end(&mut head)?;
-    Ok(head)
+/// Whether lists leave it out.
+fn is_hidden(known: &Known) -> bool {
+    let description = known.looked.as_ref().ok().and_then(|card| card.header.description.as_ref().ok());
+    description.and_then(Option::as_ref).is_some_and(|description| description.hidden)
+}
+
+fn as_schema<S: Serializer>(
+    declared: &Option<Arc<ScriptDescription>>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    declared.as_deref().map(schema::parameters).serialize(serializer)
 }

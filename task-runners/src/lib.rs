@@ -13,6 +13,7 @@
 //! | [`header`] | what a script says of itself: bytes in, a description or all that is wrong out |
 //! | [`description`] | what a header declares |
 //! | [`catalogue`] | scripts as lists show them |
+//! | [`watch`] | sees to it that changes of the scripts folder are known soon |
 //! | [`schema`] | parameters as JSON Schema |
 //! | [`validate`] | parameters and arguments against a description |
 //! | [`refusal`] | why a spec was not accepted, the same words for every front |
@@ -23,7 +24,7 @@ pub mod description;
 mod error_chain;
 pub mod function_runner;
 pub mod header;
-mod listing;
+mod inventory;
 pub mod refusal;
 pub mod registry;
 pub mod retry;
@@ -31,23 +32,24 @@ pub mod runner;
 pub mod schema;
 pub mod script_runner;
 pub mod scripts;
+mod snapshot_source;
 pub mod spec;
 pub mod task;
 pub mod validate;
+pub mod watch;
 
-pub use catalogue::ScriptEntry;
+pub use catalogue::{Catalogue, CatalogueChanges, ScriptEntry};
 pub use description::ScriptDescription;
 pub use error_chain::error_chain;
 pub use executor_core::{
-    ATTEMPTS_FOLDER,
-    BuildError, Completion, Containment, ErrorReport, ExecuteScriptRequest, Execution, ExecutionDriver,
-    ExecutionResult, KillScope, Leftovers, LineMatch, LogMatches, LogProgress, LogReader, LogSummary,
-    Metadata, NameError, Outcome, Preview, Problem, Problems, RESULT_FILE, Recorder, Records, ScriptExecutor,
-    ScriptExecutorBuilder, ScriptName, SearchLimits, SearchPlace, StartError, TaskId, WorkspaceName, inspect,
+    ATTEMPTS_FOLDER, BuildError, Completion, Containment, ErrorReport, ExecuteScriptRequest, Execution,
+    ExecutionDriver, ExecutionResult, KillScope, Leftovers, LineMatch, LogMatches, LogProgress, LogReader,
+    LogSummary, Metadata, NameError, Outcome, Preview, Problem, Problems, RESULT_FILE, Recorder, Records,
+    ScriptExecutor, ScriptExecutorBuilder, ScriptName, SearchLimits, SearchPlace, StartError, TaskId,
+    WorkspaceName, inspect,
 };
 pub use executor_integrity::{PublicKey, ScriptsSettings, VerificationMode};
 pub use function_runner::{FunctionLimits, FunctionRunner, TaskHandle};
-pub use listing::names as script_names;
 pub use refusal::Refusal;
 pub use registry::RunnerRegistry;
 pub use retry::{RetryKind, RetryPolicy};
@@ -56,3 +58,4 @@ pub use script_runner::{SCRIPT_RUNNER, ScriptRunner, TaskDebugRunner};
 pub use scripts::{Scripts, ScriptsStatus};
 pub use spec::{OnBusy, TaskSpec};
 pub use task::{Attempt, Task, TaskStatus};
+pub use watch::Watch;

@@ -50,8 +50,14 @@ pub struct RetryPolicy {
 
 impl RetryKind {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Exited, Self::Signaled, Self::TimedOut, Self::OutOfMemory, Self::NotStarted, Self::Interrupted];
+    pub const ALL: [Self; 6] = [
+        Self::Exited,
+        Self::Signaled,
+        Self::TimedOut,
+        Self::OutOfMemory,
+        Self::NotStarted,
+        Self::Interrupted,
+    ];
 
     /// Its name, which is that of the outcome.
     pub fn as_str(self) -> &'static str {

@@ -6,12 +6,12 @@ use std::io;
 use std::sync::Arc;
 
 use executor_core::{
-    ExecuteScriptRequest, Metadata, NameError, ScriptExecutor, ScriptFault, ScriptName, ScriptSource,
-    StartError,
+    ExecuteScriptRequest, Metadata, NameError, ScriptExecutor, ScriptFault, ScriptName, StartError,
 };
 
 use crate::binding;
 use crate::description::ScriptDescription;
+use crate::inventory::ScriptCards;
 use crate::refusal::Refusal;
 use crate::retry::RetryPolicy;
 use crate::runner::{Lane, Plan, StartFuture, TaskOrder, TaskRunner};
@@ -31,7 +31,7 @@ const BROKEN_HEADER: &str = "script_header";
 
 /// What a name stands for.
 struct Found {
-    source: Arc<dyn ScriptSource>,
+    source: Arc<dyn ScriptCards>,
     pinned: Option<String>,
     /// What the script says of itself, if anything.
     declared: Option<Arc<ScriptDescription>>,
@@ -105,20 +105,20 @@ impl ScriptRunner {
 
     /// Where a new task gets the script from, and what the script says of itself.
     fn look_up(&self, script: &str) -> Result<Found, Refusal> {
-        let (source, pinned) = self.scripts.source()?;
+        let (source, pinned) = self.scripts.cards()?;
         let declared = self.declared(source.as_ref(), script).map_err(|error| refusal(script, error))?;
         Ok(Found { source, pinned, declared })
     }
 
     fn declared(
         &self,
-        source: &dyn ScriptSource,
+        source: &dyn ScriptCards,
         script: &str,
     ) -> Result<Option<Arc<ScriptDescription>>, StartError> {
         let name: ScriptName =
             script.parse().map_err(|NameError(problem)| StartError::Invalid(vec![problem]))?;
-        let header = self.scripts.header(source, &name)?;
-        header.description.clone().map_err(|reasons| StartError::Script {
+        let card = source.card(&name)?;
+        card.header.description.clone().map_err(|reasons| StartError::Script {
             name,
             fault: ScriptFault::FirstLine { code: BROKEN_HEADER, message: binding::joined(&reasons) },
         })
@@ -144,25 +144,37 @@ impl ScriptRunner {
         &self,
         script: String,
         spec: Arc<TaskSpec>,
-        source: Arc<dyn ScriptSource>,
+        source: Arc<dyn ScriptCards>,
     ) -> Result<ExecuteScriptRequest, StartError> {
+        // What a verified script says is in memory; for any other its file is looked at.
+        let is_in_memory = script.parse().is_ok_and(|name| source.card_in_memory(&name).is_some());
+        if is_in_memory {
+            return self.bind(&script, &spec, source);
+        }
         let runner = self.clone();
-        let bound = tokio::task::spawn_blocking(move || {
-            let declared = runner.declared(source.as_ref(), &script)?;
-            let args = spec.args.iter().map(OsString::from).collect();
-            match binding::request(&script, &spec, args, Some(declared.as_deref())) {
-                (request, problems) if problems.is_empty() => Ok(request.source(source)),
-                (_, problems) => Err(StartError::Invalid(problems)),
-            }
-        });
+        let bound = tokio::task::spawn_blocking(move || runner.bind(&script, &spec, source));
         bound.await.unwrap_or_else(|error| {
             Err(StartError::Host { operation: "check the task".to_owned(), source: io::Error::other(error) })
         })
     }
 
+    fn bind(
+        &self,
+        script: &str,
+        spec: &TaskSpec,
+        source: Arc<dyn ScriptCards>,
+    ) -> Result<ExecuteScriptRequest, StartError> {
+        let declared = self.declared(source.as_ref(), script)?;
+        let args = spec.args.iter().map(OsString::from).collect();
+        match binding::request(script, spec, args, Some(declared.as_deref())) {
+            (request, problems) if problems.is_empty() => Ok(request.source(source)),
+            (_, problems) => Err(StartError::Invalid(problems)),
+        }
+    }
+
     /// Where a task gets its script from whose turn has come. One that was accepted unverified is held to what holds now:
     /// verification may have been turned on while it waited.
-    async fn source_of(&self, pinned: Option<String>) -> Result<Arc<dyn ScriptSource>, StartError> {
+    async fn source_of(&self, pinned: Option<String>) -> Result<Arc<dyn ScriptCards>, StartError> {
         if let Some(source) = pinned.as_ref().and_then(|pinned| self.scripts.current(pinned)) {
             return Ok(source);
         }
@@ -170,7 +182,7 @@ impl ScriptRunner {
         let opened = tokio::task::spawn_blocking(move || match pinned {
             Some(pinned) => scripts.pinned(&pinned),
             None => scripts
-                .source()
+                .cards()
                 .map(|(source, _)| source)
                 .map_err(|refusal| StartError::Unverified(refusal.to_string())),
         });

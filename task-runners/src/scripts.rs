@@ -1,26 +1,24 @@
 //! The scripts of one agent: a folder, whether it must be verified, and the verified snapshot in use. Here
 //! execution and integrity meet.
 
-use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
-use executor_core::{
-    ResolvedScript, ScriptFault, ScriptFolder, ScriptName, ScriptSource, StartError, inspect,
-};
+use executor_core::{ScriptName, ScriptSource, StartError};
 use executor_integrity::{
-    Digest, MANIFEST_NAME, RelativeName, SIGNATURE_NAME, ScriptsSettings, Snapshot, SnapshotStore,
-    StoreError, TakeError, VerifyPolicy,
+    Digest, MANIFEST_NAME, SIGNATURE_NAME, ScriptsSettings, Snapshot, SnapshotStore, StoreError, TakeError,
+    VerifyPolicy,
 };
 
-use crate::catalogue::{Headers, ScriptEntry};
+use crate::catalogue::{Catalogue, CatalogueChanges, ScriptEntry};
 use crate::error_chain::error_chain;
-use crate::header::Header;
-use crate::listing;
+use crate::inventory::{Inventory, ScriptCards, Versions, scan};
 use crate::refusal::Refusal;
+use crate::snapshot_source::{Offered, SnapshotSource};
 
 /// What stands behind the scripts that would run now.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize)]
@@ -33,6 +31,21 @@ pub struct ScriptsStatus {
     pub problems: Vec<String>,
     /// The command that mends it.
     pub mend: Option<String>,
+    /// Why changes of the folder are seen only when somebody asks, where somebody was to watch it.
+    pub unwatched: Option<String>,
+}
+
+impl ScriptsStatus {
+    /// The same without its problems, of which there may be many.
+    pub fn without_problems(&self) -> Self {
+        Self {
+            verification: self.verification,
+            manifest: self.manifest.clone(),
+            problems: Vec::new(),
+            mend: self.mend.clone(),
+            unwatched: self.unwatched.clone(),
+        }
+    }
 }
 
 /// The scripts of one agent. Calls read the disk: asynchronous callers run them on a thread for blocking work.
@@ -44,15 +57,31 @@ pub struct Scripts {
     current: RwLock<Current>,
     /// Held while the folder is verified, so that many callers verify it once.
     refreshing: Mutex<()>,
-    headers: Headers,
+    /// What lies in the folder, for as long as nobody verifies it.
+    inventory: Arc<Inventory>,
+    versions: Versions,
 }
 
 #[derive(Debug, Default)]
 struct Current {
     source: Option<Arc<SnapshotSource>>,
-    status: ScriptsStatus,
+    status: Arc<ScriptsStatus>,
     /// The manifest's and signature's identity when the folder was looked at last.
     seen: Option<Seen>,
+    /// The problems that the log tells of.
+    told: Vec<String>,
+    /// Since when there are others, which it does not tell of yet.
+    untold_since: Option<Instant>,
+    /// Whether somebody looks at the folder whenever it changes.
+    is_watched: bool,
+}
+
+/// When the log tells what a look found to be wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tell {
+    Now,
+    /// If it stands: manifest and scripts are written one after the other, and in between nothing fits.
+    IfItStands,
 }
 
 /// Tells one state of manifest and signature from another without reading them.
@@ -67,14 +96,10 @@ impl Scripts {
     pub fn open(settings: ScriptsSettings) -> Result<Self, StoreError> {
         let store = SnapshotStore::at(&settings.state_dir.join("store"))?;
         let policy = VerifyPolicy::default().public_keys(settings.public_keys.iter().cloned());
-        let scripts = Self {
-            settings,
-            store,
-            policy,
-            current: RwLock::default(),
-            refreshing: Mutex::default(),
-            headers: Headers::default(),
-        };
+        let versions = Versions::default();
+        let inventory = Arc::new(Inventory::new(&settings.folder, versions.clone()));
+        let (current, refreshing) = Default::default();
+        let scripts = Self { settings, store, policy, current, refreshing, inventory, versions };
         scripts.refresh();
         Ok(scripts)
     }
@@ -86,13 +111,34 @@ impl Scripts {
 
     /// Verifies the folder again and takes what it finds into use. One that does not verify leaves the snapshot in
     /// use where there is one.
-    pub fn refresh(&self) -> ScriptsStatus {
+    pub fn refresh(&self) -> Arc<ScriptsStatus> {
+        self.refresh_telling(Tell::Now)
+    }
+
+    pub(crate) fn refresh_telling(&self, tell: Tell) -> Arc<ScriptsStatus> {
         let _one_at_a_time = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
-        self.look()
+        self.look(tell)
+    }
+
+    /// Reads everything again, whatever is known of it, and says what is other than it was.
+    ///
+    /// # Errors
+    /// As [`catalogue`](Self::catalogue), after it was read.
+    pub fn read_again(&self) -> Result<CatalogueChanges, Refusal> {
+        let before = self.catalogue();
+        self.inventory.forget();
+        if let Some(source) = self.read(|current| current.source.clone()) {
+            source.forget();
+        }
+        self.refresh();
+        // Where it fails the catalogue says so.
+        let _ = self.inventory.scan(&mut |_| {});
+        let now = self.catalogue()?;
+        Ok(before.map(|before| now.changes_since(&before)).unwrap_or_default())
     }
 
     /// What stands behind the scripts that would run now.
-    pub fn status(&self) -> ScriptsStatus {
+    pub fn status(&self) -> Arc<ScriptsStatus> {
         self.read(|current| current.status.clone())
     }
 
@@ -101,31 +147,34 @@ impl Scripts {
     /// # Errors
     /// [`Refusal::Unverified`] with every problem when the folder does not verify and no snapshot is in use.
     pub fn source(&self) -> Result<(Arc<dyn ScriptSource>, Option<String>), Refusal> {
+        self.cards().map(|(source, pin)| (source as Arc<dyn ScriptSource>, pin))
+    }
+
+    /// The same, with what the scripts say of themselves.
+    pub(crate) fn cards(&self) -> Result<(Arc<dyn ScriptCards>, Option<String>), Refusal> {
         self.refresh_if_changed();
         let (source, status) = self.read(|current| (current.source.clone(), current.status.clone()));
         match source {
             Some(source) => {
-                let pin = source.snapshot.digest().to_string();
+                let pin = source.snapshot().digest().to_string();
                 Ok((Arc::new(Offered(source)), Some(pin)))
             }
-            None if !status.verification => Ok((self.unverified(), None)),
-            None => {
-                Err(Refusal::Unverified { problems: status.problems, mend: status.mend.unwrap_or_default() })
-            }
+            None if !status.verification => Ok((self.inventory.clone(), None)),
+            None => Err(unverified(&status)),
         }
     }
 
     /// The source in use, if it is that of the manifest `pinned`. Touches no disk.
-    pub(crate) fn current(&self, pinned: &str) -> Option<Arc<dyn ScriptSource>> {
+    pub(crate) fn current(&self, pinned: &str) -> Option<Arc<dyn ScriptCards>> {
         let current = self.read(|current| current.source.clone())?;
-        (current.snapshot.digest().to_string() == pinned).then_some(current as Arc<dyn ScriptSource>)
+        (current.snapshot().digest().to_string() == pinned).then_some(current as Arc<dyn ScriptCards>)
     }
 
     /// Where a task gets its script from that was accepted when the manifest `pinned` was in use.
     ///
     /// # Errors
     /// [`StartError::Unverified`] when that snapshot is gone or damaged.
-    pub fn pinned(&self, pinned: &str) -> Result<Arc<dyn ScriptSource>, StartError> {
+    pub(crate) fn pinned(&self, pinned: &str) -> Result<Arc<dyn ScriptCards>, StartError> {
         if let Some(source) = self.current(pinned) {
             return Ok(source);
         }
@@ -133,49 +182,86 @@ impl Scripts {
             .parse()
             .map_err(|_| StartError::Unverified(format!("'{pinned}' is no manifest's digest")))?;
         let snapshot = self.store.open(&digest).map_err(|error| StartError::Unverified(error.to_string()))?;
-        Ok(Arc::new(SnapshotSource::new(snapshot)))
+        Ok(Arc::new(SnapshotSource::new(snapshot, self.versions.clone(), None)))
     }
 
-    /// What the script says of itself that this source would give for the name.
-    ///
-    /// # Errors
-    /// Why the source gives none, or cannot be read.
-    pub(crate) fn header(
-        &self,
-        source: &dyn ScriptSource,
-        name: &ScriptName,
-    ) -> Result<Arc<Header>, StartError> {
-        self.headers.of(&source.resolve(name)?, name)
-    }
-
-    /// Where a task gets its script from that nothing vouches for.
-    pub(crate) fn unverified(&self) -> Arc<dyn ScriptSource> {
-        Arc::new(ScriptFolder::new(&self.settings.folder))
-    }
-
-    /// All scripts: the executable files that would be found by their names, without those that say that they are
-    /// hidden.
+    /// All scripts: the executable files that would be found by their names. Where somebody [watches](Self::watch) the
+    /// folder, what was found at its last change; otherwise it is looked at now.
     ///
     /// # Errors
     /// [`Refusal::Unverified`] as [`source`](Self::source); [`Refusal::Unavailable`] when the folder cannot be read.
-    pub fn list(&self) -> Result<Vec<ScriptEntry>, Refusal> {
-        let (source, pin) = self.source()?;
-        let names = match self.read(|current| current.source.clone()) {
-            Some(current) if pin.is_some() => current.names(),
-            _ => listing::names(&self.settings.folder)
-                .map_err(|error| Refusal::Unavailable(self.unreadable(&error)))?,
-        };
-        let entries = names.iter().filter_map(|name| self.headers.entry(source.as_ref(), name));
-        Ok(entries.filter(|entry| !entry.is_hidden()).collect())
+    pub fn catalogue(&self) -> Result<Catalogue, Refusal> {
+        self.refresh_if_changed();
+        let (source, status) = self.read(|current| (current.source.clone(), current.status.clone()));
+        match source {
+            Some(source) => Ok(Catalogue::new(source.found(), true)),
+            None if status.verification => Err(unverified(&status)),
+            None => match self.inventory.current() {
+                Ok(found) => Ok(Catalogue::new(found, false)),
+                Err(error) => Err(Refusal::Unavailable(self.unreadable(&error))),
+            },
+        }
     }
 
-    /// One script; none when there is none of that name.
+    /// All scripts as lists show them, without those that say that they are hidden.
     ///
     /// # Errors
-    /// As [`list`](Self::list).
+    /// As [`catalogue`](Self::catalogue).
+    pub fn list(&self) -> Result<Vec<ScriptEntry>, Refusal> {
+        Ok(self.catalogue()?.entries(None, |_| true).collect())
+    }
+
+    /// One script, looked up in the folder now; none when there is none of that name.
+    ///
+    /// # Errors
+    /// [`Refusal::Unverified`] as [`source`](Self::source).
     pub fn get(&self, name: &ScriptName) -> Result<Option<ScriptEntry>, Refusal> {
-        let (source, _) = self.source()?;
-        Ok(self.headers.entry(source.as_ref(), name))
+        let (source, pin) = self.cards()?;
+        Ok(ScriptEntry::of(name, source.card(name), pin.is_some()))
+    }
+
+    /// Looks at the folder because something in it changed, for somebody who watches it; each folder in it is told before
+    /// it is read.
+    pub(crate) fn look_after_change(&self, before: &mut dyn FnMut(&Path)) -> LookedAfterChange {
+        if self.status().verification {
+            // Only to tell the folders: what is in them is for the verification to read.
+            let _ = scan::files(self.folder(), before);
+            let status = self.refresh_telling(Tell::IfItStands);
+            if status.verification {
+                return LookedAfterChange { is_verified: true, is_settled: true };
+            }
+        } else {
+            self.refresh_if_changed();
+        }
+        let found = self.inventory.scan(before);
+        self.inventory.set_kept_current(found.is_ok());
+        LookedAfterChange { is_verified: false, is_settled: found.is_ok_and(|found| found.is_settled()) }
+    }
+
+    /// Somebody looks at the folder whenever it changes from now on, unless there is a reason why changes may be missed.
+    pub(crate) fn set_watched(&self, is_watched: bool, unwatched: Option<String>) {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        current.is_watched = is_watched;
+        if !is_watched || unwatched.is_some() {
+            self.inventory.set_kept_current(false);
+        }
+        if current.status.unwatched != unwatched {
+            Arc::make_mut(&mut current.status).unwatched = unwatched;
+        }
+    }
+
+    /// Tells the log of problems that have stood for a while.
+    pub(crate) fn tell_what_stands(&self, since: Duration) {
+        let stands = |current: &Current| current.untold_since.is_some_and(|at| at.elapsed() >= since);
+        if self.read(stands) {
+            self.current.write().unwrap_or_else(PoisonError::into_inner).tell();
+        }
+    }
+
+    /// Whether manifest or signature are others than at the last look.
+    pub(crate) fn has_new_manifest(&self) -> bool {
+        let seen = self.seen();
+        self.read(|current| current.seen != Some(seen))
     }
 
     /// Removes snapshots that are neither in use, nor among the last three, nor among `pinned`: those of tasks that
@@ -212,41 +298,49 @@ impl Scripts {
         let _one_at_a_time = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
         // Somebody else may have looked while this one waited.
         if !self.read(is_same) {
-            self.look();
+            let is_watched = self.read(|current| current.is_watched);
+            self.look(if is_watched { Tell::IfItStands } else { Tell::Now });
         }
     }
 
-    fn look(&self) -> ScriptsStatus {
+    fn look(&self, tell: Tell) -> Arc<ScriptsStatus> {
         // Read before the folder: a change in between is seen as a change the next time.
         let seen = self.seen();
         let found = self.take();
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         current.seen = Some(seen);
+        let mut status = ScriptsStatus { unwatched: current.status.unwatched.clone(), ..Default::default() };
         match found {
-            Ok(None) => {
-                current.source = None;
-                current.status = ScriptsStatus::default();
-            }
+            Ok(None) => current.source = None,
             Ok(Some(snapshot)) => {
-                let manifest = Some(snapshot.digest().to_string());
-                if current.status.manifest != manifest || current.source.is_none() {
-                    tracing::info!(manifest = ?manifest, files = snapshot.files().len(), "scripts verified");
-                    current.source = Some(Arc::new(SnapshotSource::new(snapshot)));
-                } else if current.source.as_ref().is_some_and(|source| !source.is_of(&snapshot)) {
-                    current.source = Some(Arc::new(SnapshotSource::new(snapshot)));
-                }
-                current.status = ScriptsStatus { verification: true, manifest, ..ScriptsStatus::default() };
+                status.verification = true;
+                status.manifest = Some(snapshot.digest().to_string());
+                self.take_into_use(&mut current, snapshot);
             }
             Err(Found { problems, mend }) => {
-                if current.status.problems != problems {
-                    tracing::error!(?problems, in_use = ?current.status.manifest, "the scripts folder does not verify");
-                }
-                current.status.verification = true;
-                current.status.problems = problems;
-                current.status.mend = Some(mend);
+                status.verification = true;
+                status.manifest.clone_from(&current.status.manifest);
+                (status.problems, status.mend) = (problems, Some(mend));
             }
         }
+        current.status = Arc::new(status);
+        current.note_untold();
+        if tell == Tell::Now {
+            current.tell();
+        }
         current.status.clone()
+    }
+
+    fn take_into_use(&self, current: &mut Current, snapshot: Snapshot) {
+        let before = current.source.as_ref();
+        if before.is_some_and(|before| before.is_of(&snapshot)) {
+            return;
+        }
+        if before.is_none_or(|before| before.snapshot().digest() != snapshot.digest()) {
+            tracing::info!(manifest = %snapshot.digest(), files = snapshot.files().len(), "scripts verified");
+        }
+        let source = SnapshotSource::new(snapshot, self.versions.clone(), before.map(Arc::as_ref));
+        current.source = Some(Arc::new(source));
     }
 
     fn take(&self) -> Result<Option<Snapshot>, Found> {
@@ -286,91 +380,44 @@ impl Scripts {
     }
 }
 
+impl Current {
+    /// Notes whether the log tells something else than what is wrong now.
+    fn note_untold(&mut self) {
+        if self.told == self.status.problems {
+            self.untold_since = None;
+        } else {
+            self.untold_since.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// Tells the log what is wrong now, if it says otherwise.
+    fn tell(&mut self) {
+        if self.untold_since.take().is_none() {
+            return;
+        }
+        let (problems, in_use) = (&self.status.problems, &self.status.manifest);
+        match problems.as_slice() {
+            [] => tracing::info!(?in_use, "the scripts folder verifies again"),
+            problems => tracing::error!(?problems, ?in_use, "the scripts folder does not verify"),
+        }
+        self.told.clone_from(problems);
+    }
+}
+
+fn unverified(status: &ScriptsStatus) -> Refusal {
+    Refusal::Unverified { problems: status.problems.clone(), mend: status.mend.clone().unwrap_or_default() }
+}
+
+/// What a look after a change came to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LookedAfterChange {
+    pub(crate) is_verified: bool,
+    /// Whether every later change will show.
+    pub(crate) is_settled: bool,
+}
+
 /// What is wrong with the folder.
 struct Found {
     problems: Vec<String>,
     mend: String,
-}
-
-/// Scripts of a verified snapshot. What is executed is the snapshot's own copy.
-#[derive(Debug)]
-struct SnapshotSource {
-    snapshot: Snapshot,
-    /// What looking at a file gave; a snapshot's files never change.
-    inspected: Mutex<HashMap<RelativeName, Result<(), ScriptFault>>>,
-}
-
-impl SnapshotSource {
-    fn new(snapshot: Snapshot) -> Self {
-        Self { snapshot, inspected: Mutex::default() }
-    }
-
-    fn is_of(&self, snapshot: &Snapshot) -> bool {
-        self.snapshot.digest() == snapshot.digest() && self.snapshot.files().eq(snapshot.files())
-    }
-
-    fn names(&self) -> Vec<ScriptName> {
-        let scripts = self.snapshot.files().filter(|file| file.executable);
-        scripts.filter_map(|file| file.name.as_str().parse().ok()).collect()
-    }
-
-    fn inspect(&self, name: &ScriptName, relative: &RelativeName, path: &Path) -> Result<(), StartError> {
-        let known = self.inspected.lock().unwrap_or_else(PoisonError::into_inner).get(relative).cloned();
-        let checked = match known {
-            Some(checked) => checked,
-            None => {
-                let mut file = File::open(path).map_err(|source| StartError::Host {
-                    operation: format!("open the verified script {name}"),
-                    source,
-                })?;
-                let checked = match inspect(&mut file, name) {
-                    Ok(_) => Ok(()),
-                    Err(StartError::Script { fault, .. }) => Err(fault),
-                    Err(other) => return Err(other),
-                };
-                let mut inspected = self.inspected.lock().unwrap_or_else(PoisonError::into_inner);
-                // An interpreter that is missing now may be installed later; what passed will pass.
-                if checked.is_ok() {
-                    inspected.insert(relative.clone(), checked.clone());
-                }
-                checked
-            }
-        };
-        checked.map_err(|fault| StartError::Script { name: name.clone(), fault })
-    }
-}
-
-impl ScriptSource for SnapshotSource {
-    fn resolve(&self, name: &ScriptName) -> Result<ResolvedScript, StartError> {
-        let not_found = || StartError::NotFound(name.clone());
-        let relative = RelativeName::new(name.as_str()).map_err(|_| not_found())?;
-        let file = self.snapshot.resolve(&relative).ok_or_else(not_found)?;
-        let path = self.snapshot.path_of(file);
-        self.inspect(name, &relative, &path)?;
-        Ok(ResolvedScript {
-            path,
-            folder: self.snapshot.path().to_owned(),
-            sha256: file.digest.to_string(),
-            manifest: Some(self.snapshot.digest().to_string()),
-            pin: Some(Box::new(self.snapshot.clone())),
-        })
-    }
-}
-
-/// What a snapshot offers to new tasks: a script from which the execute permission was taken in the scripts folder runs
-/// only for the tasks that were accepted before.
-struct Offered(Arc<SnapshotSource>);
-
-impl ScriptSource for Offered {
-    fn resolve(&self, name: &ScriptName) -> Result<ResolvedScript, StartError> {
-        let script = self.0.resolve(name)?;
-        let relative = RelativeName::new(name.as_str()).ok();
-        let file = relative.and_then(|name| self.0.snapshot.resolve(&name).map(|file| file.executable));
-        if file == Some(true) {
-            return Ok(script);
-        }
-        let fault =
-            ScriptFault::NotExecutable("it is not executable in the scripts folder; chmod +x it".to_owned());
-        Err(StartError::Script { name: name.clone(), fault })
-    }
 }

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use agent_config::Settings;
-use task_runners::catalogue::head;
 use task_runners::header::{self, Header};
-use task_runners::{ScriptDescription, ScriptName, script_names};
+use task_runners::{ScriptDescription, ScriptName};
+
+use crate::files::{self, head};
 
 /// Most headers that are read for one press of the key; beyond, names are offered without a look into the files.
 const MAX_HEADERS: usize = 300;
@@ -30,8 +31,9 @@ impl Folder {
 
     /// The scripts whose names begin so, with what they do; not those that are hidden or broken.
     pub(super) fn scripts(&self, beginning: &str) -> Vec<(String, String)> {
-        let names = script_names(&self.scripts).unwrap_or_default();
-        let names = names.into_iter().filter(|name| name.as_str().starts_with(beginning));
+        let entries = files::below(&self.scripts).unwrap_or_default().into_iter();
+        let names = entries.filter(files::Entry::is_executable_file).filter_map(|entry| entry.name.ok());
+        let names = names.filter(|name| name.as_str().starts_with(beginning));
         let numbered = names.enumerate();
         numbered
             .filter_map(|(number, name)| {

@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 
 use agent_config::Scope;
-use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
@@ -19,6 +18,7 @@ use super::{Answered, Refused, Segment, tasks, visible_task};
 use crate::app::AppState;
 use crate::auth::Caller;
 use crate::error::ApiError;
+use crate::json::Json;
 use crate::query::Query;
 use crate::{body, schema};
 

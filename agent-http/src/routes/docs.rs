@@ -1,23 +1,25 @@
-//! The API's description: `GET /openapi.json`, and its page at `GET /docs`, `GET /docs/` and `GET /docs/{file}`. None needs a
-//! token. The page is built in and asks no other host for anything; its policy lets it only talk to this service.
+//! The page of the API's description: `GET /docs`, `GET /docs/` and `GET /docs/{file}`. It needs no token, is built in and
+//! asks no other host for anything; its policy lets it only talk to this service. Once a token is typed in, the page asks
+//! for the description again with it.
 
 use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
-use axum::Router;
 use axum::body::Bytes;
 use axum::http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION};
 use axum::http::{HeaderName, StatusCode, Uri};
 use axum::response::{AppendHeaders, IntoResponse, Response};
-use axum::routing::get;
-use utoipa::openapi::OpenApi;
 use utoipa_swagger_ui::Config;
 
 use super::{Answered, Refused, Segment, no_route};
-use crate::app::AppState;
 use crate::error::ApiError;
 
 const DOCUMENT: &str = "/openapi.json";
+/// The file that sets the page up, and what is added to it: a plugin, where the page has its list of them.
+const INITIALIZER: &str = "swagger-initializer.js";
+const PLUGIN: &str = include_str!("docs_plugin.js");
+const PLUGINS: &str = "plugins: [";
+const PLUGINS_WITH_OURS: &str = "requestInterceptor: withToken,\n    plugins: [\n      ScriptsOfToken,";
 /// Scripts and styles of the page itself; pictures that its style sheet holds; requests to this service alone. The page
 /// sets styles of single elements, which only `unsafe-inline` permits.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
@@ -33,14 +35,6 @@ static CONFIG: LazyLock<Arc<Config<'static>>> = LazyLock::new(|| {
         Config::from(DOCUMENT).validator_url("none").try_it_out_enabled(true).display_request_duration(true),
     )
 });
-
-/// The route of the document itself, which describes all others.
-pub(crate) fn document(document: &OpenApi) -> Router<AppState> {
-    let json = document.to_pretty_json().expect("the document has only texts, numbers and lists of them");
-    let json = Bytes::from(json);
-    let answer = move || async move { ([(CONTENT_TYPE, "application/json")], json) };
-    Router::new().route(DOCUMENT, get(answer))
-}
 
 /// The page of the API
 #[utoipa::path(
@@ -77,6 +71,10 @@ pub(crate) async fn file(Segment(name): Segment, uri: Uri) -> Answered {
 fn embedded(name: &str) -> Option<Response> {
     let file = utoipa_swagger_ui::serve(name, CONFIG.clone()).ok()??;
     let bytes = match file.bytes {
+        text if name == INITIALIZER => {
+            let text = String::from_utf8_lossy(&text).replacen(PLUGINS, PLUGINS_WITH_OURS, 1);
+            format!("{PLUGIN}\n{text}").into()
+        }
         Cow::Borrowed(bytes) => Bytes::from_static(bytes),
         Cow::Owned(bytes) => bytes.into(),
     };

@@ -1,15 +1,14 @@
 //! For those who watch the service: `GET /healthz`, `GET /readyz`. Neither needs a token.
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use serde_json::json;
-use task_service::Refusal;
 
 use super::{Answered, Refused};
 use crate::app::AppState;
 use crate::error::ApiError;
+use crate::json::Json;
 
 /// Whether the service is alive
 #[utoipa::path(
@@ -27,7 +26,8 @@ pub(crate) async fn alive() -> impl IntoResponse {
 #[utoipa::path(
     get, path = "/readyz", tag = "service", operation_id = "ready", security(()),
     responses(
-        (status = 200, description = "It does. `problems` counts what is wrong with the scripts folder meanwhile."),
+        (status = 200, description = "It does. `problems` counts what is wrong with the scripts folder meanwhile; \
+            `watched` is false where changes of it are seen only when somebody asks."),
         (status = "5XX", response = Refused)
     )
 )]
@@ -37,8 +37,8 @@ pub(crate) async fn ready(State(state): State<AppState>) -> Answered {
     }
     let status = state.scripts().status();
     if status.verification && status.manifest.is_none() {
-        let refusal = Refusal::Unverified { problems: status.problems, mend: String::new() };
-        return Err(ApiError::from(refusal).with_status(StatusCode::SERVICE_UNAVAILABLE));
+        return Err(ApiError::unverified(status.problems.len(), StatusCode::SERVICE_UNAVAILABLE));
     }
-    Ok(Json(json!({ "status": "ready", "problems": status.problems.len() })).into_response())
+    let (problems, watched) = (status.problems.len(), status.unwatched.is_none());
+    Ok(Json(json!({ "status": "ready", "problems": problems, "watched": watched })).into_response())
 }

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use agent_config::Scope;
-use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::IntoResponse;
@@ -21,6 +20,7 @@ use super::{Answered, Refused, Segment, visible_task};
 use crate::app::AppState;
 use crate::auth::Caller;
 use crate::error::ApiError;
+use crate::json::Json;
 use crate::query::Query;
 
 /// Longest text to search for, bytes.

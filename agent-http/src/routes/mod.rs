@@ -3,6 +3,7 @@
 
 mod again;
 mod debug_script;
+mod description;
 mod docs;
 mod health;
 mod log;
@@ -34,7 +35,7 @@ use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::schema::ProblemDetails;
 
-pub(crate) use docs::document;
+pub(crate) use description::route as description;
 
 /// What a handler gives.
 type Answered = Result<Response, ApiError>;

@@ -1,7 +1,6 @@
 //! The registry: `GET /api/v1/runners`.
 
 use agent_config::Scope;
-use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::IntoResponse;
@@ -10,6 +9,7 @@ use serde_json::{Value, json};
 use super::{Answered, Refused};
 use crate::app::AppState;
 use crate::auth::Caller;
+use crate::json::Json;
 use crate::query::Query;
 use crate::schema;
 

@@ -3,12 +3,11 @@
 //! `{name}` is one percent-encoded segment; a GET may write its slashes plainly.
 
 use agent_config::Scope;
-use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::Uri;
 use axum::response::IntoResponse;
 use serde_json::{Map, Value, json};
-use task_runners::{ScriptName, Scripts};
+use task_runners::{Catalogue, ScriptEntry, ScriptName, Scripts, ScriptsStatus};
 use task_service::Refusal;
 
 use super::wait::Wait;
@@ -16,34 +15,82 @@ use super::{Answered, Refused, Segment, tasks};
 use crate::app::AppState;
 use crate::auth::Caller;
 use crate::error::ApiError;
+use crate::json::Json;
 use crate::query::Query;
 use crate::{body, schema};
 
+/// Scripts in a page unless the caller says otherwise, and at most.
+const DEFAULT_LIMIT: u64 = 100;
+const MAX_LIMIT: u64 = 1000;
+
+/// What a list is asked for.
+struct Asked {
+    limit: usize,
+    cursor: Option<ScriptName>,
+    group: Option<String>,
+    tags: Vec<String>,
+}
+
 /// List scripts
 ///
-/// Those that the token sees, and what stands behind them. Scope `read`.
+/// By name, those that the token sees, and what stands behind them. Scope `read`.
 #[utoipa::path(
     get, path = "/api/v1/scripts", tag = "scripts", operation_id = "list_scripts",
+    params(
+        ("group" = Option<String>, Query, description = "Of exactly this group."),
+        ("tag" = Option<Vec<String>>, Query, description = "With this tag; repeated, all must be there."),
+        ("limit" = Option<u64>, Query, description = "Most scripts in the page, 1 to 1000; 100 when left out."),
+        ("cursor" = Option<String>, Query, description = "`next` of the page before.")
+    ),
     responses(
-        (status = 200, description = "The scripts, by name.", body = schema::ScriptPage),
+        (status = 200, description = "A page of scripts.", body = schema::ScriptPage),
         (status = "4XX", response = Refused), (status = "5XX", response = Refused)
     )
 )]
 pub(crate) async fn list(State(state): State<AppState>, caller: Caller, uri: Uri) -> Answered {
     caller.require(Scope::Read)?;
-    Query::of(&uri).finish()?;
-    let (mut entries, mut status) = look(&state, &caller, |scripts| {
-        let entries = match scripts.list() {
+    let asked = Asked::of(&uri)?;
+    let viewer = caller.clone();
+    let (entries, next, status) = look(&state, &caller, move |scripts| {
+        let (entries, next) = match scripts.catalogue() {
+            Ok(catalogue) => asked.page(&catalogue, &viewer),
             // Then there are none that could be run; the status says why.
-            Err(Refusal::Unverified { .. }) => Vec::new(),
-            entries => entries?,
+            Err(Refusal::Unverified { .. }) => (Vec::new(), None),
+            Err(other) => return Err(other),
         };
-        Ok((entries, scripts.status()))
+        Ok((entries, next, scripts.status()))
     })
     .await?;
-    entries.retain(|entry| caller.sees(&entry.name));
-    status.problems = caller.seen_problems(&status.problems);
-    Ok(Json(json!({ "scripts": entries, "next": null, "verification": status })).into_response())
+    let verification =
+        ScriptsStatus { problems: caller.seen_problems(&status.problems), ..status.without_problems() };
+    Ok(Json(json!({ "scripts": entries, "next": next, "verification": verification })).into_response())
+}
+
+impl Asked {
+    fn of(uri: &Uri) -> Result<Self, ApiError> {
+        let mut query = Query::of(uri);
+        let (group, tags) = (query.one("group"), query.all("tag"));
+        let limit = query.number("limit", 1, MAX_LIMIT).unwrap_or(DEFAULT_LIMIT);
+        let cursor = query.parsed("cursor", "cursor", "`next` of the page before, as it was");
+        query.finish()?;
+        Ok(Self { limit: usize::try_from(limit).unwrap_or(usize::MAX), cursor, group, tags })
+    }
+
+    /// A page, and the cursor of the next one: the name of the last script.
+    fn page(&self, catalogue: &Catalogue, caller: &Caller) -> (Vec<ScriptEntry>, Option<String>) {
+        let entries = catalogue.entries(self.cursor.as_ref(), |name| caller.sees(name.as_str()));
+        let mut entries: Vec<ScriptEntry> =
+            entries.filter(|entry| self.wants(entry)).take(self.limit + 1).collect();
+        let more = entries.len() > self.limit;
+        entries.truncate(self.limit);
+        let next = entries.last().filter(|_| more).map(|entry| entry.name.clone());
+        (entries, next)
+    }
+
+    fn wants(&self, entry: &ScriptEntry) -> bool {
+        let in_group = self.group.is_none() || self.group == entry.group;
+        in_group && self.tags.iter().all(|tag| entry.tags.contains(tag))
+    }
 }
 
 /// Show a script

@@ -4,7 +4,6 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use agent_config::Scope;
-use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::header::LOCATION;
 use axum::http::request::Parts;
@@ -23,6 +22,7 @@ use crate::app::AppState;
 use crate::audit::Decision;
 use crate::auth::Caller;
 use crate::error::ApiError;
+use crate::json::Json;
 use crate::query::Query;
 use crate::{body, schema};
 

@@ -13,6 +13,7 @@ mod attempts;
 mod audit;
 mod bodies;
 mod cancelling;
+mod catalogue;
 mod curl;
 mod description;
 mod documentation;
@@ -24,6 +25,8 @@ mod listing;
 mod logs;
 mod measuring;
 mod names;
+#[path = "../../../task-runners/tests/behaviour/probe.rs"]
+mod probe;
 mod reloading;
 mod starting;
 mod submitting;

@@ -133,7 +133,10 @@ fn encoded(name: &str) -> String {
 fn what_the_agent_fails_at_is_told_to_its_log_and_not_to_the_caller() {
     let service = Service::usual();
     std::fs::rename(service.site.path("scripts"), service.site.path("away")).unwrap();
-    let reply = service.get("/api/v1/scripts");
+    // What was found in it is shown until it is known to be gone.
+    let reply = crate::support::eventually("it to be missed", || {
+        Some(service.get("/api/v1/scripts")).filter(|reply| reply.status != 200)
+    });
     assert_eq!((reply.status, reply.code().as_str()), (503, "unavailable"));
     assert!(reply.header("retry-after").is_some());
     let folder = service.site.path("scripts").display().to_string();

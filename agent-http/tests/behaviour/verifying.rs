@@ -95,7 +95,7 @@ fn what_was_verified_stays_in_use_when_the_folder_is_tampered_with_and_that_is_r
         assert_eq!(status, 200);
         (body["problems"] != json!(0)).then_some(body)
     });
-    assert_eq!(body, json!({ "status": "ready", "problems": 1 }));
+    assert_eq!(body, json!({ "status": "ready", "problems": 1, "watched": true }));
     let list = service.get("/api/v1/scripts").json();
     assert!(list["verification"]["problems"].to_string().contains("hello.sh"), "{list}");
     let metrics = service.get("/metrics").text();

@@ -1,5 +1,8 @@
 //! One parameter of a script: its name, its form in arguments, and what its values must be like.
 
+use std::fmt;
+use std::sync::OnceLock;
+
 use regex::Regex;
 
 use crate::description::{Effect, Limit, ValueType};
@@ -108,11 +111,12 @@ pub struct Rules {
     pub pattern: Option<Pattern>,
 }
 
-/// A regular expression that a whole value must match.
-#[derive(Debug, Clone)]
+/// A regular expression that a whole value must match. Most patterns of a large catalogue are never asked, and a
+/// compiled one takes a hundred times its text, so it is compiled when it is used.
+#[derive(Clone)]
 pub struct Pattern {
     text: String,
-    whole: Regex,
+    compiled: OnceLock<Option<Regex>>,
 }
 
 impl Parameter {
@@ -160,11 +164,14 @@ impl Pattern {
                 "it holds `{apart}`, which not every reader of patterns reads alike; {instead}"
             ));
         }
-        let whole = regex::RegexBuilder::new(&format!("^(?:{text})$")).size_limit(1 << 20).build();
-        match whole {
-            Ok(whole) => Ok(Self { text: text.to_owned(), whole }),
+        match Self::compile(text) {
+            Ok(_) => Ok(Self { text: text.to_owned(), compiled: OnceLock::new() }),
             Err(error) => Err(error.to_string().lines().last().unwrap_or_default().trim().to_owned()),
         }
+    }
+
+    fn compile(text: &str) -> Result<Regex, regex::Error> {
+        regex::RegexBuilder::new(&format!("^(?:{text})$")).size_limit(1 << 20).build()
     }
 
     /// As it was written.
@@ -174,7 +181,15 @@ impl Pattern {
 
     /// Whether the whole value matches.
     pub fn matches(&self, value: &str) -> bool {
-        self.whole.is_match(value)
+        // It was compiled once when it was read, so that there is one; none would let no value pass.
+        let compiled = self.compiled.get_or_init(|| Self::compile(&self.text).ok());
+        compiled.as_ref().is_some_and(|whole| whole.is_match(value))
+    }
+}
+
+impl fmt::Debug for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Pattern").field(&self.text).finish()
     }
 }
 

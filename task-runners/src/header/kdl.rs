@@ -1,5 +1,10 @@
 //! Parses texts of headers. The grammar is that of `usage`; its parser recurses and is not ours, so it gets only
-//! bounded texts and a thread of its own.
+//! bounded texts and a thread with room for them: one of its own, or one that reads many headers.
+
+use std::cell::Cell;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread::{Scope, ScopedJoinHandle};
 
 use usage::kdl::{KdlDocument, KdlError};
 
@@ -10,8 +15,24 @@ use crate::header::lines::Block;
 const OPENINGS: [&str; 3] = ["{", "/*", "/-"];
 /// Most openings in one header: each can be one level of recursion, and the end of the stack ends the process.
 const MAX_OPENINGS: usize = 200;
-/// Stack of the thread that parses, bytes: enough for that many levels in a build without optimisation.
+/// Stack of a thread that parses, bytes: enough for that many levels in a build without optimisation.
 const STACK_BYTES: usize = 8 << 20;
+
+thread_local! {
+    /// Whether this thread was started to read headers.
+    static HAS_ROOM: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Starts a thread that has room to read headers, so that none of them needs a thread of its own.
+pub(crate) fn spawn_with_room<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    work: impl FnOnce() -> T + Send + 'scope,
+) -> io::Result<ScopedJoinHandle<'scope, T>> {
+    std::thread::Builder::new().name("header".to_owned()).stack_size(STACK_BYTES).spawn_scoped(scope, || {
+        HAS_ROOM.set(true);
+        work()
+    })
+}
 
 /// Runs `parse` where neither a deep recursion nor a defect of a parser ends the agent.
 ///
@@ -24,10 +45,12 @@ pub(super) fn apart<T: Send>(texts: &[&str], parse: impl FnOnce() -> T + Send) -
         let reason = format!("the header opens {openings} blocks and comments; {MAX_OPENINGS} is the most");
         return Err(BrokenReason { line: None, reason });
     }
-    let parsed = std::thread::scope(|scope| {
-        let parser = std::thread::Builder::new().name("header".to_owned()).stack_size(STACK_BYTES);
-        parser.spawn_scoped(scope, parse).map(|thread| thread.join())
-    });
+    let parsed = if HAS_ROOM.get() {
+        // What it leaves half done is dropped with it.
+        Ok(catch_unwind(AssertUnwindSafe(parse)))
+    } else {
+        std::thread::scope(|scope| Ok(spawn_with_room(scope, parse)?.join()))
+    };
     match parsed {
         Ok(Ok(parsed)) => Ok(parsed),
         Ok(Err(_panic)) => Err(BrokenReason {
@@ -35,6 +58,7 @@ pub(super) fn apart<T: Send>(texts: &[&str], parse: impl FnOnce() -> T + Send) -
             reason: "the header cannot be parsed: the parser failed".to_owned(),
         }),
         Err(error) => {
+            let error: io::Error = error;
             Err(BrokenReason { line: None, reason: format!("the header cannot be parsed now: {error}") })
         }
     }

@@ -11,6 +11,8 @@ mod usage;
 
 use std::sync::Arc;
 
+pub(crate) use kdl::spawn_with_room;
+
 use lines::HeaderLines;
 
 use crate::description::ScriptDescription;

@@ -56,7 +56,9 @@ fn settle_one(key: &Key, description: &mut ScriptDescription) -> Result<(), Stri
         "env" => description.env.push(variable(key)?),
         "timeout" => description.timeout = Some(duration(key)?),
         "grace" => description.grace = Some(duration(key)?),
-        "concurrency" | "queue" | "retries" | "retry_on" | "retry_delay" => service::settle(key, description)?,
+        "concurrency" | "queue" | "retries" | "retry_on" | "retry_delay" => {
+            service::settle(key, description)?
+        }
         "hidden" => {
             let hidden = key.value.as_bool();
             description.hidden = hidden.ok_or_else(|| wrong(key, "#true or #false"))?;

@@ -6,13 +6,7 @@ use crate::header::lines::Block;
 use crate::header::{BrokenReason, kdl};
 
 /// Keys that this build does not enforce; a script that relies on one must not run without it.
-const NOT_ENFORCED: &[&str] = &[
-    "confine",
-    "limits",
-    "output_type",
-    "run_as",
-    "secret",
-];
+const NOT_ENFORCED: &[&str] = &["confine", "limits", "output_type", "run_as", "secret"];
 
 /// Keys whose name goes on with that of a parameter or output, behind a dot.
 const DOTTED: &[&str] = &["max", "max_length", "min", "min_length", "output", "pattern", "type"];

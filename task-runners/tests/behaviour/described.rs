@@ -87,7 +87,9 @@ fn the_plan_of_a_script_holds_its_lane_and_its_retries_and_a_caller_may_ask_for_
     let header = "#TASK effect=\"read\" concurrency=2 queue=5 retries=3 retry_delay=\"1s\"";
     let (_place, runner) = place(header, "exit 0\n");
     let plan = |retries: Value| {
-        runner.check(&spec(json!({"name": "probe.sh", "retries": retries}))).map(|plan| (plan.lane, plan.retry))
+        runner
+            .check(&spec(json!({"name": "probe.sh", "retries": retries})))
+            .map(|plan| (plan.lane, plan.retry))
     };
     let (lane, retry) = plan(Value::Null).unwrap();
     assert_eq!(lane, Some(Lane { name: "probe.sh".to_owned(), concurrency: 2, queue: Some(5) }));
@@ -108,7 +110,9 @@ fn who_declares_no_retries_gets_none_and_who_declares_nothing_up_to_ten() {
         let (_place, runner) = place(header, "exit 0\n");
         match runner.check(&spec(json!({"name": "probe.sh", "retries": retries}))) {
             Ok(plan) => Ok(plan.retry.retries),
-            Err(Refusal::Invalid(problems)) => Err(problems.into_iter().map(|p| p.expected).collect::<String>()),
+            Err(Refusal::Invalid(problems)) => {
+                Err(problems.into_iter().map(|p| p.expected).collect::<String>())
+            }
             Err(other) => panic!("{other}"),
         }
     };

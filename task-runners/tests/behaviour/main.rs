@@ -13,3 +13,4 @@ mod runners;
 mod specs;
 mod validation;
 mod verification;
+mod watching;

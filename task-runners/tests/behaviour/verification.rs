@@ -26,7 +26,7 @@ async fn a_folder_with_a_manifest_runs_from_its_snapshot_and_the_result_names_it
     place.manifest();
     let runner = place.runner(VerificationMode::Auto);
     let (output, result) = run(&runner, order(&runner, spec())).await;
-    let manifest = runner.scripts().status().manifest.unwrap();
+    let manifest = runner.scripts().status().manifest.clone().unwrap();
     let store = place.path().canonicalize().unwrap().join("state/store").join(&manifest);
     assert_eq!(output, format!("{}\na library\n", store.display()));
     assert_eq!(result.manifest, Some(manifest));
