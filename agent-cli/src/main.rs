@@ -11,7 +11,6 @@ mod context;
 mod describe;
 mod dry_run;
 mod failure;
-mod files;
 mod follow;
 mod hint;
 mod lint;

@@ -1,5 +1,9 @@
 //! Scripts as lists show them. What is kept in memory is small; what is shown is made of it when it is asked for.
 
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use executor_core::{ScriptName, StartError};
@@ -7,7 +11,7 @@ use serde::{Serialize, Serializer};
 
 use crate::description::{Effect, Output, ScriptDescription};
 use crate::header::{BrokenReason, Warning};
-use crate::inventory::{Card, Found, Known};
+use crate::inventory::{self, Card, Found, Known};
 use crate::schema;
 
 /// All scripts at one moment. Clones share it.
@@ -145,6 +149,27 @@ impl ScriptEntry {
             ..self
         }
     }
+}
+
+/// The names of all scripts in a folder, in order, whatever their headers say. Nothing of the files is read.
+///
+/// # Errors
+/// When the folder cannot be read.
+pub fn script_names(folder: &Path) -> io::Result<Vec<ScriptName>> {
+    let files = inventory::files(folder, &mut |_| ())?;
+    let mut names: Vec<ScriptName> = files.scripts.into_iter().map(|(name, _)| name).collect();
+    names.sort();
+    Ok(names)
+}
+
+/// The first bytes of a script. Whatever was put in its place meanwhile is not waited for, and no link is followed.
+///
+/// # Errors
+/// When it cannot be opened or read.
+pub fn head(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file =
+        OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW).open(path)?;
+    inventory::head(&mut file)
 }
 
 /// Whether lists leave it out.

@@ -38,7 +38,7 @@ pub mod task;
 pub mod validate;
 pub mod watch;
 
-pub use catalogue::{Catalogue, CatalogueChanges, ScriptEntry};
+pub use catalogue::{Catalogue, CatalogueChanges, ScriptEntry, script_names};
 pub use description::ScriptDescription;
 pub use error_chain::error_chain;
 pub use executor_core::{

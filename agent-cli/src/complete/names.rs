@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use agent_config::Settings;
+use task_runners::catalogue::head;
 use task_runners::header::{self, Header};
-use task_runners::{ScriptDescription, ScriptName};
-
-use crate::files::{self, head};
+use task_runners::{ScriptDescription, ScriptName, script_names};
 
 /// Most headers that are read for one press of the key; beyond, names are offered without a look into the files.
 const MAX_HEADERS: usize = 300;
@@ -31,9 +30,8 @@ impl Folder {
 
     /// The scripts whose names begin so, with what they do; not those that are hidden or broken.
     pub(super) fn scripts(&self, beginning: &str) -> Vec<(String, String)> {
-        let entries = files::below(&self.scripts).unwrap_or_default().into_iter();
-        let names = entries.filter(files::Entry::is_executable_file).filter_map(|entry| entry.name.ok());
-        let names = names.filter(|name| name.as_str().starts_with(beginning));
+        let names = script_names(&self.scripts).unwrap_or_default();
+        let names = names.into_iter().filter(|name| name.as_str().starts_with(beginning));
         let numbered = names.enumerate();
         numbered
             .filter_map(|(number, name)| {

@@ -5,11 +5,11 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use nix::fcntl::OFlag;
+use task_runners::catalogue::head;
 use task_runners::header::{self, Header};
 use task_runners::{NameError, ScriptDescription, ScriptName, inspect};
 
 use super::{Finding, Level};
-use crate::files::head;
 use crate::scripts::without_name;
 
 /// What is to be said of a script at this path.

@@ -57,7 +57,7 @@ fn settle_one(key: &Key, description: &mut ScriptDescription) -> Result<(), Stri
         "timeout" => description.timeout = Some(duration(key)?),
         "grace" => description.grace = Some(duration(key)?),
         "concurrency" | "queue" | "retries" | "retry_on" | "retry_delay" => {
-            service::settle(key, description)?
+            service::settle(key, description)?;
         }
         "hidden" => {
             let hidden = key.value.as_bool();

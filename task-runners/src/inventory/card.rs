@@ -45,7 +45,7 @@ impl Card {
 }
 
 /// The first bytes of a script.
-fn head(file: &mut File) -> io::Result<Vec<u8>> {
+pub(crate) fn head(file: &mut File) -> io::Result<Vec<u8>> {
     file.rewind()?;
     let mut head = Vec::new();
     file.take(HEAD_BYTES as u64).read_to_end(&mut head)?;

@@ -24,9 +24,10 @@ use std::time::{Instant, SystemTime};
 
 use executor_core::{ResolvedScript, ScriptFolder, ScriptName, ScriptSource, StartError};
 
-pub(crate) use card::{Card, ScriptCards};
+pub(crate) use card::{Card, ScriptCards, head};
 pub(crate) use found::{Found, Known, Versions};
 pub(crate) use identity::SETTLED_AFTER;
+pub(crate) use scan::files;
 
 use identity::Identity;
 use scan::Files;
@@ -80,7 +81,7 @@ impl Inventory {
     /// When the folder itself cannot be read; what was found before stays.
     pub(crate) fn scan(&self, before: &mut dyn FnMut(&Path)) -> io::Result<Arc<Found>> {
         let mut told = self.scanning.lock().unwrap_or_else(PoisonError::into_inner);
-        let Files { scripts, left_out } = scan::files(&self.path, before)?;
+        let Files { scripts, left_out } = files(&self.path, before)?;
         for reason in left_out.difference(&told) {
             tracing::warn!(folder = %self.path.display(), "the scripts folder is not listed whole: {reason}");
         }
