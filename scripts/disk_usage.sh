@@ -108,7 +108,7 @@ file_systems() {
 
 # Lists the folders below `path` by size. Names may hold anything, so lines end in NUL here.
 biggest_folders() {
-    local entry kib name total=0 first=1
+    local entry kib name first=1
     local -a entries
     # Of equal sizes the shorter name comes first, so that `path` itself always does. sed reads to the
     # end where head would stop and break the pipe.
@@ -125,13 +125,11 @@ biggest_folders() {
         printf '%12d  %s\n' "$kib" "${name@Q}"
         # An output parameter is one line; a name that is not cannot be given as one.
         if ((first)) && [[ $name != *$'\n'* ]]; then
-            put BIGGEST_FOLDER "$name"
-            put BIGGEST_KIB "$kib"
+            biggest=$name biggest_kib=$kib
         fi
         first=0
     done
     printf '%12d  in all\n' "$total"
-    put PATH_KIB "$total"
 }
 
 operands=()
@@ -173,5 +171,12 @@ path=${operands[0]:-}
 [[ ${#operands[@]} == 0 || -d $path ]] || die "no folder ${path@Q}: PATH must be a folder"
 
 file_systems
-[[ -z $path ]] || biggest_folders
+total='' biggest='' biggest_kib=''
+if [[ -n $path ]]; then
+    total=0
+    biggest_folders
+fi
+put PATH_KIB "$total"
+put BIGGEST_FOLDER "$biggest"
+put BIGGEST_KIB "$biggest_kib"
 ((over_count == 0))

@@ -2,14 +2,16 @@
 #TASK description="Asks a URL and checks the answer" group="network" effect="read"
 #TASK pattern.status="[1-5]([0-9][0-9]|xx)" type.retries="int" min.retries=0 max.retries=1000
 #TASK type.interval="int" min.interval=0 max.interval=3600 type.timeout="int" min.timeout=1 max.timeout=3600
+#TASK secret="token"
 #TASK output.HTTP_STATUS="Status of the answer, 000 without one" output.ATTEMPTS="How often it asked"
-#TASK output.TIME_S="Seconds that the last try took"
+#TASK output.TIME_S="Seconds that the last try took" output_type.ATTEMPTS="int" output_type.TIME_S="number"
 #USAGE flag "--status <code>" help="Expected status: three digits, or a class such as 2xx" default="200"
 #USAGE flag "--contains <text>" help="Text that the first MiB of the answer must hold"
 #USAGE flag "--retries <n>" help="Further tries after a failed one" default="0"
 #USAGE flag "--interval <seconds>" help="Wait between tries" default="2"
 #USAGE flag "--timeout <seconds>" help="Limit of one try" default="10"
-#USAGE flag "--follow" help="Follow redirects, up to 5"
+#USAGE flag "--follow" help="Follow redirects, up to 5" conflicts="--token"
+#USAGE flag "--token <token>" help="Bearer token, for https:// and this host only"
 #USAGE arg "<url>" help="http:// or https://"
 # Asks a URL and checks the status, and the text if wanted, of the answer.
 #
@@ -21,8 +23,8 @@
 #   --timeout SECONDS  limit of one try (default 10)
 #   --follow           follow redirects, up to 5
 #   URL                http:// or https://
-# A bearer token is read from the file that usage_token_file names, never from an argument; it is not
-# sent over plain http:// but to this host, and not along redirects.
+# A bearer token is read from the file that usage_token_file names, or where `usage bash` runs this from
+# usage_token, never from an argument; it is not sent over plain http:// but to this host, and not along redirects.
 # Output parameters: HTTP_STATUS (000 without an answer), ATTEMPTS, TIME_S (of the last try).
 # Exit codes: 0 as expected, 1 not, 2 wrong use or no curl, nothing was asked.
 set -euo pipefail
@@ -50,7 +52,8 @@ Asks URL (http:// or https://) and ends with 0 when the answer is as expected.
   --follow           follow redirects, up to 5
 
 With the environment variable usage_token_file the bearer token in that file is
-sent; only over https://, or to this host, and not together with --follow.
+sent; only over https://, or to this host, and not together with --follow. Under
+the agent: agent-cli run --secret token=@FILE http_check.sh URL
 HELP
 }
 
@@ -99,10 +102,14 @@ check_url() {
 
 # Reads the bearer token and refuses to send it where others could read it.
 read_token() {
-    local file=$usage_token_file
-    [[ -f $file && -r $file ]] || die "usage_token_file names no readable file: ${file@Q}"
-    IFS= read -r token <"$file" || [[ -n $token ]] || die "the token file ${file@Q} is empty"
-    [[ $token =~ ^[[:graph:]]+$ ]] || die "the first line of ${file@Q} is no token: it holds blanks or control characters"
+    local file=${usage_token_file:-}
+    if [[ -n $file ]]; then
+        [[ -f $file && -r $file ]] || die "usage_token_file names no readable file: ${file@Q}"
+        IFS= read -r token <"$file" || [[ -n $token ]] || die "the token file ${file@Q} is empty"
+    else
+        token=$usage_token
+    fi
+    [[ $token =~ ^[[:graph:]]+$ ]] || die 'the first line of the token holds blanks or control characters'
     ((!follow)) || die '--follow and a token: a redirect could carry the token elsewhere; leave one out'
     if [[ $url == http:* && ! $host =~ ^(localhost|127(\.[0-9]{1,3}){3}|\[::1\])$ ]]; then
         die "a token is not sent over plain http:// to ${host@Q}: use https://"
@@ -185,6 +192,13 @@ while (($#)); do
             follow=1
             shift
             ;;
+        --token | --token=*)
+            take "$@"
+            # `usage bash` hands over both; typed by hand it would stand in every list of processes.
+            [[ -n ${usage_token:-} ]] ||
+                die '--token shows the token to every user of this host: name a file with it in usage_token_file'
+            shift "$took"
+            ;;
         --)
             shift
             operands+=("$@")
@@ -200,7 +214,8 @@ done
 ((${#operands[@]} == 1)) || die "exactly one URL is needed, not ${#operands[@]}: see --help"
 url=${operands[0]}
 check_url
-[[ -z ${usage_token_file:-} ]] || read_token
+[[ -z ${usage_token_file:-}${usage_token:-} ]] || read_token
+export -n usage_token
 for program in curl grep; do
     command -v "$program" >/dev/null || die "$program is needed and not on PATH: install it"
 done

@@ -232,6 +232,9 @@ pub(crate) struct SubmitArgs {
     /// Set a parameter
     #[arg(long = "param", value_name = "NAME=VALUE")]
     pub(crate) params: Vec<String>,
+    /// Set a secret parameter from a file, or from standard input with @-
+    #[arg(long = "secret", value_name = "NAME=@FILE")]
+    pub(crate) secrets: Vec<String>,
     /// Set a variable for the script
     #[arg(long = "env", value_name = "NAME=VALUE")]
     pub(crate) env: Vec<String>,

@@ -4,12 +4,14 @@
 use std::ffi::OsString;
 
 use serde_json::{Map, Value};
+use task_runners::validate::secret::argument_problem;
 use task_runners::{Problem, Refusal, SCRIPT_RUNNER, ScriptRunner, TaskSpec};
 
 use crate::args::RunArgs;
 use crate::failure::Failure;
 use crate::hint;
 use crate::output;
+use crate::secrets;
 
 /// What one command line of `run` asks for.
 #[derive(Debug)]
@@ -40,11 +42,11 @@ impl Asked {
         for (field, value) in texts.into_iter().filter_map(|(field, value)| Some((field, value.as_ref()?))) {
             fields.insert(field.to_owned(), value.as_str().into());
         }
-        let spec = TaskSpec::from_json(fields.into()).unwrap_or_else(|found| {
+        let mut spec = TaskSpec::from_json(fields.into()).unwrap_or_else(|found| {
             problems.splice(0..0, found);
             TaskSpec { name, params, ..TaskSpec::default() }
         });
-        problems.extend(args.secrets.iter().map(|text| secret_problem(text)));
+        spec.secrets = secrets::read(&args.secrets, &mut problems);
         Self { spec, args: words.cloned().collect(), problems }
     }
 
@@ -79,6 +81,8 @@ impl Asked {
         &mut self,
         runner: &ScriptRunner,
     ) -> Result<task_runners::ExecuteScriptRequest, Failure> {
+        let seen = self.seen_secrets(runner);
+        self.problems.extend(seen);
         let is_unconfirmed = self.problems.is_empty()
             && matches!(
                 runner.request(&self.spec, self.args.clone()),
@@ -89,6 +93,15 @@ impl Asked {
             self.spec.confirm = output::ask(&asked);
         }
         self.request(runner)
+    }
+
+    /// Secrets that stand on the command line itself, among the parameters. Those among the arguments are told by whoever
+    /// reads these.
+    fn seen_secrets(&self, runner: &ScriptRunner) -> Vec<Problem> {
+        let entry = self.script().parse().ok().and_then(|name| runner.scripts().get(&name).ok()?);
+        let Some(declared) = entry.and_then(|entry| entry.declared) else { return Vec::new() };
+        let seen = declared.secrets().filter(|name| self.spec.params.contains_key(*name));
+        seen.map(argument_problem).collect()
     }
 
     /// The engine's request for it.
@@ -136,9 +149,12 @@ fn script<'a>(name: &'a str, params: &'a Map<String, Value>) -> &'a str {
     given.and_then(Value::as_str).unwrap_or(name)
 }
 
-/// Adds problems of fields that none was known of before.
+/// Adds problems of fields that none was known of before. A secret that could not be read is not missing too.
 fn add(problems: &mut Vec<Problem>, found: Vec<Problem>) {
-    let known: Vec<String> = problems.iter().map(|problem| problem.field.clone()).collect();
+    let mut known: Vec<String> = problems.iter().map(|problem| problem.field.clone()).collect();
+    let secrets = known.iter().filter_map(|field| field.strip_prefix("secrets."));
+    let params: Vec<String> = secrets.map(|name| format!("params.{name}")).collect();
+    known.extend(params);
     problems.extend(found.into_iter().filter(|problem| !known.contains(&problem.field)));
 }
 
@@ -166,21 +182,4 @@ pub(crate) fn pairs(
         }
     }
     map
-}
-
-/// No script declares a secret yet; one on the command line itself would stand in every process list. What does not
-/// follow the form is not repeated, since it may be the secret.
-fn secret_problem(text: &str) -> Problem {
-    match text.split_once('=') {
-        Some((name, value)) if value.starts_with('@') => Problem::new(
-            format!("secrets.{}", name.escape_debug()),
-            "undeclared",
-            "a secret that the script declares; this one declares none",
-        ),
-        named => Problem::new(
-            named.map_or("secrets".to_owned(), |(name, _)| format!("secrets.{}", name.escape_debug())),
-            "secret_source",
-            "NAME=@FILE, or NAME=@- for standard input: a value on the command line is seen by every user",
-        ),
-    }
 }

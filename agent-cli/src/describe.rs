@@ -1,7 +1,7 @@
 //! What a script says of itself, for people: its usage, its parameters, its outputs. Control characters are escaped.
 
 use task_runners::ScriptDescription;
-use task_runners::description::{Form, Parameter};
+use task_runners::description::{Form, Output, Parameter, ValueType};
 
 use crate::output::table;
 use crate::terminal::escaped_line;
@@ -10,11 +10,11 @@ use crate::terminal::escaped_line;
 pub(crate) fn lines(name: &str, declared: &ScriptDescription) -> Vec<String> {
     let mut lines = vec![format!("usage: {name}{}", usage(declared))];
     let shown: Vec<&Parameter> = declared.parameters.iter().filter(|parameter| !parameter.hidden).collect();
-    let rows: Vec<Vec<String>> = shown.iter().map(|parameter| row(parameter)).collect();
+    let rows: Vec<Vec<String>> = shown.iter().map(|parameter| row(parameter, declared)).collect();
     section(&mut lines, "parameters", &rows);
     let outputs = declared.outputs.iter();
     let rows: Vec<Vec<String>> =
-        outputs.map(|output| vec![output.name.clone(), output.description.clone()]).collect();
+        outputs.map(|output| vec![output.name.clone(), output_facts(output)]).collect();
     section(&mut lines, "output parameters", &rows);
     if let Some(help) = &declared.help {
         lines.push(String::new());
@@ -47,7 +47,7 @@ fn place(parameter: &Parameter) -> String {
 }
 
 /// Spelling, what values are, what is assumed, what it means.
-fn row(parameter: &Parameter) -> Vec<String> {
+fn row(parameter: &Parameter, declared: &ScriptDescription) -> Vec<String> {
     let spelling = match &parameter.form {
         Form::Positional(_) => place(parameter),
         Form::Value { flag, .. } => format!("{} <{}>", flag.0.join(", "), parameter.value_type.as_str()),
@@ -56,11 +56,11 @@ fn row(parameter: &Parameter) -> Vec<String> {
         }
         Form::Count(flag) => format!("{}…", flag.0.join(", ")),
     };
-    vec![spelling, facts(parameter)]
+    vec![spelling, facts(parameter, declared)]
 }
 
 /// What is to be known of a parameter, beside how it is spelled.
-pub(crate) fn facts(parameter: &Parameter) -> String {
+pub(crate) fn facts(parameter: &Parameter, declared: &ScriptDescription) -> String {
     let mut facts: Vec<String> = parameter.help.iter().cloned().collect();
     if !parameter.choices.is_empty() {
         let choices: Vec<&str> = parameter.choices.iter().map(|choice| choice.value.as_str()).collect();
@@ -78,8 +78,39 @@ pub(crate) fn facts(parameter: &Parameter) -> String {
     if parameter.required && parameter.form.flag().is_some() {
         facts.push("[required]".to_owned());
     }
+    if parameter.secret {
+        facts.push(format!("[secret: --secret {}=@FILE]", parameter.name));
+    }
+    facts.extend(relations(parameter, declared));
     if let Some(effect) = parameter.effect {
         facts.push(format!("[{}]", effect.as_str()));
     }
     facts.join(" ")
+}
+
+/// What it has to do with others, by their spelling.
+fn relations(parameter: &Parameter, declared: &ScriptDescription) -> Vec<String> {
+    let relations = &parameter.relations;
+    let named = [
+        ("not with", &relations.conflicts),
+        ("needs", &relations.requires),
+        ("required with", &relations.required_if),
+        ("required without", &relations.required_unless),
+    ];
+    let spelled =
+        |name: &String| declared.parameter(name).map_or(name.as_str(), Parameter::spelling).to_owned();
+    let named = named.into_iter().filter(|(_, others)| !others.is_empty());
+    named
+        .map(|(how, others)| {
+            let others: Vec<String> = others.iter().map(spelled).collect();
+            format!("[{how} {}]", others.join(", "))
+        })
+        .collect()
+}
+
+fn output_facts(output: &Output) -> String {
+    match output.value_type {
+        ValueType::String => output.description.clone(),
+        kind => format!("{} [{}]", output.description, kind.as_str()),
+    }
 }

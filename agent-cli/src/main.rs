@@ -21,6 +21,7 @@ mod output;
 mod prompt;
 mod run;
 mod scripts;
+mod secrets;
 mod signals;
 mod summary;
 mod task;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use task_runners::description::{Form, Parameter, ValueType};
-use task_runners::{Problem, ScriptDescription, ScriptRunner, validate};
+use task_runners::{Problem, ScriptDescription, ScriptRunner, Secrets, validate};
 
 use crate::asked::Asked;
 use crate::describe;
@@ -26,6 +26,11 @@ pub(crate) fn fill(asked: &mut Asked, runner: &ScriptRunner) -> Result<(), Failu
     let Some(declared) = declared(runner, asked.script()).filter(|_| !missing.is_empty()) else {
         return Ok(());
     };
+    // What is typed is seen on the screen: the refusal says how a secret is given.
+    let is_secret = |name: &String| declared.parameter(name).is_some_and(|parameter| parameter.secret);
+    if missing.iter().any(is_secret) {
+        return Ok(());
+    }
     say(&format!("{} takes more than was given; Ctrl-C ends this with nothing run", asked.script()));
     for name in &missing {
         let Some(parameter) = declared.parameter(name) else { continue };
@@ -39,10 +44,10 @@ fn declared(runner: &ScriptRunner, script: &str) -> Option<Arc<ScriptDescription
     runner.scripts().get(&script.parse().ok()?).ok()??.declared
 }
 
-/// Asks until the value is right. A secret one would have to be read here, without showing what is typed.
+/// Asks until the value is right.
 fn ask(declared: &ScriptDescription, parameter: &Parameter) -> Option<Value> {
     let style = Style::of_stderr();
-    let about = escaped_line(&about(parameter));
+    let about = escaped_line(&about(parameter, declared));
     if !about.is_empty() {
         say(&style.dim(&format!("  {about}")));
     }
@@ -59,8 +64,8 @@ fn ask(declared: &ScriptDescription, parameter: &Parameter) -> Option<Value> {
 }
 
 /// What is to be known before one answers.
-fn about(parameter: &Parameter) -> String {
-    let facts = describe::facts(parameter);
+fn about(parameter: &Parameter, declared: &ScriptDescription) -> String {
+    let facts = describe::facts(parameter, declared);
     let kind = parameter.value_type;
     let is_shown = kind != ValueType::String && parameter.choices.is_empty() && parameter.form.takes_value();
     if is_shown { format!("{facts} [{}]", kind.as_str()) } else { facts }
@@ -87,7 +92,7 @@ fn read(parameter: &Parameter) -> Option<Value> {
 fn problems(declared: &ScriptDescription, parameter: &Parameter, value: &Value) -> Vec<Problem> {
     let field = format!("params.{}", parameter.name);
     let params = Map::from_iter([(parameter.name.clone(), value.clone())]);
-    let found = validate::bind(declared, &params, &[]).err().unwrap_or_default();
+    let found = validate::bind(declared, &params, &Secrets::default(), &[]).err().unwrap_or_default();
     let is_of_it = |problem: &Problem| {
         problem.field.strip_prefix(&field).is_some_and(|rest| rest.is_empty() || rest.starts_with('['))
     };

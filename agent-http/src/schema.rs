@@ -23,6 +23,9 @@ pub(crate) struct TaskSpec {
     /// Parameters by name.
     #[schema(value_type = Option<BTreeMap<String, Value>>)]
     params: Option<BTreeMap<String, Value>>,
+    /// Secret parameters. In a submission those that must be declared so, with their values in `params`; in a task all that
+    /// were given, whose values are shown nowhere.
+    secrets: Option<Vec<String>>,
     /// Arguments, passed as they are.
     #[schema(max_items = 1024)]
     args: Option<Vec<String>>,
@@ -160,7 +163,8 @@ pub(crate) struct TaskResult {
     manifest: Option<String>,
     /// Output parameters that the script wrote.
     output_params: BTreeMap<String, String>,
-    /// Why there are no output parameters although a file for them was there.
+    /// What is wrong with the output parameters: their file breaks a rule, or one has not the declared type, and there are
+    /// none; or a declared one is missing.
     #[schema(required)]
     output_error: Option<String>,
     /// How the end of all its processes was made sure: `cgroup` or `marker`; null when nothing was started.
@@ -302,6 +306,8 @@ pub(crate) struct ScriptOutput {
     name: String,
     /// What it holds.
     description: String,
+    /// What its value is: `string`, `int`, `number`, `bool`, `duration` or `path`.
+    r#type: String,
 }
 
 /// Why a script cannot be run, or what should be otherwise in it.

@@ -8,18 +8,23 @@ use crate::executor::Inner;
 use crate::launch::Running;
 use crate::output_params::{self, OutputError};
 use crate::prepare::Prepared;
+use crate::request::ExecuteScriptRequest;
 use crate::result::{Confinement, Containment, ExecutionResult, LogSummary, Outcome, Usage};
 use crate::supervise::Ended;
 
 /// The result of a script that ran, its log aside.
 pub(crate) fn result_of(
     inner: &Inner,
+    request: &ExecuteScriptRequest,
     prepared: &Prepared<'_>,
     running: &Running,
     ended: Ended,
 ) -> ExecutionResult {
     let (output_params, output_error) = match collect_output(prepared) {
-        Ok(params) => (params, None),
+        Ok(mut params) => {
+            let wrong = request.output_check.as_ref().and_then(|check| check(&mut params, &ended.outcome));
+            (params, wrong)
+        }
         Err(error) => (BTreeMap::new(), Some(error.to_string())),
     };
     let exit_code = match ended.outcome {

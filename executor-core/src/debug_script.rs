@@ -22,6 +22,9 @@ pub(crate) struct Run<'a> {
     pub(crate) work_dir: RawText<'a>,
     #[serde(default, skip_serializing_if = "is_empty")]
     pub(crate) stdin: RawText<'a>,
+    /// Variables that named a file with a secret.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) secrets: Vec<Cow<'a, str>>,
 }
 
 fn is_empty(text: &RawText<'_>) -> bool {
@@ -46,14 +49,18 @@ pub(crate) fn render(run: &Run<'_>) -> Vec<u8> {
     );
     push(&mut out, &[b"set -u\nscript=", &script, b"\nwork_dir=", &work_dir, b"\n"]);
     push(&mut out, &[b"sha256=", run.script_sha256.as_bytes(), b"\n"]);
+    run.secrets.iter().for_each(|variable| push(&mut out, &[secret_check(variable).as_bytes()]));
     out.extend_from_slice(CHECKS.as_bytes());
     push(&mut out, &[&stdin(&run.stdin.0), b"env -i \\\n"]);
     for (name, value) in &run.environment {
-        if !SCRATCH_VARIABLES.contains(&name.as_ref()) {
+        if !SCRATCH_VARIABLES.contains(&name.as_ref()) && !run.secrets.contains(name) {
             push(&mut out, &[b"  ", name.as_bytes(), b"=", &quoted(&value.0), b" \\\n"]);
         }
     }
     push(&mut out, &[b"  TMPDIR=\"$scratch\" TASK_OUTPUT=\"$scratch/", OUTPUT_FILE.as_bytes(), b"\" \\\n"]);
+    for variable in run.secrets.iter().map(|variable| variable.as_bytes()) {
+        push(&mut out, &[b"  ", variable, b"=\"$", variable, b"\" \\\n"]);
+    }
     push(&mut out, &[b"  \"$script\""]);
     for arg in &run.args {
         push(&mut out, &[b" \\\n  ", &quoted(&arg.0)]);
@@ -74,6 +81,19 @@ trap 'rm -rf -- "$scratch"' EXIT
 mkdir -p -- "$work_dir" && cd -- "$work_dir" || exit 125
 umask 022
 "#;
+
+/// Asks for a secret, whose value no record keeps: a variable names a file that holds it. A path relative to the folder
+/// that this is called in is made one that holds in the working folder too.
+fn secret_check(variable: &str) -> String {
+    format!(
+        r#"if ! [ -r "${{{variable}:-}}" ]; then
+  echo "debug.sh: the run had a secret, whose value was not kept: set {variable} to a file that holds it" >&2
+  exit 126
+fi
+case ${variable} in /*) ;; *) {variable}=$PWD/${variable} ;; esac
+"#
+    )
+}
 
 /// What feeds the script's standard input, in front of the command.
 fn stdin(bytes: &[u8]) -> Vec<u8> {

@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::io;
+use std::path::PathBuf;
 
 use crate::names::ScriptName;
 use crate::problem::{Problem, join};
@@ -10,6 +11,8 @@ use crate::problem::{Problem, join};
 const NOT_FOUND: &str = "script_not_found";
 /// The code of a host that failed in another way than those below.
 const HOST_FAILED: &str = "host_failed";
+/// The code where secrets would have to be written to a disk.
+const NO_MEMORY_FILE_SYSTEM: &str = "no_memory_filesystem";
 /// What the kernel says when the host lacks something, and the code for it.
 const HOST_FAULTS: [(i32, &str); 8] = [
     (libc::EMFILE, "out_of_descriptors"),
@@ -45,6 +48,16 @@ pub enum StartError {
     /// The shared workspace is in use by another execution.
     #[error("the shared workspace '{0}' is in use by another task; try again when it has ended")]
     WorkspaceBusy(String),
+    /// The execution has secrets, and there is no memory file system to hand them over on.
+    #[error(
+        "the task has secrets, which are kept in memory only, and the scratch folder {} is on a disk; give the service a \
+         RuntimeDirectory=, or mount a tmpfs without noexec at /dev/shm",
+        .scratch.display()
+    )]
+    NoMemoryFileSystem {
+        /// Where they would have been written.
+        scratch: PathBuf,
+    },
     /// The host did not let the agent do what it needed.
     #[error("cannot {operation}: {source}{}", hint(.source))]
     Host {
@@ -108,6 +121,7 @@ impl StartError {
             Self::Script { fault, .. } => fault.code(),
             Self::Unverified(_) => "scripts_unverified",
             Self::WorkspaceBusy(_) => "work_dir_busy",
+            Self::NoMemoryFileSystem { .. } => NO_MEMORY_FILE_SYSTEM,
             Self::Host { source, .. } => host_code(source),
         }
     }
@@ -138,7 +152,7 @@ impl StartError {
 pub(crate) fn command_line_code(code: &str) -> i32 {
     match code {
         NOT_FOUND => 127,
-        code if is_host_fault(code) => 125,
+        code if code == NO_MEMORY_FILE_SYSTEM || is_host_fault(code) => 125,
         _ => 126,
     }
 }
@@ -181,6 +195,7 @@ mod tests {
             (StartError::Script { name: name(), fault: ScriptFault::OnNoexec }, 126),
             (StartError::Unverified("it is not".to_owned()), 126),
             (StartError::invalid("timeout", "duration", "a time"), 126),
+            (StartError::NoMemoryFileSystem { scratch: "/var/tmp".into() }, 125),
             (host(libc::EMFILE), 125),
             (host(libc::EDQUOT), 125),
             (host(libc::EACCES), 125),

@@ -85,7 +85,7 @@
 //! | the executor | `builder`, `executor`, `threads`, `instance` (its lock, and recovery after others), `preview` |
 //! | the way of an execution | `run`: `prepare`, `task_file`, `launch`, `supervise`, `collect` |
 //! | scripts | `script_source`, `script_head` |
-//! | folders | `workspace`, `scratch`, `record`, `attempts`, `raw_text`, `durable`, `folder` |
+//! | folders | `workspace`, `scratch`, `secret_files`, `record`, `attempts`, `raw_text`, `durable`, `folder` |
 //! | the log | `log_writer`, `banner`, `progress`, `log_reader`, `log_lines`, `log_search`, `callbacks` |
 //! | what comes of it | `execution`, `result`, `output_params`, `debug_script`, `recorder` (for what is no script) |
 //! | processes | `scope` (cgroup, marker), `proc`, `sys` (all unsafe code), `wake` |
@@ -130,6 +130,7 @@ mod scope;
 mod scratch;
 mod script_head;
 mod script_source;
+mod secret_files;
 mod supervise;
 mod sys;
 mod task_file;
@@ -154,8 +155,9 @@ pub use problem::{Problem, Problems, join as join_problems};
 pub use progress::LogProgress;
 pub use record::{DEBUG_FILE, LOG_FILE, RESULT_FILE, Records, TASK_FILE};
 pub use recorder::{Completion, Recorder};
-pub use request::{DURATION_EXPECTED, ExecuteScriptRequest, LogCallback, Metadata};
+pub use request::{DURATION_EXPECTED, ExecuteScriptRequest, LogCallback, Metadata, OutputCheck};
 pub use result::{
     Confinement, Containment, ErrorReport, ExecutionResult, KillScope, LogSummary, Outcome, Usage,
 };
 pub use script_source::{ResolvedScript, ScriptFolder, ScriptSource, inspect};
+pub use secrecy::{ExposeSecret, SecretString};

@@ -21,6 +21,7 @@ use crate::request::{CheckedNames, ExecuteScriptRequest};
 use crate::result::{ExecutionResult, LogSummary, Outcome};
 use crate::scratch::Scratch;
 use crate::script_source::{ResolvedScript, ScriptSource};
+use crate::secret_files;
 use crate::task_file;
 use crate::wake::WakeUp;
 use crate::workspace::Workspace;
@@ -130,6 +131,7 @@ fn equip(
         "remove the {OUTPUT_FILE} that lay in the working folder {}",
         accepted.workspace.path.display()
     )))?;
+    secret_files::write(&scratch, &request.secrets, inner.scratch.is_in_memory())?;
     let facts = Facts {
         id: id.as_str(),
         script_name: &accepted.script_name,
@@ -163,6 +165,9 @@ pub(crate) fn environment(inner: &Inner, request: &ExecuteScriptRequest, facts: 
     env.set("LANG", "C.UTF-8");
     for (name, value) in inner.settings.env.iter().chain(&request.env).chain(&request.declared) {
         env.set(name, value);
+    }
+    for secret in &request.secrets {
+        env.set(&secret.variable, secret_files::path(facts.scratch, &secret.variable));
     }
     env.set("HOME", &inner.account.home);
     env.set("USER", &inner.account.name);

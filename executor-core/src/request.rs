@@ -8,13 +8,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
 use crate::environment;
 use crate::names::{NameError, ScriptName, TaskId, WorkspaceName};
+use crate::output_params::OutputParams;
 use crate::problem::Problem;
 use crate::record::{DEBUG_FILE, LOG_FILE, RESULT_FILE, TASK_FILE};
+use crate::result::Outcome;
 use crate::script_source::ScriptSource;
+use crate::secret_files::SecretFile;
 
 /// What a time limit looks like, for messages.
 pub const DURATION_EXPECTED: &str = "a time above zero with its unit, such as \"30s\", \"10m\" or \"1h30m\"";
@@ -24,6 +28,10 @@ const MAX_STRING_BYTES: usize = 128 << 10;
 
 /// A callback that is handed the script's output as it appears in the log.
 pub type LogCallback = Arc<dyn Fn(&[u8]) + Send + Sync>;
+
+/// What looks at the output parameters of a script that has ended. It takes away what must not be relied on, and gives what
+/// is wrong, without any value.
+pub type OutputCheck = Arc<dyn Fn(&mut OutputParams, &Outcome) -> Option<String> + Send + Sync>;
 
 /// A script to execute, and how. Nothing is checked before [`ScriptExecutor::start`](crate::ScriptExecutor::start),
 /// which names every mistake at once.
@@ -47,6 +55,8 @@ pub struct ExecuteScriptRequest {
     pub(crate) work_dir: Option<String>,
     /// Variables of declared parameters.
     pub(crate) declared: Vec<(String, OsString)>,
+    pub(crate) secrets: Vec<SecretFile>,
+    pub(crate) output_check: Option<OutputCheck>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) time_limit: Option<Duration>,
     pub(crate) kill_grace: Option<Duration>,
@@ -90,6 +100,8 @@ impl ExecuteScriptRequest {
             env: Vec::new(),
             work_dir: None,
             declared: Vec::new(),
+            secrets: Vec::new(),
+            output_check: None,
             timeout: None,
             time_limit: None,
             kill_grace: None,
@@ -136,6 +148,22 @@ impl ExecuteScriptRequest {
     #[must_use]
     pub fn declared(mut self, name: impl Into<String>, value: impl Into<OsString>) -> Self {
         self.declared.push((name.into(), value.into()));
+        self
+    }
+
+    /// Hands the script a secret: the value in a file of its scratch folder that only its user reads, and the file's path in
+    /// this variable. The value stands in no argument, variable or record, and is on no disk: without a memory file system
+    /// for scratch nothing is started. The file is gone before the end is told.
+    #[must_use]
+    pub fn secret_file(mut self, variable: impl Into<String>, value: SecretString) -> Self {
+        self.secrets.push(SecretFile { variable: variable.into(), value });
+        self
+    }
+
+    /// Looks at the output parameters when the script has ended. What it finds wrong is the result's `output_error`.
+    #[must_use]
+    pub fn output_check(mut self, check: OutputCheck) -> Self {
+        self.output_check = Some(check);
         self
     }
 
@@ -262,6 +290,9 @@ impl ExecuteScriptRequest {
         self.check_args(&mut problems);
         environment::check_callers(&self.env, &mut problems);
         environment::check_names(&self.declared, &mut problems);
+        let secrets: Vec<_> =
+            self.secrets.iter().map(|secret| (secret.variable.clone(), OsString::new())).collect();
+        environment::check_names(&secrets, &mut problems);
         if let Some(created_by) = &self.metadata.created_by {
             problems.extend(string_problem("created_by", created_by.as_ref()));
         }

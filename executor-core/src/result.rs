@@ -128,7 +128,8 @@ pub struct ExecutionResult {
     pub manifest: Option<String>,
     /// Output parameters that the script wrote.
     pub output_params: BTreeMap<String, String>,
-    /// Why there are no output parameters although a file for them was there.
+    /// What is wrong with the output parameters: their file breaks a rule, or one has not the declared type, and there are
+    /// none; or a declared one is missing.
     pub output_error: Option<String>,
     /// How the end of all its processes was made sure; none when nothing was started.
     pub kill_scope: Option<KillScope>,

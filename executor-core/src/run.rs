@@ -25,6 +25,7 @@ use crate::request::{CheckedNames, ExecuteScriptRequest};
 use crate::result::{Containment, ExecutionResult, LogSummary, Outcome};
 use crate::scope::Scope;
 use crate::script_source::ResolvedScript;
+use crate::secret_files;
 use crate::supervise::{DRAIN_LIMIT, LOOK_AGAIN, Rules, Supervised, supervise};
 use crate::sys;
 
@@ -137,6 +138,9 @@ fn carry_out(inner: &Inner, request: &ExecuteScriptRequest, names: CheckedNames,
             it came";
         ended_by_force(&mut running, message.to_owned())
     });
+    if !request.secrets.is_empty() {
+        secret_files::remove(&prepared.equipment.scratch);
+    }
     let accepted = &prepared.accepted;
     let mut running = Some(running);
     accepted.record_result(inner, &mut result, || drop(running.take()));
@@ -249,7 +253,7 @@ fn watch(
         Ok(ended) => {
             let at = ended.at;
             running.scope.let_go();
-            (result_of(inner, prepared, running, ended), Some(at))
+            (result_of(inner, request, prepared, running, ended), Some(at))
         }
         Err(error) => {
             let message = format!("the agent could not watch the script to its end, and killed it: {error}");

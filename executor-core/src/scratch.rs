@@ -16,6 +16,7 @@ use crate::folder;
 #[derive(Debug)]
 pub(crate) struct ScratchRoot {
     path: PathBuf,
+    is_in_memory: bool,
 }
 
 /// The scratch folder of one execution; removed, with all that is in it, when dropped.
@@ -42,11 +43,17 @@ impl ScratchRoot {
         let path = std::fs::canonicalize(parent)?.join(folder_name(instance));
         // Not recursive: somebody else's folder of that name must not be taken over.
         DirBuilder::new().mode(0o700).create(&path)?;
-        Ok(Self { path })
+        let is_in_memory = is_in_memory(&path);
+        Ok(Self { path, is_in_memory })
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether it is on a memory file system, so that what is written there reaches no disk.
+    pub(crate) fn is_in_memory(&self) -> bool {
+        self.is_in_memory
     }
 
     /// Makes the scratch folder of one execution.
@@ -98,9 +105,12 @@ fn memory_folder(of_service: Option<&Path>) -> Option<PathBuf> {
 
 /// In memory, writable, and not mounted noexec: programs unpack and run things in TMPDIR.
 fn is_fit(path: &Path) -> bool {
-    let in_memory = statfs(path).is_ok_and(|fs| fs.filesystem_type() == TMPFS_MAGIC);
     let usable =
         statvfs(path).is_ok_and(|fs| !fs.flags().intersects(FsFlags::ST_NOEXEC | FsFlags::ST_RDONLY));
     let writable = nix::unistd::access(path, nix::unistd::AccessFlags::W_OK).is_ok();
-    in_memory && usable && writable
+    is_in_memory(path) && usable && writable
+}
+
+fn is_in_memory(path: &Path) -> bool {
+    statfs(path).is_ok_and(|fs| fs.filesystem_type() == TMPFS_MAGIC)
 }

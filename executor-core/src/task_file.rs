@@ -54,6 +54,7 @@ pub(crate) fn write(
         environment: environment.iter().map(|(name, value)| (name.into(), value.into())).collect(),
         work_dir: accepted.workspace.path.as_os_str().into(),
         stdin: RawText((&*request.stdin).into()),
+        secrets: request.secrets.iter().map(|secret| secret.variable.as_str().into()).collect(),
     };
     let file = TaskFile {
         name: &accepted.script_name,

@@ -7,10 +7,21 @@ use serde_json::{Map, Value};
 
 use crate::description::{Effect, ScriptDescription};
 use crate::header::BrokenReason;
+use crate::outputs;
 use crate::retry;
 use crate::script_runner::{SCRIPT_PARAM, SCRIPT_RUNNER};
 use crate::spec::TaskSpec;
 use crate::validate::{self, Bound};
+
+/// What a spec comes to by what its script says of itself.
+pub(crate) struct Binding {
+    /// The engine's request.
+    pub(crate) request: ExecuteScriptRequest,
+    /// The names of the secrets that the spec gives.
+    pub(crate) secrets: Vec<String>,
+    /// All that the description finds wrong.
+    pub(crate) problems: Vec<Problem>,
+}
 
 /// The engine's request for a spec with these arguments, and all that the description finds wrong. `declared` is what
 /// the script says of itself, if it does; none where nothing is known of the script.
@@ -19,25 +30,26 @@ pub(crate) fn request(
     spec: &TaskSpec,
     args: Vec<OsString>,
     declared: Option<Option<&ScriptDescription>>,
-) -> (ExecuteScriptRequest, Vec<Problem>) {
+) -> Binding {
     let request = undescribed(script, spec);
     let params = params(spec);
+    let unbound = |request, problems| Binding { request, secrets: Vec::new(), problems };
     match declared {
-        None => (request.args(args), Vec::new()),
+        None => unbound(request.args(args), Vec::new()),
         Some(None) => {
-            let problems = undeclared(&params).into_iter().chain(retry::problem(None, spec));
-            (request.args(args), problems.collect())
+            let problems = undeclared(&params, spec).into_iter().chain(retry::problem(None, spec));
+            unbound(request.args(args), problems.collect())
         }
         Some(Some(description)) => {
             let request = limited(request, description);
             let retries = retry::problem(Some(description), spec);
-            match validate::bind(description, &params, &args) {
-                Ok(bound) => {
-                    let problems = confirm_problem(script, spec, &bound).into_iter().chain(retries);
-                    let problems = problems.collect();
-                    (with(request, bound), problems)
-                }
-                Err(problems) => (request, problems.into_iter().chain(retries).collect()),
+            match validate::bind(description, &params, &spec.secrets, &args) {
+                Ok(bound) => Binding {
+                    problems: confirm_problem(script, spec, &bound).into_iter().chain(retries).collect(),
+                    secrets: bound.secrets.names().map(str::to_owned).collect(),
+                    request: with(request, description, bound),
+                },
+                Err(problems) => unbound(request, problems.into_iter().chain(retries).collect()),
             }
         }
     }
@@ -83,9 +95,21 @@ fn limited(mut request: ExecuteScriptRequest, description: &ScriptDescription) -
     request
 }
 
-fn with(mut request: ExecuteScriptRequest, bound: Bound) -> ExecuteScriptRequest {
+fn with(
+    mut request: ExecuteScriptRequest,
+    description: &ScriptDescription,
+    bound: Bound,
+) -> ExecuteScriptRequest {
     for (name, value) in bound.env {
         request = request.declared(name, value);
+    }
+    for parameter in &description.parameters {
+        if let Some(value) = bound.secrets.get(&parameter.name) {
+            request = request.secret_file(parameter.variable(), value.clone());
+        }
+    }
+    if let Some(check) = outputs::check(description) {
+        request = request.output_check(check);
     }
     request.args(bound.args)
 }
@@ -108,9 +132,10 @@ fn params(spec: &TaskSpec) -> Map<String, Value> {
     params
 }
 
-fn undeclared(params: &Map<String, Value>) -> Vec<Problem> {
+fn undeclared(params: &Map<String, Value>, spec: &TaskSpec) -> Vec<Problem> {
     let expected = "a parameter that the script declares; this one declares none, so use `args`";
     let problem =
         |name: &String| Problem::new(format!("params.{}", name.escape_debug()), "undeclared", expected);
-    params.keys().map(problem).collect()
+    let secrets = validate::secret::undeclared(&ScriptDescription::default(), &spec.secrets);
+    params.keys().map(problem).chain(secrets).collect()
 }

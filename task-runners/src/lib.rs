@@ -3,6 +3,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`spec`] | the task spec: what is asked, read from JSON with every mistake named at once |
+//! | [`secrets`] | values of secret parameters, which nothing writes or shows |
 //! | [`task`] | the task: a spec that was accepted, with its state and result |
 //! | [`runner`] | the trait of a runner, and what it is handed |
 //! | [`retry`] | what is tried again, how often and when |
@@ -25,6 +26,7 @@ mod error_chain;
 pub mod function_runner;
 pub mod header;
 mod inventory;
+mod outputs;
 pub mod refusal;
 pub mod registry;
 pub mod retry;
@@ -33,6 +35,7 @@ pub mod schema;
 pub mod script_runner;
 pub mod scripts;
 mod scripts_status;
+pub mod secrets;
 mod snapshot_source;
 pub mod spec;
 pub mod task;
@@ -44,10 +47,10 @@ pub use description::ScriptDescription;
 pub use error_chain::error_chain;
 pub use executor_core::{
     ATTEMPTS_FOLDER, BuildError, Completion, Containment, ErrorReport, ExecuteScriptRequest, Execution,
-    ExecutionDriver, ExecutionResult, KillScope, Leftovers, LineMatch, LogMatches, LogProgress, LogReader,
-    LogSummary, Metadata, NameError, Outcome, Preview, Problem, Problems, RESULT_FILE, Recorder, Records,
-    ScriptExecutor, ScriptExecutorBuilder, ScriptName, SearchLimits, SearchPlace, StartError, TaskId,
-    WorkspaceName, inspect,
+    ExecutionDriver, ExecutionResult, ExposeSecret, KillScope, Leftovers, LineMatch, LogMatches, LogProgress,
+    LogReader, LogSummary, Metadata, NameError, Outcome, Preview, Problem, Problems, RESULT_FILE, Recorder,
+    Records, ScriptExecutor, ScriptExecutorBuilder, ScriptName, SearchLimits, SearchPlace, SecretString,
+    StartError, TaskId, WorkspaceName, inspect,
 };
 pub use executor_integrity::{PublicKey, ScriptsSettings, VerificationMode};
 pub use function_runner::{FunctionLimits, FunctionRunner, TaskHandle};
@@ -57,6 +60,7 @@ pub use retry::{RetryKind, RetryPolicy};
 pub use runner::{Lane, Plan, StartFuture, TaskOrder, TaskRunner};
 pub use script_runner::{SCRIPT_RUNNER, ScriptRunner, TaskDebugRunner};
 pub use scripts::{Scripts, ScriptsStatus};
+pub use secrets::Secrets;
 pub use spec::{OnBusy, TaskSpec};
 pub use task::{Attempt, Task, TaskStatus};
 pub use watch::Watch;

@@ -21,6 +21,8 @@ pub struct Plan {
     pub pinned: Option<String>,
     /// The shared workspace that nobody else may work in meanwhile.
     pub workspace: Option<WorkspaceName>,
+    /// Parameters of the spec whose values are secret.
+    pub secrets: Vec<String>,
     /// What bounds how many of its kind run at once, where something does.
     pub lane: Option<Lane>,
     /// What of it is tried again.

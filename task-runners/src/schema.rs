@@ -12,13 +12,54 @@ pub fn parameters(description: &ScriptDescription) -> Value {
     let is_required = |parameter: &&Parameter| parameter.required && parameter.default.is_empty();
     let required: Vec<&str> =
         description.parameters.iter().filter(is_required).map(|parameter| parameter.name.as_str()).collect();
-    json!({
+    let mut schema = json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "type": "object",
         "properties": properties,
         "required": required,
         "additionalProperties": false,
-    })
+    });
+    let relations = relations(description);
+    if !relations.is_empty() {
+        schema["allOf"] = relations.into();
+    }
+    schema
+}
+
+/// What parameters have to do with others, one schema each. A schema knows only whether a property is there: relations of
+/// switches and counts, which may be there and off, are left to the validator.
+fn relations(description: &ScriptDescription) -> Vec<Value> {
+    let is_told =
+        |name: &String| description.parameter(name).is_some_and(|parameter| parameter.form.takes_value());
+    let has_default = |name: &String| description.parameter(name).is_some_and(Parameter::has_default);
+    let mut schemas = Vec::new();
+    for parameter in description.parameters.iter().filter(|parameter| parameter.form.takes_value()) {
+        let (name, relations) = (parameter.name.as_str(), &parameter.relations);
+        for other in relations.conflicts.iter().filter(|other| is_told(other)) {
+            schemas.push(json!({"not": {"required": [name, other]}}));
+        }
+        let required = relations.requires.iter().filter(|other| is_told(other) && !has_default(other));
+        for other in required {
+            schemas.push(json!({"dependentRequired": {name: [other]}}));
+        }
+        if parameter.required || parameter.has_default() {
+            continue;
+        }
+        for other in relations.required_if.iter().filter(|other| is_told(other)) {
+            schemas.push(json!({"dependentRequired": {other: [name]}}));
+        }
+        let unless = &relations.required_unless;
+        if !unless.is_empty() && unless.iter().all(is_told) {
+            let any: Vec<Value> = unless
+                .iter()
+                .map(String::as_str)
+                .chain([name])
+                .map(|name| json!({"required": [name]}))
+                .collect();
+            schemas.push(json!({"anyOf": any}));
+        }
+    }
+    schemas
 }
 
 fn schema(parameter: &Parameter) -> Value {
@@ -38,6 +79,9 @@ fn schema(parameter: &Parameter) -> Value {
         }
         (_, None) => value_schema(parameter),
     };
+    if parameter.secret {
+        schema["writeOnly"] = true.into();
+    }
     if let Some(help) = &parameter.help {
         schema["description"] = help.as_str().into();
     }

@@ -9,7 +9,7 @@ use executor_core::{
     ExecuteScriptRequest, Metadata, NameError, ScriptExecutor, ScriptFault, ScriptName, StartError,
 };
 
-use crate::binding;
+use crate::binding::{self, Binding};
 use crate::description::ScriptDescription;
 use crate::inventory::ScriptCards;
 use crate::refusal::Refusal;
@@ -76,21 +76,21 @@ impl ScriptRunner {
         args: Vec<OsString>,
     ) -> Result<(ExecuteScriptRequest, Option<String>), Refusal> {
         let script = script_name(spec)?;
-        let (request, found) = self.checked(&script, spec, args)?;
+        let (request, found, _) = self.checked(&script, spec, args)?;
         Ok((request, found.pinned))
     }
 
-    /// The request, and what the script's name stands for.
+    /// The request, what the script's name stands for, and the names of the secrets that the spec gives.
     fn checked(
         &self,
         script: &str,
         spec: &TaskSpec,
         args: Vec<OsString>,
-    ) -> Result<(ExecuteScriptRequest, Found), Refusal> {
+    ) -> Result<(ExecuteScriptRequest, Found, Vec<String>), Refusal> {
         let found = self.look_up(script);
         let declared = found.as_ref().map(|found| found.declared.as_deref());
         let args = spec.args.iter().map(OsString::from).chain(args).collect();
-        let (request, mut problems) = binding::request(script, spec, args, declared.ok());
+        let Binding { request, secrets, mut problems } = binding::request(script, spec, args, declared.ok());
         if let Err(found) = self.executor.check_request(&request) {
             problems.extend(found);
         }
@@ -100,7 +100,7 @@ impl ScriptRunner {
         let found = found?;
         let request = request.source(found.source.clone());
         self.executor.check(&request).map_err(|error| refusal(script, error))?;
-        Ok((request, found))
+        Ok((request, found, secrets))
     }
 
     /// Where a new task gets the script from, and what the script says of itself.
@@ -166,9 +166,10 @@ impl ScriptRunner {
     ) -> Result<ExecuteScriptRequest, StartError> {
         let declared = self.declared(source.as_ref(), script)?;
         let args = spec.args.iter().map(OsString::from).collect();
-        match binding::request(script, spec, args, Some(declared.as_deref())) {
-            (request, problems) if problems.is_empty() => Ok(request.source(source)),
-            (_, problems) => Err(StartError::Invalid(problems)),
+        let bound = binding::request(script, spec, args, Some(declared.as_deref()));
+        match bound.problems.is_empty() {
+            true => Ok(bound.request.source(source)),
+            false => Err(StartError::Invalid(bound.problems)),
         }
     }
 
@@ -203,11 +204,12 @@ impl TaskRunner for ScriptRunner {
 
     fn check(&self, spec: &TaskSpec) -> Result<Plan, Refusal> {
         let script = script_name(spec)?;
-        let (_, Found { pinned, declared, .. }) = self.checked(&script, spec, Vec::new())?;
+        let (_, Found { pinned, declared, .. }, secrets) = self.checked(&script, spec, Vec::new())?;
         let declared = declared.as_deref();
         Ok(Plan {
             pinned,
             workspace: spec.work_dir.clone(),
+            secrets,
             lane: declared.and_then(|declared| lane(script, declared)),
             retry: RetryPolicy::settled(declared, spec),
         })

@@ -1,6 +1,7 @@
 //! The task spec: what is asked. Read from JSON with every mistake named at once.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use executor_core::{DURATION_EXPECTED, Problem, Problems, TaskId, WorkspaceName};
@@ -8,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::binding;
+use crate::secrets::Secrets;
 
 /// Most arguments, parameters, variables or labels in one spec.
 const MAX_ENTRIES: usize = 1024;
@@ -24,7 +26,7 @@ pub enum OnBusy {
 }
 
 /// What is asked: a script or runner by name, with everything that shapes its run.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TaskSpec {
     /// The script's or runner's name.
@@ -35,6 +37,9 @@ pub struct TaskSpec {
     /// Parameters by name.
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub params: Map<String, Value>,
+    /// Secret parameters, which are written and shown by name only.
+    #[serde(skip_serializing_if = "Secrets::is_empty")]
+    pub secrets: Secrets,
     /// Arguments, passed as they are.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
@@ -76,7 +81,12 @@ impl TaskSpec {
         Self { name: name.into(), ..Self::default() }
     }
 
-    /// Reads a spec from JSON.
+    /// Moves parameters of these names from `params` to `secrets`.
+    pub fn keep_secret<'a>(&mut self, names: impl IntoIterator<Item = &'a str>) {
+        names.into_iter().for_each(|name| self.secrets.take_from(&mut self.params, name));
+    }
+
+    /// Reads a spec from JSON. `secrets` lists parameters that the caller holds to be secret, with their values in `params`.
     ///
     /// # Errors
     /// Every field that is unknown, of the wrong type, or breaks a rule that needs no catalogue. The first hundred are
@@ -86,12 +96,31 @@ impl TaskSpec {
             return Err(vec![Problem::new("body", "object", "a JSON object with at least `name`")]);
         };
         let mut reader = Reader { problems: Problems::default() };
-        let spec = reader.spec(&mut fields);
+        let mut spec = reader.spec(&mut fields);
+        let secrets = reader.strings("secrets", fields.remove("secrets").filter(|value| !value.is_null()));
+        spec.keep_secret(secrets.iter().map(String::as_str));
         for field in fields.keys() {
             reader.problem(field, "unknown_field", "a field of the task spec; this one is not known");
         }
         reader.check_as_request(&spec);
         if reader.problems.is_empty() { Ok(spec) } else { Err(reader.problems.into_vec()) }
+    }
+}
+
+impl fmt::Debug for TaskSpec {
+    /// Leaves values out: parameters, arguments, variables and input may hold what nobody should read in a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TaskSpec")
+            .field("name", &self.name)
+            .field("id", &self.id)
+            .field("params", &self.params.keys().collect::<Vec<_>>())
+            .field("secrets", &self.secrets)
+            .field("args", &self.args.len())
+            .field("env", &self.env.keys().collect::<Vec<_>>())
+            .field("work_dir", &self.work_dir)
+            .field("timeout", &self.timeout)
+            .field("labels", &self.labels)
+            .finish_non_exhaustive()
     }
 }
 
@@ -107,6 +136,7 @@ impl Reader {
             name: self.name(take("name")),
             id: self.parsed("id", take("id")),
             params: self.object("params", take("params")),
+            secrets: Secrets::default(),
             args: self.strings("args", take("args")),
             env: self.string_map("env", take("env")),
             work_dir: self.parsed("work_dir", take("work_dir")),

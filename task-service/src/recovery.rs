@@ -11,6 +11,8 @@ use crate::keeper::{Ending, Retrying};
 use crate::store::{Stored, Unfinished};
 use crate::{run, store};
 
+/// The code of a task whose secrets went with the agent that had accepted it.
+const SECRET_GONE: &str = "secret_gone";
 /// The code of a task whose row is damaged.
 const ROW_DAMAGED: &str = "row_damaged";
 
@@ -20,6 +22,7 @@ const ROW_DAMAGED: &str = "row_damaged";
 /// |---|---|---|
 /// | `running` | the result's terminal state | `interrupted` |
 /// | `queued` | the result's terminal state (the row is of a restored, older database) | waits on |
+/// | `queued`, with secrets | the same | `interrupted`: no disk held them |
 /// | `queued`, damaged | the same | `failed` |
 ///
 /// Where another attempt follows such an end, the attempt is set aside and the task waits for the next one; so it does
@@ -117,15 +120,18 @@ pub(crate) fn verdict(records: &Records, stored: Stored) -> io::Result<Verdict> 
     }
     let found = records.read_result(&task.id)?;
     let is_recorded = found.is_some();
+    let has_secrets = !task.spec.secrets.is_empty();
     let result = match (found, task.status, damage) {
         (Some(result), ..) => result,
+        (None, TaskStatus::Queued, None) if has_secrets => secret_gone(),
         (None, TaskStatus::Queued, None) => {
             return Ok(aside.map_or(Verdict::Waits, |retrying| Verdict::Retries(Box::new(retrying))));
         }
         (None, TaskStatus::Queued, Some(column)) => row_damaged(column),
         _ => records.interrupted(&task.id),
     };
-    if damage.is_none() && retry.follows(task.attempt, &result) {
+    // Without its secrets it cannot be tried again.
+    if damage.is_none() && !has_secrets && retry.follows(task.attempt, &result) {
         records.set_aside(&task.id, task.attempt, &result)?;
         return Ok(Verdict::Retries(Box::new(run::retrying(seq, task, &retry, Arc::new(result)))));
     }
@@ -133,6 +139,13 @@ pub(crate) fn verdict(records: &Records, stored: Stored) -> io::Result<Verdict> 
         tracing::error!(task_id = %task.id, %error, "the record of this task could not be written");
     }
     Ok(Verdict::Ended(Box::new(run::ending(seq, task, Arc::new(result)))))
+}
+
+/// The result of a task that never started, because the agent that knew its secrets is gone.
+fn secret_gone() -> ExecutionResult {
+    let message = "the agent ended before this task's turn came, and its secrets, which are kept in memory only, are gone; \
+        submit it again under another id";
+    ExecutionResult::without_run(Outcome::Interrupted, SECRET_GONE, message)
 }
 
 /// The result of a task that never started, because what was asked for cannot be read any more.

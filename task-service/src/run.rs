@@ -8,8 +8,8 @@ use std::task::Poll;
 
 use jiff::Timestamp;
 use task_runners::{
-    Execution, ExecutionResult, OnBusy, Outcome, Records, RetryPolicy, StartError, Task, TaskId, TaskOrder,
-    TaskRunner, TaskStatus,
+    Execution, ExecutionResult, OnBusy, Outcome, Records, RetryPolicy, Secrets, StartError, Task, TaskId,
+    TaskOrder, TaskRunner, TaskSpec, TaskStatus,
 };
 
 use crate::keeper::{Ending, Event, Retrying};
@@ -28,6 +28,8 @@ pub(crate) struct Start {
     pub(crate) runner_name: String,
     pub(crate) runner: Option<Arc<dyn TaskRunner>>,
     pub(crate) pinned: Option<String>,
+    /// The values of its secret parameters.
+    pub(crate) secrets: Secrets,
     /// What of it is tried again.
     pub(crate) retry: RetryPolicy,
 }
@@ -156,7 +158,7 @@ async fn begin(start: &Start) -> Begun {
     };
     let order = TaskOrder {
         id: start.task.id.clone(),
-        spec: start.task.spec.clone(),
+        spec: with_secrets(start),
         pinned: start.pinned.clone(),
         attempt: start.task.attempt,
         created_by: start.task.created_by.clone(),
@@ -170,6 +172,15 @@ async fn begin(start: &Start) -> Begun {
             "runner_panicked",
             "the runner failed while it started this task; the agent's log shows how",
         ))),
+    }
+}
+
+/// What was asked, with the values that the row does not hold.
+fn with_secrets(start: &Start) -> Arc<TaskSpec> {
+    let spec = &start.task.spec;
+    match start.secrets.is_empty() {
+        true => spec.clone(),
+        false => Arc::new(TaskSpec { secrets: start.secrets.clone(), ..(**spec).clone() }),
     }
 }
 

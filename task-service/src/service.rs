@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{broadcast, watch};
 
 use crate::clock::Clock;
-use crate::keeper::{Board, Event, Keeper};
+use crate::keeper::{Board, Event, Keeper, Vault};
 use crate::live::{Live, Phase, TaskChange};
 use crate::lock::{LockError, ServiceLock};
 use crate::recovery;
@@ -281,6 +281,7 @@ fn open(
     let mut keeper = Keeper {
         db,
         board,
+        vault: Vault::default(),
         live: live.clone(),
         stats,
         registry: registry.clone(),

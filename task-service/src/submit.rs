@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use jiff::Timestamp;
-use task_runners::{Plan, Refusal, SCRIPT_RUNNER, Task, TaskId, TaskSpec, TaskStatus};
+use task_runners::{Plan, Problem, Refusal, SCRIPT_RUNNER, Secrets, Task, TaskId, TaskSpec, TaskStatus};
 use tokio::sync::oneshot;
 
 use crate::digest;
@@ -116,14 +116,15 @@ impl TaskService {
 }
 
 /// Checks a spec. It may block: runners look into the scripts folder.
-fn prepare(inner: &Inner, spec: TaskSpec, created_by: String) -> Result<Prepared, SubmitError> {
-    let digest = digest::of_spec(&spec).map_err(unencodable)?;
+fn prepare(inner: &Inner, mut spec: TaskSpec, created_by: String) -> Result<Prepared, SubmitError> {
     if let Some(id) = &spec.id
-        && let Some(task) = existing(inner, id, &digest)?
+        && let Some(task) = existing(inner, id, &spec)?
     {
         return Ok(Prepared::Existing(Box::new(task)));
     }
     let (runner, plan) = check(inner, &spec)?;
+    let secrets = take_secrets(&mut spec, &plan)?;
+    let digest = digest::of_spec(&spec).map_err(unencodable)?;
     let spec_json = serde_json::to_string(&spec).map_err(unencodable)?;
     let retries = (plan.retry.retries > 0).then(|| serde_json::to_string(&plan.retry));
     let retry_json = retries.transpose().map_err(unencodable)?;
@@ -143,11 +144,31 @@ fn prepare(inner: &Inner, spec: TaskSpec, created_by: String) -> Result<Prepared
         unreachable_since: None,
         result: None,
     };
-    Ok(Prepared::New(Box::new(NewTask { task, runner, plan, digest, spec_json, retry_json })))
+    Ok(Prepared::New(Box::new(NewTask { task, runner, plan, secrets, digest, spec_json, retry_json })))
+}
+
+/// Takes the values of secret parameters out of a checked spec: from here on it is written and shown. What a caller holds
+/// to be secret and the runner does not is no task, since the runner would not keep it.
+fn take_secrets(spec: &mut TaskSpec, plan: &Plan) -> Result<Secrets, Refusal> {
+    spec.keep_secret(plan.secrets.iter().map(String::as_str));
+    let unknown = spec.secrets.names().filter(|name| !plan.secrets.iter().any(|known| known == name));
+    let expected = "a secret that the runner takes";
+    let problem =
+        |name: &str| Problem::new(format!("secrets.{}", name.escape_debug()), "undeclared", expected);
+    let problems: Vec<Problem> = unknown.map(problem).collect();
+    if problems.is_empty() { Ok(spec.secrets.take_values()) } else { Err(Refusal::Invalid(problems)) }
+}
+
+/// Whether a spec asks for the same as a task that was accepted for a spec with this digest. What is secret in the task is
+/// no part of that: nobody kept it, and a caller may not have it any more.
+fn asks_the_same(spec: &TaskSpec, task: &Task, digest: &[u8; 32]) -> Result<bool, SubmitError> {
+    let mut spec = spec.clone();
+    spec.keep_secret(task.spec.secrets.names());
+    Ok(digest::of_spec(&spec).map_err(unencodable)? == *digest)
 }
 
 /// The task that was accepted under this id for the same spec.
-fn existing(inner: &Inner, id: &TaskId, digest: &[u8; 32]) -> Result<Option<Task>, SubmitError> {
+fn existing(inner: &Inner, id: &TaskId, spec: &TaskSpec) -> Result<Option<Task>, SubmitError> {
     // First the folder, then the row: a task's row is written before its folder is made.
     let has_record = inner.records.folder(id).exists();
     let known = inner
@@ -155,7 +176,7 @@ fn existing(inner: &Inner, id: &TaskId, digest: &[u8; 32]) -> Result<Option<Task
         .read_here(|db| Ok(store::digest_by_id(db, id)?.zip(store::by_id(db, id)?)))
         .map_err(|error| SubmitError::Unavailable(format!("the history cannot be read: {error}")))?;
     match known {
-        Some((known, task)) if known == *digest => Ok(Some(task)),
+        Some((known, task)) if asks_the_same(spec, &task, &known)? => Ok(Some(task)),
         Some(_) => Err(SubmitError::Conflict { id: id.clone() }),
         // The history that knew this task was damaged and set aside, or it ran beside this service. Nothing runs twice.
         None if has_record => Err(SubmitError::Conflict { id: id.clone() }),

@@ -3,12 +3,14 @@
 use std::process::ExitCode;
 
 use serde_json::{Map, Value, json};
+use task_runners::{ExposeSecret, Problem, Secrets};
 
 use crate::args::{Global, SubmitArgs};
 use crate::asked::pairs;
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::{self, say};
+use crate::secrets;
 use crate::task::logs;
 use crate::terminal::escaped_line;
 
@@ -21,6 +23,7 @@ fn submitted(global: &Global, args: &SubmitArgs) -> Result<ExitCode, Failure> {
     let spec = spec(args)?;
     let client = Client::new(global, &args.server)?;
     let task = client.post("/api/v1/tasks", Some(&spec))?;
+    say_seen(&task, &args.params);
     let id = task["id"].as_str().unwrap_or_default();
     if args.follow {
         say(&format!("task {}", escaped_line(id)));
@@ -54,6 +57,7 @@ fn spec(args: &SubmitArgs) -> Result<Value, Failure> {
             spec.insert(field.to_owned(), pairs.into());
         }
     }
+    add_secrets(&secrets::read(&args.secrets, &mut problems), &mut spec, &mut problems);
     if !problems.is_empty() {
         return Err(Failure::misspelt(&problems));
     }
@@ -70,4 +74,35 @@ fn spec(args: &SubmitArgs) -> Result<Value, Failure> {
         spec.insert("debug_script".to_owned(), json!(true));
     }
     Ok(spec.into())
+}
+
+/// Secrets travel among the parameters; that they are held to be secret is said beside, so that the service takes them as
+/// nothing else.
+fn add_secrets(secrets: &Secrets, spec: &mut Map<String, Value>, problems: &mut Vec<Problem>) {
+    if secrets.is_empty() {
+        return;
+    }
+    spec.insert("secrets".to_owned(), json!(secrets));
+    let params = spec.entry("params").or_insert_with(|| json!({}));
+    for name in secrets.names() {
+        if !params[name].is_null() {
+            let field = format!("params.{}", name.escape_debug());
+            problems.push(Problem::new(field, "duplicate", "given once, by --param or by --secret"));
+        } else if let Some(value) = secrets.get(name) {
+            params[name] = value.expose_secret().into();
+        }
+    }
+}
+
+/// Only the service knows which parameters are secret, and has taken the task by now.
+fn say_seen(task: &Value, params: &[String]) {
+    let secrets = task["spec"]["secrets"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let is_seen =
+        |name: &&str| params.iter().any(|param| param.split_once('=').is_some_and(|(p, _)| p == *name));
+    for name in secrets.filter(is_seen) {
+        let name = escaped_line(name);
+        say(&format!(
+            "note: {name} is a secret, and --param shows it to every user of this host: --secret {name}=@FILE does not"
+        ));
+    }
 }

@@ -5,7 +5,6 @@ use std::ffi::OsString;
 
 use insta::assert_snapshot;
 use serde_json::{Map, Value};
-use task_runners::validate::bind;
 
 use crate::probe;
 use crate::support::Site;
@@ -45,7 +44,7 @@ fn bad_inputs_are_told_in_the_words_of_the_library_and_start_nothing() {
             assert_eq!(ended.code, Some(0), "{words:?}");
             continue;
         }
-        let problems = bind(&probe::description(), &params, &args).unwrap_err();
+        let problems = probe::bind(&probe::description(), &params, &args).unwrap_err();
         let expected: Vec<String> = problems.iter().map(|problem| format!("  {problem}")).collect();
         let told: Vec<&str> = ended.stderr.lines().filter(|line| line.starts_with("  ")).collect();
         assert_eq!((ended.code, told.join("\n")), (Some(126), expected.join("\n")), "{words:?}");

@@ -27,6 +27,7 @@ mod probe;
 mod prompting;
 mod reconnecting;
 mod record;
+mod secrets;
 mod served;
 mod service;
 mod shipped_scripts;

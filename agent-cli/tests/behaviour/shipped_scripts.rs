@@ -112,7 +112,7 @@ impl Place {
         format!("{}:{SEARCH_PATH}", self.programs.path().display())
     }
 
-    /// Hands the scripts a secret as a task does: a file that only its owner reads.
+    /// A secret for the scripts: a file that only its owner reads.
     fn secret(&mut self, name: &str, value: &str) {
         let path = self.scratch.path().join(format!("secret-{name}"));
         fs::write(&path, value).unwrap();
@@ -124,7 +124,9 @@ impl Place {
 /// Runs a script of `place` with `search_path` as its `PATH`, and waits for its end. What its description refuses, and its
 /// help, which the description gives under the agent, is run by hand: the script has its own checks.
 fn run(script: &str, arguments: &[&str], place: &Place, search_path: &str) -> Ran {
-    if !place.secrets.is_empty() || arguments == ["--help"] {
+    // Under the agent secrets are for scripts that declare them.
+    let by_hand = !place.secrets.is_empty() && script != "http_check.sh";
+    if by_hand || arguments == ["--help"] {
         return start(script, arguments, place, search_path);
     }
     // Nobody vouches for a weakened copy.
@@ -132,14 +134,19 @@ fn run(script: &str, arguments: &[&str], place: &Place, search_path: &str) -> Ra
     let settings = format!("[script_executor]\npath = \"{search_path}\"\n{verify}");
     fs::write(place.site.path("application.toml"), settings).unwrap();
     let scripts = place.scripts.to_str().unwrap();
-    let options = ["--scripts", scripts, "run", "--json", "--yes", "--work-dir", WORKSPACE, "--", script];
-    let ended = place.site.ended([&options, arguments].concat());
+    let secrets: Vec<String> =
+        place.secrets.iter().map(|(name, path)| format!("--secret={name}=@{}", path.display())).collect();
+    let mut words = vec!["--scripts", scripts, "run", "--json", "--yes", "--work-dir", WORKSPACE];
+    words.extend(secrets.iter().map(String::as_str));
+    words.extend(["--", script]);
+    let ended = place.site.ended([&words, arguments].concat());
     if ended.code == Some(126) && ended.stdout.is_empty() {
         assert!(ended.stderr.contains("params.") || ended.stderr.contains("args["), "{}", ended.stderr);
         return start(script, arguments, place, search_path);
     }
     let task = ended.json();
     let (record, result) = (Path::new(task["record"].as_str().unwrap()), &task["result"]);
+    assert!(result["output_error"].is_null(), "it does not keep its own word: {result}");
     let bytes = |name: &str| usize::try_from(result["log"][name].as_u64().unwrap()).unwrap();
     let log = fs::read(record.join("stdout.txt")).unwrap();
     let output = &log[bytes("header_bytes")..bytes("bytes") - bytes("footer_bytes")];
@@ -150,7 +157,7 @@ fn run(script: &str, arguments: &[&str], place: &Place, search_path: &str) -> Ra
     }
 }
 
-/// Starts a script as a task would be started that has secrets, which the command line cannot hand over yet.
+/// Starts a script by hand, as a task would be started.
 fn start(script: &str, arguments: &[&str], place: &Place, search_path: &str) -> Ran {
     let output_file = place.scratch.path().join("output.env");
     let _absent_before_the_first_run = fs::remove_file(&output_file);

@@ -4,6 +4,7 @@ use super::*;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use task_runners::description::ValueType;
 use task_service::{ExecutionResult, Outcome as CoreOutcome, Refusal, TaskStatus};
 use utoipa::PartialSchema;
 
@@ -31,6 +32,7 @@ fn whole_task() -> Value {
     let spec = task_service::TaskSpec {
         id: Some("a".parse().unwrap()),
         params: [("p".to_owned(), Value::from(1))].into_iter().collect(),
+        secrets: serde_json::from_str("[\"s\"]").unwrap(),
         args: vec!["x".to_owned()],
         env: [("E".to_owned(), "v".to_owned())].into(),
         work_dir: Some("w".parse().unwrap()),
@@ -118,7 +120,11 @@ fn the_documented_error_has_the_fields_of_the_real_one() {
 fn the_documented_script_has_the_fields_of_the_real_one() {
     let reason = task_runners::header::BrokenReason { line: None, reason: "r".to_owned() };
     let warning = task_runners::header::Warning { line: None, reason: "r".to_owned() };
-    let output = task_runners::description::Output { name: "n".to_owned(), description: "d".to_owned() };
+    let output = task_runners::description::Output {
+        name: "n".to_owned(),
+        description: "d".to_owned(),
+        value_type: ValueType::String,
+    };
     let entry = task_runners::ScriptEntry {
         broken: vec![reason],
         warnings: vec![warning],

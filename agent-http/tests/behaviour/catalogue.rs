@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use task_runners::validate::bind;
 
 use crate::probe;
 use crate::support::{Reply, Service, Site, eventually, exchange, request_text};
@@ -255,7 +254,7 @@ fn sixty_bad_inputs_are_told_in_the_words_of_the_library_and_start_nothing() {
     for (params, args) in probe::bad_inputs() {
         // What is no text cannot be said in JSON.
         let Some(words) = args.iter().map(|arg| arg.to_str()).collect::<Option<Vec<_>>>() else { continue };
-        let expected = json!(bind(&description, &params, &args).unwrap_err());
+        let expected = json!(probe::bind(&description, &params, &args).unwrap_err());
         let spec = json!({ "params": params, "args": words });
         let by_path = service.post("/api/v1/scripts/probe.sh/run", &spec);
         let spec = json!({ "name": "probe.sh", "params": params, "args": words });

@@ -12,6 +12,7 @@ mod again;
 mod attempts;
 mod audit;
 mod bodies;
+mod canary;
 mod cancelling;
 mod catalogue;
 mod curl;

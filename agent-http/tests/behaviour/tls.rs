@@ -19,6 +19,9 @@ fn served() -> (Authority, Service) {
     (authority, service)
 }
 
+/// A change of a site's files, the setting that names the one that is wrong, and what is said of it.
+type Case<'a> = (&'a dyn Fn(&Site), &'a str, &'a str);
+
 /// Runs curl; the path may be a whole address.
 fn curl(service: &Service, path: &str, args: &[&str]) -> Output {
     let url = match path.contains("://") {
@@ -149,7 +152,7 @@ fn files_that_cannot_be_used_keep_the_service_from_starting_and_are_named() {
     let allow = |site: &Site, mode| {
         fs::set_permissions(site.path("key.pem"), fs::Permissions::from_mode(mode)).unwrap();
     };
-    let cases: [(&dyn Fn(&Site), &str, &str); 9] = [
+    let cases: [Case<'_>; 9] = [
         (&|site| fs::remove_file(site.path("cert.pem")).unwrap(), "tls.certificate", "cannot be read"),
         (
             &|site| fs::write(site.path("cert.pem"), "x").unwrap(),

@@ -4,7 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::{clean_end, clock, descriptors, durability, exhaustion, orphans, output, recovery, workspaces};
+use crate::{
+    clean_end, clock, descriptors, durability, exhaustion, orphans, output, recovery, secrets, workspaces,
+};
 
 /// The variable that says what to do.
 const TASK: &str = "EXECUTOR_CORE_HELPER";
@@ -25,6 +27,7 @@ fn the_test_program_acts_as_another_agent_when_told_to() {
         "measure memory" => output::help(&folder),
         "end at once" => clean_end::help(&folder),
         "tell when a result is there" => durability::help(&folder),
+        "hold a secret" => secrets::help(&folder),
         "hold a workspace" => workspaces::help(&folder),
         "run without standard descriptors" => descriptors::help_without_standard_descriptors(&folder),
         "run with ignored signals" => descriptors::help_with_ignored_signals(&folder),

@@ -32,5 +32,6 @@ mod output_params;
 mod process_numbers;
 mod recorders;
 mod recovery;
+mod secrets;
 mod traversal;
 mod workspaces;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use executor_core::ExecuteScriptRequest;
+use executor_core::{ExecuteScriptRequest, Outcome};
 
 use crate::bench::{Bench, both_scopes};
 
@@ -154,4 +154,21 @@ fn a_file_that_a_leftover_is_still_writing_is_not_half_read() {
         assert_eq!(format!("N={}\n", result.output_params["N"]), stays);
         assert!(result.leftovers_killed > 0);
     });
+}
+
+#[test]
+fn what_a_check_says_of_them_is_in_the_result_and_what_it_takes_away_is_not() {
+    let bench = Bench::new();
+    let name = bench.script("out.sh", "printf 'A=1\\nB=2\\n' > \"$TASK_OUTPUT\"; exit \"$1\"");
+    for (code, error) in [("0", Some("A is wrong")), ("3", None)] {
+        let check: executor_core::OutputCheck = std::sync::Arc::new(|params, outcome| {
+            params.remove("A");
+            (*outcome == Outcome::Exited { code: 0 }).then(|| "A is wrong".to_owned())
+        });
+        let request = ExecuteScriptRequest::new(&name).args([code]).output_check(check);
+        let (result, _) = bench.run_on(&bench.executor(), request);
+        assert_eq!(result.output_error.as_deref(), error);
+        assert_eq!(result.output_params.keys().collect::<Vec<_>>(), ["B"]);
+        assert_eq!(result.exit_code.map(|code| code.to_string()).as_deref(), Some(code));
+    }
 }

@@ -5,7 +5,7 @@ mod value_type;
 
 use std::time::Duration;
 
-pub use parameter::{Choice, DoubleDash, Flag, Form, Parameter, Pattern, Repeat, Rules};
+pub use parameter::{Choice, DoubleDash, Flag, Form, Parameter, Pattern, Relations, Repeat, Rules};
 pub use value_type::{Limit, ValueType};
 
 use crate::retry::RetryPolicy;
@@ -29,6 +29,9 @@ pub struct Output {
     pub name: String,
     /// What it holds.
     pub description: String,
+    /// What its value is.
+    #[serde(rename = "type")]
+    pub value_type: ValueType,
 }
 
 /// What a script's header declares.
@@ -67,6 +70,11 @@ pub struct ScriptDescription {
 }
 
 impl ScriptDescription {
+    /// The names of its secret parameters.
+    pub fn secrets(&self) -> impl Iterator<Item = &str> {
+        self.parameters.iter().filter(|parameter| parameter.secret).map(|parameter| parameter.name.as_str())
+    }
+
     /// The parameter of that name.
     pub fn parameter(&self, name: &str) -> Option<&Parameter> {
         self.parameters.iter().find(|parameter| parameter.name == name)

@@ -29,12 +29,29 @@ pub struct Parameter {
     pub choices: Vec<Choice>,
     /// What else its values must be like.
     pub rules: Rules,
+    /// Whether its value is a secret: handed over in a file, kept and shown nowhere.
+    pub secret: bool,
+    /// What it has to do with other parameters.
+    pub relations: Relations,
     /// What giving it makes the script do, where that is more than the script's own effect.
     pub effect: Option<Effect>,
     /// What it means.
     pub help: Option<String>,
     /// Whether help leaves it out.
     pub hidden: bool,
+}
+
+/// What a parameter has to do with others, by their names.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Relations {
+    /// With these it cannot be given.
+    pub conflicts: Vec<String>,
+    /// Where it is given, each of these has a value: a given one or a default.
+    pub requires: Vec<String>,
+    /// It must be given where one of these is.
+    pub required_if: Vec<String>,
+    /// It must be given where none of these is.
+    pub required_unless: Vec<String>,
 }
 
 /// How a parameter stands among arguments.
@@ -120,6 +137,16 @@ pub struct Pattern {
 }
 
 impl Parameter {
+    /// The variable that tells the script its value, or, for a secret, the path of the file that holds it.
+    pub fn variable(&self) -> String {
+        if self.secret { format!("usage_{}_file", self.name) } else { format!("usage_{}", self.name) }
+    }
+
+    /// Whether it has a value where it is not given.
+    pub(crate) fn has_default(&self) -> bool {
+        !self.default.is_empty()
+    }
+
     /// The spelling that messages name it by.
     pub fn spelling(&self) -> &str {
         self.form.flag().and_then(|flag| flag.0.first()).map_or(self.name.as_str(), String::as_str)

@@ -4,6 +4,7 @@
 mod guard;
 mod kdl;
 mod lines;
+mod relations;
 mod service;
 mod settle;
 mod task;

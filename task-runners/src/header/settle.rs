@@ -8,9 +8,9 @@ use executor_core::{DURATION_EXPECTED, Problem};
 use crate::description::{
     DoubleDash, Effect, Form, Limit, Output, Parameter, Pattern, ScriptDescription, ValueType,
 };
-use crate::header::BrokenReason;
 use crate::header::service;
 use crate::header::task::{Key, shown};
+use crate::header::{BrokenReason, relations};
 use crate::spec::parse_duration;
 use crate::validate::values;
 
@@ -21,13 +21,15 @@ pub(super) fn settle(
     description: &mut ScriptDescription,
     broken: &mut Vec<BrokenReason>,
 ) {
-    // A type decides what the other keys of its parameter mean.
-    let (types, others): (Vec<&Key>, Vec<&Key>) = keys.iter().partition(|key| key.name == "type");
-    for key in types.into_iter().chain(others) {
+    // A type decides what the other keys of its parameter mean, and an output is there before its type.
+    let is_first = |key: &&Key| matches!(key.name.as_str(), "type" | "output");
+    let (first, others): (Vec<&Key>, Vec<&Key>) = keys.iter().partition(is_first);
+    for key in first.into_iter().chain(others) {
         if let Err(reason) = settle_one(key, description) {
             broken.push(BrokenReason { line: Some(key.line), reason });
         }
     }
+    relations::settle(declared_at, description, broken);
     broken.extend(service::finish(keys, description));
     let mut positionals: Vec<&Parameter> = Vec::new();
     for (parameter, line) in description.parameters.iter().zip(declared_at) {
@@ -42,10 +44,10 @@ pub(super) fn settle(
 
 fn settle_one(key: &Key, description: &mut ScriptDescription) -> Result<(), String> {
     if let Some(about) = &key.about {
-        return if key.name == "output" {
-            output(about, key, description)
-        } else {
-            rule(about, key, description)
+        return match key.name.as_str() {
+            "output" => output(about, key, description),
+            "output_type" => output_type(about, key, description),
+            _ => rule(about, key, description),
         };
     }
     match key.name.as_str() {
@@ -54,6 +56,7 @@ fn settle_one(key: &Key, description: &mut ScriptDescription) -> Result<(), Stri
         "group" => description.group = Some(text(key)?),
         "tag" => description.tags.push(text(key)?),
         "env" => description.env.push(variable(key)?),
+        "secret" => secret(key, description)?,
         "timeout" => description.timeout = Some(duration(key)?),
         "grace" => description.grace = Some(duration(key)?),
         "concurrency" | "queue" | "retries" | "retry_on" | "retry_delay" => {
@@ -107,7 +110,46 @@ fn output(name: &str, key: &Key, description: &mut ScriptDescription) -> Result<
     if !executor_core::is_variable_name(name) {
         return Err(wrong(key, "a key of letters, digits and '_' behind `output.`"));
     }
-    description.outputs.push(Output { name: name.to_owned(), description: text(key)? });
+    let description_of = text(key)?;
+    let value_type = ValueType::String;
+    description.outputs.push(Output { name: name.to_owned(), description: description_of, value_type });
+    Ok(())
+}
+
+fn output_type(name: &str, key: &Key, description: &mut ScriptDescription) -> Result<(), String> {
+    let Some(output) = description.outputs.iter_mut().find(|output| output.name == name) else {
+        let name = name.escape_debug();
+        return Err(format!("`output_type.{name}`: no `output.{name}` declares it"));
+    };
+    output.value_type = value_type(key)?;
+    Ok(())
+}
+
+/// A secret is handed over in a file: one value, given by the caller each time, and none that the header could tell.
+fn secret(key: &Key, description: &mut ScriptDescription) -> Result<(), String> {
+    let name = text(key)?;
+    let shown = name.escape_debug();
+    if description.parameter(&format!("{name}_file")).is_some() {
+        return Err(format!(
+            "`secret`: the path of {shown} would be in usage_{shown}_file, which is that of another parameter"
+        ));
+    }
+    let Some(parameter) = description.parameters.iter_mut().find(|parameter| parameter.name == name) else {
+        return Err(format!("`secret`: no #USAGE line declares a parameter {shown}"));
+    };
+    let takes_one = matches!(parameter.form, Form::Value { .. }) && parameter.repeat.is_none();
+    if !takes_one {
+        return Err(format!(
+            "`secret`: {shown} is no flag that takes one value, such as `--{shown} <{shown}>`"
+        ));
+    }
+    if parameter.has_default() || !parameter.choices.is_empty() {
+        return Err(format!("`secret`: {shown} has a default or choices, which everybody can read"));
+    }
+    if parameter.secret {
+        return Err(format!("`secret`: {shown} is given twice"));
+    }
+    parameter.secret = true;
     Ok(())
 }
 

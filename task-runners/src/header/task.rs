@@ -6,10 +6,11 @@ use crate::header::lines::Block;
 use crate::header::{BrokenReason, kdl};
 
 /// Keys that this build does not enforce; a script that relies on one must not run without it.
-const NOT_ENFORCED: &[&str] = &["confine", "limits", "output_type", "run_as", "secret"];
+const NOT_ENFORCED: &[&str] = &["confine", "limits", "run_as"];
 
 /// Keys whose name goes on with that of a parameter or output, behind a dot.
-const DOTTED: &[&str] = &["max", "max_length", "min", "min_length", "output", "pattern", "type"];
+const DOTTED: &[&str] =
+    &["max", "max_length", "min", "min_length", "output", "output_type", "pattern", "type"];
 
 /// Keys that stand alone.
 const PLAIN: &[&str] = &[
@@ -25,12 +26,13 @@ const PLAIN: &[&str] = &[
     "retries",
     "retry_delay",
     "retry_on",
+    "secret",
     "tag",
     "timeout",
 ];
 
 /// Keys that may be given more than once, each time with one more value.
-const REPEATED: &[&str] = &["env", "retry_on", "tag"];
+const REPEATED: &[&str] = &["env", "retry_on", "secret", "tag"];
 
 /// A key as it was written.
 #[derive(Debug, Clone)]

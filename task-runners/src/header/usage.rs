@@ -5,7 +5,7 @@ use usage::spec::arg::SpecDoubleDashChoices;
 use usage::{Spec, SpecArg, SpecChoices, SpecCommandEffect, SpecFlag, UnknownFlags};
 
 use crate::description::{
-    Choice, DoubleDash, Effect, Flag, Form, Parameter, Repeat, Rules, ScriptDescription, ValueType,
+    Choice, DoubleDash, Effect, Flag, Form, Parameter, Relations, Repeat, Rules, ScriptDescription, ValueType,
 };
 use crate::header::lines::Block;
 use crate::header::{BrokenReason, guard, kdl};
@@ -101,7 +101,7 @@ fn add(description: &mut ScriptDescription, parameter: Parameter) -> Result<(), 
     Ok(())
 }
 
-fn spellings(parameter: &Parameter) -> impl Iterator<Item = &String> {
+pub(super) fn spellings(parameter: &Parameter) -> impl Iterator<Item = &String> {
     let negate = if let Form::Switch { negate, .. } = &parameter.form { negate.as_ref() } else { None };
     parameter.form.flag().map(|flag| flag.0.as_slice()).unwrap_or_default().iter().chain(negate)
 }
@@ -122,6 +122,13 @@ fn positional(arg: &SpecArg) -> Result<Parameter, String> {
         default: arg.default.clone(),
         choices: choices(arg.choices.as_ref()),
         rules: Rules::default(),
+        secret: false,
+        relations: Relations {
+            conflicts: arg.conflicts.clone(),
+            requires: arg.requires.clone(),
+            required_if: arg.required_if.clone(),
+            required_unless: arg.required_unless.clone(),
+        },
         effect: arg.effect.map(effect),
         help: help(arg),
         hidden: arg.hide,
@@ -157,6 +164,13 @@ fn option(flag: &SpecFlag) -> Result<Parameter, String> {
         },
         choices: choices(value.and_then(|arg| arg.choices.as_ref())),
         rules: Rules::default(),
+        secret: false,
+        relations: Relations {
+            conflicts: flag.conflicts.clone(),
+            requires: flag.requires.clone(),
+            required_if: flag.required_if.clone(),
+            required_unless: flag.required_unless.clone(),
+        },
         effect: flag.effect.map(effect),
         help: flag.help.clone().or_else(|| flag.help_long.clone()).or_else(|| flag.help_md.clone()),
         hidden: flag.hide,
@@ -211,7 +225,7 @@ fn is_spelling(text: &str) -> bool {
 
 /// The name of a parameter as `usage` makes it: words in lower case, divided by '_'. Names in mixed case are
 /// refused, since tools differ in where their words end.
-fn parameter_name(declared: &str) -> Result<String, String> {
+pub(super) fn parameter_name(declared: &str) -> Result<String, String> {
     let shown = declared.escape_debug();
     let fits = declared.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
     let words: Vec<String> = declared

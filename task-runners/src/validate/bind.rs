@@ -26,7 +26,7 @@ pub(super) fn bind(
     };
     let env = environment(description, given, &mut problems);
     let effect = effect(description, given);
-    if problems.is_empty() { Ok(Bound { args, env, effect }) } else { Err(problems) }
+    if problems.is_empty() { Ok(Bound { args, env, effect, ..Bound::default() }) } else { Err(problems) }
 }
 
 /// `usage_<name>` for all that was given or has a default.
@@ -44,7 +44,7 @@ fn environment(
             Some(_) if is_list => quote::join(values),
             Some(value) => value.clone(),
         };
-        let name = format!("usage_{}", parameter.name);
+        let name = parameter.variable();
         if name.len() + value.len() > MAX_VARIABLE_BYTES {
             let expected = "less than 128 KiB: all its values together are one variable";
             problems.push(Problem::new(field(parameter), "length", expected));
@@ -62,7 +62,7 @@ fn effect(description: &ScriptDescription, given: &Given) -> Option<Effect> {
             Form::Count(_) => value == "0",
             _ => false,
         };
-        values.as_ref().and_then(|values| values.first()).is_some_and(|value| !is_off(value))
+        values.as_ref().is_some_and(|values| values.first().is_none_or(|value| !is_off(value)))
     };
     let parameters = description.parameters.iter().zip(given);
     let given = parameters.filter(|(parameter, values)| is_set(values, parameter));

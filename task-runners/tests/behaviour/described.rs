@@ -7,7 +7,6 @@ use std::time::Duration;
 use executor_integrity::VerificationMode;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
-use task_runners::validate::bind;
 use task_runners::{Lane, Problem, Refusal, ScriptRunner, StartError, TaskRunner, TaskSpec};
 
 use crate::place::{Place, body, order};
@@ -57,7 +56,7 @@ fn every_value_that_is_right_reaches_the_script_through_arguments_and_environmen
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let mut cases = TestRunner::new(Config { cases: 64, failure_persistence: None, ..Config::default() });
     let outcome = cases.run(&right_params(&description), |params| {
-        let bound = bind(&description, &params, &[]).unwrap();
+        let bound = probe::bind(&description, &params, &[]).unwrap();
         let text = |value: &std::ffi::OsString| value.to_str().unwrap().to_owned();
         let expected_args: Vec<String> = bound.args.iter().map(text).collect();
         let expected_env: BTreeMap<String, String> =
@@ -127,7 +126,7 @@ fn who_declares_no_retries_gets_none_and_who_declares_nothing_up_to_ten() {
 fn sixty_bad_inputs_start_nothing_and_are_told_in_the_words_of_the_validator() {
     let (_place, runner) = place(probe::HEADER, PROBE_BODY);
     for (params, args) in probe::bad_inputs() {
-        let expected = bind(&probe::description(), &params, &args).unwrap_err();
+        let expected = probe::bind(&probe::description(), &params, &args).unwrap_err();
         let spec = TaskSpec { params, ..TaskSpec::new("probe.sh") };
         assert_eq!(runner.request(&spec, args).unwrap_err(), Refusal::Invalid(expected));
     }
@@ -238,4 +237,57 @@ fn broken_scripts_are_refused_with_lines_and_reasons() {
     };
     assert_eq!((name.as_str(), code.as_str()), ("probe.sh", "script_header"));
     assert!(message.contains("line 2: `mount`") && message.contains("line 3: `run_as`"), "{message}");
+}
+
+#[tokio::test]
+async fn declared_outputs_are_there_and_of_their_type_or_the_result_says_so() {
+    let header = "#USAGE arg \"<lines>\"\n#USAGE arg \"[code]\"\n#TASK effect=\"read\" output.TEXT=\"t\" output.COUNT=\"c\"\n\
+        #TASK output.FOR=\"f\" output_type.COUNT=\"int\" output_type.FOR=\"duration\"";
+    let (_place, runner) = place(header, "printf \"$1\" > \"$TASK_OUTPUT\"; exit ${2-0}\n");
+    let all = ["COUNT", "FOR", "TEXT"].as_slice();
+    for (args, kept, error) in [
+        (vec!["TEXT=\\nCOUNT=5\\nFOR=10m\\n"], all, None),
+        (vec!["TEXT=\\nCOUNT=5\\nFOR=10m\\nMORE=x\\n"], &["COUNT", "FOR", "MORE", "TEXT"], None),
+        (vec!["TEXT=x\\n"], &["TEXT"], Some("COUNT is missing, which the script declares; FOR is missing")),
+        (vec!["TEXT=x\\n", "3"], &["TEXT"], None),
+        (vec!["TEXT=x\\nCOUNT=hunter2\\n", "3"], &[], Some("COUNT is not a whole number")),
+        (vec!["TEXT=x\\nCOUNT=\\nFOR=5\\n"], &[], Some("COUNT is not a whole number")),
+        (vec!["TEXT\\n"], &[], Some("line 1")),
+    ] {
+        let spec = spec(json!({"name": "probe.sh", "args": args}));
+        let result = runner.start(order(&runner, spec)).await.unwrap().wait().await;
+        assert_eq!(result.output_params.keys().collect::<Vec<_>>(), *kept, "{args:?}");
+        match (result.output_error.as_deref(), error) {
+            (None, None) => {}
+            (Some(told), Some(error)) => {
+                assert!(told.contains(error) && !told.contains("hunter2"), "{args:?}: {told}");
+            }
+            other => panic!("{args:?}: {other:?}"),
+        }
+        assert_eq!(result.success, args.len() == 1, "what the exit code says stands");
+    }
+}
+
+#[tokio::test]
+async fn a_secret_comes_as_a_file_and_neither_as_argument_nor_as_variable() {
+    let header = "#USAGE arg \"[hosts]…\"\n#USAGE flag \"--token <t>\"\n#USAGE flag \"--env <e>\" default=\"x\"\n\
+        #TASK effect=\"read\" secret=\"token\" type.token=\"int\"";
+    let (_place, runner) = place(header, PROBE_BODY);
+    for (given, args) in [
+        (json!({"params": {"token": 47_110_815}}), vec![""]),
+        (json!({"params": {"token": "47110815"}, "args": ["a", "--env", "y"]}), vec!["a", "--env", "y"]),
+        (json!({"params": {"token": 47_110_815, "env": "z", "hosts": ["b"]}}), vec!["--env", "z", "b"]),
+        (json!({"params": {"token": 47_110_815, "env": "z"}, "secrets": ["token"]}), vec!["--env", "z"]),
+    ] {
+        let mut given = given;
+        given["name"] = "probe.sh".into();
+        let (found, env) = found(&runner, spec(given)).await;
+        assert_eq!(found, args);
+        assert!(env["usage_token_file"].ends_with("/usage_token_file"), "{env:?}");
+        assert!(!env.contains_key("usage_token") && !format!("{env:?}").contains("4711"), "{env:?}");
+    }
+    let entry = runner.scripts().get(&"probe.sh".parse().unwrap()).unwrap().unwrap();
+    let schema = task_runners::schema::parameters(&entry.declared.unwrap());
+    assert_eq!(schema["properties"]["token"]["writeOnly"], true);
+    assert!(schema["properties"]["env"]["writeOnly"].is_null());
 }

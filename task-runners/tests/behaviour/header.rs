@@ -90,7 +90,14 @@ fn every_other_mistake_is_named_with_its_line() {
         "#TASK concurrency=0\n#TASK concurrency=2\n#TASK queue=-1\n#TASK retries=101\n#TASK retries=\"3\"",
         "#TASK queue=5\n#TASK retry_on=\"exited\" retry_delay=\"1s\"",
         "#TASK retries=3 retry_on=\"cancelled\"\n#TASK retry_delay=\"10m\"\n#TASK concurrency.x=1",
-        "#TASK secret=\"a\" secret=\"b\"\n#TASK output_type.X=\"int\"",
+        "#TASK secret=\"nobody\" secret=5\n#TASK output_type.X=\"int\"\n#TASK output.Y=\"y\" output_type.Y=\"float\"",
+        "#USAGE arg \"<a>\"\n#USAGE flag \"-v\" count=#true\n#USAGE flag \"--b\"\n#USAGE flag \"--c <c>\" var=#true\n\
+         #TASK secret=\"a\" secret=\"v\" secret=\"b\" secret=\"c\"",
+        "#USAGE flag \"--a <a>\" default=\"x\"\n#USAGE flag \"--b <b>\" { choices \"1\" }\n#USAGE flag \"--c <c>\"\n\
+         #USAGE flag \"--c-file <f>\"\n#USAGE flag \"--d <d>\"\n#TASK secret=\"a\" secret=\"b\" secret=\"c\" secret=\"d\" secret=\"d\"",
+        "#USAGE flag \"--a\" conflicts=\"--nobody\" requires=\"-a\"\n#USAGE arg \"[x]\" required_if=\"--x\" required_unless=\"y\"",
+        "#USAGE flag \"--a\" conflicts=\"--a\"\n#USAGE flag \"--b\" conflicts=\"--a\" requires=\"--a\" required_if=\"--a\"",
+        "#USAGE flag \"--a\" overrides=\"--b\" required_unless_all=\"--b\"\n#USAGE flag \"--b\" { required_if_eq \"--a\" \"1\" }",
         "#TASK type.nobody=\"int\" min.=1 max=5 type=\"int\"",
         "#TASK env=\"LD_PRELOAD\" env=\"PATH\" env=\"A=B\" env=\"GOOD\"\n#TASK output.a-b=\"x\"",
         "#USAGE flag \"--n <n>\" default=\"9\"\n#TASK type.n=\"int\" min.n=10 max.n=1",

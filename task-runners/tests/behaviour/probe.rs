@@ -7,7 +7,8 @@ use std::sync::{Arc, LazyLock};
 
 use serde_json::{Map, Value, json};
 use task_runners::ScriptDescription;
-use task_runners::header;
+use task_runners::validate::{self, Bound};
+use task_runners::{Problem, Secrets, header};
 
 /// Its header.
 pub(crate) const HEADER: &str = r##"#USAGE arg "<service>" help="Service" { choices "web" "api" }
@@ -35,6 +36,15 @@ pub(crate) const HEADER: &str = r##"#USAGE arg "<service>" help="Service" { choi
 pub(crate) fn description() -> Arc<ScriptDescription> {
     static DESCRIPTION: LazyLock<Arc<ScriptDescription>> = LazyLock::new(|| described(HEADER));
     DESCRIPTION.clone()
+}
+
+/// Binds what holds no secret apart.
+pub(crate) fn bind(
+    description: &ScriptDescription,
+    params: &Map<String, Value>,
+    args: &[OsString],
+) -> Result<Bound, Vec<Problem>> {
+    validate::bind(description, params, &Secrets::default(), args)
 }
 
 /// The description of a header that is right.

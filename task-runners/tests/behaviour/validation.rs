@@ -8,9 +8,9 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use task_runners::Problem;
 use task_runners::description::{Effect, Form, ScriptDescription, ValueType};
-use task_runners::validate::{Bound, bind};
+use task_runners::validate::Bound;
 
-use crate::probe::{bad_inputs, described, description};
+use crate::probe::{bad_inputs, bind, described, description};
 
 fn words(words: &[&str]) -> Vec<OsString> {
     words.iter().map(OsString::from).collect()
@@ -154,6 +154,31 @@ fn value_of(value_type: ValueType) -> BoxedStrategy<String> {
     }
 }
 
+#[test]
+fn what_goes_with_what_is_said_with_its_rule() {
+    let description = described(RELATED);
+    let mut told = String::new();
+    for given in [
+        json!({}),
+        json!({"from": "a", "key": "k"}),
+        json!({"from": "a", "stdin": true, "to": "b"}),
+        json!({"from": "a", "stdin": false, "color": false, "mode": "m"}),
+        json!({"stdin": true, "q": 0, "mode": "m"}),
+        json!({"q": 1, "mode": "m"}),
+        json!({"from": "a", "to": "b", "by": 5}),
+    ] {
+        told.push_str(&format!("{given}\n"));
+        for problem in bind(&description, &params(&given), &[]).err().unwrap_or_default() {
+            told.push_str(&format!("    {problem} ({})\n", problem.rule));
+        }
+    }
+    insta::assert_snapshot!(told);
+    insta::assert_snapshot!(
+        "relations_in_the_schema",
+        serde_json::to_string_pretty(&task_runners::schema::parameters(&description)["allOf"]).unwrap()
+    );
+}
+
 /// Parameters for the probe, of which every value is right.
 pub(crate) fn right_params(description: &ScriptDescription) -> BoxedStrategy<Map<String, Value>> {
     let one = description.parameters.iter().map(|parameter| {
@@ -201,6 +226,25 @@ const PLAIN: &str = r#"#USAGE unknown_flags "value"
 #USAGE flag "--only <x>" require_equals=#true
 #USAGE flag "--any <x>" allow_hyphen_values=#true
 "#;
+
+/// Parameters of every form that have to do with each other, in both notations.
+const RELATED: &str = r#"#USAGE arg "[from]" conflicts="--stdin" requires="--key"
+#USAGE arg "[to]"
+#USAGE flag "-s --stdin" { conflicts "to" "-q" }
+#USAGE flag "-k --key <key>" default="x"
+#USAGE flag "-q" count=#true { requires "--out" "from" }
+#USAGE flag "--out <file>" required_if="--stdin"
+#USAGE flag "--mode <mode>" required_unless="from" { alias "-m" }
+#USAGE flag "--color" negate="--no-color" conflicts="-m"
+#USAGE flag "--by <who>" { required_if "--color" "to" }
+#USAGE flag "--any <x>" { required_unless "--by" "--mode" }
+"#;
+
+fn related_words() -> impl Strategy<Value = Vec<String>> {
+    let words = "x y -s --stdin -k=x --key=y -q -qq --out=x --mode=x -mx --color --no-color --by=x --any=x";
+    let word = prop::sample::select(words.split(' ').collect::<Vec<_>>());
+    prop::collection::vec(word.prop_map(str::to_owned), 0..7)
+}
 
 fn any_words() -> impl Strategy<Value = Vec<String>> {
     let word = prop::sample::select(vec![
@@ -265,6 +309,19 @@ proptest! {
         }
         let ours = ours.ok().map(|bound| env(&bound));
         prop_assert_eq!(ours, oracle(PLAIN, &words), "{:?}", words);
+    }
+
+    #[test]
+    fn relations_are_read_as_usage_reads_them(words in related_words()) {
+        static DESCRIPTION: LazyLock<Arc<ScriptDescription>> = LazyLock::new(|| described(RELATED));
+        let args: Vec<OsString> = words.iter().map(OsString::from).collect();
+        let ours = bind(&DESCRIPTION, &Map::new(), &args);
+        let is_stricter = |problems: &Vec<Problem>| problems.iter().any(|problem| problem.rule == "duplicate");
+        if ours.as_ref().is_err_and(is_stricter) {
+            return Ok(());
+        }
+        let ours = ours.ok().map(|bound| env(&bound));
+        prop_assert_eq!(ours, oracle(RELATED, &words), "{:?}", words);
     }
 
     #[test]

@@ -203,6 +203,11 @@ impl Board {
         self.running.contains_key(id)
     }
 
+    /// Whether a task waits or runs.
+    pub(crate) fn knows(&self, id: &TaskId) -> bool {
+        self.runs(id) || self.waiting.values().any(|task| task.id == *id)
+    }
+
     /// From now on nothing is accepted or started.
     pub(crate) fn drain(&mut self) {
         self.draining = true;

@@ -57,8 +57,9 @@ impl Keeper {
         stored.task.status = TaskStatus::Running;
         stored.task.started_at = Some(now);
         let runner = self.registry.get(&stored.runner).cloned();
+        let secrets = self.vault.of(&stored.task.id);
         let store::Stored { task, runner: runner_name, pinned, retry, .. } = stored;
-        Ok(Admitted::Starts(Box::new(Start { seq, task, runner_name, runner, pinned, retry })))
+        Ok(Admitted::Starts(Box::new(Start { seq, task, runner_name, runner, pinned, retry, secrets })))
     }
 
     /// Decides about one event and writes it.
@@ -136,8 +137,8 @@ impl Keeper {
                 self.board.start_new(id.clone(), &needs);
                 let runner = self.registry.get(&new.runner).cloned();
                 let (runner_name, pinned) = (new.runner.clone(), new.plan.pinned.clone());
-                let retry = new.plan.retry.clone();
-                starts.push(Start { seq, task: task.clone(), runner_name, runner, pinned, retry });
+                let (retry, secrets) = (new.plan.retry.clone(), new.secrets.clone());
+                starts.push(Start { seq, task: task.clone(), runner_name, runner, pinned, retry, secrets });
             }
             Placement::Wait => {
                 let seq = store::insert(&self.db, new, &task)?;
@@ -153,6 +154,7 @@ impl Keeper {
             Placement::Full => return Ok(Err(SubmitError::Full { waiting: self.board.queued() })),
             Placement::Draining => return Ok(Err(SubmitError::Draining)),
         }
+        self.vault.keep(id, &new.secrets);
         Ok(Ok(Submitted { task, created: true }))
     }
 

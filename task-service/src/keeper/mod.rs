@@ -10,6 +10,7 @@ mod decide;
 mod event;
 mod tell;
 mod undecided;
+mod vault;
 
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -22,6 +23,7 @@ use tokio::sync::{oneshot, watch};
 
 pub(crate) use board::{Board, Needs};
 pub(crate) use event::{CancelAnswer, Ending, Event, Retrying};
+pub(crate) use vault::Vault;
 
 use crate::clock::Clock;
 
@@ -41,6 +43,8 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(crate) struct Keeper {
     pub(crate) db: Connection,
     pub(crate) board: Board,
+    /// Secrets of the tasks on it.
+    pub(crate) vault: Vault,
     pub(crate) live: Arc<Live>,
     pub(crate) stats: watch::Sender<ServiceStats>,
     pub(crate) registry: RunnerRegistry,
@@ -249,6 +253,8 @@ impl Keeper {
         if self.stale {
             self.board.reload(store::unfinished(&self.db)?.tasks, self.clock.now());
             self.leave_undecided();
+            let board = &self.board;
+            self.vault.keep_only(|id| board.knows(id));
             self.stale = false;
         }
         Ok(())

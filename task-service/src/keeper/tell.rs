@@ -28,7 +28,7 @@ impl Keeper {
     }
 
     /// Answers whoever asked, and gives ended tasks to those who wait for them.
-    pub(super) fn answer(&self, event: Event, outcome: Outcome) {
+    pub(super) fn answer(&mut self, event: Event, outcome: Outcome) {
         match (event, outcome) {
             (Event::Submit { answer, .. }, Outcome::Submitted(submitted)) => {
                 // Whoever asked may have gone away; the task stays accepted.
@@ -46,6 +46,7 @@ impl Keeper {
             }
             (Event::Cancel { answer, .. }, Outcome::Cancelled(cancelled)) => {
                 if let CancelAnswer::Done(task) = &cancelled {
+                    self.vault.forget(&task.id);
                     self.live.ended(&Arc::new(Task::clone(task)));
                 }
                 let _ = answer.send(cancelled);
@@ -83,7 +84,8 @@ impl Keeper {
         }
     }
 
-    fn tell_end(&self, task: Task, unrecorded: bool) {
+    fn tell_end(&mut self, task: Task, unrecorded: bool) {
+        self.vault.forget(&task.id);
         if unrecorded && let Err(error) = self.keep_record(&task) {
             tracing::warn!(task_id = %task.id, %error, "the record could not be written");
         }

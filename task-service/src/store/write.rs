@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
-use task_runners::{Lane, Plan, Task, TaskId, TaskStatus};
+use task_runners::{Lane, Plan, Secrets, Task, TaskId, TaskStatus};
 
 use super::row::{COLUMNS, Stored, nanoseconds, parsed, time};
 use crate::keeper::Needs;
@@ -22,6 +22,8 @@ pub(crate) struct NewTask {
     pub(crate) runner: String,
     /// What the runner said about it.
     pub(crate) plan: Plan,
+    /// The values of its secret parameters, which no row holds.
+    pub(crate) secrets: Secrets,
     /// Digest of its spec.
     pub(crate) digest: [u8; 32],
     /// Its spec as JSON.

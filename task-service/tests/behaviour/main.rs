@@ -19,5 +19,6 @@ mod restarted_attempts;
 mod retention;
 mod retries;
 mod scripts;
+mod secrets;
 mod submission;
 mod support;

@@ -102,6 +102,11 @@ impl TaskRunner for Manual {
             None => Ok(Plan {
                 pinned: Some("snapshot".to_owned()),
                 workspace: spec.work_dir.clone(),
+                secrets: ["token"]
+                    .into_iter()
+                    .filter(|name| spec.params.contains_key(*name) || spec.secrets.contains(name))
+                    .map(str::to_owned)
+                    .collect(),
                 lane: spec.params.get("lane").map(|lane| self::lane(lane.as_str().unwrap())),
                 retry: retry(spec),
             }),

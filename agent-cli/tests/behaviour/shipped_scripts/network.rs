@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 
-use super::{Place, SEARCH_PATH, run};
+use super::{Place, SEARCH_PATH, run, shipped_folder};
 
 /// Answers one connection after the other with `answers` and reports the head of each request.
 fn server(answers: Vec<&'static str>) -> (SocketAddr, Receiver<String>) {
@@ -99,6 +99,26 @@ fn http_check_sends_the_token_but_shows_it_to_nobody() {
 }
 
 #[test]
+fn http_check_takes_the_token_from_usage_but_not_from_a_command_line() {
+    let (address, requests) = server(vec![GOOD]);
+    let url = format!("http://{address}/");
+    let by_hand = |usage_token: Option<&str>| {
+        let mut command = Command::new(shipped_folder().join("http_check.sh"));
+        command.args(["--token", "s3cr3t-canary", &url]).env_clear().env("PATH", SEARCH_PATH);
+        command.envs(usage_token.map(|token| ("usage_token", token))).output().unwrap()
+    };
+    let refused = by_hand(None);
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(said.contains("usage_token_file") && !said.contains("canary"), "{said}");
+    // As `usage bash` starts it: the value is both an argument and a variable.
+    let ran = by_hand(Some("s3cr3t-canary"));
+    assert_eq!(ran.status.code(), Some(0), "{ran:?}");
+    let request = requests.recv().unwrap();
+    assert!(request.contains("Authorization: Bearer s3cr3t-canary"), "{request}");
+}
+
+#[test]
 fn http_check_sends_no_token_in_clear_to_another_host() {
     // Names of the reserved domain lead nowhere, so that nothing is sent even where the guard fails.
     let guard = "$url == http:* && ! $host =~";
@@ -160,7 +180,7 @@ fn an_address_that_is_not_checked_lets_a_file_be_read() {
     let url = format!("file://{}", place.path("file").display());
     let ran = run("http_check.sh", &["--contains", "a line of a file", &url], &place, SEARCH_PATH);
     assert_eq!(ran.code, Some(0), "{}", ran.text);
-    place.scripts = super::shipped_folder();
+    place.scripts = shipped_folder();
     let ran = run("http_check.sh", &["--contains", "a line of a file", &url], &place, SEARCH_PATH);
     assert_eq!(ran.code, Some(2), "{}", ran.text);
 }
