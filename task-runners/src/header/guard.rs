@@ -110,8 +110,10 @@ const REACHES_OUT: &[(&str, &str)] = &[
 ];
 
 /// Everything in a node of the block that is not taken.
-pub(super) fn check(block: &Block, node: &KdlNode, broken: &mut Vec<BrokenReason>) {
-    check_keys(block, node, "a #USAGE block", ROOT, broken);
+pub(super) fn refused(block: &Block, node: &KdlNode) -> Vec<BrokenReason> {
+    let mut broken = Vec::new();
+    check_keys(block, node, "a #USAGE block", ROOT, &mut broken);
+    broken
 }
 
 /// Checks a node, which is to be one of these keys, and all that stands in it.

@@ -1,5 +1,7 @@
 //! `#USAGE` lines: arguments and flags become parameters.
 
+use std::collections::VecDeque;
+
 use usage::kdl::{KdlDocument, KdlNode};
 use usage::spec::arg::SpecDoubleDashChoices;
 use usage::{Spec, SpecArg, SpecChoices, SpecCommandEffect, SpecFlag, UnknownFlags};
@@ -19,12 +21,14 @@ pub(super) fn read(
 ) -> Vec<u64> {
     let mut lines = Vec::new();
     for (block, document) in documents(block, broken) {
-        for node in document.nodes() {
+        let checked: Vec<(&KdlNode, Vec<BrokenReason>)> =
+            document.nodes().iter().map(|node| (node, guard::refused(&block, node))).collect();
+        let passed = checked.iter().filter(|(_, refused)| refused.is_empty()).map(|(node, _)| *node);
+        let mut declared = Declared::at_once(passed);
+        for (node, mut refused) in checked {
             let line = block.line_at(node.name().span().offset());
-            let mut refused = Vec::new();
-            guard::check(&block, node, &mut refused);
             if refused.is_empty()
-                && let Err(reason) = read_node(node, description)
+                && let Err(reason) = read_node(node, &mut declared, description)
             {
                 refused.push(BrokenReason { line: Some(line), reason });
             }
@@ -33,6 +37,44 @@ pub(super) fn read(
         }
     }
     lines
+}
+
+/// Arguments and flags that were read at once: to read one node after the other costs several times as much.
+#[derive(Default)]
+struct Declared {
+    args: VecDeque<SpecArg>,
+    flags: VecDeque<SpecFlag>,
+}
+
+impl Declared {
+    /// All of these nodes; none where one of them is wrong, so that each is looked at by itself.
+    fn at_once<'a>(nodes: impl Iterator<Item = &'a KdlNode>) -> Self {
+        let (mut text, mut args, mut flags) = (String::new(), 0, 0);
+        for node in nodes {
+            match node.name().value() {
+                "arg" => args += 1,
+                "flag" => flags += 1,
+                _ => continue,
+            }
+            text.push_str(&node.to_string());
+            text.push('\n');
+        }
+        match text.parse::<Spec>() {
+            Ok(spec) if (spec.cmd.args.len(), spec.cmd.flags.len()) == (args, flags) => {
+                Self { args: spec.cmd.args.into(), flags: spec.cmd.flags.into() }
+            }
+            _ => Self::default(),
+        }
+    }
+
+    /// The parameter of a node, if it was read with the others.
+    fn next(&mut self, node: &KdlNode) -> Option<Result<Parameter, String>> {
+        match node.name().value() {
+            "arg" => self.args.pop_front().map(|arg| positional(&arg)),
+            "flag" => self.flags.pop_front().map(|flag| option(&flag)),
+            _ => None,
+        }
+    }
 }
 
 /// The block as one document. One that cannot be parsed is taken apart, so that what is wrong in other places is told
@@ -55,7 +97,14 @@ fn documents(block: &Block, broken: &mut Vec<BrokenReason>) -> Vec<(Block, KdlDo
 }
 
 /// Reads one node that the guard let pass.
-fn read_node(node: &KdlNode, description: &mut ScriptDescription) -> Result<(), String> {
+fn read_node(
+    node: &KdlNode,
+    declared: &mut Declared,
+    description: &mut ScriptDescription,
+) -> Result<(), String> {
+    if let Some(parameter) = declared.next(node) {
+        return add(description, parameter?);
+    }
     let text = node.to_string();
     let spec: Spec = text.parse().map_err(|error| reason_of(&error))?;
     if let Some(about) = spec.about {
