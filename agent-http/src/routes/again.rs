@@ -112,10 +112,7 @@ pub(crate) async fn abandon(
     id: Segment,
     request: Request,
 ) -> Answered {
-    let body = body::optional_json(request, state.body_limit()).await?;
-    caller.require(Scope::Cancel)?;
-    let task = visible_task(&state, &caller, &id).await?;
-    body::asks_nothing(body.as_ref())?;
+    let task = tasks::task_to_end(&state, &caller, &id, request).await?;
     if task.status.is_terminal() {
         return Err(CancelError::AlreadyEnded(task.status).into());
     }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use task_runners::SCRIPT_RUNNER;
 use task_runners::ScriptName;
 use task_service::{
-    Cursor, Refusal, SubmitError, Submitted, TaskFilter, TaskId, TaskSpec, TaskStatus, Visible,
+    Cursor, Refusal, SubmitError, Submitted, Task, TaskFilter, TaskId, TaskSpec, TaskStatus, Visible,
 };
 
 use super::wait::{self, Wait};
@@ -244,10 +244,21 @@ pub(crate) async fn cancel(
     id: Segment,
     request: Request,
 ) -> Answered {
-    let body = body::optional_json(request, state.body_limit()).await?;
-    caller.require(Scope::Cancel)?;
-    let task = visible_task(&state, &caller, &id).await?;
-    body::asks_nothing(body.as_ref())?;
+    let task = task_to_end(&state, &caller, &id, request).await?;
     let task = state.service().cancel(&task.id).await?;
     Ok((StatusCode::ACCEPTED, Json(task)).into_response())
+}
+
+/// The task that a caller who may end it wants to end, by a request that says nothing else.
+pub(super) async fn task_to_end(
+    state: &AppState,
+    caller: &Caller,
+    id: &Segment,
+    request: Request,
+) -> Result<Task, ApiError> {
+    let body = body::optional_json(request, state.body_limit()).await?;
+    caller.require(Scope::Cancel)?;
+    let task = visible_task(state, caller, id).await?;
+    body::asks_nothing(body.as_ref())?;
+    Ok(task)
 }
