@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use agent_config::Settings;
@@ -14,17 +14,18 @@ use task_runners::{
     BuildError, ScriptExecutor, ScriptRunner, Scripts, ScriptsStatus, TaskDebugRunner, Watch,
 };
 use task_service::{DrainReport, OpenError, Retention, RunnerRegistry, ServiceSettings, TaskService};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::app::{self, Access, AppState, Shared};
 use crate::audit::{self, Audit, AuditLimits};
-use crate::auth::Tokens;
 use crate::background;
 use crate::first_token::{self, FirstTokenError};
 use crate::hosts::HostRules;
 use crate::metrics::Metrics;
+use crate::routes::Turns;
 use crate::tls::Tls;
+use crate::tokens::Tokens;
 
 /// Most reproduction scripts that are held at a time. Each may be several times as large as a body may be.
 const DEBUG_SCRIPTS: usize = 4;
@@ -110,7 +111,7 @@ impl Agent {
             service,
             scripts,
             records,
-            access: RwLock::new(Arc::new(access)),
+            access: watch::Sender::new(Arc::new(access)),
             metrics,
             audit,
             tls,
@@ -119,6 +120,7 @@ impl Agent {
             is_draining: AtomicBool::new(false),
             debug_scripts: Arc::new(Semaphore::new(DEBUG_SCRIPTS)),
             log_scans: Arc::new(Semaphore::new(LOG_SCANS)),
+            turns: Turns::default(),
         });
         let verify_now = Arc::new(Notify::new());
         let mut background = JoinSet::new();

@@ -98,6 +98,25 @@ impl Asked {
     }
 }
 
+impl<'a> Line<'a> {
+    fn of(asked: &'a Asked, word: &'static str, decision: Decision<'a>) -> Self {
+        let Decision { token, status, code, task } = decision;
+        Self {
+            time: Timestamp::now(),
+            request: &asked.id,
+            from: asked.from,
+            token,
+            method: asked.method.as_str(),
+            path: &asked.path,
+            decision: word,
+            status: status.as_u16(),
+            code,
+            task: task.map(|(id, _)| id),
+            name: task.map(|(_, name)| name),
+        }
+    }
+}
+
 impl Audit {
     /// Opens the log in the state folder.
     ///
@@ -114,21 +133,17 @@ impl Audit {
         if asked.is_told.swap(true, Ordering::Relaxed) {
             return true;
         }
-        let Decision { token, status, code, task } = decision;
-        let line = Line {
-            time: Timestamp::now(),
-            request: &asked.id,
-            from: asked.from,
-            token,
-            method: asked.method.as_str(),
-            path: &asked.path,
-            decision: if status.as_u16() < 400 { "allowed" } else { "refused" },
-            status: status.as_u16(),
-            code,
-            task: task.map(|(id, _)| id),
-            name: task.map(|(_, name)| name),
-        };
-        let written = self.write(&line);
+        let word = if decision.status.as_u16() < 400 { "allowed" } else { "refused" };
+        self.put(&Line::of(asked, word, decision))
+    }
+
+    /// Writes down that an answer that was allowed is cut short, and why. Says whether that is on file.
+    pub(crate) fn tell_cut(&self, asked: &Asked, why: Decision<'_>) -> bool {
+        self.put(&Line::of(asked, "cut", why))
+    }
+
+    fn put(&self, line: &Line<'_>) -> bool {
+        let written = self.write(line);
         let was_failing = self.is_failing.swap(written.is_err(), Ordering::Relaxed);
         match &written {
             Err(error) if !was_failing => {

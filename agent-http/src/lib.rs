@@ -7,7 +7,8 @@
 //! | `routes` | one resource a file; each lists its paths |
 //! | `server` | [`Server`]: the accept loop and its limits |
 //! | `tls` | [`Tls`]: certificate and key, which can change while the service runs |
-//! | `hosts`, `auth`, `body`, `query` | what a request passes before its handler acts |
+//! | `hosts`, `tokens`, `auth`, `body`, `query` | what a request passes before its handler acts |
+//! | `right` | what ends an answer that is under way when its caller loses the right to it |
 //! | `json` | answers in JSON |
 //! | `error` | what a refused request is answered with; the one place that maps to a status |
 //! | `schema`, `script_operation` | what the API's description says of types and of single scripts |
@@ -28,11 +29,13 @@ mod metrics;
 mod outermost;
 mod query;
 mod rate;
+mod right;
 mod routes;
 mod schema;
 mod script_operation;
 mod server;
 mod tls;
+mod tokens;
 
 pub use agent::{Agent, AgentError, Host, address};
 pub use first_token::FirstTokenError;

@@ -24,10 +24,12 @@ mod hosts;
 mod limits;
 mod listing;
 mod logs;
+mod losing;
 mod measuring;
 mod names;
 #[path = "../../../task-runners/tests/behaviour/probe.rs"]
 mod probe;
+mod quota;
 mod reloading;
 mod starting;
 mod submitting;
