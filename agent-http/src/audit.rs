@@ -3,7 +3,6 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +12,8 @@ use axum::http::{Method, StatusCode};
 use jiff::Timestamp;
 use nix::fcntl::OFlag;
 use serde::Serialize;
+
+use crate::peer::Peer;
 
 /// The file in the state folder. Older ones have a number behind, the higher the older.
 pub(crate) const FILE: &str = "audit.jsonl";
@@ -49,7 +50,7 @@ struct Open {
 pub(crate) struct Asked {
     /// Its id, which its answer carries too.
     pub(crate) id: String,
-    from: Option<SocketAddr>,
+    from: Option<Peer>,
     method: Method,
     path: String,
     /// Whether the decision about it was written down already.
@@ -77,7 +78,7 @@ pub(crate) struct Decision<'a> {
 struct Line<'a> {
     time: Timestamp,
     request: &'a str,
-    from: Option<SocketAddr>,
+    from: Option<Peer>,
     token: Option<&'a str>,
     method: &'a str,
     path: &'a str,
@@ -92,7 +93,7 @@ struct Line<'a> {
 }
 
 impl Asked {
-    pub(crate) fn new(id: String, from: Option<SocketAddr>, method: Method, path: &str) -> Self {
+    pub(crate) fn new(id: String, from: Option<Peer>, method: Method, path: &str) -> Self {
         let end = path.floor_char_boundary(MAX_PATH_BYTES);
         Self { id, from, method, path: path[..end].to_owned(), is_told: AtomicBool::new(false) }
     }

@@ -178,7 +178,7 @@ impl Caller {
         let token = crate::first_token::of_admin(agent_config::TokenDigest::of_token(""));
         let proof = Proof::Token(agent_config::TokenDigest::of_token(""));
         let asked = Asked::new(String::new(), None, axum::http::Method::GET, "/");
-        Self { known: Arc::new(Known::new(token)), proof, asked: Arc::new(asked) }
+        Self { known: Arc::new(Known::new(token, Vec::new())), proof, asked: Arc::new(asked) }
     }
 }
 

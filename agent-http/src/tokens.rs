@@ -1,4 +1,5 @@
-//! The tokens that are accepted, and what a request shows of who calls: a token, or the certificate of its connection.
+//! The tokens that are accepted, and what a request shows of who calls: a token, the certificate of its connection, or the
+//! user at the other end of the Unix socket.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use jiff::Timestamp;
 use subtle::{Choice, ConstantTimeEq};
 
 use crate::error::ApiError;
+use crate::peer::{self, Peer, PeerError};
 use crate::rate::Rate;
 use crate::tls::ClientCertificate;
 
@@ -22,6 +24,8 @@ pub(crate) struct Tokens(Vec<Arc<Known>>);
 #[derive(Debug)]
 pub(crate) struct Known {
     pub(crate) token: Token,
+    /// Users who prove to be this caller.
+    uids: Vec<u32>,
     rate: Option<Rate>,
 }
 
@@ -32,34 +36,48 @@ pub(crate) enum Proof {
     Token(TokenDigest),
     /// The certificate of its connection.
     Certificate(ClientCertificate),
+    /// The user at the other end of its connection.
+    User(u32),
 }
 
 impl Proof {
-    /// The token that the request sends, and only without one the certificate of its connection.
+    /// The token that the request sends, and only without one what its connection shows: a certificate, or a user.
     ///
     /// # Errors
-    /// 401 when there is neither, or the header is none that carries a token.
+    /// 401 when there is none of these, or the header is none that carries a token.
     pub(crate) fn of(request: &Request) -> Result<Self, ApiError> {
-        let certificate = request.extensions().get::<ClientCertificate>();
-        match (sent(request.headers())?, certificate) {
-            (Some(token), _) => Ok(Self::Token(TokenDigest::of_token(token))),
-            (None, Some(certificate)) => Ok(Self::Certificate(*certificate)),
-            (None, None) => Err(no_token()),
+        if let Some(token) = sent(request.headers())? {
+            return Ok(Self::Token(TokenDigest::of_token(token)));
+        }
+        let connection = request.extensions();
+        match (connection.get::<ClientCertificate>(), connection.get::<Peer>()) {
+            (Some(certificate), _) => Ok(Self::Certificate(*certificate)),
+            (None, Some(Peer::User(user))) => Ok(Self::User(user.uid)),
+            (None, _) => Err(no_token()),
         }
     }
 
     /// When it ends by itself, if it does.
     fn expires(&self) -> Option<Timestamp> {
         match self {
-            Self::Token(_) => None,
+            Self::Token(_) | Self::User(_) => None,
             Self::Certificate(certificate) => Some(certificate.expires),
         }
     }
 }
 
 impl Tokens {
-    pub(crate) fn new(tokens: impl IntoIterator<Item = Token>) -> Self {
-        Self(tokens.into_iter().map(|token| Arc::new(Known::new(token))).collect())
+    /// Those of the settings.
+    ///
+    /// # Errors
+    /// When users that they list cannot be let in.
+    pub(crate) fn new(tokens: Vec<Token>) -> Result<Self, PeerError> {
+        let listed = peer::listed_by_all(&tokens)?;
+        let known = tokens.into_iter().zip(listed).map(|(token, users)| {
+            users.warn(&token.name);
+            Arc::new(Known::new(token, users.uids))
+        });
+        Ok(Self(known.collect()))
     }
 
     /// Whom a proof names, whether that is accepted still or not.
@@ -72,6 +90,16 @@ impl Tokens {
                 unauthorized("token_invalid", "the token is not known; `agent-cli token create` makes one")
             }),
             Proof::Certificate(certificate) => self.of_certificate(certificate),
+            Proof::User(uid) => {
+                let is_listed = |known: &&Arc<Known>| known.uids.contains(uid);
+                self.0.iter().find(is_listed).cloned().ok_or_else(|| {
+                    let detail = format!(
+                        "this needs a token: send `Authorization: Bearer <token>`, or have the user {uid} listed in \
+                         peer_uids of a [[auth.token]]"
+                    );
+                    unauthorized("token_missing", &detail)
+                })
+            }
         }
     }
 
@@ -106,9 +134,9 @@ impl Tokens {
 }
 
 impl Known {
-    pub(crate) fn new(token: Token) -> Self {
+    pub(crate) fn new(token: Token, uids: Vec<u32>) -> Self {
         let rate = token.requests_per_minute.map(|calls| Rate::per_minute(calls, Instant::now()));
-        Self { token, rate }
+        Self { token, uids, rate }
     }
 
     /// Until when it is accepted by that proof, if not for ever.

@@ -23,6 +23,7 @@ mod heavy;
 mod hosts;
 mod limits;
 mod listing;
+mod local;
 mod logs;
 mod losing;
 mod measuring;

@@ -6,7 +6,7 @@ mod site;
 mod tls;
 
 pub(crate) use authority::Authority;
-pub(crate) use http::{Reply, connect, exchange, read_reply, request_text};
+pub(crate) use http::{Reply, connect, connect_local, exchange, exchange_over, read_reply, request_text};
 pub(crate) use site::{Service, Site, memory_kib, with, without};
 pub(crate) use tls::{TLS, TlsConnection, install, tls_connect, tls_site};
 
