@@ -161,7 +161,7 @@ fn who_submits_says_how_often_it_is_tried_and_that_a_busy_workspace_is_not_waite
     live.line();
     let busy = site.ended(["task", "submit", "--work-dir", "shared", "--on-busy", "refuse", "hello.sh"]);
     assert!(busy.code == Some(1) && busy.stderr.contains("shared"), "{}", busy.stderr);
-    std::fs::write(&go_on, "on\n").unwrap();
+    fs::write(&go_on, "on\n").unwrap();
     assert_eq!(live.ended().code, Some(7));
 }
 
