@@ -50,7 +50,7 @@ pub(super) const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-acce
         ("line" = Option<u64>, Query, description = "From the beginning of this line on, counted from 1; the header `Log-Offset` says where that is. A `Range` is ignored then."),
         ("attempt" = Option<u32>, Query, description = "The attempt, counted from 1."),
         ("Range" = Option<String>, Header, description = "One range of bytes."),
-        ("Last-Event-ID" = Option<u64>, Header, description = "With events: the `id` of the last one that came.")
+        ("Last-Event-ID" = Option<String>, Header, description = "With events: the `id` of the last one that came, a whole number.")
     ),
     responses(
         (status = 200, description = "The log so far, or to its end.", content((String = "text/plain"), (String = "text/event-stream"))),
