@@ -17,7 +17,7 @@ use crate::app::AppState;
 use crate::audit::{Asked, Decision, Presented};
 use crate::auth;
 use crate::error::{ApiError, ErrorCode};
-use crate::server::Peer;
+use crate::peer::Peer;
 
 /// What answers have unless their handler says otherwise. Nothing that a browser shows of an answer may load or run
 /// anything, or be read by pages of others: in a sandbox an answer has an origin of its own. Browsers show no sandboxed page
@@ -63,7 +63,7 @@ pub(crate) async fn complete(State(state): State<AppState>, mut request: Request
 
 /// The request as it is known before anybody decides about it.
 fn asked(request: &Request) -> Asked {
-    let from = request.extensions().get::<Peer>().map(|Peer(address)| *address);
+    let from = request.extensions().get::<Peer>().copied();
     Asked::new(Uuid::now_v7().to_string(), from, request.method().clone(), request.uri().path())
 }
 

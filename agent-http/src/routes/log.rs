@@ -20,6 +20,7 @@ use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::metrics::{Following, Form};
 use crate::query::Query;
+use crate::right::Right;
 use crate::schema;
 
 /// Logs are bytes of any kind; shown as text, and never taken for anything else.
@@ -75,14 +76,29 @@ pub(crate) async fn log(
     let line = query.number("line", 1, u64::MAX);
     let attempt = attempt(&mut query, &task);
     query.finish()?;
+    let wanted = Wanted { attempt, part, line, is_followed };
+    let right = Right::to(&state, &caller, Scope::Read, &task);
+    Ok(right.guard(answer(&state, &task, wanted, &parts.headers).await?))
+}
+
+/// What is wanted of the logs of a task.
+struct Wanted {
+    attempt: u32,
+    part: Part,
+    line: Option<u64>,
+    is_followed: bool,
+}
+
+async fn answer(state: &AppState, task: &Task, wanted: Wanted, headers: &HeaderMap) -> Answered {
+    let Wanted { attempt, part, line, is_followed } = wanted;
     let log = state.service().attempt_log(&task.id, attempt).await;
     let (log, from) = match line {
-        Some(line) => from_line(&state, log?, part, line).await.map(|(log, from)| (Ok(log), Some(from)))?,
+        Some(line) => from_line(state, log?, part, line).await.map(|(log, from)| (Ok(log), Some(from)))?,
         None => (log, None),
     };
-    if log_events::are_asked_for(&parts.headers) {
-        let from = log_events::resumed_from(&parts.headers)?.or(from).unwrap_or(0);
-        return log_events::answer(&state, (task.id, attempt), log, part, from);
+    if log_events::are_asked_for(headers) {
+        let from = log_events::resumed_from(headers)?.or(from).unwrap_or(0);
+        return log_events::answer(state, (task.id.clone(), attempt), log, part, from);
     }
     let following = is_followed.then(|| state.metrics().following(Form::Bytes));
     let log = match (log?, from) {
@@ -92,14 +108,14 @@ pub(crate) async fn log(
     match (log, following) {
         // All that a log which is complete will ever have is there.
         (LogSource::Log(reader), Some(following)) if !reader.progress().is_complete() => {
-            follow(Followed::Log(reader), part, &parts.headers, following)
+            follow(Followed::Log(reader), part, headers, following)
         }
-        (LogSource::Log(reader), _) => piece(reader, part, &parts.headers),
+        (LogSource::Log(reader), _) => piece(reader, part, headers),
         (LogSource::NotYet(wait), Some(following)) => {
-            follow(Followed::NotYet(wait), part, &parts.headers, following)
+            follow(Followed::NotYet(wait), part, headers, following)
         }
         (LogSource::NotYet(_), None) => Ok(text(StatusCode::OK, Body::empty())),
-        (LogSource::None, _) => without_log(&task, attempt),
+        (LogSource::None, _) => without_log(task, attempt),
     }
 }
 

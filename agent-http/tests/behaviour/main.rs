@@ -24,11 +24,14 @@ mod heavy;
 mod hosts;
 mod limits;
 mod listing;
+mod local;
 mod logs;
+mod losing;
 mod measuring;
 mod names;
 #[path = "../../../task-runners/tests/behaviour/probe.rs"]
 mod probe;
+mod quota;
 mod reloading;
 mod starting;
 mod submitting;
