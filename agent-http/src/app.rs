@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{MatchedPath, Request};
 use axum::http::{Method, Uri};
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::Response;
 use task_runners::Scripts;
 use task_service::{Records, TaskService};
 use tokio::sync::{Semaphore, watch};
@@ -140,6 +141,7 @@ pub(crate) fn app(state: AppState) -> Router {
     let (routes, document) = routes::all().split_for_parts();
     let routes = routes
         .merge(routes::description(&document))
+        .route_layer(from_fn(note_route))
         .fallback(routes::no_route)
         .method_not_allowed_fallback(routes::wrong_method)
         .with_state(state.clone());
@@ -167,4 +169,14 @@ fn with_one_segment(mut request: Request) -> Request {
         *request.uri_mut() = rewritten;
     }
     request
+}
+
+/// Leaves in the answer which route gave it, for whoever counts.
+async fn note_route(request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let mut response = next.run(request).await;
+    if let Some(route) = route {
+        response.extensions_mut().insert(route);
+    }
+    response
 }

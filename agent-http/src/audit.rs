@@ -51,7 +51,7 @@ pub(crate) struct Asked {
     /// Its id, which its answer carries too.
     pub(crate) id: String,
     from: Option<Peer>,
-    method: Method,
+    pub(crate) method: Method,
     path: String,
     /// Whether the decision about it was written down already.
     is_told: AtomicBool,

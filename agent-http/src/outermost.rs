@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
@@ -53,7 +53,8 @@ pub(crate) async fn complete(State(state): State<AppState>, mut request: Request
     if let Ok(id) = HeaderValue::try_from(&asked.id) {
         headers.insert(X_REQUEST_ID, id);
     }
-    state.metrics().answered(response.status());
+    let route = response.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    state.metrics().answered(&asked.method, route, response.status());
     if let Some(ErrorCode(code)) = response.extensions().get() {
         state.metrics().refused(code);
     }

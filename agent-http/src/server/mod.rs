@@ -36,7 +36,9 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use connections::{Connections, Ticket};
+pub(crate) use connections::{Connections, OpenConnections};
+
+use connections::Ticket;
 use io::GuardedIo;
 use listeners::{Listeners, Socket};
 pub use local::{LocalSocket, SocketError};
@@ -85,6 +87,7 @@ struct Serving {
     limits: ServerLimits,
     stop: CancellationToken,
     tls: Option<Arc<Tls>>,
+    connections: Connections,
 }
 
 /// Who is at the other end, as far as the connection shows it.
@@ -139,7 +142,8 @@ impl Server {
     /// Serves until `stop` is cancelled: then nothing more is accepted, requests under way get their time, and what is
     /// still open after that is closed.
     pub async fn serve(self, app: Router, stop: CancellationToken) {
-        let serving = Serving { app, limits: self.limits, stop, tls: self.tls.clone() };
+        let (tls, connections) = (self.tls.clone(), self.connections.clone());
+        let serving = Serving { app, limits: self.limits, stop, tls, connections };
         while let Some(socket) = self.accept(&serving.stop).await {
             let ticket = self.connections.enter();
             match socket.prepare() {
@@ -218,7 +222,7 @@ impl Serving {
 
     /// Answers requests until either side wants no more.
     async fn requests(&self, transport: Transport, ticket: &Arc<Ticket>, other_end: OtherEnd) {
-        let answer = service_fn(|request| respond(&self.app, ticket, other_end, request));
+        let answer = service_fn(|request| self.respond(ticket, other_end, request));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.limits.header)
@@ -238,25 +242,26 @@ impl Serving {
             tracing::debug!(%error, "a connection ended early");
         }
     }
-}
 
-/// Answers one request. The connection counts as serving until the answer's last byte was sent.
-async fn respond(
-    app: &Router,
-    ticket: &Arc<Ticket>,
-    other_end: OtherEnd,
-    mut request: Request<Incoming>,
-) -> Result<Response, std::convert::Infallible> {
-    let serving = ticket.serving();
-    let OtherEnd { peer, certificate } = other_end;
-    if let Some(peer) = peer {
-        request.extensions_mut().insert(peer);
+    /// Answers one request. The connection counts as serving until the answer's last byte was sent.
+    async fn respond(
+        &self,
+        ticket: &Arc<Ticket>,
+        other_end: OtherEnd,
+        mut request: Request<Incoming>,
+    ) -> Result<Response, std::convert::Infallible> {
+        let serving = ticket.serving();
+        let OtherEnd { peer, certificate } = other_end;
+        request.extensions_mut().insert(self.connections.clone());
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(peer);
+        }
+        if let Some(certificate) = certificate {
+            request.extensions_mut().insert(certificate);
+        }
+        let response = self.app.clone().oneshot(request.map(Body::new)).await?;
+        Ok(response.map(|body| Body::new(io::WatchedBody::new(body, serving))))
     }
-    if let Some(certificate) = certificate {
-        request.extensions_mut().insert(certificate);
-    }
-    let response = app.clone().oneshot(request.map(Body::new)).await?;
-    Ok(response.map(|body| Body::new(io::WatchedBody::new(body, serving))))
 }
 
 /// Whether only the connection that was about to be accepted has failed (accept(2)).
