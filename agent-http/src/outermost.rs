@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
@@ -17,7 +17,7 @@ use crate::app::AppState;
 use crate::audit::{Asked, Decision, Presented};
 use crate::auth;
 use crate::error::{ApiError, ErrorCode};
-use crate::server::Peer;
+use crate::peer::Peer;
 
 /// What answers have unless their handler says otherwise. Nothing that a browser shows of an answer may load or run
 /// anything, or be read by pages of others: in a sandbox an answer has an origin of its own. Browsers show no sandboxed page
@@ -53,7 +53,8 @@ pub(crate) async fn complete(State(state): State<AppState>, mut request: Request
     if let Ok(id) = HeaderValue::try_from(&asked.id) {
         headers.insert(X_REQUEST_ID, id);
     }
-    state.metrics().answered(response.status());
+    let route = response.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    state.metrics().answered(&asked.method, route, response.status());
     if let Some(ErrorCode(code)) = response.extensions().get() {
         state.metrics().refused(code);
     }
@@ -62,7 +63,7 @@ pub(crate) async fn complete(State(state): State<AppState>, mut request: Request
 
 /// The request as it is known before anybody decides about it.
 fn asked(request: &Request) -> Asked {
-    let from = request.extensions().get::<Peer>().map(|Peer(address)| *address);
+    let from = request.extensions().get::<Peer>().copied();
     Asked::new(Uuid::now_v7().to_string(), from, request.method().clone(), request.uri().path())
 }
 

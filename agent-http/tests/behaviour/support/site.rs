@@ -172,6 +172,20 @@ impl Service {
         self.get("/api/v1/tasks?limit=1000").json()["tasks"].as_array().unwrap().len()
     }
 
+    /// Changes its settings, as a whole at once.
+    pub(crate) fn change_settings(&self, edit: impl FnOnce(String) -> String) {
+        let path = self.site.path("application.toml");
+        let beside = self.site.path("application.toml.new");
+        fs::write(&beside, edit(fs::read_to_string(&path).unwrap())).unwrap();
+        fs::rename(beside, path).unwrap();
+    }
+
+    /// The lines of its audit log.
+    pub(crate) fn audit(&self) -> Vec<Value> {
+        let text = fs::read_to_string(self.site.path("state/audit.jsonl")).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
     /// Everything that it has said so far.
     pub(crate) fn said(&self) -> String {
         self.said.lock().unwrap().clone()
@@ -209,6 +223,19 @@ impl Drop for Service {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Settings without a token's section.
+pub(crate) fn without(text: &str, name: &str) -> String {
+    let mut parts = text.split("[[auth.token]]\n");
+    let first = parts.next().unwrap_or_default().to_owned();
+    let others = parts.filter(|section| !section.starts_with(&format!("name = \"{name}\"\n")));
+    others.fold(first, |text, section| text + "[[auth.token]]\n" + section)
+}
+
+/// Settings with more lines in a token's section.
+pub(crate) fn with(text: &str, name: &str, lines: &str) -> String {
+    text.replacen(&format!("name = \"{name}\"\n"), &format!("name = \"{name}\"\n{lines}\n"), 1)
 }
 
 /// A number of kibibytes that the kernel tells of a process, such as `VmHWM`.
