@@ -77,6 +77,10 @@ pub(super) async fn accept(state: &AppState, caller: &Caller, spec: Value, wait:
         code: None,
         task: Some((task.id.as_str(), &task.name)),
     };
+    if created {
+        // Here the request's id and the task's meet; whatever is said of the task later has the latter.
+        tracing::info!(task_id = %task.id, name = task.name, "accepted");
+    }
     if !state.audit().tell(caller.asked(), decision) {
         state.metrics().audit_lost();
     }
