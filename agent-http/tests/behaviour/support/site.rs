@@ -61,7 +61,7 @@ impl Site {
         let tokens: String = TOKENS
             .iter()
             .map(|(name, section)| {
-                let digest = hex(TokenDigest::of_token(&Self::token(name)).as_bytes());
+                let digest = Self::digest(name);
                 format!("[[auth.token]]\nname = \"{name}\"\nsha256 = \"{digest}\"\n{section}\n")
             })
             .collect();
@@ -82,6 +82,11 @@ impl Site {
     /// The text of a usual token.
     pub(crate) fn token(name: &str) -> String {
         format!("dag_{name:x<32}")
+    }
+
+    /// Its digest, as settings have it.
+    pub(crate) fn digest(name: &str) -> String {
+        hex(TokenDigest::of_token(&Self::token(name)).as_bytes())
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
