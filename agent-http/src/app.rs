@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use agent_fleet::controller::Fleet;
 use axum::Router;
 use axum::extract::Request;
 use axum::http::{Method, Uri};
@@ -41,6 +42,7 @@ pub(crate) struct Access {
 pub(crate) struct Shared {
     pub(crate) service: TaskService,
     pub(crate) scripts: Arc<Scripts>,
+    pub(crate) fleet: Fleet,
     pub(crate) records: Records,
     pub(crate) access: RwLock<Arc<Access>>,
     pub(crate) metrics: Arc<Metrics>,
@@ -67,6 +69,11 @@ impl AppState {
 
     pub(crate) fn scripts(&self) -> &Arc<Scripts> {
         &self.0.scripts
+    }
+
+    /// The nodes.
+    pub(crate) fn fleet(&self) -> &Fleet {
+        &self.0.fleet
     }
 
     pub(crate) fn records(&self) -> &Records {

@@ -11,6 +11,7 @@
 //! | `json` | answers in JSON |
 //! | `error` | what a refused request is answered with; the one place that maps to a status |
 //! | `schema`, `script_operation` | what the API's description says of types and of single scripts |
+//! | `node` | this agent as a node of another API server |
 //! | `metrics`, `background` | measurements, and what goes on beside the requests |
 
 mod agent;
@@ -25,6 +26,7 @@ mod glob;
 mod hosts;
 mod json;
 mod metrics;
+mod node;
 mod outermost;
 mod query;
 mod rate;

@@ -70,6 +70,9 @@ fn spec(args: &SubmitArgs) -> Result<Value, Failure> {
     for (field, value) in texts.into_iter().filter_map(|(field, value)| Some((field, value.as_ref()?))) {
         spec.insert(field.to_owned(), json!(value));
     }
+    if let Some(node) = &args.node {
+        spec.insert("target".to_owned(), json!({ "node": node }));
+    }
     if args.debug_script {
         spec.insert("debug_script".to_owned(), json!(true));
     }

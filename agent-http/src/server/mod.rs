@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::http::StatusCode;
 use axum::response::Response;
 use hyper::Request;
 use hyper::body::Incoming;
@@ -81,6 +82,10 @@ pub struct Server {
 /// Who is at the other end of the connection that a request came by.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
+
+/// Cancelled when the server stops: what was upgraded ends by itself then.
+#[derive(Debug, Clone)]
+pub(crate) struct Stopping(pub(crate) CancellationToken);
 
 /// What every connection is served with.
 #[derive(Clone)]
@@ -217,14 +222,15 @@ impl Serving {
 
     /// Answers requests until either side wants no more.
     async fn requests(&self, transport: Transport, ticket: &Arc<Ticket>, other_end: OtherEnd) {
-        let answer = service_fn(|request| respond(&self.app, ticket, other_end, request));
+        let answer = service_fn(|request| respond(self, ticket, other_end, request));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.limits.header)
             .max_headers(MAX_HEADERS)
             .max_header_size(MAX_HEADER_BYTES)
             .max_buf_size(MAX_BUFFERED_BYTES)
-            .serve_connection(TokioIo::new(GuardedIo::new(transport, ticket.clone())), answer);
+            .serve_connection(TokioIo::new(GuardedIo::new(transport, ticket.clone())), answer)
+            .with_upgrades();
         let mut connection = pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
@@ -241,7 +247,7 @@ impl Serving {
 
 /// Answers one request. The connection counts as serving until the answer's last byte was sent.
 async fn respond(
-    app: &Router,
+    served_with: &Serving,
     ticket: &Arc<Ticket>,
     other_end: OtherEnd,
     mut request: Request<Incoming>,
@@ -254,7 +260,11 @@ async fn respond(
     if let Some(certificate) = certificate {
         request.extensions_mut().insert(certificate);
     }
-    let response = app.clone().oneshot(request.map(Body::new)).await?;
+    request.extensions_mut().insert(Stopping(served_with.stop.clone()));
+    let response = served_with.app.clone().oneshot(request.map(Body::new)).await?;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        ticket.upgraded();
+    }
     Ok(response.map(|body| Body::new(io::WatchedBody::new(body, serving))))
 }
 

@@ -26,6 +26,7 @@ mod listing;
 mod logs;
 mod measuring;
 mod names;
+mod nodes;
 #[path = "../../../task-runners/tests/behaviour/probe.rs"]
 mod probe;
 mod reloading;

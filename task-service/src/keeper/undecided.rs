@@ -36,7 +36,7 @@ impl Keeper {
 
     fn look_at(&self, task: &Unfinished) -> Result<Option<Verdict>, Box<dyn std::error::Error>> {
         let Some(stored) = store::unfinished_by_seq(&self.db, task.seq)? else { return Ok(None) };
-        Ok(Some(recovery::verdict(&self.context.records, stored)?))
+        Ok(Some(recovery::verdict(&self.context.records, stored, &self.registry)?))
     }
 
     /// Takes them off a board that was made from the rows.
