@@ -65,6 +65,7 @@ fn spec(args: &SubmitArgs) -> Result<Value, Failure> {
         ("id", &args.id),
         ("timeout", &args.timeout),
         ("work_dir", &args.work_dir),
+        ("on_busy", &args.on_busy),
         ("confirm", &args.confirm),
     ];
     for (field, value) in texts.into_iter().filter_map(|(field, value)| Some((field, value.as_ref()?))) {
@@ -72,6 +73,9 @@ fn spec(args: &SubmitArgs) -> Result<Value, Failure> {
     }
     if let Some(node) = &args.node {
         spec.insert("target".to_owned(), json!({ "node": node }));
+    }
+    if let Some(retries) = args.retries {
+        spec.insert("retries".to_owned(), json!(retries));
     }
     if args.debug_script {
         spec.insert("debug_script".to_owned(), json!(true));

@@ -30,6 +30,7 @@ const VERSION: HeaderValue = HeaderValue::from_static("13");
 /// All nodes that have ever connected, by name. Scope `admin`.
 #[utoipa::path(
     get, path = "/api/v1/nodes", tag = "nodes", operation_id = "list_nodes",
+    security(("token" = ["admin"])),
     responses(
         (status = 200, description = "The nodes.", body = schema::NodeList),
         (status = "4XX", response = Refused)
@@ -46,6 +47,7 @@ pub(crate) async fn list(State(state): State<AppState>, caller: Caller, uri: Uri
 /// Whether it is connected, and what it offers. Scope `admin`.
 #[utoipa::path(
     get, path = "/api/v1/nodes/{name}", tag = "nodes", operation_id = "show_node",
+    security(("token" = ["admin"])),
     params(("name" = String, Path, description = "The node's name.")),
     responses(
         (status = 200, description = "The node.", body = schema::Node),
@@ -55,7 +57,11 @@ pub(crate) async fn list(State(state): State<AppState>, caller: Caller, uri: Uri
 pub(crate) async fn show(State(state): State<AppState>, caller: Caller, name: Segment, uri: Uri) -> Answered {
     caller.require(Scope::Admin)?;
     let node = name.text().and_then(|name| state.fleet().node(name));
-    let node = node.ok_or_else(|| ApiError::not_found("no node of that name has ever connected"))?;
+    let none = || {
+        let detail = "no node of that name has ever connected";
+        ApiError::new(StatusCode::NOT_FOUND, "node_not_found", detail)
+    };
+    let node = node.ok_or_else(none)?;
     Query::of(&uri).finish()?;
     Ok(Json(node).into_response())
 }
@@ -65,6 +71,7 @@ pub(crate) async fn show(State(state): State<AppState>, caller: Caller, name: Se
 /// The WebSocket of the node of the token's name. Scope `node`.
 #[utoipa::path(
     get, path = "/api/v1/nodes/connect", tag = "nodes", operation_id = "connect_node",
+    security(("token" = ["node"])),
     responses(
         (status = 101, description = "The connection speaks WebSocket from now on."),
         (status = "4XX", response = Refused)
