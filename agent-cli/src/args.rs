@@ -256,6 +256,9 @@ pub(crate) struct SubmitArgs {
     /// Leave a script that reproduces the run by hand
     #[arg(long)]
     pub(crate) debug_script: bool,
+    /// Run it on this node
+    #[arg(long, value_name = "NAME")]
+    pub(crate) node: Option<String>,
     /// Repeat the name of a destructive script
     #[arg(long, value_name = "NAME")]
     pub(crate) confirm: Option<String>,

@@ -134,7 +134,7 @@ impl From<Refusal> for Failure {
                     .with_details(problems)
                     .with_hints(vec![hint])
             }
-            Refusal::NotFound { .. } => Self::coded(NOT_FOUND, refusal.to_string()),
+            Refusal::NotFound { .. } | Refusal::NoNode { .. } => Self::coded(NOT_FOUND, refusal.to_string()),
             Refusal::Broken { .. } => Self::coded(REFUSED, refusal.to_string()),
             Refusal::Unavailable(_) => Self::agent(refusal.to_string()),
         }

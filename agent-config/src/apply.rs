@@ -13,7 +13,7 @@ impl Settings {
             .script_dir(&settings.script_dir_prefix)
             .work_dir(&settings.work_dir_prefix)
             .state_dir(&settings.state_dir)
-            .node(&self.app.name)
+            .node(self.node.name.as_ref().unwrap_or(&self.app.name))
             .path(&settings.path)
             .default_timeout(settings.default_timeout)
             .max_timeout(settings.max_timeout)

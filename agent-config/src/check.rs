@@ -12,6 +12,9 @@ const SOCKET: &str = "http.socket";
 const SOCKET_GROUP: &str = "http.socket_group";
 const CERTIFICATE: &str = "tls.certificate";
 const KEY: &str = "tls.key";
+const API_SERVER: &str = "node.api_server";
+const NODE_NAME: &str = "node.name";
+const TOKEN_FILE: &str = "node.token_file";
 const CLIENT_CA: &str = "tls.client_ca";
 const DEFAULT_TIMEOUT: &str = "script_executor.default_timeout";
 const MAX_TIMEOUT: &str = "script_executor.max_timeout";
@@ -31,6 +34,11 @@ impl Draft {
         for path in [&mut tls.certificate, &mut tls.key, &mut tls.client_ca].into_iter().flatten() {
             *path = current_dir.join(&path);
         }
+        let node = &mut self.settings.node;
+        for path in [&mut node.token_file, &mut node.ca].into_iter().flatten() {
+            *path = current_dir.join(&path);
+        }
+        self.check_node();
         let socket = &mut self.settings.http.socket;
         *socket = socket.take().map(|path| current_dir.join(path));
         self.check_tls();
@@ -39,6 +47,22 @@ impl Draft {
         self.check_host();
         self.check_timeouts();
         self.check_folders();
+    }
+
+    fn check_node(&mut self) {
+        let node = &self.settings.node;
+        let given = [
+            (API_SERVER, node.api_server.is_some()),
+            (NODE_NAME, node.name.is_some()),
+            (TOKEN_FILE, node.token_file.is_some()),
+        ];
+        let first = given.iter().find(|(_, is_given)| *is_given);
+        let missing = given.iter().find(|(_, is_given)| !is_given);
+        if let (Some((given, _)), Some((missing, _))) = (first, missing) {
+            let problem = format!("{given} is given and {missing} is not");
+            let remedy = format!("expected {API_SERVER}, {NODE_NAME} and {TOKEN_FILE}, all or none");
+            self.joint_mistake(&[given], problem, &remedy);
+        }
     }
 
     fn check_tls(&mut self) {

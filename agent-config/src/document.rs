@@ -11,7 +11,7 @@ use toml::de::{DeTable, DeValue};
 use crate::draft::Draft;
 use crate::grammar;
 use crate::input::{Checked, Input, quote};
-use crate::keys::{self, SECTIONS, SPELLINGS, TOKENS, UNSUPPORTED, VARIABLES};
+use crate::keys::{self, LABELS, SECTIONS, SPELLINGS, TOKENS, UNSUPPORTED, VARIABLES};
 use crate::mistake::{Mistake, Origin};
 use crate::nearest::{known, nearest};
 use crate::settings::Settings;
@@ -101,7 +101,7 @@ impl Walk<'_> {
             self.leaf(name, value, |settings, input| (key.set)(settings, input));
         } else if name == TOKENS {
             self.tokens(value);
-        } else if SECTIONS.contains(&name) || name == VARIABLES {
+        } else if SECTIONS.contains(&name) || name == VARIABLES || name == LABELS {
             self.section(name, value);
         } else if UNSUPPORTED.contains(&name) {
             self.mistake(at, name, "not supported by this version", || {
@@ -121,7 +121,9 @@ impl Walk<'_> {
         };
         for (key, value) in table {
             let (at, key) = (key.span().start, key.get_ref());
-            if name != VARIABLES {
+            if name == LABELS {
+                self.label(at, key, value);
+            } else if name != VARIABLES {
                 self.entry(&format!("{name}.{key}"), at, value);
             } else if grammar::is_variable(key) {
                 self.leaf(&format!("{name}.{key}"), value, |settings, input| {
@@ -133,6 +135,19 @@ impl Walk<'_> {
                     "expected letters, digits and `_`, not beginning with a digit".to_owned()
                 });
             }
+        }
+    }
+
+    fn label(&mut self, at: usize, key: &str, value: &Spanned<DeValue<'_>>) {
+        if grammar::is_name(key) {
+            let set = |settings: &mut Settings, input: Input<'_>| keys::set_label(settings, key, input);
+            self.leaf(&format!("{LABELS}.{key}"), value, set);
+        } else {
+            let problem = format!("found the name {}", quote(key));
+            self.mistake(at, LABELS, &problem, || {
+                "expected letters, digits, `.`, `_` and `-`, the first a letter or digit, at most 64"
+                    .to_owned()
+            });
         }
     }
 

@@ -96,6 +96,24 @@ pub(crate) fn parse_origin(text: &str) -> Option<String> {
     Some(if port == usual_port { format!("{scheme}://{host}") } else { format!("{scheme}://{host}:{port}") })
 }
 
+/// `wss://`, host and port; `ws://` to loopback only, since a token would cross the network in clear.
+pub(crate) fn is_api_server(text: &str) -> bool {
+    let (is_clear, authority) = match (text.strip_prefix("wss://"), text.strip_prefix("ws://")) {
+        (Some(authority), _) => (false, authority),
+        (None, Some(authority)) => (true, authority),
+        (None, None) => return false,
+    };
+    let (host, has_port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, parse_port(port).is_some()),
+        _ => (authority, true),
+    };
+    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let is_loopback =
+        host == "localhost" || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    let is_host = address.parse::<IpAddr>().is_ok() || parse_host_name(host).is_some();
+    is_host && has_port && (!is_clear || is_loopback)
+}
+
 /// A port that something can listen on, in digits alone.
 fn parse_port(text: &str) -> Option<u16> {
     let is_number = text.bytes().all(|b| b.is_ascii_digit());
@@ -170,6 +188,24 @@ mod tests {
             "ftp://x",
         ] {
             assert_eq!(parse_origin(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn an_api_server_is_called_in_clear_on_this_host_only() {
+        for right in ["wss://api.example.com:8848", "wss://10.0.0.1", "ws://127.0.0.1:8848", "ws://[::1]:1"] {
+            assert!(is_api_server(right), "{right}");
+        }
+        for wrong in [
+            "",
+            "https://x",
+            "ws://api.example.com",
+            "ws://10.0.0.1:1",
+            "wss://x/path",
+            "wss://",
+            "wss://u@x",
+        ] {
+            assert!(!is_api_server(wrong), "{wrong:?}");
         }
     }
 

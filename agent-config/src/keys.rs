@@ -14,15 +14,17 @@ use crate::units::{parse_duration, parse_size};
 
 /// The section of variables for scripts, whose keys are free.
 pub(crate) const VARIABLES: &str = "script_executor.env";
+/// The section of a node's labels, whose keys are free.
+pub(crate) const LABELS: &str = "node.labels";
 /// The list of tokens.
 pub(crate) const TOKENS: &str = "auth.token";
 /// Another spelling of a section, which is read too.
 pub(crate) const SPELLINGS: (&str, &str) = ("script_excutor", "script_executor");
 /// Sections that are described for later versions. Ignoring one would pretend that it is in force.
-pub(crate) const UNSUPPORTED: &[&str] = &["node", "fleet", "hook", "notify"];
+pub(crate) const UNSUPPORTED: &[&str] = &["fleet", "hook", "notify"];
 /// Sections in the order of the file.
 pub(crate) const SECTIONS: &[&str] =
-    &["app", "http", "tls", "script_executor", "limits", "retention", "audit", "log", "auth"];
+    &["app", "http", "tls", "script_executor", "limits", "retention", "audit", "log", "auth", "node"];
 
 /// More tasks or waiting ones than these would exhaust any one host.
 const MOST_CONCURRENT: u64 = 10_000;
@@ -92,6 +94,11 @@ pub(crate) const KEYS: &[Key] = &[
     key!(audit.file_size, size),
     key!(audit.files, files),
     key!(log.format, log_format),
+    key!(node.api_server, api_server),
+    key!(node.name, some_name),
+    key!(node.token_file, some_path),
+    key!(node.ca, some_path),
+    key!(node.assignment_public_keys, assignment_keys),
 ];
 
 /// Sets one variable for scripts. The value may be a secret, so that no message repeats it.
@@ -102,6 +109,14 @@ pub(crate) fn set_variable(settings: &mut Settings, name: &str, input: Input<'_>
     Ok(())
 }
 
+/// Sets one label of this node.
+pub(crate) fn set_label(settings: &mut Settings, name: &str, input: Input<'_>) -> Checked<()> {
+    let right = "a text of at most 255 bytes without control characters";
+    let value = input.text(right, own(|text| text.len() <= 255 && !text.contains(char::is_control)))?;
+    settings.node.labels.insert(name.to_owned(), value);
+    Ok(())
+}
+
 /// A number whose range was checked, in the type of its setting.
 fn narrow<T: TryFrom<u64>>(number: u64) -> T {
     T::try_from(number).ok().expect("the range of each number fits the type of its setting")
@@ -109,6 +124,22 @@ fn narrow<T: TryFrom<u64>>(number: u64) -> T {
 
 fn name(input: Input<'_>) -> Checked<String> {
     input.text(NAME, own(grammar::is_name))
+}
+
+fn some_name(input: Input<'_>) -> Checked<Option<String>> {
+    name(input).map(Some)
+}
+
+fn api_server(input: Input<'_>) -> Checked<Option<String>> {
+    let right = "wss://, host and port of the API server, such as \"wss://api.example.com:8848\"; ws:// to loopback only";
+    input.text(right, own(grammar::is_api_server)).map(Some)
+}
+
+fn assignment_keys(input: Input<'_>) -> Checked<Vec<String>> {
+    input.list(
+        "an API server's key: 64 hexadecimal digits",
+        own(|text| text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit())),
+    )
 }
 
 fn port(input: Input<'_>) -> Checked<u16> {

@@ -25,7 +25,8 @@ pub use load::{ConfigError, Loaded, Warning};
 pub use mistake::{Mistake, Origin};
 pub use new_token::NewToken;
 pub use settings::{
-    App, Audit, Auth, Http, Limits, Log, LogFormat, Retention, ScriptExecutor, Settings, SiteVariables, Tls,
+    App, Audit, Auth, Http, Limits, Log, LogFormat, Node as NodeSettings, Retention, ScriptExecutor,
+    Settings, SiteVariables, Tls,
 };
 pub use sources::{Flags, Sources};
 pub use token::{Scope, Token, TokenDigest};

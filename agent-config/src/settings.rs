@@ -33,6 +33,8 @@ pub struct Settings {
     pub log: Log,
     /// `[auth]`: who may do what.
     pub auth: Auth,
+    /// `[node]`: the API server that this agent takes tasks from.
+    pub node: Node,
 }
 
 /// `[app]`: this agent.
@@ -167,6 +169,24 @@ pub struct Auth {
     pub tokens: Vec<Token>,
 }
 
+/// `[node]`: the API server that this agent takes tasks from. Without [one](Self::api_server) it takes none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// `wss://` or, on this host, `ws://`, with host and port. With it there are [`name`](Self::name) and
+    /// [`token_file`](Self::token_file).
+    pub api_server: Option<String>,
+    /// This node's name: that of its token.
+    pub name: Option<String>,
+    /// The file with the token.
+    pub token_file: Option<PathBuf>,
+    /// The file with the CAs of the API server's certificate, in PEM. There are some with `wss://`.
+    pub ca: Option<PathBuf>,
+    /// Labels that targets of tasks may name.
+    pub labels: BTreeMap<String, String>,
+    /// The keys of API servers whose assignments are accepted. With none, the first one that is shown.
+    pub assignment_public_keys: Vec<String>,
+}
+
 impl SiteVariables {
     /// The variables with their values, ordered by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
@@ -197,6 +217,7 @@ impl Settings {
             ("audit", self.audit == other.audit),
             ("log", self.log == other.log),
             ("auth", self.auth == other.auth),
+            ("node", self.node == other.node),
         ];
         same.into_iter().filter(|(_, is_same)| !is_same).map(|(section, _)| section).collect()
     }
@@ -236,6 +257,14 @@ impl Settings {
             audit: Audit { file_size: 0, files: 0 },
             log: Log { format: LogFormat::Auto },
             auth: Auth { tokens: Vec::new() },
+            node: Node {
+                api_server: None,
+                name: None,
+                token_file: None,
+                ca: None,
+                labels: BTreeMap::new(),
+                assignment_public_keys: Vec::new(),
+            },
         }
     }
 }

@@ -62,6 +62,15 @@ pub enum Record {
     },
 }
 
+impl Record {
+    /// The task that it is about.
+    pub fn task(&self) -> &TaskId {
+        match self {
+            Self::Taken { task, .. } | Self::Never { task, .. } | Self::Settled { task } => task,
+        }
+    }
+}
+
 /// A task that is not settled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unfinished {

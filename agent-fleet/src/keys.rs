@@ -6,7 +6,7 @@
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use ring::rand::{SecureRandom, SystemRandom};
@@ -223,6 +223,30 @@ impl NodeKeys {
     }
 }
 
+/// The key that was pinned in a file; none where there is no such file.
+///
+/// # Errors
+/// When it cannot be read, or holds no key: then nothing is trusted in its place.
+pub fn pinned(path: &Path) -> Result<Option<PublicKey>, KeyError> {
+    match fs::read_to_string(path) {
+        Ok(text) => match text.trim().parse() {
+            Ok(key) => Ok(Some(key)),
+            Err(_) => Err(KeyError::Damaged { path: path.to_owned() }),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(KeyError::Io { operation: "read", path: path.to_owned(), source }),
+    }
+}
+
+/// Pins a key in a file that was not there.
+///
+/// # Errors
+/// When it cannot be written.
+pub(crate) fn pin(path: &Path, key: &PublicKey) -> Result<(), KeyError> {
+    let failed = |source| KeyError::Io { operation: "write", path: path.to_owned(), source };
+    write_new(path, format!("{key}\n").as_bytes()).map_err(failed)
+}
+
 /// Random bytes of the system's.
 fn random<const N: usize>() -> Result<[u8; N], KeyError> {
     let mut bytes = [0; N];
@@ -263,7 +287,7 @@ fn read(path: &Path, file: &File) -> Result<KeyFile, KeyError> {
 /// Writes a file that is there whole or not at all, readable by its owner only.
 fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
-    fs::DirBuilder::new().recursive(true).create(folder)?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let temporary = path.with_extension("new");
     match fs::remove_file(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

@@ -7,6 +7,7 @@
 //! | [`assignment`] | one task for one node, signed |
 //! | [`greeting`] | how both ends show who they are |
 //! | [`journal`] | what a node knows of assignments, on its disk |
+//! | `link`, [`websocket`] | what carries messages |
 //! | [`node`] | the node's end |
 //! | [`controller`] | the API server's end |
 
@@ -16,9 +17,11 @@ pub mod frame;
 pub mod greeting;
 pub mod journal;
 pub mod keys;
+pub mod link;
 pub mod message;
 pub mod node;
 pub mod sealing;
+pub mod websocket;
 
 use std::time::Duration;
 

@@ -14,9 +14,9 @@ use crate::keys::{Nonce, PublicKey, SealingKey, Signature};
 
 /// The version of the protocol that this build speaks.
 pub const VERSION: u32 = 1;
-/// Longest control message, bytes. Results have at most a mebibyte of output parameters, of which JSON escapes a byte by six
-/// at most where it is a control character; what is longer is cut by whoever sends it.
-pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
+/// Longest control message, bytes. A result has at most a mebibyte of output parameters, of which JSON escapes a byte by six
+/// at most, and the few MiB of arguments that the kernel takes.
+pub const MAX_MESSAGE_BYTES: usize = 16 << 20;
 
 /// What an API server says to a node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -8,10 +8,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use agent_config::Settings;
+use agent_fleet::controller::{Fleet, FleetError};
 use axum::Router;
 use metrics_exporter_prometheus::BuildError as MetricsError;
 use task_runners::{
-    BuildError, ScriptExecutor, ScriptRunner, Scripts, ScriptsStatus, TaskDebugRunner, Watch,
+    BuildError, Records, ScriptExecutor, ScriptRunner, Scripts, ScriptsStatus, TaskDebugRunner, TaskRunner,
+    Watch,
 };
 use task_service::{DrainReport, OpenError, Retention, RunnerRegistry, ServiceSettings, TaskService};
 use tokio::sync::{Notify, Semaphore, watch};
@@ -23,6 +25,7 @@ use crate::background;
 use crate::first_token::{self, FirstTokenError};
 use crate::hosts::HostRules;
 use crate::metrics::Metrics;
+use crate::node;
 use crate::peer::PeerError;
 use crate::routes::Turns;
 use crate::tls::Tls;
@@ -83,6 +86,12 @@ pub enum AgentError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// What belongs to nodes cannot be opened.
+    #[error("cannot open what the API server of nodes needs: {0}")]
+    Fleet(#[from] FleetError),
+    /// The agent cannot be the node that its settings say.
+    #[error("cannot be a node: {0}")]
+    Node(String),
     /// The measurements cannot be set up.
     #[error("cannot set up the measurements: {0}")]
     Metrics(#[from] MetricsError),
@@ -110,7 +119,8 @@ impl Agent {
         let (executor, scripts) = run_blocking(settings, host).await?;
         let metrics = Metrics::new()?;
         let records = executor.records().clone();
-        let registry = registry(&metrics, ScriptRunner::new(executor, scripts.clone()));
+        let fleet = open_fleet(settings, records.clone()).await?;
+        let registry = registry(&metrics, ScriptRunner::new(executor, scripts.clone()), &fleet);
         let service = TaskService::open(service_settings(settings), registry).await?;
         service.keep_clean(Retention {
             tasks: settings.retention.tasks,
@@ -122,6 +132,7 @@ impl Agent {
         let state = AppState::new(Shared {
             service,
             scripts,
+            fleet,
             records,
             access: watch::Sender::new(Arc::new(access)),
             metrics,
@@ -136,6 +147,9 @@ impl Agent {
         });
         let verify_now = Arc::new(Notify::new());
         let mut background = JoinSet::new();
+        if let Some(node) = node::open(settings, &state).await? {
+            background.spawn(node.run());
+        }
         let (scripts, service) = (state.scripts().clone(), state.service().clone());
         background.spawn(background::verify_scripts(scripts, service, verify_now.clone()));
         background.spawn(background::tidy_metrics(state.clone()));
@@ -252,11 +266,19 @@ fn service_settings(settings: &Settings) -> ServiceSettings {
     }
 }
 
-fn registry(metrics: &Arc<Metrics>, scripts: ScriptRunner) -> RunnerRegistry {
+/// The fleet, whose opening reads and writes the disk.
+async fn open_fleet(settings: &Settings, records: Records) -> Result<Fleet, AgentError> {
+    let state_dir = settings.script_executor.state_dir.clone();
+    let opened = tokio::task::spawn_blocking(move || Fleet::open(&state_dir, records));
+    Ok(opened.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?)
+}
+
+fn registry(metrics: &Arc<Metrics>, scripts: ScriptRunner, fleet: &Fleet) -> RunnerRegistry {
     let mut registry = RunnerRegistry::new();
-    let runners = [metrics.measured(TaskDebugRunner::new(scripts.clone())), metrics.measured(scripts)];
+    let nodes: Arc<dyn TaskRunner> = Arc::new(fleet.runner());
+    let runners = [metrics.measured(TaskDebugRunner::new(scripts.clone())), metrics.measured(scripts), nodes];
     for runner in runners {
-        registry.register(runner).expect("the two names fit and differ");
+        registry.register(runner).expect("the three names fit and differ");
     }
     registry
 }

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use agent_fleet::controller::Fleet;
 use axum::Router;
 use axum::extract::{MatchedPath, Request};
 use axum::http::{Method, Uri};
@@ -45,6 +46,7 @@ pub(crate) struct Access {
 pub(crate) struct Shared {
     pub(crate) service: TaskService,
     pub(crate) scripts: Arc<Scripts>,
+    pub(crate) fleet: Fleet,
     pub(crate) records: Records,
     pub(crate) access: watch::Sender<Arc<Access>>,
     pub(crate) metrics: Arc<Metrics>,
@@ -73,6 +75,11 @@ impl AppState {
 
     pub(crate) fn scripts(&self) -> &Arc<Scripts> {
         &self.0.scripts
+    }
+
+    /// The nodes.
+    pub(crate) fn fleet(&self) -> &Fleet {
+        &self.0.fleet
     }
 
     pub(crate) fn records(&self) -> &Records {

@@ -180,7 +180,9 @@ impl From<Refusal> for ApiError {
         match refusal {
             Refusal::Unverified { problems, .. } => Self::unverified(problems.len(), StatusCode::CONFLICT),
             Refusal::Invalid(errors) => Self { errors, ..Self::new(unprocessable, code, detail) },
-            Refusal::NotFound { .. } => Self::new(StatusCode::NOT_FOUND, code, detail),
+            Refusal::NotFound { .. } | Refusal::NoNode { .. } => {
+                Self::new(StatusCode::NOT_FOUND, code, detail)
+            }
             Refusal::Broken { code: rule, message, .. } => Self {
                 errors: vec![Problem::new("name", &rule, message)],
                 ..Self::new(unprocessable, code, detail)

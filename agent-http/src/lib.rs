@@ -13,6 +13,7 @@
 //! | `json`, `etag` | answers in JSON, and those that a caller has already |
 //! | `error` | what a refused request is answered with; the one place that maps to a status |
 //! | `schema`, `script_operation` | what the API's description says of types and of single scripts |
+//! | `node` | this agent as a node of another API server |
 //! | `metrics`, `background` | measurements, and what goes on beside the requests |
 
 mod agent;
@@ -28,6 +29,7 @@ mod glob;
 mod hosts;
 mod json;
 mod metrics;
+mod node;
 mod outermost;
 mod peer;
 mod query;

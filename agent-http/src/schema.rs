@@ -3,6 +3,7 @@
 #![expect(dead_code, reason = "these types describe what other crates write; nobody makes one")]
 
 mod attempt;
+mod node;
 
 use std::collections::BTreeMap;
 
@@ -10,6 +11,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use attempt::Attempt;
+pub(crate) use node::{Node, NodeList};
 
 /// What is asked: a script or runner by name, with everything that shapes its run. Unknown fields are refused.
 #[derive(ToSchema)]
@@ -47,10 +49,19 @@ pub(crate) struct TaskSpec {
     stdin: Option<String>,
     /// What to do when the shared workspace is in use.
     on_busy: Option<OnBusy>,
+    /// Where it is to run; without it here.
+    target: Option<Target>,
     /// How often it is tried again; at most what its script declares, and that when left out.
     retries: Option<u32>,
     /// The script's name again, where it is destructive.
     confirm: Option<String>,
+}
+
+/// Where a task is to run: on a node, by its name.
+#[derive(ToSchema)]
+pub(crate) struct Target {
+    #[schema(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    node: String,
 }
 
 /// What to do when the shared workspace is in use.

@@ -48,6 +48,9 @@ pub enum StartError {
     /// The shared workspace is in use by another execution.
     #[error("the shared workspace '{0}' is in use by another task; try again when it has ended")]
     WorkspaceBusy(String),
+    /// What would carry it out is not there now.
+    #[error("the node '{0}' is not connected; the task waits for it")]
+    Away(String),
     /// The execution has secrets, and there is no memory file system to hand them over on.
     #[error(
         "the task has secrets, which are kept in memory only, and the scratch folder {} is on a disk; give the service a \
@@ -121,6 +124,7 @@ impl StartError {
             Self::Script { fault, .. } => fault.code(),
             Self::Unverified(_) => "scripts_unverified",
             Self::WorkspaceBusy(_) => "work_dir_busy",
+            Self::Away(_) => "node_away",
             Self::NoMemoryFileSystem { .. } => NO_MEMORY_FILE_SYSTEM,
             Self::Host { source, .. } => host_code(source),
         }
@@ -128,7 +132,7 @@ impl StartError {
 
     /// Whether the same request may succeed a little later.
     pub fn is_retriable(&self) -> bool {
-        matches!(self, Self::WorkspaceBusy(_) | Self::Host { .. })
+        matches!(self, Self::WorkspaceBusy(_) | Self::Away(_) | Self::Host { .. })
     }
 
     /// The exit code for a command line: 127 no such script, 126 refused or not executable, 125 the agent failed.

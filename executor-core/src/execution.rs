@@ -96,6 +96,11 @@ impl Execution {
         }
     }
 
+    /// Waits until somebody has asked for the end so often.
+    pub async fn cancel_asked(&self, times: u32) {
+        self.shared.cancelled_times(times).await;
+    }
+
     /// The result, if there is one already.
     pub fn result(&self) -> Option<Arc<ExecutionResult>> {
         self.shared.result.borrow().clone()
@@ -108,6 +113,18 @@ impl Execution {
             Ok(result) => result.clone().expect("waited until there is a result"),
             // The sender lives in `self.shared`, so this cannot be reached while `self` is borrowed.
             Err(_) => Arc::new(abandoned()),
+        }
+    }
+}
+
+impl Shared {
+    async fn cancelled_times(&self, times: u32) {
+        loop {
+            let notified = self.cancel_notify.notified();
+            if self.cancels.load(Ordering::SeqCst) >= times {
+                return;
+            }
+            notified.await;
         }
     }
 }
@@ -130,13 +147,7 @@ impl ExecutionDriver {
 
     /// Waits until somebody has asked for the end so often.
     pub async fn cancelled_times(&self, times: u32) {
-        loop {
-            let notified = self.shared.cancel_notify.notified();
-            if self.cancels() >= times {
-                return;
-            }
-            notified.await;
-        }
+        self.shared.cancelled_times(times).await;
     }
 
     /// Another handle of the execution.
@@ -152,6 +163,12 @@ impl ExecutionDriver {
     /// Gives the result to everybody who waits.
     pub fn finish(self, result: ExecutionResult) {
         self.publish(result);
+    }
+
+    /// Lets go of the execution without a result: it stays open, and whoever waits goes on waiting.
+    pub(crate) fn leave(self) {
+        // What the two ends share is not freed. Whoever does this is about to stop.
+        std::mem::forget(self);
     }
 
     /// Gives the result to everybody who waits, unless there is one already; gives the one that counts.

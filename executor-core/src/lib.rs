@@ -87,7 +87,7 @@
 //! | scripts | `script_source`, `script_head` |
 //! | folders | `workspace`, `scratch`, `secret_files`, `record`, `attempts`, `raw_text`, `durable`, `folder`, `removal` |
 //! | the log | `log_writer`, `banner`, `progress`, `log_reader`, `log_lines`, `log_search`, `callbacks` |
-//! | what comes of it | `execution`, `result`, `output_params`, `debug_script`, `recorder` (for what is no script) |
+//! | what comes of it | `execution`, `result`, `output_params`, `debug_script`, `recorder` (for what is no script), `mirror` (for what runs elsewhere) |
 //! | processes | `scope` (cgroup, marker), `proc`, `sys` (all unsafe code), `wake` |
 
 #[cfg(not(target_os = "linux"))]
@@ -111,6 +111,7 @@ mod log_lines;
 mod log_reader;
 mod log_search;
 mod log_writer;
+mod mirror;
 mod names;
 mod orphans;
 mod output_params;
@@ -148,6 +149,7 @@ pub use executor::ScriptExecutor;
 pub use instance::Recovered;
 pub use log_reader::LogReader;
 pub use log_search::{LineMatch, LogMatches, SearchLimits, SearchPlace};
+pub use mirror::Mirror;
 pub use names::{NameError, ScriptName, TaskId, WorkspaceName};
 pub use output_params::{OutputError, OutputParams, parse as parse_output_params};
 pub use policy::Leftovers;

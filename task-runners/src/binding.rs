@@ -139,3 +139,18 @@ fn undeclared(params: &Map<String, Value>, spec: &TaskSpec) -> Vec<Problem> {
     let secrets = validate::secret::undeclared(&ScriptDescription::default(), &spec.secrets);
     params.keys().map(problem).chain(secrets).collect()
 }
+
+/// Checks a spec for a script of another agent by what that says of itself, and gives the names of the secrets in it. The
+/// other agent checks again, by what it has by then.
+///
+/// # Errors
+/// Every mistake at once.
+pub fn check_remote(
+    spec: &TaskSpec,
+    declared: Option<&ScriptDescription>,
+) -> Result<Vec<String>, Vec<Problem>> {
+    let args = spec.args.iter().map(OsString::from).collect();
+    let Binding { secrets, mut problems, request } = request(&spec.name, spec, args, Some(declared));
+    problems.extend(request.check().err().into_iter().flatten());
+    if problems.is_empty() { Ok(secrets) } else { Err(problems) }
+}

@@ -42,25 +42,26 @@ pub mod task;
 pub mod validate;
 pub mod watch;
 
+pub use binding::check_remote;
 pub use catalogue::{Catalogue, CatalogueChanges, ScriptEntry, script_names};
 pub use description::ScriptDescription;
 pub use error_chain::error_chain;
 pub use executor_core::{
     ATTEMPTS_FOLDER, BuildError, Completion, Containment, ErrorReport, ExecuteScriptRequest, Execution,
     ExecutionDriver, ExecutionResult, ExposeSecret, KillScope, Leftovers, LineMatch, LogMatches, LogProgress,
-    LogReader, LogSummary, Metadata, NameError, Outcome, Preview, Problem, Problems, RESULT_FILE, Recorder,
-    Records, ScriptExecutor, ScriptExecutorBuilder, ScriptName, SearchLimits, SearchPlace, SecretString,
-    StartError, TaskId, WorkspaceName, inspect, remove_folder,
+    LogReader, LogSummary, Metadata, Mirror, NameError, Outcome, Preview, Problem, Problems, RESULT_FILE,
+    Recorder, Records, ScriptExecutor, ScriptExecutorBuilder, ScriptName, SearchLimits, SearchPlace,
+    SecretString, StartError, TaskId, WorkspaceName, inspect, remove_folder,
 };
 pub use executor_integrity::{PublicKey, ScriptsSettings, VerificationMode};
 pub use function_runner::{FunctionLimits, FunctionRunner, TaskHandle};
 pub use refusal::Refusal;
 pub use registry::RunnerRegistry;
 pub use retry::{RetryKind, RetryPolicy};
-pub use runner::{Lane, Plan, StartFuture, TaskOrder, TaskRunner};
+pub use runner::{Lane, NODE_RUNNER, Plan, StartFuture, TaskOrder, TaskRunner};
 pub use script_runner::{SCRIPT_RUNNER, ScriptRunner, TaskDebugRunner};
 pub use scripts::{Scripts, ScriptsStatus};
 pub use secrets::Secrets;
-pub use spec::{OnBusy, TaskSpec};
+pub use spec::{OnBusy, Target, TaskSpec};
 pub use task::{Attempt, Task, TaskStatus};
 pub use watch::Watch;

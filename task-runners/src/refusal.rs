@@ -14,6 +14,12 @@ pub enum Refusal {
         /// The name that was asked for.
         name: String,
     },
+    /// No node of that name was ever here.
+    #[error("there is no node '{name}'; `agent-cli node list` shows those that have connected")]
+    NoNode {
+        /// The name that was asked for.
+        name: String,
+    },
     /// The scripts folder does not verify, and no verified snapshot is in use.
     #[error("the scripts folder does not verify: {}; {mend}", .problems.join("; "))]
     Unverified {
@@ -48,6 +54,7 @@ impl Refusal {
         match self {
             Self::Invalid(_) => "invalid",
             Self::NotFound { .. } => "not_found",
+            Self::NoNode { .. } => "node_not_found",
             Self::Unverified { .. } => "scripts_unverified",
             Self::Broken { .. } => "script_broken",
             Self::Unavailable(_) => "unavailable",

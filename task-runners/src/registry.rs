@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::runner::TaskRunner;
+use crate::refusal::Refusal;
+use crate::runner::{NODE_RUNNER, TaskRunner};
+use crate::script_runner::SCRIPT_RUNNER;
+use crate::spec::TaskSpec;
 
 /// The runners of one agent.
 #[derive(Default, Clone)]
@@ -49,6 +52,24 @@ impl RunnerRegistry {
     /// The runner of that name.
     pub fn get(&self, name: &str) -> Option<&Arc<dyn TaskRunner>> {
         self.runners.get(name)
+    }
+
+    /// The runner that a spec means: the one that it names, that of scripts, or with a target that of nodes.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn for_spec(&self, spec: &TaskSpec) -> Result<&Arc<dyn TaskRunner>, Refusal> {
+        if spec.target.is_some() {
+            let expected = "left out: this agent hands no tasks to nodes";
+            return self.get(NODE_RUNNER).ok_or_else(|| Refusal::invalid("target", "unsupported", expected));
+        }
+        let named = self.get(&spec.name).filter(|runner| !runner.runs_elsewhere());
+        named.or_else(|| self.get(SCRIPT_RUNNER)).ok_or_else(|| Refusal::NotFound { name: spec.name.clone() })
+    }
+
+    /// Whether tasks of the runner of that name run on other agents.
+    pub fn runs_elsewhere(&self, name: &str) -> bool {
+        self.get(name).is_some_and(|runner| runner.runs_elsewhere())
     }
 
     /// All runners, by name.

@@ -11,6 +11,9 @@ use crate::refusal::Refusal;
 use crate::retry::RetryPolicy;
 use crate::spec::TaskSpec;
 
+/// Name of the runner that hands tasks with a target to nodes, where there is one.
+pub const NODE_RUNNER: &str = "node";
+
 /// What [`TaskRunner::start`] gives: an execution under way, or why there is none.
 pub type StartFuture<'a> = Pin<Box<dyn Future<Output = Result<Execution, StartError>> + Send + 'a>>;
 
@@ -77,4 +80,10 @@ pub trait TaskRunner: Send + Sync + 'static {
     /// # Errors
     /// When nothing could be started; what ran and failed is a result.
     fn start(&self, order: TaskOrder) -> StartFuture<'_>;
+
+    /// Whether its tasks run on other agents. Such a task takes none of this agent's slots, is not ended by its stop, and is
+    /// started again after it: [`start`](Self::start) then takes up what it has begun before.
+    fn runs_elsewhere(&self) -> bool {
+        false
+    }
 }

@@ -25,6 +25,13 @@ pub enum OnBusy {
     Refuse,
 }
 
+/// Where a task is to run: on a node, by its name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// The node's name.
+    pub node: String,
+}
+
 /// What is asked: a script or runner by name, with everything that shapes its run.
 #[derive(Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -67,6 +74,9 @@ pub struct TaskSpec {
     /// What to do when the shared workspace is in use.
     #[serde(skip_serializing_if = "is_default")]
     pub on_busy: OnBusy,
+    /// Where it is to run; without it here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<Target>,
     /// How often it is tried again; without it what the script declares.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retries: Option<u32>,
@@ -120,6 +130,7 @@ impl fmt::Debug for TaskSpec {
             .field("work_dir", &self.work_dir)
             .field("timeout", &self.timeout)
             .field("labels", &self.labels)
+            .field("target", &self.target)
             .finish_non_exhaustive()
     }
 }
@@ -132,7 +143,7 @@ struct Reader {
 impl Reader {
     fn spec(&mut self, fields: &mut Map<String, Value>) -> TaskSpec {
         let mut take = |name: &str| fields.remove(name).filter(|value| !value.is_null());
-        let spec = TaskSpec {
+        TaskSpec {
             name: self.name(take("name")),
             id: self.parsed("id", take("id")),
             params: self.object("params", take("params")),
@@ -146,13 +157,10 @@ impl Reader {
             on_behalf_of: self.string("on_behalf_of", take("on_behalf_of")),
             stdin: self.string("stdin", take("stdin")),
             on_busy: self.on_busy(take("on_busy")),
+            target: self.target(take("target")),
             retries: self.retries(take("retries").as_ref()),
             confirm: self.string("confirm", take("confirm")),
-        };
-        if take("target").is_some() {
-            self.problem("target", "unsupported", "left out: this agent hands no tasks to nodes yet");
         }
-        spec
     }
 
     /// What the engine would refuse whatever the script is, so that it is named together with everything else.
@@ -258,6 +266,35 @@ impl Reader {
         strings
     }
 
+    fn target(&mut self, value: Option<Value>) -> Option<Target> {
+        let mut fields = match value? {
+            Value::Object(fields) => fields,
+            _ => {
+                self.problem("target", "object", TARGET);
+                return None;
+            }
+        };
+        let node = self.string("target.node", fields.remove("node"));
+        for field in fields.keys() {
+            self.problem(&format!("target.{}", field.escape_debug()), "unknown_field", TARGET);
+        }
+        match node {
+            Some(node) if is_node_name(&node) => Some(Target { node }),
+            Some(_) => {
+                let expected =
+                    "a node's name: 1 to 64 letters, digits, '.', '_' and '-', the first a letter or digit";
+                self.problem("target.node", "name", expected);
+                None
+            }
+            None => {
+                if !self.problems.is_about("target.node") {
+                    self.problem("target.node", "required", TARGET);
+                }
+                None
+            }
+        }
+    }
+
     fn timeout(&mut self, value: Option<Value>) -> Option<Duration> {
         let text = match value? {
             Value::String(text) => text,
@@ -288,6 +325,16 @@ impl Reader {
             }
         }
     }
+}
+
+/// What a target looks like.
+const TARGET: &str = "an object with `node`, the name of a node";
+
+fn is_node_name(text: &str) -> bool {
+    let mut bytes = text.bytes();
+    text.len() <= 64
+        && bytes.next().is_some_and(|b| b.is_ascii_alphanumeric())
+        && bytes.all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
 }
 
 /// Reads a duration such as `10m`; none when it has no unit, is not above zero, or is no duration.

@@ -1,8 +1,8 @@
 //! The tasks that have not ended, for whoever follows them: in which phase each is, its execution while it runs, and
 //! the ended task for those who waited. The keeper changes it only after the database was written.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use task_runners::{Execution, Task, TaskId, TaskStatus};
@@ -50,12 +50,18 @@ pub(crate) enum Cancelling {
 #[derive(Debug)]
 pub(crate) struct Live {
     phases: Mutex<HashMap<TaskId, watch::Sender<Phase>>>,
+    /// Those that run on other agents: they are not this agent's to end when it stops.
+    elsewhere: Mutex<HashSet<TaskId>>,
     changes: broadcast::Sender<TaskChange>,
 }
 
 impl Live {
     pub(crate) fn new() -> Self {
-        Self { phases: Mutex::default(), changes: broadcast::Sender::new(CHANGES) }
+        Self {
+            phases: Mutex::default(),
+            elsewhere: Mutex::default(),
+            changes: broadcast::Sender::new(CHANGES),
+        }
     }
 
     /// Follows every change from now on.
@@ -76,6 +82,7 @@ impl Live {
     /// A task whose turn had come is about to wait again, because nothing was started of it, or for its next attempt:
     /// whether its end was asked for meanwhile. From now on whoever asks for that is sent to the keeper, so that no wish is lost in between.
     pub(crate) fn put_back(&self, id: &TaskId) -> bool {
+        self.elsewhere().remove(id);
         let phases = self.phases();
         let Some(phase) = phases.get(id) else { return false };
         let was = phase.send_replace(Phase::Queued);
@@ -93,7 +100,10 @@ impl Live {
     }
 
     /// The task's turn has come.
-    pub(crate) fn starting(&self, id: &TaskId) {
+    pub(crate) fn starting(&self, id: &TaskId, is_elsewhere: bool) {
+        if is_elsewhere {
+            self.elsewhere().insert(id.clone());
+        }
         self.enter(id, Phase::Starting(0), TaskStatus::Running);
     }
 
@@ -110,6 +120,7 @@ impl Live {
 
     /// The task has ended: its followers get it, and it is forgotten.
     pub(crate) fn ended(&self, task: &Arc<Task>) {
+        self.elsewhere().remove(&task.id);
         if let Some(phase) = self.phases().remove(&task.id) {
             phase.send_replace(Phase::Ended(task.clone()));
         }
@@ -132,19 +143,20 @@ impl Live {
         told
     }
 
-    /// Asks for the end of every task that runs or is about to, and names them.
+    /// Asks for the end of every task that runs here or is about to, and names them.
     pub(crate) fn cancel_all(&self) -> Vec<TaskId> {
         let mut ids = self.started();
         ids.retain(|id| self.cancel(id) == Cancelling::Told);
         ids
     }
 
-    /// The tasks that run or are about to.
+    /// The tasks that run here or are about to.
     pub(crate) fn started(&self) -> Vec<TaskId> {
+        let elsewhere = self.elsewhere().clone();
         let phases = self.phases();
-        let started = phases
-            .iter()
-            .filter(|(_, phase)| matches!(*phase.borrow(), Phase::Starting(_) | Phase::Running { .. }));
+        let started = phases.iter().filter(|(id, phase)| {
+            matches!(*phase.borrow(), Phase::Starting(_) | Phase::Running { .. }) && !elsewhere.contains(id)
+        });
         started.map(|(id, _)| id.clone()).collect()
     }
 
@@ -180,6 +192,10 @@ impl Live {
     fn announce(&self, id: &TaskId, status: TaskStatus) {
         // It fails only when nobody listens.
         let _ = self.changes.send(TaskChange { id: id.clone(), status });
+    }
+
+    fn elsewhere(&self) -> MutexGuard<'_, HashSet<TaskId>> {
+        self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn phases(&self) -> MutexGuard<'_, HashMap<TaskId, watch::Sender<Phase>>> {

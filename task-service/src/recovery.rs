@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use rusqlite::Connection;
-use task_runners::{ExecutionResult, Outcome, Records, Task, TaskStatus};
+use task_runners::{ExecutionResult, Outcome, Records, RunnerRegistry, Task, TaskStatus};
 
 use crate::clock::Moment;
 use crate::keeper::{Ending, Retrying};
@@ -21,6 +21,7 @@ const ROW_DAMAGED: &str = "row_damaged";
 /// | row | whole result in the record | none |
 /// |---|---|---|
 /// | `running` | the result's terminal state | `interrupted` |
+/// | `running`, on another agent | the same | runs on |
 /// | `queued` | the result's terminal state (the row is of a restored, older database) | waits on |
 /// | `queued`, with secrets | the same | `interrupted`: no disk held them |
 /// | `queued`, damaged | the same | `failed` |
@@ -36,28 +37,34 @@ const ROW_DAMAGED: &str = "row_damaged";
 pub(crate) fn recover(
     db: &mut Connection,
     records: &Records,
+    registry: &RunnerRegistry,
     now: Moment,
 ) -> rusqlite::Result<Vec<Unfinished>> {
-    match take_over(db, records, now) {
+    match take_over(db, records, registry, now) {
         // What says which rows have not ended is an index; the rows themselves may be whole.
         Err(error) if store::is_damage(&error) => {
             tracing::error!(%error, "the database's indexes are damaged and are made anew");
             db.execute_batch("REINDEX")?;
-            take_over(db, records, now)
+            take_over(db, records, registry, now)
         }
         other => other,
     }
 }
 
-fn take_over(db: &mut Connection, records: &Records, now: Moment) -> rusqlite::Result<Vec<Unfinished>> {
-    let rows = store::unfinished(db)?;
+fn take_over(
+    db: &mut Connection,
+    records: &Records,
+    registry: &RunnerRegistry,
+    now: Moment,
+) -> rusqlite::Result<Vec<Unfinished>> {
+    let rows = store::unfinished(db, registry)?;
     let (mut endings, mut retries, mut undecided, mut waiting) =
         (Vec::new(), Vec::new(), Vec::new(), 0_usize);
     for task in rows.tasks {
         let stored = store::unfinished_by_seq(db, task.seq)?.ok_or_else(|| {
             store::corrupt(format!("the state of the task '{}' is not what its index says", task.id))
         })?;
-        match verdict(records, stored) {
+        match verdict(records, stored, registry) {
             Ok(Verdict::Ended(ending)) => endings.push(ending),
             Ok(Verdict::Retries(retrying)) => retries.push(retrying),
             Ok(Verdict::Waits) => waiting += 1,
@@ -97,7 +104,7 @@ fn take_over(db: &mut Connection, records: &Records, now: Moment) -> rusqlite::R
 /// What is to become of a task of an agent that died.
 #[derive(Debug)]
 pub(crate) enum Verdict {
-    /// It waits, and can go on waiting.
+    /// It waits, and can go on waiting; or runs on another agent, and goes on running.
     Waits,
     /// It has ended.
     Ended(Box<Ending>),
@@ -109,7 +116,8 @@ pub(crate) enum Verdict {
 ///
 /// # Errors
 /// When a result is there and cannot be read, or an attempt cannot be set aside: that may go well later.
-pub(crate) fn verdict(records: &Records, stored: Stored) -> io::Result<Verdict> {
+pub(crate) fn verdict(records: &Records, stored: Stored, registry: &RunnerRegistry) -> io::Result<Verdict> {
+    let is_elsewhere = registry.runs_elsewhere(&stored.runner);
     let Stored { seq, mut task, retry, damage, .. } = stored;
     let mut aside = None;
     // Another one was to follow each of them, whether the row says so by now or not.
@@ -126,6 +134,8 @@ pub(crate) fn verdict(records: &Records, stored: Stored) -> io::Result<Verdict> 
     let has_secrets = !task.spec.secrets.is_empty();
     let result = match (found, task.status, damage) {
         (Some(result), ..) => result,
+        // It did not die with this agent.
+        (None, TaskStatus::Running, None) if is_elsewhere => return Ok(Verdict::Waits),
         (None, TaskStatus::Queued, None) if has_secrets => secret_gone(),
         (None, TaskStatus::Queued, None) => {
             return Ok(aside.map_or(Verdict::Waits, |retrying| Verdict::Retries(Box::new(retrying))));

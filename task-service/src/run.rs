@@ -199,7 +199,8 @@ async fn unless_panics(
 
 /// What becomes of a task that could not be started.
 fn after(error: &StartError, on_busy: OnBusy) -> Begun {
-    if matches!(error, StartError::WorkspaceBusy(_)) && on_busy == OnBusy::Wait {
+    let is_busy = matches!(error, StartError::WorkspaceBusy(_)) && on_busy == OnBusy::Wait;
+    if is_busy || matches!(error, StartError::Away(_)) {
         return Begun::NotYet;
     }
     Begun::Never(Arc::new(ExecutionResult::without_run(Outcome::NotStarted, error.code(), error.to_string())))

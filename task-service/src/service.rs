@@ -48,8 +48,10 @@ pub(crate) struct Inner {
 pub struct ServiceStats {
     /// Tasks that wait.
     pub queued: usize,
-    /// Tasks that run, and those that have ended and could not be written yet.
+    /// Tasks that run here, and those that have ended and could not be written yet.
     pub running: usize,
+    /// Tasks that run on other agents.
+    pub elsewhere: usize,
     /// Tasks that have ended and could not be written yet.
     pub unwritten: usize,
     /// Most tasks that run at once.
@@ -258,7 +260,7 @@ fn open(
     })?;
     let records = Records::open(state_dir).map_err(unusable)?;
     let mut db = store::open(state_dir)?;
-    let undecided = match recovery::recover(&mut db, &records, clock.now()) {
+    let undecided = match recovery::recover(&mut db, &records, &registry, clock.now()) {
         Ok(undecided) => undecided,
         Err(error) if store::is_damage(&error) => {
             db = store::open_anew(state_dir, db, &error)?;
@@ -266,7 +268,7 @@ fn open(
         }
         Err(error) => return Err(OpenError::Recover(error)),
     };
-    let unfinished = store::unfinished(&db).map_err(OpenError::Recover)?.tasks;
+    let unfinished = store::unfinished(&db, &registry).map_err(OpenError::Recover)?.tasks;
 
     let live = Arc::new(Live::new());
     for task in unfinished.iter().filter(|task| task.status == TaskStatus::Queued) {
@@ -274,7 +276,7 @@ fn open(
     }
     undecided.iter().for_each(|task| live.undecided(&task.id));
     let mut board = Board::new(settings.slots(), settings.queue);
-    board.reload(unfinished, clock.now());
+    board.reload(unfinished.clone(), clock.now());
     let (events, receiver) = mpsc::channel();
     let tick: Sender<Event> = events.clone();
     // A keeper that has gone does not need to know the time.
@@ -304,6 +306,7 @@ fn open(
         _lock: lock,
     };
     keeper.leave_out();
+    keeper.take_up_elsewhere(&unfinished).map_err(OpenError::Recover)?;
     keeper.publish();
     keeper.spawn().map_err(OpenError::Thread)?;
     let readers = Readers::new(state_dir);

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use jiff::Timestamp;
-use task_runners::{Plan, Problem, Refusal, SCRIPT_RUNNER, Secrets, Task, TaskId, TaskSpec, TaskStatus};
+use task_runners::{Plan, Problem, Refusal, Secrets, Task, TaskId, TaskSpec, TaskStatus};
 use tokio::sync::oneshot;
 
 use crate::digest;
@@ -143,9 +143,9 @@ fn prepare(inner: &Inner, mut spec: TaskSpec, created_by: String) -> Result<Prep
     let task = Task {
         id: spec.id.clone().unwrap_or_else(TaskId::generate),
         name: spec.name.clone(),
+        node: spec.target.as_ref().map(|target| target.node.clone()),
         spec: spec.into(),
         status: TaskStatus::Queued,
-        node: None,
         attempt: 1,
         attempts: Vec::new(),
         created_by,
@@ -198,11 +198,7 @@ fn existing(inner: &Inner, id: &TaskId, spec: &TaskSpec) -> Result<Option<Task>,
 
 /// Name of the runner, and what it says about the spec.
 fn check(inner: &Inner, spec: &TaskSpec) -> Result<(String, Plan), Refusal> {
-    let registry = &inner.registry;
-    let runner = registry
-        .get(&spec.name)
-        .or_else(|| registry.get(SCRIPT_RUNNER))
-        .ok_or_else(|| Refusal::NotFound { name: spec.name.clone() })?;
+    let runner = inner.registry.for_spec(spec)?;
     let plan = catch_unwind(AssertUnwindSafe(|| runner.check(spec)))
         .unwrap_or_else(|_| Err(Refusal::Unavailable(format!("the runner '{}' failed", runner.name()))))?;
     // A runner of an embedder need not know of retries, but nothing that was asked for is left out in silence.

@@ -75,9 +75,9 @@ fn paragraphs(comment: &[&str]) -> String {
     if comment.is_empty() { String::new() } else { format!("\n{}\n", comment.join("\n").trim_start()) }
 }
 
-/// How the environment says it. Lists of sections cannot be given there.
+/// How the environment says it. Lists of sections, and labels, whose names are free, cannot be given there.
 fn variable(section: &str, key: &str) -> String {
-    if section == "auth.token" {
+    if section == "auth.token" || (section, key) == ("node", "labels") {
         return ".".to_owned();
     }
     let section = section.replace('.', "__").to_ascii_uppercase();

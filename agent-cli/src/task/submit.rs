@@ -71,6 +71,9 @@ fn spec(args: &SubmitArgs) -> Result<Value, Failure> {
     for (field, value) in texts.into_iter().filter_map(|(field, value)| Some((field, value.as_ref()?))) {
         spec.insert(field.to_owned(), json!(value));
     }
+    if let Some(node) = &args.node {
+        spec.insert("target".to_owned(), json!({ "node": node }));
+    }
     if let Some(retries) = args.retries {
         spec.insert("retries".to_owned(), json!(retries));
     }

@@ -75,7 +75,7 @@ fn each_mistake_is_told_with_the_name_of_its_variable() {
         ("DEVOPS_AGENT__LIMITS__BODY", ""),
         ("DEVOPS_AGENT__", "1"),
         ("DEVOPS_AGENT__HTTP", "1"),
-        ("DEVOPS_AGENT__NODE__NAME", "db-1"),
+        ("DEVOPS_AGENT__HOOK__NAME", "db-1"),
         ("DEVOPS_AGENT__AUTH__TOKEN", "secret"),
         ("DEVOPS_AGENT__SCRIPT_EXECUTOR__ENV__1X", "1"),
         ("DEVOPS_AGENT__X\u{1b}[2J", "1"),

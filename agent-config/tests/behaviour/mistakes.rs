@@ -37,7 +37,7 @@ drian = "30s"
 [retention]
 tasks = "30"
 [node]
-api_server = "wss://api.example.com:8848"
+api_server = "https://api.example.com:8848"
 [[hook]]
 name = "github"
 "#;
@@ -95,10 +95,27 @@ fn the_configuration_that_the_project_began_with_is_read() {
 #[test]
 fn what_this_version_cannot_enforce_is_refused() {
     let place = Place::new();
-    for section in ["[node]", "[fleet]", "[[hook]]", "[[notify]]", "hook = 1", "node.name = \"db-1\""] {
+    for section in ["[fleet]", "[[hook]]", "[[notify]]", "hook = 1"] {
         let complaint = place.complaint(&format!("{section}\n"));
         assert!(complaint.contains("not supported by this version"), "{complaint}");
     }
+}
+
+#[test]
+fn a_node_has_an_api_server_a_name_and_a_token_or_none_of_them() {
+    let place = Place::new();
+    let all = "[node]\napi_server = \"ws://127.0.0.1:1\"\nname = \"db-1\"\ntoken_file = \"t\"\nlabels = { role = \"db\" }\n";
+    let node = place.load(all).unwrap().settings.node;
+    assert_eq!(node.labels["role"], "db");
+    assert!(node.token_file.unwrap().is_absolute());
+    for part in ["name = \"db-1\"", "api_server = \"wss://x:1\"", "token_file = \"t\""] {
+        let complaint = place.complaint(&format!("[node]\n{part}\n"));
+        assert!(complaint.contains("all or none"), "{complaint}");
+    }
+    let clear = place.complaint(&all.replace("127.0.0.1", "192.0.2.1"));
+    assert!(clear.contains("ws:// to loopback only"), "{clear}");
+    let label = place.complaint(&all.replace("role =", "\"a b\" ="));
+    assert!(label.contains("node.labels"), "{label}");
 }
 
 #[test]

@@ -66,6 +66,11 @@ pub enum Event {
         /// The task.
         task: TaskId,
     },
+    /// They could not be written.
+    NotFinished {
+        /// The task.
+        task: TaskId,
+    },
     /// The end of a task is asked for.
     Cancel {
         /// The task.
@@ -117,6 +122,24 @@ pub enum Action {
         /// The task.
         task: TaskId,
     },
+}
+
+impl Action {
+    /// The task that it is about. What follows an action of a task that failed must not be done of that task.
+    pub fn task(&self) -> Option<&TaskId> {
+        match self {
+            Self::WriteHanded { task }
+            | Self::Assign { task }
+            | Self::Append { task, .. }
+            | Self::Finish { task }
+            | Self::EndUnheard { task }
+            | Self::Forget { task }
+            | Self::Send(
+                ToNode::Held { task, .. } | ToNode::Cancel { task, .. } | ToNode::Settled { task },
+            ) => Some(task),
+            Self::Send(_) => None,
+        }
+    }
 }
 
 /// How far a task has come.
@@ -190,6 +213,14 @@ impl Desk {
                 self.tasks.remove(&task);
                 todo.push(Action::Forget { task: task.clone() });
                 todo.push(Action::Send(ToNode::Settled { task }));
+            }
+            Event::NotFinished { task } => {
+                // The node says its end again.
+                if let Some(entry) = self.tasks.get_mut(&task)
+                    && entry.stage == Stage::Finishing
+                {
+                    entry.stage = Stage::Taken;
+                }
             }
             Event::Cancel { task } => self.cancel(&task, &mut todo),
             Event::GiveUp { task } => self.give_up(&task, &mut todo),

@@ -194,3 +194,20 @@ pub enum Action {
         log_bytes: u64,
     },
 }
+
+impl Action {
+    /// The task that it is about. What follows an action of a task that failed must not be done of that task.
+    pub fn task(&self) -> Option<&TaskId> {
+        match self {
+            Self::JournalTaken { task, .. }
+            | Self::JournalNever { task, .. }
+            | Self::JournalSettled { task }
+            | Self::Start { task }
+            | Self::Cancel { task }
+            | Self::SendLog { task, .. }
+            | Self::SendEnd { task, .. }
+            | Self::Send(ToServer::Taken { task } | ToServer::Started { task, .. }) => Some(task),
+            Self::Send(_) => None,
+        }
+    }
+}

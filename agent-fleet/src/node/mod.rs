@@ -1,12 +1,123 @@
-//! The node's end: an agent that takes tasks from an API server.
+//! The node's end: an agent that takes tasks from an API server and runs them by its own task service.
 //!
 //! | module | what it holds |
 //! |---|---|
 //! | `event` | what the state machine is told, and what it wants done |
 //! | `state` | the state machine |
+//! | `work` | journal, task service and link around it |
+//! | `session` | one connection after the other |
+//! | `dial` | how a connection is made |
+//! | `catalogue` | what the node offers |
 
+mod catalogue;
+mod dial;
 mod event;
+mod session;
 mod state;
+mod work;
 
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use task_runners::Scripts;
+use task_service::TaskService;
+use tokio::sync::mpsc;
+
+pub use dial::{Address, CONNECT_PATH};
 pub use event::{Action, CANCELLED_BEFORE_START, Event, Flow, Journaled, Verdict};
 pub use state::NodeState;
+
+use crate::journal::{Journal, JournalError};
+use crate::keys::{self, KeyError, NodeKeys, PublicKey};
+use session::Sessions;
+use work::Work;
+
+/// Inputs that wait for the node's work; whoever has more waits.
+const INPUTS: usize = 256;
+
+/// What makes an agent a node.
+#[derive(Debug, Clone)]
+pub struct NodeSettings {
+    /// Its name: that of its token.
+    pub name: String,
+    /// Labels that targets may name.
+    pub labels: BTreeMap<String, String>,
+    /// The agent's version, for people.
+    pub agent: String,
+    /// Most tasks that run at once.
+    pub capacity: usize,
+    /// The API server.
+    pub address: Address,
+    /// The API server's keys; with none, the first that is shown is pinned.
+    pub accepted: Vec<PublicKey>,
+    /// The agent's state folder.
+    pub state_dir: PathBuf,
+}
+
+/// Why an agent cannot be a node.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// A key cannot be had.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The journal cannot be opened.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+/// A node that is ready to connect.
+pub struct Node {
+    sessions: Sessions,
+    work: Work,
+    coming: mpsc::Receiver<work::Input>,
+}
+
+impl Node {
+    /// Opens keys and journal. Reads and writes the disk.
+    ///
+    /// # Errors
+    /// See [`NodeError`].
+    pub fn open(
+        settings: NodeSettings,
+        service: TaskService,
+        scripts: Arc<Scripts>,
+    ) -> Result<Self, NodeError> {
+        let folder = settings.state_dir.join("node");
+        let keys = Arc::new(NodeKeys::open(&folder.join("node.key"))?);
+        let pinned = folder.join("server.pub");
+        let accepted = match settings.accepted.is_empty() {
+            true => keys::pinned(&pinned)?.into_iter().collect(),
+            false => settings.accepted.clone(),
+        };
+        let journal = Journal::open(&folder.join("journal.db"))?;
+        let (inputs, coming) = mpsc::channel(INPUTS);
+        let work = Work {
+            name: settings.name.clone(),
+            keys: keys.clone(),
+            service: service.clone(),
+            scripts: scripts.clone(),
+            journal: Some(journal),
+            state: NodeState::new(Flow::default()),
+            inputs: inputs.clone(),
+            assignments: HashMap::new(),
+            logs: HashMap::new(),
+            line: None,
+            trusted: Vec::new(),
+        };
+        let runners = service.runners().list().map(|runner| runner.name().to_owned()).collect();
+        let sessions = Sessions { settings, keys, scripts, runners, inputs, accepted, pinned };
+        Ok(Self { sessions, work, coming })
+    }
+
+    /// Connects, works, connects again: for as long as this is polled.
+    pub async fn run(self) {
+        tokio::join!(self.sessions.run(), self.work.run(self.coming));
+    }
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node").field("name", &self.work.name).finish_non_exhaustive()
+    }
+}

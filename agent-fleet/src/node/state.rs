@@ -205,7 +205,7 @@ impl NodeState {
         if again {
             open.go_back_to(bytes);
         } else if bytes > open.held {
-            open.held = bytes.min(open.log);
+            open.held = bytes;
             open.next = open.next.max(open.held);
         }
         open.answered();
@@ -267,7 +267,7 @@ impl NodeState {
             todo.push(Action::SendLog { task: task.clone(), offset: open.next, bytes });
             open.next += bytes;
         }
-        if open.stage == Stage::Ended && open.next == open.log && !open.is_end_sent {
+        if open.stage == Stage::Ended && open.next >= open.log && !open.is_end_sent {
             open.is_end_sent = true;
             todo.push(Action::SendEnd { task: task.clone(), log_bytes: open.log });
         }
@@ -283,9 +283,8 @@ impl Open {
 
     /// What was sent behind this place has to be sent again, and the end behind it.
     fn go_back_to(&mut self, held: u64) {
-        // The API server may hold more than a loss of power has left here.
-        self.held = held.min(self.log);
-        self.next = self.held;
+        // That may be behind the end: at the start the log's length is not known yet.
+        (self.held, self.next) = (held, held);
         self.is_end_sent = false;
     }
 

@@ -11,6 +11,7 @@ mod log_body;
 mod log_events;
 mod log_search;
 mod metrics;
+mod nodes;
 mod page;
 mod quota;
 mod range;
@@ -89,6 +90,9 @@ pub(crate) fn all() -> OpenApiRouter<AppState> {
         .routes(routes!(scripts::show))
         .routes(routes!(scripts::run))
         .routes(routes!(runners::list))
+        .routes(routes!(nodes::list))
+        .routes(routes!(nodes::connect))
+        .routes(routes!(nodes::show))
         .routes(routes!(health::alive))
         .routes(routes!(health::ready))
         .routes(routes!(metrics::metrics))
@@ -131,6 +135,11 @@ pub(crate) fn no_task(id: &TaskId) -> ApiError {
 }
 
 impl Segment {
+    /// The segment as it is; none when it is no UTF-8.
+    fn text(&self) -> Option<&str> {
+        self.0.as_deref()
+    }
+
     /// The segment as a name of some kind.
     fn parsed<T: std::str::FromStr<Err = task_runners::NameError>>(&self) -> Result<T, ApiError> {
         let Some(text) = &self.0 else {

@@ -32,6 +32,8 @@ pub(crate) async fn list(State(state): State<AppState>, caller: Caller, uri: Uri
         .service()
         .runners()
         .list()
+        // That of nodes is meant by a target, and not by its name.
+        .filter(|runner| !runner.runs_elsewhere())
         .map(|runner| json!({ "name": runner.name(), "description": runner.description() }))
         .collect();
     Ok(Tagged(json!({ "runners": runners })).into_response())

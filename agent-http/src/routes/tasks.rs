@@ -10,7 +10,6 @@ use axum::http::request::Parts;
 use axum::http::{StatusCode, Uri};
 use axum::response::IntoResponse;
 use serde_json::{Value, json};
-use task_runners::SCRIPT_RUNNER;
 use task_runners::ScriptName;
 use task_service::{
     Cursor, Refusal, SubmitError, Submitted, Task, TaskFilter, TaskId, TaskSpec, TaskStatus, Visible,
@@ -132,9 +131,7 @@ async fn conflict(state: &AppState, caller: &Caller, spec: TaskSpec, id: TaskId)
 
 /// What the runner says about a spec.
 pub(super) async fn check(state: &AppState, spec: TaskSpec) -> Result<(), Refusal> {
-    let runners = state.service().runners();
-    let runner = runners.get(&spec.name).or_else(|| runners.get(SCRIPT_RUNNER)).cloned();
-    let runner = runner.ok_or_else(|| Refusal::NotFound { name: spec.name.clone() })?;
+    let runner = state.service().runners().for_spec(&spec)?.clone();
     let checked = tokio::task::spawn_blocking(move || runner.check(&spec).map(|_| ())).await;
     checked.unwrap_or_else(|error| Err(Refusal::Unavailable(error.to_string())))
 }

@@ -10,6 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 /// What stands in [`Shared::since`] while a request is served.
 const SERVING: u64 = 0;
+/// What stands there when the connection speaks another protocol by now, to its end.
+const UPGRADED: u64 = u64::MAX - 1;
 /// What stands there when the answer's body has ended and its last bytes are not known to be sent.
 const FINISHING: u64 = u64::MAX;
 
@@ -138,6 +140,11 @@ impl Ticket {
         Serving(self.clone())
     }
 
+    /// Says that the connection speaks another protocol from now on. It never goes for another.
+    pub(super) fn upgraded(&self) {
+        self.shared.since.store(UPGRADED, Ordering::Relaxed);
+    }
+
     /// Says that every byte of what was answered is sent: the connection waits for the next header.
     pub(super) fn sent_all(&self) {
         if self.shared.since.load(Ordering::Relaxed) == FINISHING {
@@ -165,13 +172,15 @@ impl Drop for Ticket {
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        self.0.shared.since.store(FINISHING, Ordering::Relaxed);
+        let since = &self.0.shared.since;
+        // One that was upgraded meanwhile is served on.
+        let _ = since.compare_exchange(SERVING, FINISHING, Ordering::Relaxed, Ordering::Relaxed);
     }
 }
 
 impl Shared {
     fn is_waiting(&self) -> bool {
-        !matches!(self.since.load(Ordering::Relaxed), SERVING | FINISHING)
+        !matches!(self.since.load(Ordering::Relaxed), SERVING | UPGRADED | FINISHING)
     }
 }
 

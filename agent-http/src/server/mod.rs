@@ -82,6 +82,10 @@ pub struct Server {
     tls: Option<Arc<Tls>>,
 }
 
+/// Cancelled when the server stops: what was upgraded ends by itself then.
+#[derive(Debug, Clone)]
+pub(crate) struct Stopping(pub(crate) CancellationToken);
+
 /// What every connection is served with.
 #[derive(Clone)]
 struct Serving {
@@ -231,7 +235,8 @@ impl Serving {
             .max_headers(MAX_HEADERS)
             .max_header_size(MAX_HEADER_BYTES)
             .max_buf_size(MAX_BUFFERED_BYTES)
-            .serve_connection(TokioIo::new(GuardedIo::new(transport, ticket.clone())), answer);
+            .serve_connection(TokioIo::new(GuardedIo::new(transport, ticket.clone())), answer)
+            .with_upgrades();
         let mut connection = pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
@@ -261,7 +266,11 @@ impl Serving {
         if let Some(certificate) = certificate {
             request.extensions_mut().insert(certificate);
         }
+        request.extensions_mut().insert(Stopping(self.stop.clone()));
         let mut response = self.app.clone().oneshot(request.map(Body::new)).await?;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            ticket.upgraded();
+        }
         if response.status() == StatusCode::NOT_MODIFIED {
             // The router counts the body that there is not; that would be taken for the length of the whole answer.
             response.headers_mut().remove(CONTENT_LENGTH);

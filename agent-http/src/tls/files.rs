@@ -24,7 +24,7 @@ const OF_OTHERS: u32 = 0o077;
 const PERMISSIONS: u32 = 0o7777;
 
 /// The certificates in a file: one at least.
-pub(super) fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+pub(crate) fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let wrong = |problem| TlsError { key, path: path.to_path_buf(), problem };
     let (bytes, _) = read(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
     let found: Result<Vec<_>, PemError> = CertificateDer::pem_slice_iter(&bytes).collect();

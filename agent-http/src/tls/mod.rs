@@ -22,6 +22,7 @@ use tokio_rustls::{Accept, TlsAcceptor};
 
 use certificate::About;
 pub(crate) use certificate::ClientCertificate;
+pub(crate) use files::certificates;
 use files::{CERTIFICATE, CLIENT_CA, KEY};
 
 /// How long before the end of its certificate the service begins to say so.
@@ -126,12 +127,12 @@ impl Current {
             return Ok(None);
         };
         let wrong = |problem: String| TlsError { key: CERTIFICATE, path: certificate.clone(), problem };
-        let chain = files::certificates(CERTIFICATE, certificate)?;
+        let chain = certificates(CERTIFICATE, certificate)?;
         let about = About::read(&chain[0]).map_err(wrong)?;
         about.valid_at(Timestamp::now()).map_err(wrong)?;
         let private = files::private_key(key)?;
         let client_ca = match &settings.client_ca {
-            Some(path) => files::certificates(CLIENT_CA, path)?,
+            Some(path) => certificates(CLIENT_CA, path)?,
             None => Vec::new(),
         };
         let builder = ServerConfig::builder_with_provider(provider())

@@ -31,6 +31,7 @@ mod logs;
 mod losing;
 mod measuring;
 mod names;
+mod nodes;
 #[path = "../../../task-runners/tests/behaviour/probe.rs"]
 mod probe;
 mod quota;

@@ -86,7 +86,7 @@ fn every_mistake_in_a_spec_is_named_at_once() {
     let service = Service::usual();
     let spec = json!({
         "id": "../x", "args": [1], "env": { "A": 2 }, "timeout": "5", "debug_script": "yes", "work_dir": "a/b",
-        "on_busy": "maybe", "colour": "red", "target": { "node": "n" }
+        "on_busy": "maybe", "colour": "red", "target": { "node": "../n" }
     });
     let reply = service.post("/api/v1/tasks", &spec);
     assert_eq!(reply.status, 422);

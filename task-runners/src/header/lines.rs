@@ -189,6 +189,16 @@ impl HeaderLines {
     }
 }
 
+/// The lines that are header, among those that may be.
+pub(super) fn of_header(bytes: &[u8]) -> String {
+    let lines =
+        bytes.split(|&b| b == b'\n').take(MAX_LINES).filter_map(|line| std::str::from_utf8(line).ok());
+    let is_header = |line: &&str| matches!(Line::of(line), Line::Usage(_) | Line::Task(_));
+    let mut header: Vec<&str> = lines.map(|line| line.trim_end_matches('\r')).filter(is_header).collect();
+    header.push("");
+    header.join("\n")
+}
+
 impl<'a> Line<'a> {
     fn of(line: &'a str) -> Self {
         let Some(rest) = COMMENTS.iter().find_map(|comment| line.strip_prefix(comment)) else {

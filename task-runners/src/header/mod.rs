@@ -53,6 +53,12 @@ pub struct Header {
     pub warnings: Vec<Warning>,
 }
 
+/// The lines of a script's first bytes that its header is read from, as they stand there. Read again they give the same
+/// description.
+pub fn lines(bytes: &[u8]) -> String {
+    lines::of_header(bytes)
+}
+
 /// Reads the header among the first bytes of a script.
 ///
 /// ```

@@ -17,7 +17,7 @@ fn every_mistake_of_a_spec_is_named_at_once() {
         "labels": [],
         "on_busy": "perhaps",
         "stdin": {},
-        "target": {"node": "db-1"},
+        "target": {"node": "../db-1"},
         "retries": -3,
         "cpu": 4,
     }))

@@ -32,9 +32,13 @@ pub(crate) struct Board {
     draining: bool,
     waiting: BTreeMap<i64, Waiting>,
     running: HashMap<TaskId, Running>,
+    /// How many of those that run do so on other agents.
+    elsewhere: usize,
     lines: Lines,
     /// Those that may start as soon as a slot is free.
     ready: BTreeSet<i64>,
+    /// Those that may start and need no slot.
+    ready_elsewhere: BTreeSet<i64>,
     /// When those that wait for a time are due.
     timers: BTreeSet<(Instant, i64)>,
 }
@@ -43,6 +47,7 @@ pub(crate) struct Board {
 struct Waiting {
     id: TaskId,
     places: Vec<Place>,
+    is_elsewhere: bool,
     until: Until,
     tries: u32,
 }
@@ -61,6 +66,7 @@ enum Until {
 #[derive(Debug)]
 struct Running {
     places: Vec<Place>,
+    is_elsewhere: bool,
     tries: u32,
 }
 
@@ -90,8 +96,10 @@ impl Board {
             draining: false,
             waiting: BTreeMap::new(),
             running: HashMap::new(),
+            elsewhere: 0,
             lines: Lines::default(),
             ready: BTreeSet::new(),
+            ready_elsewhere: BTreeSet::new(),
             timers: BTreeSet::new(),
         }
     }
@@ -108,7 +116,8 @@ impl Board {
         let Unfinished { seq, id, status, needs, not_before } = row;
         match (status, not_before) {
             (TaskStatus::Queued, Some(at)) => {
-                self.insert(seq, id, needs.places(), Until::Outside(now.instant_of(at)), 0);
+                let task = Waiting::new(id, needs.places(), needs.is_elsewhere);
+                self.insert(seq, task, Until::Outside(now.instant_of(at)));
             }
             (TaskStatus::Queued, None) => self.wait(seq, id, &needs),
             _ => self.start_new(id, &needs),
@@ -118,7 +127,8 @@ impl Board {
     /// What becomes of a new task. One that waits for the same line comes first.
     pub(crate) fn place(&self, needs: &Needs, on_busy: OnBusy) -> Placement {
         let is_contested = needs.places().iter().any(|place| self.lines.is_contested(place));
-        let fits = self.running.len() < self.slots && !is_contested;
+        let has_slot = needs.is_elsewhere || self.running() < self.slots;
+        let fits = has_slot && !is_contested;
         let (waiting, most) = self.lines.bound(needs);
         if on_busy == OnBusy::Refuse && self.lines.is_workspace_wanted(needs) {
             Placement::Busy
@@ -139,10 +149,11 @@ impl Board {
     /// those behind it, unless they want the same.
     pub(crate) fn next_start(&mut self, now: Instant) -> Option<i64> {
         self.wake(now);
-        if self.draining || self.running.len() >= self.slots {
+        if self.draining {
             return None;
         }
-        self.ready.first().copied()
+        let here = self.ready.first().filter(|_| self.running() < self.slots);
+        here.or(self.ready_elsewhere.first()).copied()
     }
 
     /// When the next of those is due that wait for a time; that may be over by now.
@@ -152,39 +163,41 @@ impl Board {
 
     /// A new task waits.
     pub(crate) fn wait(&mut self, seq: i64, id: TaskId, needs: &Needs) {
-        self.insert(seq, id, needs.places(), Until::Now, 0);
+        self.insert(seq, Waiting::new(id, needs.places(), needs.is_elsewhere), Until::Now);
     }
 
     /// A new task runs.
     pub(crate) fn start_new(&mut self, id: TaskId, needs: &Needs) {
-        self.run(id, needs.places(), 0);
+        self.run(Waiting::new(id, needs.places(), needs.is_elsewhere));
     }
 
     /// A waiting task runs.
     pub(crate) fn start(&mut self, seq: i64) {
-        if let Some(Waiting { id, places, tries, .. }) = self.take(seq) {
-            self.run(id, places, tries);
+        if let Some(task) = self.take(seq) {
+            self.run(task);
         }
     }
 
     /// A running task waits again, because nothing could be started of it, and for longer each time.
     pub(crate) fn put_back(&mut self, seq: i64, id: &TaskId, now: Instant) {
-        if let Some(Running { places, tries }) = self.stop(id) {
-            self.insert(seq, id.clone(), places, Until::InLine(now + pause(tries)), tries + 1);
+        if let Some(Running { places, is_elsewhere, tries }) = self.stop(id) {
+            let task = Waiting { tries: tries + 1, ..Waiting::new(id.clone(), places, is_elsewhere) };
+            self.insert(seq, task, Until::InLine(now + pause(tries)));
         }
     }
 
     /// A running task waits for its next attempt. Others of its lines may run until its time has come.
     pub(crate) fn retry(&mut self, seq: i64, id: &TaskId, at: Instant) {
-        if let Some(Running { places, .. }) = self.stop(id) {
-            self.insert(seq, id.clone(), places, Until::Outside(at), 0);
+        if let Some(Running { places, is_elsewhere, .. }) = self.stop(id) {
+            self.insert(seq, Waiting::new(id.clone(), places, is_elsewhere), Until::Outside(at));
         }
     }
 
     /// A waiting task could not be started for a reason that may pass.
     pub(crate) fn postpone(&mut self, seq: i64, now: Instant) {
-        if let Some(Waiting { id, places, tries, .. }) = self.take(seq) {
-            self.insert(seq, id, places, Until::InLine(now + pause(tries)), tries + 1);
+        if let Some(task) = self.take(seq) {
+            let until = Until::InLine(now + pause(task.tries));
+            self.insert(seq, Waiting { tries: task.tries + 1, ..task }, until);
         }
     }
 
@@ -198,9 +211,9 @@ impl Board {
         self.stop(id);
     }
 
-    /// Whether a task runs.
-    pub(crate) fn runs(&self, id: &TaskId) -> bool {
-        self.running.contains_key(id)
+    /// Whether a task has a slot.
+    pub(crate) fn has_slot(&self, id: &TaskId) -> bool {
+        self.running.get(id).is_some_and(|task| !task.is_elsewhere)
     }
 
     /// All that wait or run.
@@ -218,12 +231,18 @@ impl Board {
         self.waiting.len()
     }
 
-    /// How many run.
+    /// How many run here.
     pub(crate) fn running(&self) -> usize {
-        self.running.len()
+        self.running.len() - self.elsewhere
     }
 
-    fn insert(&mut self, seq: i64, id: TaskId, places: Vec<Place>, until: Until, tries: u32) {
+    /// How many run on other agents.
+    pub(crate) fn elsewhere(&self) -> usize {
+        self.elsewhere
+    }
+
+    fn insert(&mut self, seq: i64, task: Waiting, until: Until) {
+        let places = task.places.clone();
         match until {
             Until::Now => self.lines.enter(seq, &places),
             Until::InLine(at) => {
@@ -236,7 +255,7 @@ impl Board {
             }
         }
         let heads = self.lines.heads(&places);
-        self.waiting.insert(seq, Waiting { id, places, until, tries });
+        self.waiting.insert(seq, Waiting { until, ..task });
         self.look_at(seq);
         heads.into_iter().for_each(|head| self.look_at(head));
     }
@@ -245,6 +264,7 @@ impl Board {
     fn take(&mut self, seq: i64) -> Option<Waiting> {
         let task = self.waiting.remove(&seq)?;
         self.ready.remove(&seq);
+        self.ready_elsewhere.remove(&seq);
         match task.until {
             Until::Now => self.lines.leave(seq, &task.places),
             Until::InLine(at) => {
@@ -260,14 +280,17 @@ impl Board {
         Some(task)
     }
 
-    fn run(&mut self, id: TaskId, places: Vec<Place>, tries: u32) {
+    fn run(&mut self, task: Waiting) {
+        let Waiting { id, places, is_elsewhere, tries, .. } = task;
         self.lines.run(&places);
         self.look_at_heads(&places);
-        self.running.insert(id, Running { places, tries });
+        self.elsewhere += usize::from(is_elsewhere);
+        self.running.insert(id, Running { places, is_elsewhere, tries });
     }
 
     fn stop(&mut self, id: &TaskId) -> Option<Running> {
         let task = self.running.remove(id)?;
+        self.elsewhere -= usize::from(task.is_elsewhere);
         self.lines.stop(&task.places);
         self.look_at_heads(&task.places);
         Some(task)
@@ -276,8 +299,8 @@ impl Board {
     /// Brings those into their lines, and to their turn, whose time has come.
     fn wake(&mut self, now: Instant) {
         while let Some((_, seq)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
-            let Some(Waiting { id, places, tries, .. }) = self.take(seq) else { return };
-            self.insert(seq, id, places, Until::Now, tries);
+            let Some(task) = self.take(seq) else { return };
+            self.insert(seq, task, Until::Now);
         }
     }
 
@@ -292,11 +315,18 @@ impl Board {
     /// Notes whether a waiting task may start.
     fn look_at(&mut self, seq: i64) {
         let Some(task) = self.waiting.get(&seq) else { return };
+        let ready = if task.is_elsewhere { &mut self.ready_elsewhere } else { &mut self.ready };
         if task.until == Until::Now && self.lines.let_through(seq, &task.places) {
-            self.ready.insert(seq);
+            ready.insert(seq);
         } else {
-            self.ready.remove(&seq);
+            ready.remove(&seq);
         }
+    }
+}
+
+impl Waiting {
+    fn new(id: TaskId, places: Vec<Place>, is_elsewhere: bool) -> Self {
+        Self { id, places, is_elsewhere, until: Until::Now, tries: 0 }
     }
 }
 

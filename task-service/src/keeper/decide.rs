@@ -56,10 +56,15 @@ impl Keeper {
         store::mark_running(&self.db, seq, now)?;
         stored.task.status = TaskStatus::Running;
         stored.task.started_at = Some(now);
+        Ok(Admitted::Starts(Box::new(self.start_of(stored))))
+    }
+
+    /// What a task whose row says that it runs is started with.
+    pub(super) fn start_of(&self, stored: store::Stored) -> Start {
         let runner = self.registry.get(&stored.runner).cloned();
         let secrets = self.vault.of(&stored.task.id);
-        let store::Stored { task, runner: runner_name, pinned, retry, .. } = stored;
-        Ok(Admitted::Starts(Box::new(Start { seq, task, runner_name, runner, pinned, retry, secrets })))
+        let store::Stored { seq, task, runner: runner_name, pinned, retry, .. } = stored;
+        Start { seq, task, runner_name, runner, pinned, retry, secrets }
     }
 
     /// Decides about one event and writes it.
@@ -141,7 +146,7 @@ impl Keeper {
         if !self.vault.has_room_for(&new.secrets) {
             return Ok(Err(SubmitError::SecretsFull { most: vault::MAX_BYTES }));
         }
-        let needs = Needs::of(&new.plan);
+        let needs = Needs::of(&new.plan, self.registry.runs_elsewhere(&new.runner));
         let mut task = Task { created_at: Timestamp::now(), ..new.task.clone() };
         match self.board.place(&needs, task.spec.on_busy) {
             Placement::Start => {

@@ -18,7 +18,7 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
-use task_runners::{RunnerRegistry, Task};
+use task_runners::{RunnerRegistry, Task, TaskStatus};
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
@@ -195,12 +195,28 @@ impl Keeper {
     /// the numbers, then the answers: whoever got an answer finds the rest as it says.
     fn tell(&mut self, done: Vec<(Event, Outcome)>, starts: Vec<Start>) {
         done.iter().for_each(|(event, outcome)| self.show(event, outcome));
-        starts.iter().for_each(|start| self.live.starting(&start.task.id));
+        starts.iter().for_each(|start| self.live.starting(&start.task.id, self.is_elsewhere(start)));
         self.publish();
         done.into_iter().for_each(|(event, outcome)| self.answer(event, outcome));
         for start in starts {
             self.runtime.spawn(run::run(start, self.context.clone()));
         }
+    }
+
+    /// Takes up the tasks of the last run that run on other agents.
+    pub(crate) fn take_up_elsewhere(&self, tasks: &[Unfinished]) -> rusqlite::Result<()> {
+        let is_elsewhere = |task: &&Unfinished| task.status == TaskStatus::Running && task.needs.is_elsewhere;
+        for task in tasks.iter().filter(is_elsewhere).filter(|task| !self.is_undecided(task.seq)) {
+            let Some(stored) = store::unfinished_by_seq(&self.db, task.seq)? else { continue };
+            let start = self.start_of(stored);
+            self.live.starting(&start.task.id, true);
+            self.runtime.spawn(run::run(start, self.context.clone()));
+        }
+        Ok(())
+    }
+
+    fn is_elsewhere(&self, start: &Start) -> bool {
+        start.runner.as_ref().is_some_and(|runner| runner.runs_elsewhere())
     }
 
     /// Writes what is decided about `events` in one transaction. On an error nothing of it is in the database.
@@ -267,7 +283,7 @@ impl Keeper {
     /// Makes the board anew where it holds what a failed commit has undone.
     fn refresh(&mut self) -> rusqlite::Result<()> {
         if self.stale {
-            self.board.reload(store::unfinished(&self.db)?.tasks, self.clock.now());
+            self.board.reload(store::unfinished(&self.db, &self.registry)?.tasks, self.clock.now());
             self.leave_out();
             self.vault.keep_only(&self.board.ids());
             self.stale = false;
@@ -295,9 +311,9 @@ impl Keeper {
     /// Whether an unwritten event is about a task that counts as running because of it.
     fn holds_slot(&self, event: &Event) -> bool {
         match event {
-            Event::Ended(ending) => self.board.runs(&ending.task.id),
-            Event::Retry(retrying) => self.board.runs(&retrying.ending.task.id),
-            Event::PutBack { id, .. } => self.board.runs(id),
+            Event::Ended(ending) => self.board.has_slot(&ending.task.id),
+            Event::Retry(retrying) => self.board.has_slot(&retrying.ending.task.id),
+            Event::PutBack { id, .. } => self.board.has_slot(id),
             _ => false,
         }
     }
@@ -308,6 +324,7 @@ impl Keeper {
         self.stats.send_modify(|stats| {
             stats.queued = self.board.queued();
             stats.running = self.board.running();
+            stats.elsewhere = self.board.elsewhere();
             stats.unwritten = unwritten;
         });
     }

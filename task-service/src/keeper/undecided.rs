@@ -39,7 +39,7 @@ impl Keeper {
 
     fn look_at(&self, task: &Unfinished) -> Result<Option<Verdict>, Box<dyn std::error::Error>> {
         let Some(stored) = store::unfinished_by_seq(&self.db, task.seq)? else { return Ok(None) };
-        Ok(Some(recovery::verdict(&self.context.records, stored)?))
+        Ok(Some(recovery::verdict(&self.context.records, stored, &self.registry)?))
     }
 
     /// Takes off a board that was made from the rows who is not to be started: them, and whose end is known and is still to

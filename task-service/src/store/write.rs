@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
-use task_runners::{Lane, Plan, Secrets, Task, TaskId, TaskStatus};
+use task_runners::{Lane, Plan, RunnerRegistry, Secrets, Task, TaskId, TaskStatus};
 
 use super::row::{COLUMNS, Stored, nanoseconds, parsed, time};
 use crate::keeper::Needs;
@@ -35,9 +35,9 @@ pub(crate) struct NewTask {
 /// Adds a task with its labels, in the state that `task` has by now, and gives its place in the order of acceptance.
 pub(crate) fn insert(db: &Connection, new: &NewTask, task: &Task) -> rusqlite::Result<i64> {
     let sql =
-        "INSERT INTO task (id, name, runner, status, attempt, workspace, pinned, created_by, created_at,
+        "INSERT INTO task (id, name, runner, status, node, attempt, workspace, pinned, created_by, created_at,
             started_at, log_bytes, request_sha256, spec, lane, concurrency, retry)
-        VALUES (:id, :name, :runner, :status, :attempt, :workspace, :pinned, :created_by, :created_at,
+        VALUES (:id, :name, :runner, :status, :node, :attempt, :workspace, :pinned, :created_by, :created_at,
             :started_at, 0, :digest, :spec, :lane, :concurrency, :retry)";
     let lane = new.plan.lane.as_ref();
     db.prepare_cached(sql)?.execute(named_params! {
@@ -45,6 +45,7 @@ pub(crate) fn insert(db: &Connection, new: &NewTask, task: &Task) -> rusqlite::R
         ":name": task.name,
         ":runner": new.runner,
         ":status": task.status.as_str(),
+        ":node": task.node,
         ":attempt": task.attempt,
         ":workspace": new.plan.workspace.as_ref().map(|name| name.as_str()),
         ":pinned": new.plan.pinned,
@@ -193,11 +194,11 @@ pub(crate) struct UnfinishedRows {
     pub(crate) nameless: Vec<(i64, bool)>,
 }
 
-/// Every row that has not ended.
-pub(crate) fn unfinished(db: &Connection) -> rusqlite::Result<UnfinishedRows> {
+/// Every row that has not ended; the registry knows which of them run on other agents.
+pub(crate) fn unfinished(db: &Connection, registry: &RunnerRegistry) -> rusqlite::Result<UnfinishedRows> {
     let mut found = UnfinishedRows::default();
     for status in [TaskStatus::Queued, TaskStatus::Running] {
-        let sql = "SELECT seq, id, workspace, lane, concurrency, not_before FROM task
+        let sql = "SELECT seq, id, workspace, lane, concurrency, not_before, runner FROM task
             WHERE status = ?1 ORDER BY seq";
         let mut statement = db.prepare_cached(sql)?;
         let mut rows = statement.query([status.as_str()])?;
@@ -206,6 +207,9 @@ pub(crate) fn unfinished(db: &Connection) -> rusqlite::Result<UnfinishedRows> {
             match parsed(row, 1) {
                 Ok(id) => {
                     let (needs, not_before) = (needs(row)?, time(row, 5)?);
+                    // A name that is damaged is that of no runner.
+                    let runner: String = row.get(6).unwrap_or_default();
+                    let needs = Needs { is_elsewhere: registry.runs_elsewhere(&runner), ..needs };
                     found.tasks.push(Unfinished { seq, id, status, needs, not_before });
                 }
                 Err(_) => found.nameless.push((seq, status == TaskStatus::Running)),
@@ -224,7 +228,7 @@ fn needs(row: &Row<'_>) -> rusqlite::Result<Needs> {
     };
     let concurrency = row.get::<_, Option<i64>>(4)?.and_then(|most| u32::try_from(most).ok()).unwrap_or(1);
     let lane = text(3)?.map(|name| Lane { name, concurrency: concurrency.max(1), queue: None });
-    Ok(Needs { workspace: text(2)?, lane })
+    Ok(Needs { workspace: text(2)?, lane, is_elsewhere: false })
 }
 
 /// The places of rows in a state that no agent writes. The index is asked for one state after the other, so that the

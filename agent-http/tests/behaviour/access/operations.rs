@@ -83,6 +83,7 @@ impl Operation {
 
 /// It was let through: done, or refused for what only a caller who was let through learns.
 pub(crate) fn has_passed(reply: &Reply) -> bool {
-    let is_ended = reply.status == 409 && ["already_ended", "not_on_a_node"].contains(&reply.code().as_str());
-    reply.status < 400 || is_ended
+    // There is no node, and what asks is no WebSocket.
+    let told = ["already_ended", "not_on_a_node", "node_not_found", "upgrade_required"];
+    reply.status < 400 || [404, 409, 426].contains(&reply.status) && told.contains(&reply.code().as_str())
 }

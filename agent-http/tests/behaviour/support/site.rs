@@ -102,11 +102,16 @@ impl Site {
 
     /// The service's program, on this site and a free port.
     pub(crate) fn command(&self) -> Command {
+        self.command_at(0)
+    }
+
+    /// The same on this port.
+    pub(crate) fn command_at(&self, port: u16) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_agent-http"));
         command
             .arg("--config")
             .arg(self.path("application.toml"))
-            .args(["--port", "0"])
+            .args(["--port", &port.to_string()])
             .current_dir(self.folder.path())
             .env_remove("RUST_LOG")
             .env("DEVOPS_AGENT__LOG__FORMAT", "text")

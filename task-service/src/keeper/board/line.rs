@@ -11,6 +11,8 @@ pub(crate) struct Needs {
     pub(crate) workspace: Option<String>,
     /// The lane whose other tasks leave it room.
     pub(crate) lane: Option<Lane>,
+    /// Whether it runs on another agent, and takes no slot of this one.
+    pub(crate) is_elsewhere: bool,
 }
 
 /// Names a line.
@@ -41,11 +43,11 @@ struct Line {
 
 impl Needs {
     /// Those of a new task.
-    pub(crate) fn of(plan: &Plan) -> Self {
+    pub(crate) fn of(plan: &Plan, is_elsewhere: bool) -> Self {
         let workspace = plan.workspace.as_ref().map(|name| name.as_str().to_owned());
         // Nobody would ever leave a lane that lets nobody in.
         let lane = plan.lane.clone().map(|lane| Lane { concurrency: lane.concurrency.max(1), ..lane });
-        Self { workspace, lane }
+        Self { workspace, lane, is_elsewhere }
     }
 
     /// The lines that such a task stands in.

@@ -219,7 +219,7 @@ impl Pair {
 
     fn accept(&mut self, workspace: &str, lane: &str) {
         self.last += 1;
-        let wanted = Needs { workspace: needs(workspace).workspace, lane: needs(lane).lane };
+        let wanted = Needs { workspace: needs(workspace).workspace, ..needs(lane) };
         let lines = wanted.workspace.iter().map(|name| (format!("workspace {name}"), 1));
         let lane = wanted.lane.iter().map(|lane| (format!("lane {}", lane.name), lane.concurrency as usize));
         let lines = lines.chain(lane).collect();

@@ -1,0 +1,324 @@
+//! The work for one node: its desk with the database, the logs and the link around it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError};
+
+use jiff::Timestamp;
+use task_runners::Mirror;
+use task_service::{ExecutionResult, Outcome, TaskId, TaskOrder};
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::fleet::Inner;
+use super::state::{Action, Desk, Event};
+use super::view::{Offered, View};
+use crate::TICK;
+use crate::assignment::{self, Order};
+use crate::frame::LogFrame;
+use crate::keys::Nonce;
+use crate::link::Outgoing;
+use crate::message::{CataloguePart, CatalogueScript, Ended, Hello, ToNode, ToServer, encode};
+
+/// Most scripts that a node may offer, and the bytes of their headers.
+const MAX_SCRIPTS: usize = 100_000;
+const MAX_HEADERS_BYTES: usize = 64 << 20;
+
+/// What comes to the work for a node.
+pub(super) enum Input {
+    /// A task is to run there.
+    Submit(Box<Remote>),
+    /// The node is there, and is who it was.
+    Connected { session: u64, hello: Box<Hello>, outgoing: mpsc::UnboundedSender<Outgoing> },
+    /// It says something.
+    Message { session: u64, message: Box<ToServer> },
+    /// It sends bytes of a log.
+    Log { session: u64, frame: Vec<u8> },
+    /// A connection has ended.
+    Lost { session: u64 },
+    /// The end of a task is asked for.
+    Cancel { task: TaskId },
+}
+
+/// A task that runs on the node, or is to.
+#[derive(Debug)]
+pub(super) struct Remote {
+    pub(super) order: TaskOrder,
+    pub(super) mirror: Mirror,
+    pub(super) nonce: Nonce,
+    pub(super) was_handed: bool,
+}
+
+/// The work for one node.
+pub(super) struct Work {
+    pub(super) name: String,
+    pub(super) fleet: Arc<Inner>,
+    pub(super) view: Arc<std::sync::Mutex<View>>,
+    pub(super) desk: Desk,
+    pub(super) tasks: HashMap<TaskId, Remote>,
+    /// The newest connection, and who is at its other end.
+    pub(super) line: Option<(u64, Box<Hello>, mpsc::UnboundedSender<Outgoing>)>,
+    /// The parts of a catalogue that have come.
+    pub(super) coming: Vec<CatalogueScript>,
+}
+
+/// What came along with an event.
+enum Came<'a> {
+    Nothing,
+    Bytes(&'a [u8]),
+    End(Box<Ended>),
+}
+
+impl Work {
+    /// Works until nobody can tell it anything any more.
+    pub(super) async fn run(mut self, mut inputs: mpsc::Receiver<Input>) {
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                input = inputs.recv() => match input {
+                    Some(input) => self.take(input).await,
+                    None => return,
+                },
+                _ = ticks.tick() => self.on(Event::Tick, Came::Nothing).await,
+            }
+        }
+    }
+
+    async fn take(&mut self, input: Input) {
+        match input {
+            Input::Submit(remote) => {
+                let (task, was_handed) = (remote.order.id.clone(), remote.was_handed);
+                let held = remote.mirror.bytes();
+                self.tasks.insert(task.clone(), *remote);
+                self.on(Event::Submitted { task, was_handed, held }, Came::Nothing).await;
+            }
+            Input::Connected { session, hello, outgoing } => self.connected(session, hello, outgoing).await,
+            Input::Lost { session } if self.is_line(session) => {
+                self.line = None;
+                self.change_view(|view| view.connected = None);
+                tracing::warn!(node = %self.name, "the line to a node is cut");
+                self.on(Event::Disconnected, Came::Nothing).await;
+            }
+            Input::Message { session, message } if self.is_line(session) => self.message(*message).await,
+            Input::Log { session, frame } if self.is_line(session) => self.log(&frame).await,
+            // Of a connection that another one has replaced.
+            Input::Lost { .. } | Input::Message { .. } | Input::Log { .. } => {}
+            Input::Cancel { task } => self.on(Event::Cancel { task }, Came::Nothing).await,
+        }
+    }
+
+    async fn connected(
+        &mut self,
+        session: u64,
+        hello: Box<Hello>,
+        outgoing: mpsc::UnboundedSender<Outgoing>,
+    ) {
+        let unsettled = hello.unsettled.clone();
+        let wants_catalogue = {
+            let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
+            view.connected(&hello);
+            view.offered.digest != hello.catalogue
+        };
+        self.coming.clear();
+        // The one before it, if there is one, ends with its sending half.
+        self.line = Some((session, hello, outgoing));
+        self.say(&ToNode::Welcome { tasks: self.desk.standings(&unsettled), wants_catalogue });
+        tracing::info!(node = %self.name, "a node has connected");
+        self.on(Event::Connected { unsettled }, Came::Nothing).await;
+    }
+
+    async fn message(&mut self, message: ToServer) {
+        match message {
+            ToServer::Taken { task } => self.on(Event::Taken { task }, Came::Nothing).await,
+            ToServer::Started { task, header_bytes } => {
+                if let Some(remote) = self.tasks.get(&task) {
+                    remote.mirror.set_header(header_bytes);
+                }
+                self.on(Event::Taken { task }, Came::Nothing).await;
+            }
+            ToServer::Ended(ended) => {
+                let (task, log_bytes) = (ended.task.clone(), ended.log_bytes);
+                self.on(Event::Ended { task, log_bytes }, Came::End(ended)).await;
+            }
+            ToServer::Catalogue(part) => self.catalogue(part).await,
+            ToServer::Complaint { task, code, message } => {
+                tracing::error!(node = %self.name, ?task, code, message, "a node complains");
+            }
+            ToServer::Hello(_) => {}
+        }
+    }
+
+    async fn log(&mut self, frame: &[u8]) {
+        match LogFrame::decode(frame) {
+            Ok(LogFrame { task, attempt: 1, offset, bytes }) => {
+                let length = bytes.len() as u64;
+                self.on(Event::Log { task, offset, bytes: length }, Came::Bytes(bytes)).await;
+            }
+            Ok(_) => {}
+            Err(error) => tracing::error!(node = %self.name, %error, "a frame of a node was dropped"),
+        }
+    }
+
+    async fn catalogue(&mut self, part: CataloguePart) {
+        self.coming.extend(part.scripts);
+        let bytes: usize = self.coming.iter().map(|script| script.header.len()).sum();
+        if self.coming.len() > MAX_SCRIPTS || bytes > MAX_HEADERS_BYTES {
+            tracing::error!(node = %self.name, "a node offers more scripts than any has; none of them is taken");
+            self.coming.clear();
+            return;
+        }
+        if !part.is_last {
+            return;
+        }
+        let (fleet, name, scripts) =
+            (self.fleet.clone(), self.name.clone(), std::mem::take(&mut self.coming));
+        let read = tokio::task::spawn_blocking(move || {
+            if let Err(error) = fleet.store().keep_catalogue(&name, &part.digest, &scripts) {
+                tracing::warn!(node = %name, %error, "what a node offers could not be kept");
+            }
+            Offered::read(part.digest, &scripts)
+        });
+        if let Ok(offered) = read.await {
+            self.change_view(|view| view.offered = Arc::new(offered));
+        }
+    }
+
+    /// Decides about an event, and does what is to be done, up to the first thing that fails.
+    async fn on(&mut self, event: Event, came: Came<'_>) {
+        let mut came = came;
+        let mut todo: Vec<Action> = self.desk.on(event);
+        let mut index = 0;
+        while index < todo.len() {
+            let action = todo[index].clone();
+            index += 1;
+            match self.act(action, &mut came).await {
+                Ok(None) => {}
+                // What follows from it comes behind what was decided before.
+                Ok(Some(event)) => todo.extend(self.desk.on(event)),
+                Err(event) => {
+                    // What was not done must not be told.
+                    let failed = todo[index - 1].task().cloned();
+                    let rest = todo.split_off(index);
+                    todo.extend(rest.into_iter().filter(|action| action.task() != failed.as_ref()));
+                    todo.extend(self.desk.on(event));
+                }
+            }
+        }
+    }
+
+    /// Does one thing; gives what follows, or why what was to follow does not.
+    async fn act(&mut self, action: Action, came: &mut Came<'_>) -> Result<Option<Event>, Event> {
+        match action {
+            Action::WriteHanded { task } => self.write_handed(task).await.map(|()| None),
+            Action::Assign { task } => Ok(self.assign(task)),
+            Action::Send(message) => {
+                self.say(&message);
+                Ok(None)
+            }
+            Action::Append { task, skip } => {
+                let (Some(remote), Came::Bytes(bytes)) = (self.tasks.get_mut(&task), came) else {
+                    return Ok(None);
+                };
+                let new = bytes.get(usize::try_from(skip).unwrap_or(usize::MAX)..).unwrap_or_default();
+                // 64 KiB at most, into the kernel's memory: quicker than to hand them to another thread.
+                remote.mirror.append(new).map(|()| None).map_err(|error| {
+                    tracing::error!(task_id = %task, %error, "the log of a node's task cannot be written; trying on");
+                    Event::Holds { bytes: remote.mirror.bytes(), task }
+                })
+            }
+            Action::Finish { task } => match std::mem::replace(came, Came::Nothing) {
+                Came::End(ended) => self.finish(task, ended.result).await.map(Some),
+                _ => Ok(None),
+            },
+            Action::EndUnheard { task } => {
+                let message = "cancelled before the node had heard of it; nothing was started";
+                let result = ExecutionResult::without_run(Outcome::Cancelled, "cancelled_unheard", message);
+                self.finish(task, result).await.map(|_| None)
+            }
+            Action::Forget { task } => {
+                self.tasks.remove(&task);
+                let fleet = self.fleet.clone();
+                // A row that stays is one of a task that has ended: nobody asks for it.
+                drop(tokio::task::spawn_blocking(move || fleet.store().forget(&task)));
+                Ok(None)
+            }
+        }
+    }
+
+    async fn write_handed(&self, task: TaskId) -> Result<(), Event> {
+        let Some(remote) = self.tasks.get(&task) else { return Ok(()) };
+        let (fleet, id, node, nonce) = (self.fleet.clone(), task.clone(), self.name.clone(), remote.nonce);
+        let written = tokio::task::spawn_blocking(move || fleet.store().hand_out(&id, &node, &nonce));
+        let why = match written.await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        };
+        tracing::error!(task_id = %task, why, "that a task is handed to its node cannot be written; trying on");
+        Err(Event::NotWritten { task })
+    }
+
+    /// Signs an assignment and sends it. One that cannot be made is cancelled, in case the node has heard of it.
+    fn assign(&self, task: TaskId) -> Option<Event> {
+        let (remote, (_, hello, _)) = (self.tasks.get(&task)?, self.line.as_ref()?);
+        let offered = self.view.lock().unwrap_or_else(PoisonError::into_inner).offered.clone();
+        let order = Order {
+            node: &self.name,
+            node_key: hello.key,
+            sealing: hello.sealing,
+            task: &task,
+            nonce: remote.nonce,
+            script_sha256: offered.scripts.get(&remote.order.spec.name).map(|script| script.sha256.clone()),
+            spec: &remote.order.spec,
+            created_by: &remote.order.created_by,
+        };
+        match assignment::sign(&self.fleet.key, &order, Timestamp::now()) {
+            Ok(signed) => {
+                self.say(&ToNode::Assign(signed));
+                None
+            }
+            Err(why) => {
+                tracing::error!(task_id = %task, why, "a task cannot be handed to its node, and is cancelled");
+                Some(Event::Cancel { task })
+            }
+        }
+    }
+
+    /// Writes log and result of a task, and ends it.
+    async fn finish(&mut self, task: TaskId, result: ExecutionResult) -> Result<Event, Event> {
+        let Some(mut remote) = self.tasks.remove(&task) else { return Ok(Event::Finished { task }) };
+        let finished = tokio::task::spawn_blocking(move || {
+            let finished = remote.mirror.finish(result);
+            (remote, finished)
+        });
+        match finished.await {
+            Ok((_, Ok(()))) => Ok(Event::Finished { task }),
+            Ok((remote, Err(error))) => {
+                tracing::error!(task_id = %task, %error, "the end of a node's task cannot be written; trying on");
+                self.tasks.insert(task.clone(), remote);
+                Err(Event::NotFinished { task })
+            }
+            Err(error) => {
+                tracing::error!(task_id = %task, %error, "the end of a node's task was not written");
+                Err(Event::NotFinished { task })
+            }
+        }
+    }
+
+    fn say(&self, message: &ToNode) {
+        let Some((_, _, line)) = &self.line else { return };
+        match encode(message) {
+            // A line that is gone is made again.
+            Ok(text) => drop(line.send(Outgoing::Control(text))),
+            Err(error) => tracing::error!(node = %self.name, %error, "a message cannot be sent"),
+        }
+    }
+
+    fn is_line(&self, session: u64) -> bool {
+        self.line.as_ref().is_some_and(|(now, _, _)| *now == session)
+    }
+
+    fn change_view(&self, change: impl FnOnce(&mut View)) {
+        change(&mut self.view.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}

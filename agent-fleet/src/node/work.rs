@@ -1,0 +1,448 @@
+//! The node's work: the state machine with its journal, its task service and its link around it.
+//!
+//! What comes is taken together, decided, written to the journal in one flush, and only then done and told.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use task_runners::{ScriptName, Scripts};
+use task_service::{
+    ExecutionResult, LogReader, LogSource, Outcome, SubmitError, Task, TaskId, TaskService, TaskSpec,
+};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::event::{Action, Event, Verdict};
+use super::state::NodeState;
+use crate::TICK;
+use crate::assignment::{self, Assignment, SignedAssignment};
+use crate::journal::{Journal, JournalError, Record};
+use crate::keys::{NodeKeys, PublicKey};
+use crate::link::Outgoing;
+use crate::message::{Ended, Standing, ToNode, ToServer, Unsettled, encode};
+
+/// Most events that are decided together.
+const MAX_EVENTS: usize = 128;
+/// Ticks between two looks for what the journal may forget.
+const FORGET_EVERY: u32 = 120;
+
+/// What comes to the node's work.
+pub(super) enum Input {
+    /// What the node says of its tasks is asked for.
+    Describe { answer: oneshot::Sender<Vec<Unsettled>> },
+    /// The API server has let the node in.
+    Connected {
+        session: u64,
+        outgoing: mpsc::UnboundedSender<Outgoing>,
+        tasks: Vec<Standing>,
+        trusted: Vec<PublicKey>,
+    },
+    /// The API server says something.
+    Message { session: u64, message: ToNode },
+    /// A connection has ended, or never was.
+    Lost { session: u64 },
+    /// The log of a task can be read.
+    Log { task: TaskId, reader: Arc<LogReader> },
+    /// Something happened to a task here.
+    Event(Event),
+}
+
+/// A node at work.
+pub(super) struct Work {
+    pub(super) name: String,
+    pub(super) keys: Arc<NodeKeys>,
+    pub(super) service: TaskService,
+    pub(super) scripts: Arc<Scripts>,
+    pub(super) journal: Option<Journal>,
+    pub(super) state: NodeState,
+    pub(super) inputs: mpsc::Sender<Input>,
+    /// What the open tasks ask for, where that is here, and their logs.
+    pub(super) assignments: HashMap<TaskId, Assignment>,
+    pub(super) logs: HashMap<TaskId, Arc<LogReader>>,
+    pub(super) line: Option<(u64, mpsc::UnboundedSender<Outgoing>)>,
+    pub(super) trusted: Vec<PublicKey>,
+}
+
+impl Work {
+    /// Takes up what the journal holds, and works until nobody can tell it anything any more.
+    pub(super) async fn run(mut self, mut coming: mpsc::Receiver<Input>) {
+        if let Err(error) = self.take_up().await {
+            tracing::error!(%error, "the journal of assignments cannot be read; this node takes no tasks");
+            return;
+        }
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut count = 0_u32;
+        loop {
+            let mut inputs = Vec::new();
+            tokio::select! {
+                input = coming.recv() => match input {
+                    Some(input) => inputs.push(input),
+                    None => return,
+                },
+                _ = ticks.tick() => {
+                    inputs.push(Input::Event(Event::Tick));
+                    count = count.wrapping_add(1);
+                    if count.is_multiple_of(FORGET_EVERY) {
+                        self.forget().await;
+                    }
+                }
+            }
+            while inputs.len() < MAX_EVENTS
+                && let Ok(input) = coming.try_recv()
+            {
+                inputs.push(input);
+            }
+            let mut todo = Vec::new();
+            for input in inputs {
+                self.take(input, &mut todo);
+            }
+            self.perform(todo).await;
+        }
+    }
+
+    /// What the journal holds is open again; what the task service knows of goes on.
+    async fn take_up(&mut self) -> Result<(), JournalError> {
+        let Some(journal) = &mut self.journal else { return Ok(()) };
+        for entry in journal.unfinished(Timestamp::now())? {
+            let task = entry.task;
+            let mut todo = self.state.on(Event::Wanted { task: task.clone(), nonce: entry.nonce });
+            if entry.verdict.is_some() {
+                todo.extend(self.state.on(Event::Ended { task, log_bytes: 0 }));
+                self.perform(todo).await;
+                continue;
+            }
+            // A history that cannot be read is one that knows: what it knows is waited for.
+            let is_known = !matches!(self.service.task(&task).await, Ok(None));
+            if is_known {
+                todo.extend(self.state.on(Event::Begun { task: task.clone(), header_bytes: 0 }));
+                self.watch(task);
+            } else if entry.is_old {
+                let message =
+                    "the node's history does not know this task any more; whether it ran is not known";
+                let verdict = Verdict { code: "history_gone".to_owned(), message: message.to_owned() };
+                todo.extend(self.state.on(Event::Never { task, verdict }));
+            }
+            self.perform(todo).await;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, input: Input, todo: &mut Vec<Action>) {
+        let event = match input {
+            Input::Describe { answer } => {
+                // Whoever asked may have given up.
+                let _ = answer.send(self.state.unsettled());
+                return;
+            }
+            Input::Connected { session, outgoing, tasks, trusted } => {
+                (self.line, self.trusted) = (Some((session, outgoing)), trusted);
+                Event::Connected { tasks }
+            }
+            Input::Lost { session } if self.is_line(session) => {
+                self.line = None;
+                Event::Disconnected
+            }
+            Input::Message { session, message } if self.is_line(session) => match self.understood(message) {
+                Some(event) => event,
+                None => return,
+            },
+            Input::Lost { .. } | Input::Message { .. } => return,
+            Input::Log { task, reader } => {
+                let header_bytes = reader.progress().header_bytes;
+                self.logs.insert(task.clone(), reader);
+                Event::Begun { task, header_bytes }
+            }
+            Input::Event(event) => event,
+        };
+        todo.extend(self.state.on(event));
+    }
+
+    fn is_line(&self, session: u64) -> bool {
+        self.line.as_ref().is_some_and(|(now, _)| *now == session)
+    }
+
+    /// What a message means; none where it means nothing, or is not believed.
+    fn understood(&mut self, message: ToNode) -> Option<Event> {
+        match message {
+            ToNode::Assign(signed) => self.believed(&signed),
+            ToNode::Held { task, bytes, again } => Some(Event::Held { task, bytes, again }),
+            ToNode::Cancel { task, times } => {
+                let journaled = self.journal.as_ref()?.of(&task).ok()?;
+                Some(Event::Cancel { task, times, journaled })
+            }
+            ToNode::Settled { task } => Some(Event::Settled { task }),
+            ToNode::Challenge(_) | ToNode::Welcome { .. } | ToNode::Refuse { .. } => None,
+        }
+    }
+
+    fn believed(&mut self, signed: &SignedAssignment) -> Option<Event> {
+        let journal = self.journal.as_mut()?;
+        let now = journal.now(Timestamp::now());
+        let assignment = match assignment::verify(signed, &self.trusted, &self.name, &self.keys, now) {
+            Ok(assignment) => assignment,
+            Err(disbelief) => {
+                tracing::error!(%disbelief, "an assignment is not believed");
+                let (code, message) = (disbelief.code().to_owned(), disbelief.to_string());
+                self.say(&ToServer::Complaint { task: None, code, message });
+                return None;
+            }
+        };
+        let (task, nonce) = (assignment.task.clone(), assignment.nonce);
+        let journaled = journal.of(&task).ok()?;
+        // Of a task that is open the first content stands: a second one of its nonce can only be the same.
+        self.assignments.entry(task.clone()).or_insert(assignment);
+        Some(Event::Assign { task, nonce, journaled })
+    }
+
+    /// Writes what is to be written, in one flush, then does the rest. What could not be written is not done.
+    async fn perform(&mut self, mut todo: Vec<Action>) {
+        let records: Vec<Record> = todo.iter().filter_map(record).collect();
+        if !records.is_empty()
+            && let Err(error) = self.write(records.clone()).await
+        {
+            tracing::error!(%error, "the journal of assignments cannot be written; nothing is taken");
+            let failed: Vec<TaskId> = records.iter().map(|record| record.task().clone()).collect();
+            for task in &failed {
+                self.assignments.remove(task);
+                self.state.on(Event::NotWritten { task: task.clone() });
+            }
+            todo.retain(|action| action.task().is_none_or(|task| !failed.contains(task)));
+        }
+        for action in todo {
+            self.act(action).await;
+        }
+    }
+
+    async fn write(&mut self, records: Vec<Record>) -> Result<(), String> {
+        let mut journal = self.journal.take().ok_or("the journal is gone")?;
+        let written = tokio::task::spawn_blocking(move || {
+            let written = journal.write(&records, Timestamp::now()).map_err(|error| error.to_string());
+            (journal, written)
+        });
+        let (journal, written) = written.await.map_err(|error| error.to_string())?;
+        self.journal = Some(journal);
+        written
+    }
+
+    async fn forget(&mut self) {
+        let Some(mut journal) = self.journal.take() else { return };
+        let forgotten = tokio::task::spawn_blocking(move || {
+            if let Err(error) = journal.forget(Timestamp::now()) {
+                tracing::warn!(%error, "old rows of the journal cannot be removed");
+            }
+            journal
+        });
+        self.journal = forgotten.await.ok();
+    }
+
+    async fn act(&mut self, action: Action) {
+        match action {
+            Action::JournalTaken { .. } | Action::JournalNever { .. } => {}
+            Action::JournalSettled { task } => {
+                self.logs.remove(&task);
+                self.assignments.remove(&task);
+            }
+            Action::Start { task } => self.start(task),
+            Action::Cancel { task } => {
+                let service = self.service.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = service.cancel(&task).await {
+                        tracing::debug!(task_id = %task, %error, "a task was not cancelled");
+                    }
+                });
+            }
+            Action::Send(message) => self.say(&message),
+            Action::SendLog { task, offset, bytes } => {
+                if let (Some((_, line)), Some(reader)) = (&self.line, self.logs.get(&task)) {
+                    // A line that is gone is made again.
+                    let _ = line.send(Outgoing::Log { reader: reader.clone(), task, offset, bytes });
+                }
+            }
+            Action::SendEnd { task, log_bytes } => self.send_end(task, log_bytes).await,
+        }
+    }
+
+    fn say(&self, message: &ToServer) {
+        let Some((_, line)) = &self.line else { return };
+        match encode(message) {
+            // A line that is gone is made again.
+            Ok(text) => drop(line.send(Outgoing::Control(text))),
+            Err(error) => tracing::error!(%error, "a message cannot be sent"),
+        }
+    }
+
+    async fn send_end(&mut self, task: TaskId, log_bytes: u64) {
+        let verdict = self.journal.as_ref().and_then(|journal| journal.verdict(&task).ok().flatten());
+        let (result, attempts) = match verdict {
+            Some(verdict) => (never_started(verdict), Vec::new()),
+            None => match self.service.task(&task).await {
+                Ok(Some(Task { result: Some(result), attempts, .. })) => ((*result).clone(), attempts),
+                Ok(_) => (history_gone(), Vec::new()),
+                // It is said again.
+                Err(_) => return,
+            },
+        };
+        self.say(&ToServer::Ended(Box::new(Ended { task, log_bytes, result, attempts })));
+    }
+
+    /// Submits a task to the task service, which starts an id once, and follows it.
+    fn start(&self, task: TaskId) {
+        let Some(assignment) = self.assignments.get(&task) else { return };
+        let (service, inputs) = (self.service.clone(), self.inputs.clone());
+        let created_by = assignment.created_by.clone();
+        let (scripts, wanted) = (self.scripts.clone(), assignment.script_sha256.clone());
+        let spec = TaskSpec {
+            id: Some(task.clone()),
+            target: None,
+            // Attempts would be tasks of their own for the API server, which knows of one.
+            retries: Some(0),
+            ..assignment.spec.clone()
+        };
+        tokio::spawn(async move {
+            if let Some(verdict) = is_other_script(&service, scripts, &spec, wanted).await {
+                // Nobody listens where the node stops.
+                let _ = inputs.send(Input::Event(Event::Never { task, verdict })).await;
+                return;
+            }
+            let event = match service.submit(spec, &created_by).await {
+                Ok(_) => {
+                    let begun = Event::Begun { task: task.clone(), header_bytes: 0 };
+                    // Nobody listens where the node stops.
+                    let _ = inputs.send(Input::Event(begun)).await;
+                    return follow(task, service, inputs).await;
+                }
+                Err(error) => after(task, &error),
+            };
+            let _ = inputs.send(Input::Event(event)).await;
+        });
+    }
+
+    fn watch(&self, task: TaskId) {
+        tokio::spawn(follow(task, self.service.clone(), self.inputs.clone()));
+    }
+}
+
+/// Why a task is not started, where its script is not the one that the API server has seen here. A task that the service
+/// has by now runs what it was accepted with.
+async fn is_other_script(
+    service: &TaskService,
+    scripts: Arc<Scripts>,
+    spec: &TaskSpec,
+    wanted: Option<String>,
+) -> Option<Verdict> {
+    let (wanted, id) = (wanted?, spec.id.as_ref()?);
+    if !matches!(service.task(id).await, Ok(None)) {
+        return None;
+    }
+    let name: ScriptName = spec.name.parse().ok()?;
+    let found = tokio::task::spawn_blocking(move || scripts.get(&name)).await.ok()?.ok()??;
+    (found.sha256 != wanted).then(|| Verdict {
+        code: "script_changed".to_owned(),
+        message:
+            "the script on the node is not the one that the API server has seen there; submit the task again"
+                .to_owned(),
+    })
+}
+
+/// Tells of a task's log and end.
+async fn follow(task: TaskId, service: TaskService, inputs: mpsc::Sender<Input>) {
+    let source = match service.log(&task).await {
+        Ok(LogSource::NotYet(wait)) => wait.opened().await,
+        other => other,
+    };
+    let mut log_bytes = 0;
+    if let Ok(LogSource::Log(reader)) = source {
+        log_bytes = follow_log(&task, reader, &service, &inputs).await;
+    }
+    loop {
+        match service.wait(&task).await {
+            Ok(Some(ended)) if ended.status.is_terminal() => {
+                log_bytes = log_bytes.max(ended.log_bytes);
+                break;
+            }
+            // The service stops: the next start goes on from here.
+            Ok(_) => return,
+            Err(error) => {
+                tracing::warn!(task_id = %task, %error, "the end of a task cannot be read; trying again");
+                tokio::time::sleep(TICK).await;
+            }
+        }
+    }
+    // Nobody listens where the node stops.
+    let _ = inputs.send(Input::Event(Event::Ended { task, log_bytes })).await;
+}
+
+/// Tells how far a log has come, to its end; gives its length.
+async fn follow_log(
+    task: &TaskId,
+    mut reader: LogReader,
+    service: &TaskService,
+    inputs: &mpsc::Sender<Input>,
+) -> u64 {
+    // One to wait with, another one to read with.
+    if let Ok(LogSource::Log(other)) = service.log(task).await {
+        let log = Input::Log { task: task.clone(), reader: Arc::new(other) };
+        let _ = inputs.send(log).await;
+    }
+    let mut bytes = 0;
+    loop {
+        let progress = reader.wait_beyond(bytes).await;
+        if progress.bytes > bytes {
+            bytes = progress.bytes;
+            if inputs.send(Input::Event(Event::Grew { task: task.clone(), bytes })).await.is_err() {
+                return bytes;
+            }
+        }
+        if progress.is_complete() {
+            return bytes;
+        }
+    }
+}
+
+/// What is to be written because of an action.
+fn record(action: &Action) -> Option<Record> {
+    match action.clone() {
+        Action::JournalTaken { task, nonce } => Some(Record::Taken { task, nonce }),
+        Action::JournalNever { task, verdict } => Some(Record::Never { task, verdict }),
+        Action::JournalSettled { task } => Some(Record::Settled { task }),
+        _ => None,
+    }
+}
+
+/// What a refused submission means: never, or not now.
+fn after(task: TaskId, error: &SubmitError) -> Event {
+    match error {
+        SubmitError::Refused(task_service::Refusal::Unavailable(_))
+        | SubmitError::Busy { .. }
+        | SubmitError::ScriptFull { .. }
+        | SubmitError::Full { .. }
+        | SubmitError::SecretsFull { .. }
+        | SubmitError::Draining
+        | SubmitError::Unavailable(_) => Event::NotYet { task },
+        SubmitError::Refused(_) | SubmitError::Conflict { .. } => {
+            let code = match error.code() {
+                // What the API server's task service calls a task that was accepted and is not allowed.
+                "not_found" => "script_not_found",
+                code => code,
+            };
+            Event::Never { task, verdict: Verdict { code: code.to_owned(), message: error.to_string() } }
+        }
+    }
+}
+
+fn never_started(verdict: Verdict) -> ExecutionResult {
+    let Verdict { code, message } = verdict;
+    let outcome = match code.as_str() {
+        super::CANCELLED_BEFORE_START => Outcome::Cancelled,
+        "history_gone" => Outcome::Interrupted,
+        _ => Outcome::NotStarted,
+    };
+    ExecutionResult::without_run(outcome, &code, message)
+}
+
+fn history_gone() -> ExecutionResult {
+    let message = "the node's history does not know how this task ended";
+    ExecutionResult::without_run(Outcome::Interrupted, "history_gone", message)
+}

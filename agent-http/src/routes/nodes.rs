@@ -1,0 +1,130 @@
+//! Nodes: `GET /api/v1/nodes`, `GET /api/v1/nodes/{name}`, and `GET /api/v1/nodes/connect`, by which they come.
+
+use agent_config::Scope;
+use agent_fleet::websocket;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::header::{
+    CONNECTION, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use serde_json::json;
+
+use super::{Answered, Refused, Segment};
+use crate::app::AppState;
+use crate::auth::Caller;
+use crate::error::ApiError;
+use crate::json::Json;
+use crate::query::Query;
+use crate::schema;
+use crate::server::Stopping;
+
+/// The version of WebSocket (RFC 6455).
+const VERSION: HeaderValue = HeaderValue::from_static("13");
+
+/// List nodes
+///
+/// All nodes that have ever connected, by name. Scope `admin`.
+#[utoipa::path(
+    get, path = "/api/v1/nodes", tag = "nodes", operation_id = "list_nodes",
+    security(("token" = ["admin"])),
+    responses(
+        (status = 200, description = "The nodes.", body = schema::NodeList),
+        (status = "4XX", response = Refused)
+    )
+)]
+pub(crate) async fn list(State(state): State<AppState>, caller: Caller, uri: Uri) -> Answered {
+    caller.require(Scope::Admin)?;
+    Query::of(&uri).finish()?;
+    Ok(Json(json!({ "nodes": state.fleet().nodes() })).into_response())
+}
+
+/// Show a node
+///
+/// Whether it is connected, and what it offers. Scope `admin`.
+#[utoipa::path(
+    get, path = "/api/v1/nodes/{name}", tag = "nodes", operation_id = "show_node",
+    security(("token" = ["admin"])),
+    params(("name" = String, Path, description = "The node's name.")),
+    responses(
+        (status = 200, description = "The node.", body = schema::Node),
+        (status = "4XX", response = Refused)
+    )
+)]
+pub(crate) async fn show(State(state): State<AppState>, caller: Caller, name: Segment, uri: Uri) -> Answered {
+    caller.require(Scope::Admin)?;
+    let node = name.text().and_then(|name| state.fleet().node(name));
+    let none = || {
+        let detail = "no node of that name has ever connected";
+        ApiError::new(StatusCode::NOT_FOUND, "node_not_found", detail)
+    };
+    let node = node.ok_or_else(none)?;
+    Query::of(&uri).finish()?;
+    Ok(Json(node).into_response())
+}
+
+/// Connect as a node
+///
+/// The WebSocket of the node of the token's name. Scope `node`.
+#[utoipa::path(
+    get, path = "/api/v1/nodes/connect", tag = "nodes", operation_id = "connect_node",
+    security(("token" = ["node"])),
+    responses(
+        (status = 101, description = "The connection speaks WebSocket from now on."),
+        (status = "4XX", response = Refused)
+    )
+)]
+pub(crate) async fn connect(State(state): State<AppState>, caller: Caller, mut request: Request) -> Answered {
+    caller.require(Scope::Node)?;
+    // No node is a web page.
+    if request.headers().contains_key(ORIGIN) {
+        let detail = "nodes send no Origin; web pages cannot be nodes";
+        return Err(ApiError::new(StatusCode::FORBIDDEN, "origin_forbidden", detail));
+    }
+    let upgrade = request.extensions_mut().remove::<OnUpgrade>();
+    let (Some(key), Some(upgrade)) = (websocket_key(request.headers()), upgrade) else {
+        let detail = "this is where nodes connect: send the headers of a WebSocket upgrade, version 13";
+        let error = ApiError::new(StatusCode::UPGRADE_REQUIRED, "upgrade_required", detail);
+        return Err(error.with_header(UPGRADE, HeaderValue::from_static("websocket")));
+    };
+    let accept = HeaderValue::from_str(&websocket::accept_key(key.as_bytes()));
+    let accept = accept.map_err(|_| ApiError::internal())?;
+    let stopping = request.extensions().get::<Stopping>().cloned().ok_or_else(ApiError::internal)?;
+    drop(tokio::spawn(serve(state, caller.name().to_owned(), upgrade, stopping)));
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    Ok(response)
+}
+
+/// Serves a node until its line is cut or the service stops.
+async fn serve(state: AppState, name: String, upgrade: OnUpgrade, Stopping(stopping): Stopping) {
+    let upgraded = match upgrade.await {
+        Ok(upgraded) => upgraded,
+        Err(error) => return tracing::debug!(node = name, %error, "a node's connection was gone"),
+    };
+    let (sender, receiver) = websocket::accepted(TokioIo::new(upgraded)).await;
+    tokio::select! {
+        why = state.fleet().serve(&name, sender, receiver) => {
+            tracing::info!(node = name, why, "a node's connection has ended");
+        }
+        () = stopping.cancelled() => {}
+    }
+}
+
+/// The key of a WebSocket upgrade (RFC 6455, section 4.2.1), if the headers are those of one.
+fn websocket_key(headers: &HeaderMap) -> Option<&HeaderValue> {
+    let has = |name, word: &str| {
+        let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+        values.flat_map(|value| value.split(',')).any(|item| item.trim().eq_ignore_ascii_case(word))
+    };
+    let is_upgrade = has(CONNECTION, "upgrade") && has(UPGRADE, "websocket");
+    let is_known = headers.get(SEC_WEBSOCKET_VERSION) == Some(&VERSION);
+    headers.get(SEC_WEBSOCKET_KEY).filter(|_| is_upgrade && is_known)
+}

@@ -1,0 +1,134 @@
+//! A copy of an execution that another agent carries out: its log as it comes, byte for byte, and in the end its result.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+
+use crate::durable;
+use crate::execution::{Execution, ExecutionDriver};
+use crate::log_lines::LineCounter;
+use crate::names::TaskId;
+use crate::record::{LOG_FILE, Records};
+use crate::result::ExecutionResult;
+
+/// The writing end of such a copy. Dropped without a result, it leaves the execution open: how it ends is the other agent's
+/// to say, to whoever takes it up [again](Self::resume).
+#[derive(Debug)]
+pub struct Mirror {
+    records: Records,
+    driver: Option<ExecutionDriver>,
+    folder: OwnedFd,
+    log: File,
+    bytes: u64,
+    lines: LineCounter,
+}
+
+impl Mirror {
+    /// Makes the record with an empty log; or takes up what is there of one that was begun before.
+    ///
+    /// # Errors
+    /// When the record cannot be made, opened or read.
+    pub fn open(records: &Records, id: &TaskId) -> io::Result<(Execution, Self)> {
+        let (folder, log) = match records.make(id) {
+            Ok(folder) => {
+                let log = durable::create_new(&folder, LOG_FILE, 0o600)?;
+                (folder, log)
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                (records.open_record(id)?, Self::reopen(records, id)?)
+            }
+            Err(error) => return Err(error),
+        };
+        let (execution, driver) = Execution::new(id.clone(), records.log_path(id));
+        let (records, lines) = (records.clone(), LineCounter::default());
+        let mut mirror = Self { records, driver: Some(driver), folder, log, bytes: 0, lines };
+        mirror.take_up()?;
+        Ok((execution, mirror))
+    }
+
+    /// How much of the log is here.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Tells followers how long the banner at the beginning is.
+    pub fn set_header(&self, header_bytes: u64) {
+        if let Some(driver) = &self.driver {
+            driver.progress().update(|progress| progress.header_bytes = header_bytes);
+        }
+    }
+
+    /// Appends to the log: all of it or nothing.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if let Err(error) = self.log.write_all(bytes) {
+            // What is torn would stand where the same bytes are to come again.
+            self.log.set_len(self.bytes)?;
+            self.log.seek(io::SeekFrom::End(0))?;
+            return Err(error);
+        }
+        self.count(bytes);
+        Ok(())
+    }
+
+    /// Flushes the log, writes the other agent's result, and gives it to those who wait. Where the log here is longer than
+    /// the result says, since the other agent lost its end with its power, the longer one counts.
+    ///
+    /// # Errors
+    /// When either cannot be written; then nobody is told, and it can be tried again.
+    pub fn finish(&mut self, mut result: ExecutionResult) -> io::Result<()> {
+        let Some(driver) = &self.driver else { return Ok(()) };
+        self.log.sync_data()?;
+        if self.bytes > result.log.bytes {
+            (result.log.bytes, result.log.footer_bytes) = (self.bytes, 0);
+        }
+        self.records.write_result(driver.id(), &result)?;
+        if let Err(error) = driver.progress().lines().keep(&self.folder) {
+            tracing::warn!(%error, "the marks of a log's lines could not be kept; they can be made again");
+        }
+        if let Some(driver) = self.driver.take() {
+            let body_end = self.bytes.saturating_sub(result.log.footer_bytes);
+            driver.progress().update(|progress| progress.body_end = Some(body_end));
+            driver.finish(result);
+        }
+        Ok(())
+    }
+
+    fn reopen(records: &Records, id: &TaskId) -> io::Result<File> {
+        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+        let path = records.log_path(id);
+        OpenOptions::new().read(true).write(true).create(true).mode(0o600).custom_flags(flags).open(path)
+    }
+
+    /// Counts what is there already.
+    fn take_up(&mut self) -> io::Result<()> {
+        let mut buffer = vec![0; 64 << 10];
+        let length = self.log.metadata()?.len();
+        while self.bytes < length {
+            match self.log.read(&mut buffer)? {
+                0 => break,
+                count => self.count(&buffer[..count]),
+            }
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, bytes: &[u8]) {
+        self.bytes += bytes.len() as u64;
+        if let Some(driver) = &self.driver {
+            self.lines.add(bytes, driver.progress().lines());
+            driver.progress().update(|progress| progress.bytes = self.bytes);
+        }
+    }
+}
+
+impl Drop for Mirror {
+    fn drop(&mut self) {
+        if let Some(driver) = self.driver.take() {
+            driver.leave();
+        }
+    }
+}
