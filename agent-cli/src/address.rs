@@ -61,8 +61,8 @@ impl Address {
     }
 
     /// The token that the service of these settings made at its first start, which is sent to that service only. Over a
-    /// socket there may be none: where other callers are configured that token is not accepted, and who may not read it may
-    /// be known by its user.
+    /// socket there may be none: another service has another token, where callers are configured none is accepted that was
+    /// made, and who may not read it may be known by its user.
     pub(crate) fn own_token(&self, settings: &Settings) -> Result<Option<Token>, Failure> {
         let file = settings.script_executor.state_dir.join(TOKEN_FILE);
         match self {
@@ -74,8 +74,10 @@ impl Address {
                 Err(Failure::new(message).with_hints(vec![hint.to_owned()]))
             }
             Self::Url(_) => read_token(&file).map(Some),
-            Self::Socket(_) if !settings.auth.tokens.is_empty() => Ok(None),
-            Self::Socket(_) => Ok(read_token(&file).ok()),
+            Self::Socket(path) if is_socket_of_service(path, settings) && settings.auth.tokens.is_empty() => {
+                Ok(read_token(&file).ok())
+            }
+            Self::Socket(_) => Ok(None),
         }
     }
 
@@ -141,6 +143,12 @@ impl Place {
 /// Whether a URL is that of the service of these settings.
 fn is_of_service(url: &str, settings: &Settings) -> bool {
     Place::of(url).is_some_and(|place| Some(place) == Place::of(&own_url(settings)))
+}
+
+/// Whether a socket is that of the service of these settings.
+fn is_socket_of_service(path: &Path, settings: &Settings) -> bool {
+    let own = settings.http.socket.as_deref();
+    own.is_some_and(|own| std::path::absolute(path).is_ok_and(|path| path == own))
 }
 
 fn host_of(uri: &ureq::http::Uri) -> &str {

@@ -1,6 +1,9 @@
 //! The commands for tasks over the Unix socket of a service on this host.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixListener;
+use std::thread;
 
 use nix::unistd::geteuid;
 use serde_json::Value;
@@ -86,6 +89,24 @@ fn who_is_not_listed_is_told_what_would_help_and_a_token_that_is_named_decides()
     let address = format!("unix:{}", site.path("agent.sock").display());
     let ended = site.ended(["task", "list", "--server", &address, "--token-file", "token"]);
     assert!(ended.code == Some(1) && ended.stderr.contains("the token is not known"), "{ended:?}");
+}
+
+#[test]
+fn the_token_of_the_first_start_is_not_sent_to_another_services_socket() {
+    let (site, _service) = served("");
+    let listener = UnixListener::bind(site.path("other.sock")).unwrap();
+    let heard = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
+        let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+        stream.write_all(b"HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n").unwrap();
+        head.join("\n").to_lowercase()
+    });
+    assert_eq!(site.ended(["task", "list", "--server", "unix:other.sock"]).code, Some(1));
+    let head = heard.join().unwrap();
+    assert!(head.starts_with("get /api/v1/tasks") && !head.contains("authorization"), "{head}");
+    // The twin: its own service gets it, by whatever path.
+    assert_eq!(site.ended(["task", "list", "--server", "unix:agent.sock"]).code, Some(0));
 }
 
 #[test]
