@@ -180,8 +180,9 @@ fn next_of_followed(reader: Arc<LogReader>, part: Part, from: u64) -> NextChunk 
 /// Reads the beginning of a piece on a thread that may wait for the disk.
 async fn read(reader: Arc<LogReader>, piece: Piece) -> io::Result<Bytes> {
     let wanted = usize::try_from(piece.to - piece.from).unwrap_or(usize::MAX).min(READ_BYTES);
+    // Made here: the memory of the many threads that wait for the disk would be theirs to keep.
+    let mut buffer = vec![0; wanted];
     let read = tokio::task::spawn_blocking(move || {
-        let mut buffer = vec![0; wanted];
         let count = reader.read_at(piece.from, &mut buffer)?;
         drop(reader);
         buffer.truncate(count);

@@ -20,10 +20,10 @@ use crate::support::{
 };
 
 /// How many of each kind come with a wave: 1,000 slow ones, and watchers.
-const HEADERS: usize = 300;
+const HEADERS: usize = 400;
 const BODIES: usize = 300;
 const SILENT: usize = 200;
-const READERS: usize = 200;
+const READERS: usize = 100;
 const WATCHERS: usize = 200;
 /// For how long waves come.
 const STORM: Duration = Duration::from_secs(60);
