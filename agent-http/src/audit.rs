@@ -52,7 +52,7 @@ pub(crate) struct Asked {
     pub(crate) id: String,
     from: Option<Peer>,
     pub(crate) method: Method,
-    path: String,
+    pub(crate) path: String,
     /// Whether the decision about it was written down already.
     is_told: AtomicBool,
 }

@@ -17,11 +17,12 @@ use task_service::{
 };
 
 use super::wait::{self, Wait};
-use super::{Answered, Refused, Segment, no_task, quota, visible_task};
+use super::{Answered, Refused, Segment, Unchanged, no_task, quota, visible_task};
 use crate::app::AppState;
 use crate::audit::Decision;
 use crate::auth::Caller;
 use crate::error::ApiError;
+use crate::etag::Tagged;
 use crate::json::Json;
 use crate::query::Query;
 use crate::right::Right;
@@ -36,7 +37,8 @@ const MAX_LIMIT: u64 = 1000;
 /// The task is on disk once this answers. `Prefer: wait=N` (0 to 300 seconds) answers when the task has ended, or when that
 /// time is over. Scope `run`.
 #[utoipa::path(
-    post, path = "/api/v1/tasks", tag = "tasks", operation_id = "submit_task", request_body = schema::TaskSpec,
+    post, path = "/api/v1/tasks", tag = "tasks", operation_id = "submit_task",
+    security(("token" = ["run"])), request_body = schema::TaskSpec,
     params(("Prefer" = Option<String>, Header, description = "`wait=N`: how long to wait for the end, 0 to 300 s.")),
     responses(
         (status = 202, description = "Accepted; `Location` names the task.", body = schema::Task),
@@ -75,6 +77,10 @@ pub(super) async fn accept(state: &AppState, caller: &Caller, spec: Value, wait:
         code: None,
         task: Some((task.id.as_str(), &task.name)),
     };
+    if created {
+        // Here the request's id and the task's meet; whatever is said of the task later has the latter.
+        tracing::info!(task_id = %task.id, name = task.name, "accepted");
+    }
     if !state.audit().tell(caller.asked(), decision) {
         state.metrics().audit_lost();
     }
@@ -138,6 +144,7 @@ pub(super) async fn check(state: &AppState, spec: TaskSpec) -> Result<(), Refusa
 /// Newest first, those of the scripts that the token sees. Scope `read`.
 #[utoipa::path(
     get, path = "/api/v1/tasks", tag = "tasks", operation_id = "list_tasks",
+    security(("token" = ["read"])),
     params(
         ("status" = Option<Vec<schema::Status>>, Query, description = "In one of these states; repeated, or with commas."),
         ("name" = Option<String>, Query, description = "Of exactly this script or runner."),
@@ -148,6 +155,7 @@ pub(super) async fn check(state: &AppState, spec: TaskSpec) -> Result<(), Refusa
     ),
     responses(
         (status = 200, description = "A page of tasks.", body = schema::TaskPage),
+        (status = 304, response = Unchanged),
         (status = "4XX", response = Refused), (status = "5XX", response = Refused)
     )
 )]
@@ -161,7 +169,7 @@ pub(crate) async fn list(State(state): State<AppState>, caller: Caller, uri: Uri
     filter.visible = visible_to(&caller);
     let page = state.service().list(filter, usize::try_from(limit).unwrap_or(usize::MAX), cursor).await?;
     let next = page.next.map(|cursor| cursor.to_string());
-    Ok(Json(json!({ "tasks": page.tasks, "next": next })).into_response())
+    Ok(Tagged(json!({ "tasks": page.tasks, "next": next })).into_response())
 }
 
 /// What a list is to leave out: nothing for an admin.
@@ -202,12 +210,14 @@ fn choices() -> String {
 /// With `wait=N`, or `Prefer: wait=N`, it answers when the task has ended, or when that time is over. Scope `read`.
 #[utoipa::path(
     get, path = "/api/v1/tasks/{id}", tag = "tasks", operation_id = "show_task",
+    security(("token" = ["read"])),
     params(
         ("id" = String, Path, description = "The task's id."),
         ("wait" = Option<u64>, Query, description = "Seconds to wait for its end, 0 to 300.")
     ),
     responses(
         (status = 200, description = "The task as it stands.", body = schema::Task),
+        (status = 304, response = Unchanged),
         (status = "4XX", response = Refused), (status = "5XX", response = Refused)
     )
 )]
@@ -227,7 +237,7 @@ pub(crate) async fn show(
         let right = Right::to(&state, &caller, Scope::Read, &task);
         task = right.during(wait.for_end_of(&state, &task.id)).await??.ok_or_else(|| no_task(&task.id))?;
     }
-    let mut response = Json(task).into_response();
+    let mut response = Tagged(task).into_response();
     if let (None, Some(wait)) = (asked, preferred) {
         wait.applied(&mut response);
     }
@@ -240,6 +250,7 @@ pub(crate) async fn show(
 /// at once. Scope `cancel`.
 #[utoipa::path(
     post, path = "/api/v1/tasks/{id}/cancel", tag = "tasks", operation_id = "cancel_task",
+    security(("token" = ["cancel"])),
     params(("id" = String, Path, description = "The task's id.")),
     responses(
         (status = 202, description = "It was asked to end.", body = schema::Task),

@@ -26,6 +26,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_LENGTH;
 use axum::response::Response;
 use hyper::Request;
 use hyper::body::Incoming;
@@ -259,7 +261,11 @@ impl Serving {
         if let Some(certificate) = certificate {
             request.extensions_mut().insert(certificate);
         }
-        let response = self.app.clone().oneshot(request.map(Body::new)).await?;
+        let mut response = self.app.clone().oneshot(request.map(Body::new)).await?;
+        if response.status() == StatusCode::NOT_MODIFIED {
+            // The router counts the body that there is not; that would be taken for the length of the whole answer.
+            response.headers_mut().remove(CONTENT_LENGTH);
+        }
         Ok(response.map(|body| Body::new(io::WatchedBody::new(body, serving))))
     }
 }
