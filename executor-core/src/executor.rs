@@ -21,7 +21,7 @@ use crate::request::ExecuteScriptRequest;
 use crate::result::{ExecutionResult, KillScope};
 use crate::run;
 use crate::scope::CgroupPool;
-use crate::scratch::ScratchRoot;
+use crate::scratch::{self, ScratchRoot};
 use crate::script_source::{ResolvedScript, ScriptSource};
 use crate::threads::Threads;
 use crate::workspace::Workspaces;
@@ -128,7 +128,9 @@ impl ScriptExecutor {
     /// # Errors
     /// When the folder that tells of them cannot be read.
     pub fn recover(&self) -> io::Result<Vec<Recovered>> {
-        instance::recover(&self.inner.settings.state_dir, &self.inner.records)
+        let Settings { scratch_dir, runtime_dir, state_dir, .. } = &self.inner.settings;
+        let places = scratch::places(scratch_dir.as_deref(), runtime_dir.as_deref(), state_dir);
+        instance::recover(state_dir, &self.inner.records, &places)
     }
 
     /// Waits until no execution is under way and what they leave behind them is removed; with the last handle the

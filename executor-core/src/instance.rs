@@ -203,19 +203,20 @@ impl Drop for Slot<'_> {
 }
 
 /// Cleans up after every dead instance of a state folder: kills what it left running, removes its scratch, and
-/// gives each task that it was running a result.
+/// gives each task that it was running a result. `places` are those where scratch is looked for by an instance's name,
+/// where its file does not tell.
 ///
 /// # Errors
 /// When the folder of instances cannot be read; what goes wrong with one of them is said in the agent's log, and it
 /// is tried again the next time.
-pub(crate) fn recover(state_dir: &Path, records: &Records) -> io::Result<Vec<Recovered>> {
+pub(crate) fn recover(state_dir: &Path, records: &Records, places: &[PathBuf]) -> io::Result<Vec<Recovered>> {
     let mut recovered = Vec::new();
     for entry in fs::read_dir(folder(state_dir)?)? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == DAMAGED) {
             continue;
         }
-        match recover_one(&path, records) {
+        match recover_one(&path, records, places) {
             Ok(found) => recovered.extend(found),
             Err(error) => {
                 tracing::error!(file = %path.display(), %error, "could not clean up after an agent that died");
@@ -225,7 +226,7 @@ pub(crate) fn recover(state_dir: &Path, records: &Records) -> io::Result<Vec<Rec
     Ok(recovered)
 }
 
-fn recover_one(path: &Path, records: &Records) -> io::Result<Option<Recovered>> {
+fn recover_one(path: &Path, records: &Records, places: &[PathBuf]) -> io::Result<Option<Recovered>> {
     let (Some(file), Some(name)) = (lock_dead(path)?, path.file_name().and_then(OsStr::to_str)) else {
         return Ok(None);
     };
@@ -238,6 +239,9 @@ fn recover_one(path: &Path, records: &Records) -> io::Result<Option<Recovered>> 
         // The name is in the mark of all that it ran, which is not sure to be all.
         None => scope::kill_marked(|variable| is_mark_of(variable, name), &[]),
     };
+    if header.is_none() {
+        scratch::remove_of(name, places);
+    }
     // One record that cannot be written must not keep the others from their results.
     let mut failure = None;
     for entry in &entries {

@@ -93,6 +93,24 @@ pub(crate) fn remove(path: &Path) {
     }
 }
 
+/// Every folder in which an instance with these settings may have made its scratch folder, whatever was fit then.
+pub(crate) fn places(wanted: Option<&Path>, runtime: Option<&Path>, state_dir: &Path) -> Vec<PathBuf> {
+    let of_user = PathBuf::from(format!("/run/user/{}", nix::unistd::geteuid()));
+    let chosen = [of_user, "/dev/shm".into(), state_dir.join("scratch")];
+    [wanted, runtime].into_iter().flatten().map(Path::to_owned).chain(chosen).collect()
+}
+
+/// Removes the scratch folder of an instance that is gone and of which only the name is known.
+pub(crate) fn remove_of(instance: &str, places: &[PathBuf]) {
+    let own = nix::unistd::geteuid().as_raw();
+    for path in places.iter().map(|place| place.join(folder_name(instance))) {
+        // In a folder for everybody, somebody else may have made one of that name.
+        if std::fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir() && found.uid() == own) {
+            remove(&path);
+        }
+    }
+}
+
 fn memory_folder(of_service: Option<&Path>) -> Option<PathBuf> {
     let uid = nix::unistd::geteuid();
     let of_user = PathBuf::from(format!("/run/user/{uid}"));

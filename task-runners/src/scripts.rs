@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,8 @@ pub struct Scripts {
     current: RwLock<Current>,
     /// Held while the folder is verified, so that many callers verify it once.
     refreshing: Mutex<()>,
+    /// How many looks at the folder have begun.
+    looks: AtomicU64,
     /// What lies in the folder, for as long as nobody verifies it.
     inventory: Arc<Inventory>,
     versions: Versions,
@@ -72,8 +75,8 @@ impl Scripts {
         let policy = VerifyPolicy::default().public_keys(settings.public_keys.iter().cloned());
         let versions = Versions::default();
         let inventory = Arc::new(Inventory::new(&settings.folder, versions.clone()));
-        let (current, refreshing) = Default::default();
-        let scripts = Self { settings, store, policy, current, refreshing, inventory, versions };
+        let (current, refreshing, looks) = Default::default();
+        let scripts = Self { settings, store, policy, current, refreshing, looks, inventory, versions };
         scripts.refresh();
         Ok(scripts)
     }
@@ -269,15 +272,19 @@ impl Scripts {
         if self.read(is_same) {
             return;
         }
+        let begun = self.looks.load(Ordering::Acquire);
         let _one_at_a_time = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
-        // Somebody else may have looked while this one waited.
-        if !self.read(is_same) {
+        // Somebody else may have looked while this one waited: from before its asking on, or after it. The latter is as good
+        // as a look of its own, whatever it found.
+        let is_answered = self.looks.load(Ordering::Acquire) > begun;
+        if !is_answered && !self.read(is_same) {
             let is_watched = self.read(|current| current.is_watched);
             self.look(if is_watched { Tell::IfItStands } else { Tell::Now });
         }
     }
 
     fn look(&self, tell: Tell) -> Arc<ScriptsStatus> {
+        self.looks.fetch_add(1, Ordering::AcqRel);
         // Read before the folder: a change in between is seen as a change the next time.
         let seen = self.seen();
         let found = self.take();

@@ -345,6 +345,19 @@ fn a_damaged_file_of_a_dead_agent_is_set_aside_and_the_start_goes_on() {
 }
 
 #[test]
+fn the_scratch_of_a_dead_agent_is_found_by_its_name_where_its_file_does_not_tell() {
+    let bench = Bench::new();
+    dead_agent(&bench, KillScope::Marker, 1);
+    let (path, scratch) = (instance_file(&bench), scratch_of_instance(&bench));
+    assert!(scratch.is_dir());
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[..4096].fill(0);
+    fs::write(&path, bytes).unwrap();
+    bench.executor();
+    assert!(!scratch.exists(), "its secrets may be in there");
+}
+
+#[test]
 fn a_damaged_result_is_set_aside_and_counts_as_none() {
     let bench = Bench::new();
     let executor = bench.executor();

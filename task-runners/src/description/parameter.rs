@@ -155,7 +155,7 @@ impl Parameter {
     /// Most values that it takes.
     pub(crate) fn max_values(&self) -> usize {
         let unlimited = if matches!(self.form, Form::Count(_)) { MAX_COUNT } else { usize::MAX };
-        self.repeat.map_or(1, |repeat| repeat.max.unwrap_or(unlimited))
+        self.repeat.map_or(1, |repeat| repeat.max.unwrap_or(unlimited).min(unlimited))
     }
 }
 
@@ -181,24 +181,23 @@ impl Pattern {
     /// # Errors
     /// With what is wrong.
     pub fn new(text: &str) -> Result<Self, String> {
-        const APART: [&str; 15] = [
-            "(?", "[[:", "&&", "--", "~~", "\\A", "\\z", "\\Z", "\\p", "\\P", "\\d", "\\w", "\\s", "\\b",
-            "\\D",
-        ];
-        if let Some(apart) = APART.iter().find(|apart| text.replace("(?:", "").contains(**apart)) {
+        const APART: [&str; 5] = ["(?", "[[:", "&&", "--", "~~"];
+        let apart = APART.iter().find(|apart| text.replace("(?:", "").contains(**apart));
+        if let Some(apart) = apart.map(|apart| (*apart).to_owned()).or_else(|| escape_apart(text)) {
             let instead = "write it out, such as [0-9] or [A-Za-z0-9_]";
             return Err(format!(
                 "it holds `{apart}`, which not every reader of patterns reads alike; {instead}"
             ));
         }
-        match Self::compile(text) {
+        // By itself first: a parenthesis that closes none of its own would close the one that makes it match as a whole.
+        match regex(text).and_then(|_| Self::compile(text)) {
             Ok(_) => Ok(Self { text: text.to_owned(), compiled: OnceLock::new() }),
             Err(error) => Err(error.to_string().lines().last().unwrap_or_default().trim().to_owned()),
         }
     }
 
     fn compile(text: &str) -> Result<Regex, regex::Error> {
-        regex::RegexBuilder::new(&format!("^(?:{text})$")).size_limit(1 << 20).build()
+        regex(&format!("^(?:{text})$"))
     }
 
     /// As it was written.
@@ -212,6 +211,26 @@ impl Pattern {
         let compiled = self.compiled.get_or_init(|| Self::compile(&self.text).ok());
         compiled.as_ref().is_some_and(|whole| whole.is_match(value))
     }
+}
+
+fn regex(text: &str) -> Result<Regex, regex::Error> {
+    regex::RegexBuilder::new(text).size_limit(1 << 20).build()
+}
+
+/// The first escape that means something other than its own character, but for the few that all readers know.
+fn escape_apart(text: &str) -> Option<String> {
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        if character != '\\' {
+            continue;
+        }
+        let escaped = characters.next()?;
+        let has_meaning = escaped.is_ascii_alphanumeric() || "<>".contains(escaped);
+        if has_meaning && !"ntr".contains(escaped) {
+            return Some(format!("\\{escaped}"));
+        }
+    }
+    None
 }
 
 impl fmt::Debug for Pattern {

@@ -34,6 +34,8 @@ pub(crate) struct Found {
     version: u64,
     looked_at: Instant,
     has_faults: bool,
+    /// Whether some of it is what was known before, since it could not be looked at.
+    is_partial: bool,
 }
 
 impl Versions {
@@ -76,7 +78,12 @@ impl Found {
                 .all(|(name, known)| before.get(name).is_some_and(|before| before.is_like(known)));
         let version = if is_same { before.version } else { versions.next() };
         let has_faults = scripts.values().any(|known| known.looked.is_err());
-        Self { scripts, version, looked_at: Instant::now(), has_faults }
+        Self { scripts, version, looked_at: Instant::now(), has_faults, is_partial: false }
+    }
+
+    /// The same, not all of which could be looked at.
+    pub(crate) fn partial(self) -> Self {
+        Self { is_partial: true, ..self }
     }
 
     /// The number of this state.
@@ -108,12 +115,13 @@ impl Found {
 
     /// Whether every change from now on will show by the file's identity.
     pub(crate) fn is_settled(&self) -> bool {
-        self.scripts.values().all(|known| known.identity.is_none_or(|identity| identity.is_settled()))
+        let mut known = self.scripts.values();
+        !self.is_partial && known.all(|known| known.identity.is_none_or(|identity| identity.is_settled()))
     }
 
     /// Whether something that could not be run may have been mended by something else than its file.
     pub(crate) fn wants_another_look(&self, now: Instant) -> bool {
-        self.has_faults && now.saturating_duration_since(self.looked_at) > FAULTS_HOLD
+        (self.has_faults || self.is_partial) && now.saturating_duration_since(self.looked_at) > FAULTS_HOLD
     }
 
     pub(crate) fn insert(&mut self, name: &ScriptName, known: Known, versions: &Versions) {
@@ -140,6 +148,7 @@ impl Found {
 
 impl Default for Found {
     fn default() -> Self {
-        Self { scripts: BTreeMap::new(), version: 0, looked_at: Instant::now(), has_faults: false }
+        let (scripts, version) = Default::default();
+        Self { scripts, version, looked_at: Instant::now(), has_faults: false, is_partial: false }
     }
 }

@@ -81,7 +81,7 @@ impl Inventory {
     /// When the folder itself cannot be read; what was found before stays.
     pub(crate) fn scan(&self, before: &mut dyn FnMut(&Path)) -> io::Result<Arc<Found>> {
         let mut told = self.scanning.lock().unwrap_or_else(PoisonError::into_inner);
-        let Files { scripts, left_out } = files(&self.path, before)?;
+        let Files { scripts, left_out, unread } = files(&self.path, before)?;
         for reason in left_out.difference(&told) {
             tracing::warn!(folder = %self.path.display(), "the scripts folder is not listed whole: {reason}");
         }
@@ -91,9 +91,20 @@ impl Inventory {
             scripts.into_iter().partition(|(name, identity)| known.is_known(name, identity));
         let kept = kept.into_iter().filter_map(|(name, _)| known.get(&name).cloned().map(|one| (name, one)));
         let names: Vec<ScriptName> = unknown.into_iter().map(|(name, _)| name).collect();
-        let looked = scan::at_once(&names, &|name| self.look(name).ok().flatten());
-        let found = Found::new(kept.chain(looked).collect(), &known, &self.versions);
-        let found = Arc::new(found);
+        let is_partial = AtomicBool::new(!unread.is_empty());
+        let looked = scan::at_once(&names, &|name| match self.look(name) {
+            // What was known of it stands until it can be opened again.
+            Err(StartError::Host { source, .. }) if scan::is_passing(&source) => {
+                is_partial.store(true, Ordering::Relaxed);
+                known.get(name).cloned()
+            }
+            looked => looked.ok().flatten(),
+        });
+        let is_unread = |name: &ScriptName| unread.iter().any(|folder| name.as_str().starts_with(folder));
+        let stood = known.behind(None).filter(|(name, _)| is_unread(name));
+        let stood = stood.map(|(name, known)| (name.clone(), known.clone()));
+        let found = Found::new(stood.chain(kept).chain(looked).collect(), &known, &self.versions);
+        let found = Arc::new(if is_partial.into_inner() { found.partial() } else { found });
         *self.found.write().unwrap_or_else(PoisonError::into_inner) = found.clone();
         Ok(found)
     }

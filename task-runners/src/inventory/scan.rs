@@ -25,6 +25,8 @@ pub(crate) struct Files {
     pub(crate) scripts: Vec<(ScriptName, Identity)>,
     /// What is left out that should not be, and why.
     pub(crate) left_out: BTreeSet<String>,
+    /// The names, with a slash behind, of folders that could not be read just now: what was known in them stands.
+    pub(crate) unread: Vec<String>,
 }
 
 struct Walk<'a> {
@@ -86,6 +88,9 @@ impl Walk<'_> {
     fn inner(&mut self, path: &Path, name: &ScriptName) {
         match self.folder(path, &format!("{name}/")) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                if is_passing(&error) {
+                    self.files.unread.push(format!("{name}/"));
+                }
                 let folder = path.display();
                 self.files.left_out.insert(format!("the scripts of {folder} are not listed: {error}"));
             }
@@ -119,6 +124,11 @@ pub(crate) fn at_once(
         }
         looked
     })
+}
+
+/// Whether the same may go well in a moment: it has nothing to do with the file, as it has with one that is closed to us.
+pub(crate) fn is_passing(error: &io::Error) -> bool {
+    !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
 }
 
 fn is_executable_file(metadata: &fs::Metadata) -> bool {

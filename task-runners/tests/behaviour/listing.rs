@@ -174,3 +174,31 @@ fn what_is_swapped_for_a_link_or_a_pipe_while_it_is_read_shows_nothing_from_outs
         stop.store(true, Ordering::Relaxed);
     });
 }
+
+/// In a process of its own, whose descriptors are its own.
+#[test]
+fn what_cannot_be_looked_at_for_a_moment_stays_in_the_list() {
+    const OWN: &str = "TASK_RUNNERS_OWN_DESCRIPTORS";
+    if std::env::var_os(OWN).is_none() {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
+            .args(["--exact", "listing::what_cannot_be_looked_at_for_a_moment_stays_in_the_list"])
+            .env(OWN, "");
+        let output = command.output().unwrap();
+        assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "{output:?}");
+        return;
+    }
+    let place = Place::new();
+    for name in ["hello.sh", "inner/other.sh"] {
+        place.script(name, "#!/bin/sh\n");
+    }
+    let scripts = place.scripts(VerificationMode::Never);
+    assert_eq!(names(&scripts), ["hello.sh", "inner/other.sh"]);
+    let mut held: Vec<_> = std::iter::from_fn(|| fs::File::open("/dev/null").ok()).collect();
+    // Enough for the folder itself, and for none in it.
+    held.pop();
+    assert_eq!(names(&scripts), ["hello.sh", "inner/other.sh"]);
+    drop(held);
+    fs::remove_file(place.scripts_dir().join("inner/other.sh")).unwrap();
+    assert_eq!(names(&scripts), ["hello.sh"]);
+}

@@ -334,3 +334,13 @@ proptest! {
         let _ = bind(&description(), &given, &args);
     }
 }
+
+#[test]
+fn a_counted_flag_is_given_a_hundred_times_at_most_whatever_its_script_declares() {
+    let description = described("#USAGE flag \"-v\" count=#true var_max=1000000000");
+    let given = |count: u64| bind(&description, &params(&json!({ "v": count })), &[]);
+    assert_eq!(given(100).unwrap().args.len(), 100);
+    // It would be as many texts before anybody could say that they are too many.
+    let problems = given(1_000_000_000).unwrap_err();
+    assert_eq!((problems.len(), problems[0].rule.as_str()), (1, "maximum"));
+}

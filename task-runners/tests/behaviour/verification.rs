@@ -193,3 +193,28 @@ async fn pruning_leaves_the_last_three_snapshots_and_those_of_waiting_tasks() {
     assert_eq!(left, [false, true, false, true, true, true]);
     assert_eq!(run(&runner, waiting).await.0, "version 6\n");
 }
+
+#[test]
+fn a_folder_that_does_not_verify_is_not_verified_once_for_each_who_waits() {
+    let place = Place::new();
+    // Large enough that those who ask come while it is read.
+    let large = format!("#!/bin/sh\n#{}\n", "x".repeat(1 << 20));
+    (0..40).for_each(|number| place.script(&format!("s{number}.sh"), &large));
+    place.manifest();
+    place.script("extra.sh", "#!/bin/sh\n");
+    let scripts = place.scripts(VerificationMode::Always);
+    let began = std::time::Instant::now();
+    assert!(scripts.catalogue().is_err());
+    let once = began.elapsed();
+    let (callers, began) = (64, std::time::Instant::now());
+    std::thread::scope(|scope| {
+        for _ in 0..callers {
+            scope.spawn(|| assert!(scripts.catalogue().is_err()));
+        }
+    });
+    let all = began.elapsed();
+    assert!(all < once * callers / 4, "{callers} callers took {all:?}, and one {once:?}");
+    // Mending it works at once all the same.
+    std::fs::remove_file(place.scripts_dir().join("extra.sh")).unwrap();
+    assert!(scripts.catalogue().is_ok());
+}
