@@ -33,6 +33,7 @@ const LAST_CALLS: Duration = Duration::from_secs(5);
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     start_log();
+    process::close_memory();
     let loaded = match arguments.settings() {
         Ok(loaded) => loaded,
         Err(error) => {
