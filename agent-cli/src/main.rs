@@ -61,6 +61,10 @@ fn main() -> ExitCode {
         return complete::answer(args);
     }
     log_warnings();
+    // Secrets and tokens shall be in no core file, and read by no other process of this user.
+    if let Err(error) = nix::sys::prctl::set_dumpable(false) {
+        tracing::warn!(%error, "a core file of this process could not be forbidden; it would hold secrets");
+    }
     match dispatch(cli) {
         Ok(code) => code,
         Err(failure) => failure.report(),

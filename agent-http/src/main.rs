@@ -41,6 +41,7 @@ fn main() -> ExitCode {
         }
     };
     log::start(if arguments.check_config { LogFormat::Text } else { loaded.settings.log.format });
+    process::close_memory();
     let tls = match Tls::open(&loaded.settings.tls) {
         Ok(tls) => tls,
         Err(error) => {

@@ -57,6 +57,14 @@ impl Signals {
     }
 }
 
+/// Keeps what is in memory, secrets, tokens and keys, out of core files, and from being read by other processes of this
+/// user: scripts for one. What the agent starts is not bound by it.
+pub(crate) fn close_memory() {
+    if let Err(error) = nix::sys::prctl::set_dumpable(false) {
+        tracing::warn!(%error, "a core file of this process could not be forbidden; it would hold secrets");
+    }
+}
+
 impl OpenFiles {
     /// Raises the soft limit to the hard one: connections, logs and scripts all need some.
     pub(crate) fn raise() -> Self {

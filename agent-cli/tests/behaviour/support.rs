@@ -13,6 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, mkfifo};
 use serde_json::Value;
+use task_runners::ScriptExecutor;
 use tempfile::TempDir;
 
 /// Long enough for any machine; only a test that fails waits for it.
@@ -114,6 +115,18 @@ impl Site {
             rest = &behind[next..];
         }
         plain
+    }
+}
+
+impl Drop for Site {
+    /// An agent that a test killed left scratch and a cgroup, which no temporary folder holds: the next one cleans up.
+    fn drop(&mut self) {
+        let instances = fs::read_dir(self.path("state/instances"));
+        if instances.is_ok_and(|mut left| left.next().is_some()) {
+            let folder = |name: &str| self.path(name);
+            let next = ScriptExecutor::builder().script_dir(folder("scripts")).work_dir(folder("workspace"));
+            drop(next.state_dir(folder("state")).build());
+        }
     }
 }
 

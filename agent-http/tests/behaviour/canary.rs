@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 
 use nix::sys::signal::Signal;
@@ -323,4 +324,28 @@ fn an_agent_that_is_killed_leaves_no_secret_behind() {
     assert!(!stage.service.ended("plain")["result"]["exit_code"].is_null());
     assert_eq!(stage.places_with(&canary), NOWHERE);
     assert_eq!(in_memory(&canary), Vec::<PathBuf>::new());
+}
+
+/// A core file would hold every secret that waits, and the keys.
+#[test]
+fn an_agent_that_crashes_leaves_no_core_file() {
+    let site = Site::new("");
+    let command = site.command();
+    // A shell that may leave one: what it becomes keeps that.
+    let mut crashing = std::process::Command::new("sh");
+    crashing.args(["-c", "ulimit -c unlimited; exec \"$@\"", "sh"]).arg(command.get_program());
+    crashing.args(command.get_args()).current_dir(site.folder());
+    crashing.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
+    crashing.stderr(std::process::Stdio::piped());
+    let service = site.start_by(crashing);
+    service.signal(nix::sys::signal::Signal::SIGABRT);
+    let (status, ..) = service.ended_with();
+    assert_eq!((status.signal(), status.core_dumped()), (Some(6), false));
+    // The twin: whoever does nothing for it leaves one, where this host's kernel writes any.
+    let folder = tempfile::tempdir().unwrap();
+    let mut naive = std::process::Command::new("sh");
+    naive.args(["-c", "ulimit -c unlimited; kill -ABRT $$"]).current_dir(folder.path());
+    if !naive.status().unwrap().core_dumped() {
+        println!("TIER: THIS HOST WRITES NO CORE FILES: that the agent leaves none shows nothing");
+    }
 }

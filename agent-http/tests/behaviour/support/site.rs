@@ -13,6 +13,7 @@ use agent_config::TokenDigest;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
+use task_runners::ScriptExecutor;
 use tempfile::TempDir;
 
 use super::http::{Reply, exchange, request_text};
@@ -233,6 +234,18 @@ impl Drop for Service {
         // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+impl Drop for Site {
+    /// An agent that a test killed left scratch and a cgroup, which no temporary folder holds: the next one cleans up.
+    fn drop(&mut self) {
+        let instances = fs::read_dir(self.path("state/instances"));
+        if instances.is_ok_and(|mut left| left.next().is_some()) {
+            let folder = |name: &str| self.path(name);
+            let next = ScriptExecutor::builder().script_dir(folder("scripts")).work_dir(folder("workspace"));
+            drop(next.state_dir(folder("state")).build());
+        }
     }
 }
 
