@@ -15,7 +15,7 @@ use task_service::{Records, TaskService};
 use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
-use crate::audit::Audit;
+use crate::audit::{Asked, Audit, Decision};
 use crate::auth::{self, Tokens};
 use crate::hosts::{self, HostRules};
 use crate::metrics::Metrics;
@@ -87,8 +87,11 @@ impl AppState {
         &self.0.metrics
     }
 
-    pub(crate) fn audit(&self) -> &Audit {
-        &self.0.audit
+    /// Writes down what was decided about a request, once.
+    pub(crate) fn tell(&self, asked: &Asked, decision: Decision<'_>) {
+        if !self.0.audit.tell(asked, decision) {
+            self.metrics().audit_lost();
+        }
     }
 
     /// What the service speaks TLS with, if it does.

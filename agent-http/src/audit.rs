@@ -7,12 +7,14 @@ use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use axum::http::{Method, StatusCode};
 use jiff::Timestamp;
 use nix::fcntl::OFlag;
 use serde::Serialize;
+
+use crate::server::CallerLeft;
 
 /// The file in the state folder. Older ones have a number behind, the higher the older.
 pub(crate) const FILE: &str = "audit.jsonl";
@@ -52,20 +54,18 @@ pub(crate) struct Asked {
     from: Option<SocketAddr>,
     method: Method,
     path: String,
+    /// The name of the token that it came with, which may be one that is not accepted any more.
+    token: OnceLock<String>,
+    caller_left: CallerLeft,
     /// Whether the decision about it was written down already.
     is_told: AtomicBool,
 }
 
-/// Who presented a token, as far as it is known: it may be one that is not accepted any more.
-#[derive(Debug, Clone)]
-pub(crate) struct Presented(pub(crate) String);
-
 /// What was decided.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Decision<'a> {
-    /// The name of the token.
-    pub(crate) token: Option<&'a str>,
-    pub(crate) status: StatusCode,
+    /// What was answered; nothing where the caller hung up before.
+    pub(crate) status: Option<StatusCode>,
     /// The code of a refusal.
     pub(crate) code: Option<&'a str>,
     /// The task that was accepted, and what it runs.
@@ -82,7 +82,7 @@ struct Line<'a> {
     method: &'a str,
     path: &'a str,
     decision: &'static str,
-    status: u16,
+    status: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -92,9 +92,30 @@ struct Line<'a> {
 }
 
 impl Asked {
-    pub(crate) fn new(id: String, from: Option<SocketAddr>, method: Method, path: &str) -> Self {
-        let end = path.floor_char_boundary(MAX_PATH_BYTES);
-        Self { id, from, method, path: path[..end].to_owned(), is_told: AtomicBool::new(false) }
+    pub(crate) fn new(
+        id: String,
+        from: Option<SocketAddr>,
+        method: Method,
+        path: &str,
+        caller_left: CallerLeft,
+    ) -> Self {
+        let path = path[..path.floor_char_boundary(MAX_PATH_BYTES)].to_owned();
+        Self { id, from, method, path, token: OnceLock::new(), caller_left, is_told: AtomicBool::new(false) }
+    }
+
+    /// Notes which token it came with.
+    pub(crate) fn came_with(&self, token: &str) {
+        self.token.get_or_init(|| token.to_owned());
+    }
+
+    /// The name of the token that it came with, as far as that is known.
+    pub(crate) fn token(&self) -> Option<&str> {
+        self.token.get().map(String::as_str)
+    }
+
+    /// Waits until the caller has hung up: then nobody waits for an answer any more.
+    pub(crate) async fn caller_left(&self) {
+        self.caller_left.told().await;
     }
 }
 
@@ -114,16 +135,20 @@ impl Audit {
         if asked.is_told.swap(true, Ordering::Relaxed) {
             return true;
         }
-        let Decision { token, status, code, task } = decision;
+        let Decision { status, code, task } = decision;
         let line = Line {
             time: Timestamp::now(),
             request: &asked.id,
             from: asked.from,
-            token,
+            token: asked.token(),
             method: asked.method.as_str(),
             path: &asked.path,
-            decision: if status.as_u16() < 400 { "allowed" } else { "refused" },
-            status: status.as_u16(),
+            decision: match status {
+                None => "unanswered",
+                Some(status) if status.as_u16() < 400 => "allowed",
+                Some(_) => "refused",
+            },
+            status: status.map(|status| status.as_u16()),
             code,
             task: task.map(|(id, _)| id),
             name: task.map(|(_, name)| name),
@@ -191,8 +216,8 @@ mod tests {
     use super::*;
 
     fn tell(audit: &Audit, path: &str) {
-        let asked = Asked::new("r".to_owned(), None, Method::GET, path);
-        let decision = Decision { token: None, status: StatusCode::OK, code: None, task: None };
+        let asked = Asked::new("r".to_owned(), None, Method::GET, path, CallerLeft::default());
+        let decision = Decision { status: Some(StatusCode::OK), code: None, task: None };
         assert!(audit.tell(&asked, decision));
         // A second time it is not written again.
         assert!(audit.tell(&asked, decision));

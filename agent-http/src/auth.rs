@@ -17,7 +17,7 @@ use task_runners::{Problems, SCRIPT_RUNNER, ScriptName};
 use task_service::{Problem, Refusal, Task};
 
 use crate::app::AppState;
-use crate::audit::{Asked, Presented};
+use crate::audit::Asked;
 use crate::error::ApiError;
 use crate::glob;
 use crate::rate::Rate;
@@ -102,6 +102,7 @@ impl Tokens {
 impl Caller {
     /// 401 when the token is not accepted any more, 429 when it has called too often.
     fn of(known: Arc<Known>, asked: Arc<Asked>) -> Result<Self, ApiError> {
+        asked.came_with(&known.token.name);
         if let Some(expires) = known.token.expires.filter(|&expires| expires <= Timestamp::now()) {
             return Err(unauthorized(
                 "token_expired",
@@ -244,7 +245,13 @@ impl Caller {
             requests_per_minute,
             expires,
         };
-        let asked = Asked::new(String::new(), None, axum::http::Method::GET, "/");
+        let asked = Asked::new(
+            String::new(),
+            None,
+            axum::http::Method::GET,
+            "/",
+            crate::server::CallerLeft::default(),
+        );
         Self { known: Arc::new(Known { token, rate: None }), asked: Arc::new(asked) }
     }
 }
@@ -271,18 +278,11 @@ pub(crate) async fn authenticate(
             Ok(known) => known,
             Err(error) => return error.into_response(),
         };
-        let name = Presented(known.token.name.clone());
         let asked = request.extensions().get::<Arc<Asked>>().cloned();
-        let mut response =
-            match asked.ok_or_else(ApiError::internal).and_then(|asked| Caller::of(known, asked)) {
-                Ok(caller) => {
-                    request.extensions_mut().insert(caller);
-                    next.run(request).await
-                }
-                Err(error) => error.into_response(),
-            };
-        response.extensions_mut().insert(name);
-        return response;
+        match asked.ok_or_else(ApiError::internal).and_then(|asked| Caller::of(known, asked)) {
+            Ok(caller) => request.extensions_mut().insert(caller),
+            Err(error) => return error.into_response(),
+        };
     }
     next.run(request).await
 }

@@ -14,10 +14,10 @@ use axum::response::{IntoResponse, Response};
 use uuid::Uuid;
 
 use crate::app::AppState;
-use crate::audit::{Asked, Decision, Presented};
+use crate::audit::{Asked, Decision};
 use crate::auth;
 use crate::error::{ApiError, ErrorCode};
-use crate::server::Peer;
+use crate::server::{CallerLeft, Peer};
 
 /// What answers have unless their handler says otherwise. Nothing that a browser shows of an answer may load or run
 /// anything, or be read by pages of others: in a sandbox an answer has an origin of its own. Browsers show no sandboxed page
@@ -40,11 +40,13 @@ pub(crate) async fn complete(State(state): State<AppState>, mut request: Request
     let asked = Arc::new(asked(&request));
     let is_public = auth::is_public(request.uri().path(), state.has_public_metrics());
     request.extensions_mut().insert(asked.clone());
+    let mut unanswered = Unanswered { state: &state, asked: &asked, is_open: !is_public };
     let mut response = next.run(request).await;
+    unanswered.is_open = false;
     // What everybody may see is no decision, unless a token showed more of it, or it was refused all the same.
-    let is_for_somebody = response.extensions().get::<Presented>().is_some();
-    if !is_public || is_for_somebody || REFUSED_FOR_WHOM.contains(&response.status()) {
-        audit(&state, &asked, &response);
+    if !is_public || asked.token().is_some() || REFUSED_FOR_WHOM.contains(&response.status()) {
+        let code = response.extensions().get::<ErrorCode>().map(|ErrorCode(code)| *code);
+        state.tell(&asked, Decision { status: Some(response.status()), code, task: None });
     }
     let headers = response.headers_mut();
     for (name, value) in COMMON {
@@ -63,15 +65,23 @@ pub(crate) async fn complete(State(state): State<AppState>, mut request: Request
 /// The request as it is known before anybody decides about it.
 fn asked(request: &Request) -> Asked {
     let from = request.extensions().get::<Peer>().map(|Peer(address)| *address);
-    Asked::new(Uuid::now_v7().to_string(), from, request.method().clone(), request.uri().path())
+    let caller_left = request.extensions().get::<CallerLeft>().cloned().unwrap_or_default();
+    Asked::new(Uuid::now_v7().to_string(), from, request.method().clone(), request.uri().path(), caller_left)
 }
 
-fn audit(state: &AppState, asked: &Asked, response: &Response) {
-    let token = response.extensions().get::<Presented>().map(|Presented(name)| name.as_str());
-    let code = response.extensions().get::<ErrorCode>().map(|ErrorCode(code)| *code);
-    let decision = Decision { token, status: response.status(), code, task: None };
-    if !state.audit().tell(asked, decision) {
-        state.metrics().audit_lost();
+/// Writes down, when dropped with a request whose caller has hung up, that there was no answer.
+struct Unanswered<'a> {
+    state: &'a AppState,
+    asked: &'a Asked,
+    /// Whether there is a decision to be told, and none yet.
+    is_open: bool,
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if self.is_open {
+            self.state.tell(self.asked, Decision { status: None, code: None, task: None });
+        }
     }
 }
 

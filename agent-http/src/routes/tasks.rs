@@ -68,18 +68,17 @@ pub(super) async fn accept(state: &AppState, caller: &Caller, spec: Value, wait:
         (Err(error), _) => return Err(error.into()),
     };
     // Now, and not when somebody has waited for its end.
-    let decision = Decision {
-        token: Some(caller.name()),
-        status: if created { StatusCode::ACCEPTED } else { StatusCode::OK },
-        code: None,
-        task: Some((task.id.as_str(), &task.name)),
-    };
-    if !state.audit().tell(caller.asked(), decision) {
-        state.metrics().audit_lost();
-    }
+    let status = Some(if created { StatusCode::ACCEPTED } else { StatusCode::OK });
+    let decision = Decision { status, code: None, task: Some((task.id.as_str(), &task.name)) };
+    state.tell(caller.asked(), decision);
     if let Some(wait) = wait {
+        let ended = tokio::select! {
+            ended = wait.for_end_of(state, &task.id) => ended?,
+            // Nobody waits any more.
+            () = caller.asked().caller_left() => None,
+        };
         // It was accepted: a task that is gone again has been removed with old history, and the answer is what it was.
-        task = wait.for_end_of(state, &task.id).await?.unwrap_or(task);
+        task = ended.unwrap_or(task);
     }
     let is_done = !created || task.status.is_terminal();
     let status = if is_done { StatusCode::OK } else { StatusCode::ACCEPTED };

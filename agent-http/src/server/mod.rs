@@ -34,7 +34,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use connections::{Connections, Ticket};
+use connections::{Connections, Serving as Served, Ticket};
 use io::GuardedIo;
 use patient::PatientSocket;
 use transport::Transport;
@@ -81,6 +81,10 @@ pub struct Server {
 /// Who is at the other end of the connection that a request came by.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
+
+/// Whether the caller of a request still waits for its answer.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct CallerLeft(CancellationToken);
 
 /// What every connection is served with.
 #[derive(Clone)]
@@ -181,6 +185,13 @@ impl Server {
     }
 }
 
+impl CallerLeft {
+    /// Waits until the caller has hung up.
+    pub(crate) async fn told(&self) {
+        self.0.cancelled().await;
+    }
+}
+
 impl Serving {
     /// Serves one connection to its end.
     async fn connection(self, stream: TcpStream, ticket: Ticket) {
@@ -239,13 +250,15 @@ impl Serving {
     }
 }
 
-/// Answers one request. The connection counts as serving until the answer's last byte was sent.
+/// Answers one request. What may change something is done to its end, and written down, also where the caller hangs up
+/// meanwhile: otherwise hanging up would be a way to have things done that nobody hears of. It keeps the connection's
+/// place until then, so that no more is under way than there are places, and ends with the closing time at the latest.
 async fn respond(
     app: &Router,
     ticket: &Arc<Ticket>,
     other_end: OtherEnd,
     mut request: Request<Incoming>,
-) -> Result<Response, std::convert::Infallible> {
+) -> Result<Response, Error> {
     let serving = ticket.serving();
     let OtherEnd { peer, certificate } = other_end;
     if let Some(peer) = peer {
@@ -254,7 +267,28 @@ async fn respond(
     if let Some(certificate) = certificate {
         request.extensions_mut().insert(certificate);
     }
-    let response = app.clone().oneshot(request.map(Body::new)).await?;
+    // This future is dropped when the connection has gone.
+    let caller_left = CallerLeft::default();
+    let _left = caller_left.0.clone().drop_guard();
+    request.extensions_mut().insert(caller_left);
+    let changes_nothing = request.method().is_safe();
+    let answer = answer(app.clone(), request, serving);
+    if changes_nothing {
+        return answer.await;
+    }
+    let ticket = ticket.clone();
+    let to_the_end = async move {
+        tokio::select! {
+            answer = answer => answer,
+            () = ticket.told_to_go() => Err(Error::other("the service stops")),
+        }
+    };
+    tokio::spawn(to_the_end).await.map_err(Error::other)?
+}
+
+/// What the routes answer. The connection counts as serving until the answer's last byte was sent.
+async fn answer(app: Router, request: Request<Incoming>, serving: Served) -> Result<Response, Error> {
+    let Ok(response) = app.oneshot(request.map(Body::new)).await;
     Ok(response.map(|body| Body::new(io::WatchedBody::new(body, serving))))
 }
 

@@ -9,8 +9,7 @@ use serde_json::{Value, json};
 use crate::support::{Reply, Service, Site, connect, eventually, exchange, request_text};
 
 fn lines(site: &Site) -> Vec<Value> {
-    let text = fs::read_to_string(site.path("state/audit.jsonl")).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    site.audit_lines("audit.jsonl")
 }
 
 /// The line about a request that was answered.

@@ -19,6 +19,7 @@ mod curl;
 mod description;
 mod documentation;
 mod draining;
+mod hanging_up;
 mod heavy;
 mod hosts;
 mod limits;

@@ -128,6 +128,12 @@ impl Site {
         Service { at, site: self, child, said }
     }
 
+    /// The lines of a file of the audit log.
+    pub(crate) fn audit_lines(&self, name: &str) -> Vec<Value> {
+        let text = fs::read_to_string(self.path("state").join(name)).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
