@@ -247,6 +247,12 @@ pub(crate) struct SubmitArgs {
     /// Work in the shared workspace of this name
     #[arg(long, value_name = "NAME")]
     pub(crate) work_dir: Option<String>,
+    /// What to do while that workspace is in use: wait, or refuse
+    #[arg(long, value_name = "WHAT", value_parser = ["wait", "refuse"])]
+    pub(crate) on_busy: Option<String>,
+    /// Try again so many times when it fails; a script's own number is the most
+    #[arg(long, value_name = "N")]
+    pub(crate) retries: Option<u32>,
     /// Leave a script that reproduces the run by hand
     #[arg(long)]
     pub(crate) debug_script: bool,

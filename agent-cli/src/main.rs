@@ -28,6 +28,7 @@ mod task;
 mod terminal;
 mod token;
 mod trust;
+mod unseen;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

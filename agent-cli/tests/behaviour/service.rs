@@ -146,6 +146,26 @@ fn a_followed_task_that_is_tried_again_shows_each_attempt_and_ends_with_the_code
 }
 
 #[test]
+fn who_submits_says_how_often_it_is_tried_and_that_a_busy_workspace_is_not_waited_for() {
+    let (site, _service) = served();
+    let header = "#TASK effect=\"read\" retries=5 retry_delay=\"1ms\"\n";
+    site.script("fails.sh", format!("#!/bin/sh\n{header}exit 3\n"));
+    let ended = site.ended(["task", "submit", "-f", "--retries", "1", "--id", "twice", "fails.sh"]);
+    assert_eq!(ended.code, Some(3), "{}", ended.stderr);
+    assert_eq!(
+        (&show(&site, "twice")["attempt"], &show(&site, "twice")["spec"]["retries"]),
+        (&2.into(), &1.into())
+    );
+    let go_on = site.fifo("go-on");
+    let mut live = site.live(["task", "submit", "-f", "--work-dir", "shared", "waits.sh", &go_on]);
+    live.line();
+    let busy = site.ended(["task", "submit", "--work-dir", "shared", "--on-busy", "refuse", "hello.sh"]);
+    assert!(busy.code == Some(1) && busy.stderr.contains("shared"), "{}", busy.stderr);
+    std::fs::write(&go_on, "on\n").unwrap();
+    assert_eq!(live.ended().code, Some(7));
+}
+
+#[test]
 fn the_log_is_byte_for_byte_what_the_script_wrote() {
     let (site, _service) = served();
     let bytes: Vec<u8> = (0..=u8::MAX).cycle().take(500_009).collect();
