@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use agent_config::Settings;
+use agent_config::{Settings, Token};
 use axum::Router;
 use metrics_exporter_prometheus::BuildError as MetricsError;
 use task_runners::{
@@ -86,6 +86,20 @@ pub enum AgentError {
     Metrics(#[from] MetricsError),
 }
 
+/// Why new settings are not taken over.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// A file that was emptied, or is half of itself, must not open the service to the token of its first start.
+    #[error(
+        "the new ones have no [[auth.token]], and those in force have some; name one, or start the service again if \
+         the token of its first start is to hold"
+    )]
+    NoToken,
+    /// The token of the first start holds, and cannot be read.
+    #[error(transparent)]
+    FirstToken(#[from] FirstTokenError),
+}
+
 impl Agent {
     /// Opens everything that the settings name, in this order: executor (which ends what a dead agent left running),
     /// scripts, task service (which takes the lock of the state folder), first token.
@@ -104,7 +118,9 @@ impl Agent {
             workspaces: settings.retention.workspaces,
             work_dir: settings.script_executor.work_dir_prefix.clone(),
         });
-        let (access, first_token) = access(settings, tls.clone())?;
+        let (tokens, first_token) = tokens(settings)?;
+        let access =
+            Access { tokens: Tokens::new(tokens), hosts: HostRules::new(&settings.http, tls.clone()) };
         let audit = audit(settings)?;
         let state = AppState::new(Shared {
             service,
@@ -163,17 +179,21 @@ impl Agent {
     /// sections in which something else has changed: that takes a restart.
     ///
     /// # Errors
-    /// When the new settings name no token and that of the first start cannot be read; everything stays as it was then.
-    pub fn reload(&self, new: &Settings) -> Result<Vec<&'static str>, FirstTokenError> {
+    /// When the new settings name no token where those in force do, or where that of the first start cannot be read;
+    /// everything stays as it was then.
+    pub fn reload(&self, new: &Settings) -> Result<Vec<&'static str>, ReloadError> {
         let mut settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
-        let (access, _) = access(
-            &Settings { script_executor: settings.script_executor.clone(), ..new.clone() },
-            self.tls().cloned(),
-        )?;
-        self.state.set_access(access);
+        let tokens = match (new.auth.tokens.is_empty(), settings.auth.tokens.is_empty()) {
+            (false, _) => new.auth.tokens.clone(),
+            (true, true) => vec![first_token::open_again(&settings.script_executor.state_dir)?.token],
+            (true, false) => return Err(ReloadError::NoToken),
+        };
         settings.auth = new.auth.clone();
         settings.http.hosts.clone_from(&new.http.hosts);
         settings.http.origins.clone_from(&new.http.origins);
+        // What else the section says takes a restart, here too.
+        let hosts = HostRules::new(&settings.http, self.tls().cloned());
+        self.state.set_access(Access { tokens: Tokens::new(tokens), hosts });
         Ok(settings.sections_that_differ(new))
     }
 
@@ -185,16 +205,13 @@ impl Agent {
     }
 }
 
-/// Who is let in by these settings, and the file of the admin's token if it was made just now.
-fn access(settings: &Settings, tls: Option<Arc<Tls>>) -> Result<(Access, Option<PathBuf>), FirstTokenError> {
-    let mut first_token = None;
-    let mut tokens = settings.auth.tokens.clone();
-    if tokens.is_empty() {
-        let opened = first_token::open(&settings.script_executor.state_dir)?;
-        first_token = opened.is_new.then_some(opened.path);
-        tokens.push(opened.token);
+/// The tokens of a start by these settings, and the file of the admin's token if it was made just now.
+fn tokens(settings: &Settings) -> Result<(Vec<Token>, Option<PathBuf>), FirstTokenError> {
+    if !settings.auth.tokens.is_empty() {
+        return Ok((settings.auth.tokens.clone(), None));
     }
-    Ok((Access { tokens: Tokens::new(tokens), hosts: HostRules::new(&settings.http, tls) }, first_token))
+    let opened = first_token::open(&settings.script_executor.state_dir)?;
+    Ok((vec![opened.token], opened.is_new.then_some(opened.path)))
 }
 
 fn audit(settings: &Settings) -> Result<Audit, AgentError> {

@@ -16,7 +16,7 @@ use subtle::{Choice, ConstantTimeEq};
 use task_runners::{Problems, SCRIPT_RUNNER, ScriptName};
 use task_service::{Problem, Refusal, Task};
 
-use crate::app::AppState;
+use crate::app::{Access, AppState};
 use crate::audit::Asked;
 use crate::error::ApiError;
 use crate::glob;
@@ -274,7 +274,8 @@ pub(crate) async fn authenticate(
     let path = request.uri().path();
     let shows_more = path == DESCRIPTION && request.headers().contains_key(AUTHORIZATION);
     if shows_more || !is_public(path, state.has_public_metrics()) {
-        let known = match state.access().tokens.presented(&request) {
+        let access = request.extensions().get::<Arc<Access>>().cloned();
+        let known = match access.ok_or_else(ApiError::internal).and_then(|it| it.tokens.presented(&request)) {
             Ok(known) => known,
             Err(error) => return error.into_response(),
         };

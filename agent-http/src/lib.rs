@@ -34,7 +34,7 @@ mod script_operation;
 mod server;
 mod tls;
 
-pub use agent::{Agent, AgentError, Host, address};
+pub use agent::{Agent, AgentError, Host, ReloadError, address};
 pub use first_token::FirstTokenError;
 pub use server::{Server, ServerLimits};
 pub use tls::{Tls, TlsError};

@@ -5,6 +5,7 @@
 mod arguments;
 mod process;
 mod reload;
+mod watched;
 
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;

@@ -37,4 +37,6 @@ mod tampering;
 #[path = "../../../agent-cli/tests/behaviour/tampering/cases.rs"]
 mod tampering_cases;
 mod tls;
+#[path = "../../../agent-config/tests/behaviour/trusted_folder.rs"]
+mod trusted_folder;
 mod verifying;

@@ -17,6 +17,7 @@ use tempfile::TempDir;
 
 use super::http::{Reply, exchange, request_text};
 use super::{LONG, eventually};
+use crate::trusted_folder;
 
 /// The tokens of every site: name, and the rest of its section. A token's text is [`Site::token`] of its name.
 const TOKENS: &[(&str, &str)] = &[
@@ -68,9 +69,25 @@ impl Site {
         Self::bare(&format!("{settings}\n{tokens}"))
     }
 
+    /// The same with its settings where they are found and trusted without being named, `etc/application.toml`.
+    pub(crate) fn with_found_settings() -> Self {
+        let usual = fs::read_to_string(Self::new("").path("application.toml")).unwrap();
+        let site = Self::in_folder(trusted_folder::make(), &usual);
+        fs::create_dir(site.path("etc")).unwrap();
+        fs::rename(site.path("application.toml"), site.path("etc/application.toml")).unwrap();
+        for (name, mode) in [("etc", 0o755), ("etc/application.toml", 0o644)] {
+            fs::set_permissions(site.path(name), fs::Permissions::from_mode(mode)).unwrap();
+        }
+        site
+    }
+
     /// A site with the usual scripts and no tokens.
     pub(crate) fn bare(settings: &str) -> Self {
-        let site = Self { folder: tempfile::tempdir().unwrap() };
+        Self::in_folder(tempfile::tempdir().unwrap(), settings)
+    }
+
+    fn in_folder(folder: TempDir, settings: &str) -> Self {
+        let site = Self { folder };
         fs::write(site.path("application.toml"), settings).unwrap();
         fs::create_dir(site.path("scripts")).unwrap();
         for (name, text) in SCRIPTS {
@@ -98,9 +115,11 @@ impl Site {
     /// The service's program, on this site and a free port.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_agent-http"));
+        let named = self.path("application.toml");
+        if named.exists() {
+            command.arg("--config").arg(named);
+        }
         command
-            .arg("--config")
-            .arg(self.path("application.toml"))
             .args(["--port", "0"])
             .current_dir(self.folder.path())
             .env_remove("RUST_LOG")
@@ -185,6 +204,13 @@ impl Service {
 
     pub(crate) fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
+    }
+
+    /// Changes a limit of the running program, as `nofile=3:`: see prlimit(1).
+    pub(crate) fn limit(&self, limit: &str) {
+        let pid = self.pid().to_string();
+        let status = Command::new("prlimit").args(["--pid", &pid, &format!("--{limit}")]).status();
+        assert!(status.expect("this test needs prlimit").success());
     }
 
     pub(crate) fn pid(&self) -> u32 {
