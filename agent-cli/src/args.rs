@@ -164,7 +164,7 @@ pub(crate) enum ManifestCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct Server {
-    /// The service's address [default: the configured one on this host]
+    /// The service's address, or unix:PATH of its socket [default: the configured one on this host]
     #[arg(long, value_name = "URL")]
     pub(crate) server: Option<String>,
     /// File with the token [default: the file that the service on this host made]

@@ -3,6 +3,7 @@
 //! Data goes to standard output, talk to standard error.
 
 mod about;
+mod address;
 mod args;
 mod asked;
 mod client;
@@ -14,6 +15,7 @@ mod failure;
 mod follow;
 mod hint;
 mod lint;
+mod local;
 mod man;
 mod manifest;
 mod new;

@@ -27,6 +27,8 @@ pub(crate) const SECTIONS: &[&str] =
 /// More tasks or waiting ones than these would exhaust any one host.
 const MOST_CONCURRENT: u64 = 10_000;
 const MOST_QUEUED: u64 = 1_000_000;
+/// Longest path of a Unix socket, bytes (unix(7)): its address has 108, with the NUL behind it.
+const SOCKET_PATH_BYTES: usize = 107;
 /// More files than these are a folder of their own.
 const MOST_FILES: u64 = 1000;
 
@@ -60,6 +62,9 @@ pub(crate) const KEYS: &[Key] = &[
     key!(app.name, name),
     key!(http.host, address),
     key!(http.port, port),
+    key!(http.socket, socket),
+    key!(http.socket_mode, socket_mode),
+    key!(http.socket_group, some_account),
     key!(http.behind_tls_proxy, Input::boolean),
     key!(http.hosts, host_names),
     key!(http.origins, origins),
@@ -127,6 +132,23 @@ fn some_boolean(input: Input<'_>) -> Checked<Option<bool>> {
 
 fn some_path(input: Input<'_>) -> Checked<Option<PathBuf>> {
     input.path().map(Some)
+}
+
+fn socket(input: Input<'_>) -> Checked<Option<PathBuf>> {
+    let path = input.path()?;
+    if path.as_os_str().len() <= SOCKET_PATH_BYTES {
+        return Ok(Some(path));
+    }
+    input.text(&format!("a path of at most {SOCKET_PATH_BYTES} bytes"), |_| None)
+}
+
+fn socket_mode(input: Input<'_>) -> Checked<u32> {
+    let right = "who may read and write the socket as in chmod(1), in quotes: \"0600\", \"0660\" or \"0666\"";
+    input.text(right, grammar::parse_socket_mode)
+}
+
+fn some_account(input: Input<'_>) -> Checked<Option<String>> {
+    input.text("the name of a group", own(grammar::is_account)).map(Some)
 }
 
 fn duration(input: Input<'_>) -> Checked<Duration> {

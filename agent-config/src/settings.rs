@@ -47,6 +47,12 @@ pub struct Http {
     pub host: IpAddr,
     /// The port to listen on; 0 lets the system choose a free one.
     pub port: u16,
+    /// The Unix socket to listen on as well; absolute when the current folder is.
+    pub socket: Option<PathBuf>,
+    /// The mode of the socket's file: who may read and write it, so at most 0666. Whoever may write it may connect.
+    pub socket_mode: u32,
+    /// The group of the socket's file; none leaves it to the system.
+    pub socket_group: Option<String>,
     /// A proxy in front of the service speaks TLS with the callers.
     pub behind_tls_proxy: bool,
     /// Accepted names in the `Host` header beside loopback names and IP addresses; in small letters, without port.
@@ -136,8 +142,8 @@ pub struct Audit {
 /// `[auth]`: who may do what.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Auth {
-    /// `[[auth.token]]`: the tokens, in the order of the file. No two have the same name, digest or
-    /// certificate.
+    /// `[[auth.token]]`: the tokens, in the order of the file. No two have the same name, digest, certificate,
+    /// user or uid.
     pub tokens: Vec<Token>,
 }
 
@@ -181,6 +187,9 @@ impl Settings {
             http: Http {
                 host: IpAddr::V4(Ipv4Addr::LOCALHOST),
                 port: 0,
+                socket: None,
+                socket_mode: 0,
+                socket_group: None,
                 behind_tls_proxy: false,
                 hosts: Vec::new(),
                 origins: Vec::new(),

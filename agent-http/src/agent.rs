@@ -4,27 +4,29 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use agent_config::{Settings, Token};
+use agent_config::Settings;
 use axum::Router;
 use metrics_exporter_prometheus::BuildError as MetricsError;
 use task_runners::{
     BuildError, ScriptExecutor, ScriptRunner, Scripts, ScriptsStatus, TaskDebugRunner, Watch,
 };
 use task_service::{DrainReport, OpenError, Retention, RunnerRegistry, ServiceSettings, TaskService};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::app::{self, Access, AppState, Shared};
 use crate::audit::{self, Audit, AuditLimits};
-use crate::auth::Tokens;
 use crate::background;
 use crate::first_token::{self, FirstTokenError};
 use crate::hosts::HostRules;
 use crate::metrics::Metrics;
+use crate::peer::PeerError;
+use crate::routes::Turns;
 use crate::tls::Tls;
+use crate::tokens::Tokens;
 
 /// Most reproduction scripts that are held at a time. Each may be several times as large as a body may be.
 const DEBUG_SCRIPTS: usize = 4;
@@ -70,9 +72,9 @@ pub enum AgentError {
         /// What is wrong.
         reason: String,
     },
-    /// There is no token to give to the first caller.
+    /// It cannot be said who is let in.
     #[error(transparent)]
-    FirstToken(#[from] FirstTokenError),
+    Access(#[from] AccessError),
     /// What is decided about requests cannot be written down.
     #[error("cannot open the audit log {}: {source}", .path.display())]
     Audit {
@@ -86,18 +88,21 @@ pub enum AgentError {
     Metrics(#[from] MetricsError),
 }
 
-/// Why new settings are not taken over.
+/// Why it cannot be said who is let in.
 #[derive(Debug, thiserror::Error)]
-pub enum ReloadError {
+pub enum AccessError {
+    /// There is no token to give to the first caller.
+    #[error(transparent)]
+    FirstToken(#[from] FirstTokenError),
     /// A file that was emptied, or is half of itself, must not open the service to the token of its first start.
     #[error(
         "the new ones have no [[auth.token]], and those in force have some; name one, or start the service again if \
          the token of its first start is to hold"
     )]
     NoToken,
-    /// The token of the first start holds, and cannot be read.
+    /// Users that tokens list cannot be let in.
     #[error(transparent)]
-    FirstToken(#[from] FirstTokenError),
+    Peers(#[from] PeerError),
 }
 
 impl Agent {
@@ -119,14 +124,13 @@ impl Agent {
             work_dir: settings.script_executor.work_dir_prefix.clone(),
         });
         let (tokens, first_token) = tokens(settings)?;
-        let access =
-            Access { tokens: Tokens::new(tokens), hosts: HostRules::new(&settings.http, tls.clone()) };
-        let audit = audit(settings)?;
+        let access = Access { tokens, hosts: HostRules::new(&settings.http, tls.clone()) };
+        let audit = audit(settings, metrics.clone())?;
         let state = AppState::new(Shared {
             service,
             scripts,
             records,
-            access: RwLock::new(Arc::new(access)),
+            access: watch::Sender::new(Arc::new(access)),
             metrics,
             audit,
             tls,
@@ -135,6 +139,7 @@ impl Agent {
             is_draining: AtomicBool::new(false),
             debug_scripts: Arc::new(Semaphore::new(DEBUG_SCRIPTS)),
             log_scans: Arc::new(Semaphore::new(LOG_SCANS)),
+            turns: Turns::default(),
         });
         let verify_now = Arc::new(Notify::new());
         let mut background = JoinSet::new();
@@ -179,21 +184,22 @@ impl Agent {
     /// sections in which something else has changed: that takes a restart.
     ///
     /// # Errors
-    /// When the new settings name no token where those in force do, or where that of the first start cannot be read;
-    /// everything stays as it was then.
-    pub fn reload(&self, new: &Settings) -> Result<Vec<&'static str>, ReloadError> {
+    /// When it cannot be said who is let in by them, for one because they name no token where those in force do; everything
+    /// stays as it was then.
+    pub fn reload(&self, new: &Settings) -> Result<Vec<&'static str>, AccessError> {
         let mut settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
-        let tokens = match (new.auth.tokens.is_empty(), settings.auth.tokens.is_empty()) {
+        let state_dir = &settings.script_executor.state_dir;
+        let tokens = Tokens::new(match (new.auth.tokens.is_empty(), settings.auth.tokens.is_empty()) {
             (false, _) => new.auth.tokens.clone(),
-            (true, true) => vec![first_token::open_again(&settings.script_executor.state_dir)?.token],
-            (true, false) => return Err(ReloadError::NoToken),
-        };
+            (true, true) => vec![first_token::open_again(state_dir)?.token],
+            (true, false) => return Err(AccessError::NoToken),
+        })?;
         settings.auth = new.auth.clone();
         settings.http.hosts.clone_from(&new.http.hosts);
         settings.http.origins.clone_from(&new.http.origins);
         // What else the section says takes a restart, here too.
         let hosts = HostRules::new(&settings.http, self.tls().cloned());
-        self.state.set_access(Access { tokens: Tokens::new(tokens), hosts });
+        self.state.set_access(Access { tokens, hosts });
         Ok(settings.sections_that_differ(new))
     }
 
@@ -206,18 +212,18 @@ impl Agent {
 }
 
 /// The tokens of a start by these settings, and the file of the admin's token if it was made just now.
-fn tokens(settings: &Settings) -> Result<(Vec<Token>, Option<PathBuf>), FirstTokenError> {
+fn tokens(settings: &Settings) -> Result<(Tokens, Option<PathBuf>), AccessError> {
     if !settings.auth.tokens.is_empty() {
-        return Ok((settings.auth.tokens.clone(), None));
+        return Ok((Tokens::new(settings.auth.tokens.clone())?, None));
     }
     let opened = first_token::open(&settings.script_executor.state_dir)?;
-    Ok((vec![opened.token], opened.is_new.then_some(opened.path)))
+    Ok((Tokens::new(vec![opened.token])?, opened.is_new.then_some(opened.path)))
 }
 
-fn audit(settings: &Settings) -> Result<Audit, AgentError> {
+fn audit(settings: &Settings, metrics: Arc<Metrics>) -> Result<Audit, AgentError> {
     let state_dir = &settings.script_executor.state_dir;
     let limits = AuditLimits { file_bytes: settings.audit.file_size, files: settings.audit.files };
-    Audit::open(state_dir, limits)
+    Audit::open(state_dir, limits, metrics)
         .map_err(|source| AgentError::Audit { path: state_dir.join(audit::FILE), source })
 }
 

@@ -1,35 +1,39 @@
 //! The audit log: who asked for what, from where, and what was decided, as a JSON line for each decision. It is written
-//! before the answer is sent, to `audit.jsonl` in the state folder, which is readable by its owner only.
+//! before the answer is sent, to files in the state folder that are readable by its owner only.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `file` | a file, and the full ones beside it |
+//! | `writer` | the thread that writes |
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+mod file;
+mod writer;
+
+use std::io;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use axum::http::{Method, StatusCode};
 use jiff::Timestamp;
-use nix::fcntl::OFlag;
 use serde::Serialize;
 
+use crate::metrics::Metrics;
+use crate::peer::Peer;
 use crate::server::CallerLeft;
+use file::AuditFile;
+use writer::{Place, Writer};
 
-/// The file in the state folder. Older ones have a number behind, the higher the older.
+/// The file in the state folder, and the one for requests without a token that is accepted: they cost nothing, so that
+/// whoever sends enough of them could have the lines of the others put aside until they are gone.
 pub(crate) const FILE: &str = "audit.jsonl";
+const REFUSED_FILE: &str = "audit-refused.jsonl";
 /// Longest path that is written, bytes; what is longer names nothing.
 const MAX_PATH_BYTES: usize = 1024;
 
 /// The audit log of one agent.
 #[derive(Debug)]
-pub(crate) struct Audit {
-    path: PathBuf,
-    limits: AuditLimits,
-    file: Mutex<Open>,
-    /// Whether the last line could not be written: that is said once.
-    is_failing: AtomicBool,
-}
+pub(crate) struct Audit(Writer);
 
 /// How much of it is kept.
 #[derive(Debug, Clone, Copy)]
@@ -40,22 +44,18 @@ pub(crate) struct AuditLimits {
     pub(crate) files: u32,
 }
 
-#[derive(Debug)]
-struct Open {
-    file: File,
-    bytes: u64,
-}
-
 /// A request, as far as it is known before anybody decides about it.
 #[derive(Debug)]
 pub(crate) struct Asked {
     /// Its id, which its answer carries too.
     pub(crate) id: String,
-    from: Option<SocketAddr>,
-    method: Method,
+    from: Option<Peer>,
+    pub(crate) method: Method,
     path: String,
     /// The name of the token that it came with, which may be one that is not accepted any more.
     token: OnceLock<String>,
+    /// Whether that token is accepted.
+    is_let_in: AtomicBool,
     caller_left: CallerLeft,
     /// Whether the decision about it was written down already.
     is_told: AtomicBool,
@@ -77,7 +77,7 @@ pub(crate) struct Decision<'a> {
 struct Line<'a> {
     time: Timestamp,
     request: &'a str,
-    from: Option<SocketAddr>,
+    from: Option<Peer>,
     token: Option<&'a str>,
     method: &'a str,
     path: &'a str,
@@ -94,13 +94,14 @@ struct Line<'a> {
 impl Asked {
     pub(crate) fn new(
         id: String,
-        from: Option<SocketAddr>,
+        from: Option<Peer>,
         method: Method,
         path: &str,
         caller_left: CallerLeft,
     ) -> Self {
         let path = path[..path.floor_char_boundary(MAX_PATH_BYTES)].to_owned();
-        Self { id, from, method, path, token: OnceLock::new(), caller_left, is_told: AtomicBool::new(false) }
+        let (token, is_let_in, is_told) = Default::default();
+        Self { id, from, method, path, token, is_let_in, caller_left, is_told }
     }
 
     /// Notes which token it came with.
@@ -108,9 +109,19 @@ impl Asked {
         self.token.get_or_init(|| token.to_owned());
     }
 
+    /// Notes that this token is accepted.
+    pub(crate) fn let_in(&self) {
+        self.is_let_in.store(true, Ordering::Relaxed);
+    }
+
     /// The name of the token that it came with, as far as that is known.
     pub(crate) fn token(&self) -> Option<&str> {
         self.token.get().map(String::as_str)
+    }
+
+    /// Where its lines belong.
+    fn place(&self) -> Place {
+        if self.is_let_in.load(Ordering::Relaxed) { Place::Main } else { Place::Refused }
     }
 
     /// Waits until the caller has hung up: then nobody waits for an answer any more.
@@ -120,128 +131,125 @@ impl Asked {
 }
 
 impl Audit {
-    /// Opens the log in the state folder.
+    /// Opens the log in the state folder. Lines that cannot be written are counted.
     ///
     /// # Errors
     /// When it cannot be opened; a link or anything else but a file in its place is an error too.
-    pub(crate) fn open(state_dir: &Path, limits: AuditLimits) -> io::Result<Self> {
-        let path = state_dir.join(FILE);
-        let file = Mutex::new(Open::at(&path)?);
-        Ok(Self { path, limits, file, is_failing: AtomicBool::new(false) })
-    }
-
-    /// Writes down what was decided about a request, once. Says whether that is on file.
-    pub(crate) fn tell(&self, asked: &Asked, decision: Decision<'_>) -> bool {
-        if asked.is_told.swap(true, Ordering::Relaxed) {
-            return true;
-        }
-        let Decision { status, code, task } = decision;
-        let line = Line {
-            time: Timestamp::now(),
-            request: &asked.id,
-            from: asked.from,
-            token: asked.token(),
-            method: asked.method.as_str(),
-            path: &asked.path,
-            decision: match status {
-                None => "unanswered",
-                Some(status) if status.as_u16() < 400 => "allowed",
-                Some(_) => "refused",
-            },
-            status: status.map(|status| status.as_u16()),
-            code,
-            task: task.map(|(id, _)| id),
-            name: task.map(|(_, name)| name),
+    pub(crate) fn open(state_dir: &Path, limits: AuditLimits, metrics: Arc<Metrics>) -> io::Result<Self> {
+        let mut main = AuditFile::open(state_dir.join(FILE), limits)?;
+        let mut refused = AuditFile::open(state_dir.join(REFUSED_FILE), limits)?;
+        let write = move |place, text: &[u8]| match place {
+            Place::Main => main.write(text),
+            Place::Refused => refused.write(text),
         };
-        let written = self.write(&line);
-        let was_failing = self.is_failing.swap(written.is_err(), Ordering::Relaxed);
-        match &written {
-            Err(error) if !was_failing => {
-                tracing::error!(%error, file = %self.path.display(), "the audit log cannot be written");
-            }
-            Ok(()) if was_failing => tracing::info!("the audit log can be written again"),
-            _ => {}
-        }
-        written.is_ok()
+        Writer::start(write, metrics).map(Self)
     }
 
-    fn write(&self, line: &Line<'_>) -> io::Result<()> {
-        let mut text = serde_json::to_vec(line)?;
-        text.push(b'\n');
-        let mut open = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.bytes > 0 && open.bytes + text.len() as u64 > self.limits.file_bytes {
-            self.rotate()?;
-            *open = Open::at(&self.path)?;
+    /// Writes down what was decided about a request, once, and waits until it is on file, or cannot be.
+    pub(crate) async fn tell(&self, asked: &Asked, decision: Decision<'_>) {
+        if asked.is_told.load(Ordering::Relaxed) {
+            return;
         }
-        // One call, so that lines of several services would not mix.
-        let written = open.file.write(&text)?;
-        open.bytes += written as u64;
-        if written == text.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+        let Some(room) = self.0.room().await else { return };
+        // Not before there is room: whoever waits for that may be dropped.
+        asked.is_told.store(true, Ordering::Relaxed);
+        room.put(asked.place(), line(asked, word(decision.status), decision)).await;
     }
 
-    /// Puts the file aside: each one gets the next number, and the last one is lost.
-    fn rotate(&self) -> io::Result<()> {
-        let numbered = |number: u32| match number {
-            0 => self.path.clone(),
-            number => self.path.with_extension(format!("jsonl.{number}")),
-        };
-        for number in (0..self.limits.files.saturating_sub(1)).rev() {
-            match std::fs::rename(numbered(number), numbered(number + 1)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
+    /// Writes down something that was done for a request beside what is decided about the whole.
+    pub(crate) async fn tell_also(&self, asked: &Asked, decision: Decision<'_>) {
+        self.put(asked, word(decision.status), decision).await;
+    }
+
+    /// Writes down that an answer that was allowed is cut short, and why.
+    pub(crate) async fn tell_cut(&self, asked: &Asked, why: Decision<'_>) {
+        self.put(asked, "cut", why).await;
+    }
+
+    /// Writes down, unless something was decided already, that a request was not answered, and waits for nothing.
+    pub(crate) fn tell_unanswered(&self, asked: &Asked) {
+        if !asked.is_told.swap(true, Ordering::Relaxed) {
+            let decision = Decision { status: None, code: None, task: None };
+            self.0.leave(asked.place(), line(asked, word(None), decision));
         }
-        match self.limits.files {
-            // There is no other file that its lines could be kept in.
-            1 => std::fs::remove_file(&self.path),
-            _ => Ok(()),
+    }
+
+    async fn put(&self, asked: &Asked, word: &'static str, decision: Decision<'_>) {
+        if let Some(room) = self.0.room().await {
+            room.put(asked.place(), line(asked, word, decision)).await;
         }
     }
 }
 
-impl Open {
-    fn at(path: &Path) -> io::Result<Self> {
-        let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
-        let file = OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(flags).open(path)?;
-        let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
-        }
-        Ok(Self { file, bytes: metadata.len() })
+fn word(status: Option<StatusCode>) -> &'static str {
+    match status {
+        None => "unanswered",
+        Some(status) if status.as_u16() < 400 => "allowed",
+        Some(_) => "refused",
     }
+}
+
+fn line(asked: &Asked, word: &'static str, decision: Decision<'_>) -> Vec<u8> {
+    let Decision { status, code, task } = decision;
+    let line = Line {
+        time: Timestamp::now(),
+        request: &asked.id,
+        from: asked.from,
+        token: asked.token(),
+        method: asked.method.as_str(),
+        path: &asked.path,
+        decision: word,
+        status: status.map(|status| status.as_u16()),
+        code,
+        task: task.map(|(id, _)| id),
+        name: task.map(|(_, name)| name),
+    };
+    let mut text = serde_json::to_vec(&line).expect("a line has only texts and numbers");
+    text.push(b'\n');
+    text
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
-    fn tell(audit: &Audit, path: &str) {
+    async fn tell(audit: &Audit, path: &str) {
         let asked = Asked::new("r".to_owned(), None, Method::GET, path, CallerLeft::default());
+        asked.let_in();
         let decision = Decision { status: Some(StatusCode::OK), code: None, task: None };
-        assert!(audit.tell(&asked, decision));
+        audit.tell(&asked, decision).await;
         // A second time it is not written again.
-        assert!(audit.tell(&asked, decision));
+        audit.tell(&asked, decision).await;
     }
 
-    #[test]
-    fn files_are_put_aside_when_they_are_full_and_the_oldest_is_lost() {
+    fn open(state_dir: &Path, file_bytes: u64, files: u32) -> io::Result<Audit> {
+        Audit::open(state_dir, AuditLimits { file_bytes, files }, Metrics::new().unwrap())
+    }
+
+    /// The numbers that are the paths of a file's lines; each of these is whole.
+    fn numbers(text: &str) -> Vec<u32> {
+        let line = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap();
+        text.lines().map(|text| line(text)["path"].as_str().unwrap()[1..].parse().unwrap()).collect()
+    }
+
+    #[tokio::test]
+    async fn files_are_put_aside_when_they_are_full_and_the_oldest_is_lost() {
         let folder = tempfile::tempdir().unwrap();
         for files in [1, 3] {
-            let limits = AuditLimits { file_bytes: 400, files };
             for number in 0..20 {
                 // As after a restart each time.
-                tell(&Audit::open(folder.path(), limits).unwrap(), &format!("/{number}"));
+                tell(&open(folder.path(), 400, files).unwrap(), &format!("/{number}")).await;
             }
-            let read = |name: &str| std::fs::read_to_string(folder.path().join(name));
+            let read = |name: &str| fs::read_to_string(folder.path().join(name));
             let newest = read(FILE).unwrap();
             assert!(newest.len() <= 400 && newest.contains("\"/19\""), "{newest}");
             assert_eq!(read("audit.jsonl.2").is_ok(), files == 3);
             assert!(read("audit.jsonl.3").is_err());
             if files == 3 {
                 let kept = read("audit.jsonl.2").unwrap() + &read("audit.jsonl.1").unwrap() + &newest;
-                let paths: Vec<&str> = kept.split("\"path\":\"/").skip(1).collect();
-                let numbers: Vec<u32> =
-                    paths.iter().map(|rest| rest.split('"').next().unwrap().parse().unwrap()).collect();
+                let numbers = numbers(&kept);
                 assert!(
                     numbers.len() > 4 && numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]),
                     "{numbers:?}"
@@ -250,14 +258,31 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn a_line_that_was_left_half_written_is_not_run_into_and_a_gap_is_filled_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path(FILE), "{\"half\":").unwrap();
+        tell(&open(folder.path(), 10_000, 4).unwrap(), "/1").await;
+        let text = fs::read_to_string(path(FILE)).unwrap();
+        assert_eq!(numbers(text.strip_prefix("{\"half\":\n").unwrap()), [1]);
+        for number in [1, 3] {
+            fs::write(path(&format!("audit.jsonl.{number}")), number.to_string()).unwrap();
+        }
+        tell(&open(folder.path(), 1, 4).unwrap(), "/2").await;
+        let read = |number: u32| fs::read_to_string(path(&format!("audit.jsonl.{number}"))).unwrap();
+        assert_eq!((read(1), read(2).as_str(), read(3).as_str()), (text, "1", "3"));
+    }
+
     #[test]
     fn what_lies_in_its_place_is_not_followed() {
-        let folder = tempfile::tempdir().unwrap();
-        let decoy = folder.path().join("decoy");
-        std::fs::write(&decoy, "as it was").unwrap();
-        std::os::unix::fs::symlink(&decoy, folder.path().join(FILE)).unwrap();
-        let limits = AuditLimits { file_bytes: 400, files: 2 };
-        assert!(Audit::open(folder.path(), limits).is_err());
-        assert_eq!(std::fs::read_to_string(decoy).unwrap(), "as it was");
+        for name in [FILE, REFUSED_FILE] {
+            let folder = tempfile::tempdir().unwrap();
+            let decoy = folder.path().join("decoy");
+            fs::write(&decoy, "as it was").unwrap();
+            std::os::unix::fs::symlink(&decoy, folder.path().join(name)).unwrap();
+            assert!(open(folder.path(), 400, 2).is_err());
+            assert_eq!(fs::read_to_string(decoy).unwrap(), "as it was");
+        }
     }
 }

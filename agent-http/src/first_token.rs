@@ -69,7 +69,7 @@ pub(crate) fn open(state_dir: &Path) -> Result<FirstToken, FirstTokenError> {
                 path: path.clone(),
                 source,
             })?;
-            Ok(FirstToken { path, is_new: true, token: token(digest) })
+            Ok(FirstToken { path, is_new: true, token: of_admin(digest) })
         }
         opened => opened,
     }
@@ -84,20 +84,23 @@ pub(crate) fn open_again(state_dir: &Path) -> Result<FirstToken, FirstTokenError
         Err(source) => return Err(FirstTokenError::File { operation: "open", path, source }),
     };
     let digest = read(file, &path)?;
-    Ok(FirstToken { path, is_new: false, token: token(digest) })
+    Ok(FirstToken { path, is_new: false, token: of_admin(digest) })
 }
 
-/// What the token of that digest permits: everything.
-fn token(digest: TokenDigest) -> Token {
+/// The token of an admin.
+pub(crate) fn of_admin(digest: TokenDigest) -> Token {
     Token {
         name: NAME.to_owned(),
         sha256: Some(digest),
         certificate_sha256: None,
+        peer_users: Vec::new(),
+        peer_uids: Vec::new(),
         scopes: [Scope::Admin].into(),
         scripts: Vec::new(),
         work_dirs: Vec::new(),
         env: Vec::new(),
         requests_per_minute: None,
+        concurrent: None,
         expires: None,
     }
 }

@@ -9,12 +9,13 @@ mod watched;
 
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use agent_config::Loaded;
-use agent_http::{Agent, Host, Server, ServerLimits, Tls, address};
+use agent_http::{Agent, Host, LocalSocket, Server, ServerLimits, Tls, address, check_peers};
 use clap::Parser;
 use task_runners::error_chain;
 use task_service::DrainReport;
@@ -47,6 +48,10 @@ fn main() -> ExitCode {
             return WRONG_SETTINGS.into();
         }
     };
+    if let Err(error) = check_peers(&loaded.settings) {
+        say(&error_chain(&error));
+        return WRONG_SETTINGS.into();
+    }
     for warning in &loaded.warnings {
         tracing::warn!(file = %warning.path.display(), "{warning}");
     }
@@ -106,9 +111,11 @@ async fn serve(
     let limits = open_files.bound(ServerLimits::default());
     let wanted = address(settings);
     let server = Server::listen(wanted, limits).await.map_err(|error| cannot_listen(wanted, &error))?;
-    let server = server.with_tls(tls);
+    let socket = LocalSocket::listen(&settings.http).map_err(|error| error_chain(&error))?;
+    let local = socket.as_ref().map(|socket| socket.path().to_path_buf());
+    let server = server.with_tls(tls).with_socket(socket);
     let at = server.address().map_err(|error| cannot_listen(wanted, &error))?;
-    announce(&agent, at);
+    announce(&agent, at, local.as_deref());
 
     let stop = CancellationToken::new();
     let mut serving = tokio::spawn(server.serve(agent.app(), stop.clone()));
@@ -129,7 +136,7 @@ async fn serve(
     serving.await.map_err(failed)
 }
 
-fn announce(agent: &Agent, at: SocketAddr) {
+fn announce(agent: &Agent, at: SocketAddr, local: Option<&Path>) {
     let scheme = if agent.tls().is_some() { "https" } else { "http" };
     if let Some(path) = agent.new_token() {
         let text = path.display().to_string();
@@ -148,6 +155,9 @@ fn announce(agent: &Agent, at: SocketAddr) {
             "the scripts folder does not verify:\n  {}\nmend it with: {mend}",
             status.problems.join("\n  ")
         ));
+    }
+    if let Some(path) = local {
+        say(&format!("listening on unix:{}", path.display()));
     }
     say(&format!("listening on {scheme}://{at}"));
 }

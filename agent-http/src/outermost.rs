@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
@@ -17,7 +17,8 @@ use crate::app::AppState;
 use crate::audit::{Asked, Decision};
 use crate::auth;
 use crate::error::{ApiError, ErrorCode};
-use crate::server::{CallerLeft, Peer};
+use crate::peer::Peer;
+use crate::server::CallerLeft;
 
 /// What answers have unless their handler says otherwise. Nothing that a browser shows of an answer may load or run
 /// anything, or be read by pages of others: in a sandbox an answer has an origin of its own. Browsers show no sandboxed page
@@ -42,12 +43,12 @@ pub(crate) async fn complete(State(state): State<AppState>, mut request: Request
     request.extensions_mut().insert(asked.clone());
     let mut unanswered = Unanswered { state: &state, asked: &asked, is_open: !is_public };
     let mut response = next.run(request).await;
-    unanswered.is_open = false;
     // What everybody may see is no decision, unless a token showed more of it, or it was refused all the same.
     if !is_public || asked.token().is_some() || REFUSED_FOR_WHOM.contains(&response.status()) {
         let code = response.extensions().get::<ErrorCode>().map(|ErrorCode(code)| *code);
-        state.tell(&asked, Decision { status: Some(response.status()), code, task: None });
+        state.audit().tell(&asked, Decision { status: Some(response.status()), code, task: None }).await;
     }
+    unanswered.is_open = false;
     let headers = response.headers_mut();
     for (name, value) in COMMON {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
@@ -55,7 +56,8 @@ pub(crate) async fn complete(State(state): State<AppState>, mut request: Request
     if let Ok(id) = HeaderValue::try_from(&asked.id) {
         headers.insert(X_REQUEST_ID, id);
     }
-    state.metrics().answered(response.status());
+    let route = response.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    state.metrics().answered(&asked.method, route, response.status());
     if let Some(ErrorCode(code)) = response.extensions().get() {
         state.metrics().refused(code);
     }
@@ -64,7 +66,7 @@ pub(crate) async fn complete(State(state): State<AppState>, mut request: Request
 
 /// The request as it is known before anybody decides about it.
 fn asked(request: &Request) -> Asked {
-    let from = request.extensions().get::<Peer>().map(|Peer(address)| *address);
+    let from = request.extensions().get::<Peer>().copied();
     let caller_left = request.extensions().get::<CallerLeft>().cloned().unwrap_or_default();
     Asked::new(Uuid::now_v7().to_string(), from, request.method().clone(), request.uri().path(), caller_left)
 }
@@ -80,7 +82,7 @@ struct Unanswered<'a> {
 impl Drop for Unanswered<'_> {
     fn drop(&mut self) {
         if self.is_open {
-            self.state.tell(self.asked, Decision { status: None, code: None, task: None });
+            self.state.audit().tell_unanswered(self.asked);
         }
     }
 }

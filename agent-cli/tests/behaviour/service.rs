@@ -35,10 +35,14 @@ impl Service {
 
     /// The same with these lines in the section of limits, and sections behind it.
     pub(crate) fn with_limits(limits: &str) -> (Site, Self) {
+        Self::with_settings("", &format!("[limits]\ndrain = \"1s\"\n{limits}"))
+    }
+
+    /// The same with these lines in the section `[http]`, and sections behind it.
+    pub(crate) fn with_settings(http: &str, sections: &str) -> (Site, Self) {
         // Chosen here, since the settings must name it before the service starts.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let site =
-            Site::with_settings(&format!("[http]\nport = {port}\n[limits]\ndrain = \"1s\"\n{limits}\n"));
+        let site = Site::with_settings(&format!("[http]\nport = {port}\n{http}\n{sections}\n"));
         let service = Self::start(&site, port);
         (site, service)
     }
@@ -51,7 +55,7 @@ impl Service {
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut talk = BufReader::new(child.stderr.take().unwrap());
         let mut heard = String::new();
-        while !heard.contains("listening on ") {
+        while !heard.contains("listening on http") {
             assert!(talk.read_line(&mut heard).unwrap() > 0, "the service did not start: {heard}");
         }
         // Somebody has to read on, or the service would wait for it.
@@ -161,7 +165,7 @@ fn who_submits_says_how_often_it_is_tried_and_that_a_busy_workspace_is_not_waite
     live.line();
     let busy = site.ended(["task", "submit", "--work-dir", "shared", "--on-busy", "refuse", "hello.sh"]);
     assert!(busy.code == Some(1) && busy.stderr.contains("shared"), "{}", busy.stderr);
-    std::fs::write(&go_on, "on\n").unwrap();
+    fs::write(&go_on, "on\n").unwrap();
     assert_eq!(live.ended().code, Some(7));
 }
 

@@ -1,6 +1,8 @@
 //! The API's description: `GET /openapi.json`. Its general part needs no token; with one it describes the scripts that the
 //! token sees as well.
 
+mod refined;
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
@@ -75,6 +77,7 @@ impl Description {
     fn new(document: &OpenApi) -> Self {
         let value =
             serde_json::to_value(document).expect("the document has only texts, numbers and lists of them");
+        let value = refined::refined(value);
         let run = value["paths"][RUN]["post"].clone();
         let general = Made::of(format!("{value:#}\n"));
         Self { general, document: value, run, kept: Mutex::default() }

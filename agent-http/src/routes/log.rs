@@ -18,7 +18,9 @@ use super::{Answered, Refused, Segment, visible_task};
 use crate::app::AppState;
 use crate::auth::Caller;
 use crate::error::ApiError;
+use crate::metrics::{Following, Form};
 use crate::query::Query;
+use crate::right::Right;
 use crate::schema;
 
 /// Logs are bytes of any kind; shown as text, and never taken for anything else.
@@ -50,7 +52,7 @@ pub(super) const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-acce
         ("line" = Option<u64>, Query, description = "From the beginning of this line on, counted from 1; the header `Log-Offset` says where that is. A `Range` is ignored then."),
         ("attempt" = Option<u32>, Query, description = "The attempt, counted from 1."),
         ("Range" = Option<String>, Header, description = "One range of bytes."),
-        ("Last-Event-ID" = Option<u64>, Header, description = "With events: the `id` of the last one that came.")
+        ("Last-Event-ID" = Option<String>, Header, description = "With events: the `id` of the last one that came, a whole number.")
     ),
     responses(
         (status = 200, description = "The log so far, or to its end.", content((String = "text/plain"), (String = "text/event-stream"))),
@@ -74,28 +76,46 @@ pub(crate) async fn log(
     let line = query.number("line", 1, u64::MAX);
     let attempt = attempt(&mut query, &task);
     query.finish()?;
+    let wanted = Wanted { attempt, part, line, is_followed };
+    let right = Right::to(&state, &caller, Scope::Read, &task);
+    Ok(right.guard(answer(&state, &task, wanted, &parts.headers).await?))
+}
+
+/// What is wanted of the logs of a task.
+struct Wanted {
+    attempt: u32,
+    part: Part,
+    line: Option<u64>,
+    is_followed: bool,
+}
+
+async fn answer(state: &AppState, task: &Task, wanted: Wanted, headers: &HeaderMap) -> Answered {
+    let Wanted { attempt, part, line, is_followed } = wanted;
     let log = state.service().attempt_log(&task.id, attempt).await;
     let (log, from) = match line {
-        Some(line) => from_line(&state, log?, part, line).await.map(|(log, from)| (Ok(log), Some(from)))?,
+        Some(line) => from_line(state, log?, part, line).await.map(|(log, from)| (Ok(log), Some(from)))?,
         None => (log, None),
     };
-    if log_events::are_asked_for(&parts.headers) {
-        let from = log_events::resumed_from(&parts.headers)?.or(from).unwrap_or(0);
-        return log_events::answer(state.service().clone(), (task.id, attempt), log, part, from);
+    if log_events::are_asked_for(headers) {
+        let from = log_events::resumed_from(headers)?.or(from).unwrap_or(0);
+        return log_events::answer(state, (task.id.clone(), attempt), log, part, from);
     }
+    let following = is_followed.then(|| state.metrics().following(Form::Bytes));
     let log = match (log?, from) {
-        (LogSource::Log(reader), Some(from)) => return Ok(rest(reader, part, from, is_followed)),
+        (LogSource::Log(reader), Some(from)) => return Ok(rest(reader, part, from, following)),
         (log, _) => log,
     };
-    match log {
+    match (log, following) {
         // All that a log which is complete will ever have is there.
-        LogSource::Log(reader) if !is_followed || reader.progress().is_complete() => {
-            piece(reader, part, &parts.headers)
+        (LogSource::Log(reader), Some(following)) if !reader.progress().is_complete() => {
+            follow(Followed::Log(reader), part, headers, following)
         }
-        LogSource::Log(reader) => follow(Followed::Log(reader), part, &parts.headers),
-        LogSource::NotYet(wait) if is_followed => follow(Followed::NotYet(wait), part, &parts.headers),
-        LogSource::NotYet(_) => Ok(text(StatusCode::OK, Body::empty())),
-        LogSource::None => without_log(&task, attempt),
+        (LogSource::Log(reader), _) => piece(reader, part, headers),
+        (LogSource::NotYet(wait), Some(following)) => {
+            follow(Followed::NotYet(wait), part, headers, following)
+        }
+        (LogSource::NotYet(_), None) => Ok(text(StatusCode::OK, Body::empty())),
+        (LogSource::None, _) => without_log(task, attempt),
     }
 }
 
@@ -131,12 +151,11 @@ async fn from_line(
 }
 
 /// What is there behind an offset of a part, and all that comes where it is followed.
-fn rest(reader: LogReader, part: Part, from: u64, is_followed: bool) -> Response {
+fn rest(reader: LogReader, part: Part, from: u64, following: Option<Following>) -> Response {
     let Piece { from: start, to } = part.of(&reader.progress());
-    let body = if is_followed {
-        LogBody::followed(Followed::Log(reader), part, from)
-    } else {
-        LogBody::piece(reader, Piece { from: start + from, to })
+    let body = match following {
+        Some(following) => LogBody::followed(Followed::Log(reader), part, from, following),
+        None => LogBody::piece(reader, Piece { from: start + from, to }),
     };
     let mut response = text(StatusCode::OK, Body::new(body));
     response.headers_mut().insert(LOG_OFFSET, from.into());
@@ -144,9 +163,9 @@ fn rest(reader: LogReader, part: Part, from: u64, is_followed: bool) -> Response
 }
 
 /// The log to its end, whenever that comes: from its beginning, or from where the range says.
-fn follow(log: Followed, part: Part, headers: &HeaderMap) -> Answered {
+fn follow(log: Followed, part: Part, headers: &HeaderMap, following: Following) -> Answered {
     let from = range::from(range_of(headers));
-    let body = Body::new(LogBody::followed(log, part, from.unwrap_or(0)));
+    let body = Body::new(LogBody::followed(log, part, from.unwrap_or(0), following));
     let mut response = match from {
         None => text(StatusCode::OK, body),
         Some(from) => {

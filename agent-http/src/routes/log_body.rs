@@ -12,6 +12,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use task_service::{LogProgress, LogReader, LogSource, LogWait};
 
 use super::range::Piece;
+use crate::metrics::Following;
 
 /// Most bytes that are read at once.
 pub(super) const CHUNK_BYTES: usize = 64 << 10;
@@ -39,6 +40,7 @@ pub(super) struct LogBody {
     next: NextChunk,
     /// Bytes that will still come, where that is known.
     remaining: Option<u64>,
+    _following: Option<Following>,
 }
 
 /// Gives the next chunk; none at the end.
@@ -66,16 +68,17 @@ impl Part {
 impl LogBody {
     /// A piece of a log, all of which is there.
     pub(super) fn piece(reader: LogReader, piece: Piece) -> Self {
-        Self { next: next_of_piece(Arc::new(reader), piece), remaining: Some(piece.to - piece.from) }
+        let next = next_of_piece(Arc::new(reader), piece);
+        Self { next, remaining: Some(piece.to - piece.from), _following: None }
     }
 
     /// A part of a log up to its end, without its first `skipped` bytes.
-    pub(super) fn followed(log: Followed, part: Part, skipped: u64) -> Self {
+    pub(super) fn followed(log: Followed, part: Part, skipped: u64, following: Following) -> Self {
         let next = match log {
             Followed::Log(reader) => first_of_followed(reader, part, skipped),
             Followed::NotYet(wait) => first_once_opened(wait, part, skipped),
         };
-        Self { next, remaining: None }
+        Self { next, remaining: None, _following: Some(following) }
     }
 }
 

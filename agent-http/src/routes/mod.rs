@@ -12,6 +12,7 @@ mod log_events;
 mod log_search;
 mod metrics;
 mod page;
+mod quota;
 mod range;
 mod runners;
 mod scripts;
@@ -36,6 +37,7 @@ use crate::error::ApiError;
 use crate::schema::ProblemDetails;
 
 pub(crate) use description::route as description;
+pub(crate) use quota::Turns;
 
 /// What a handler gives.
 type Answered = Result<Response, ApiError>;
@@ -119,7 +121,7 @@ async fn visible_task(state: &AppState, caller: &Caller, id: &Segment) -> Result
     task.ok_or_else(|| no_task(&id))
 }
 
-fn no_task(id: &TaskId) -> ApiError {
+pub(crate) fn no_task(id: &TaskId) -> ApiError {
     ApiError::not_found(format!("there is no task '{id}'"))
 }
 

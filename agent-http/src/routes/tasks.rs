@@ -17,13 +17,14 @@ use task_service::{
 };
 
 use super::wait::{self, Wait};
-use super::{Answered, Refused, Segment, no_task, visible_task};
+use super::{Answered, Refused, Segment, no_task, quota, visible_task};
 use crate::app::AppState;
 use crate::audit::Decision;
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::json::Json;
 use crate::query::Query;
+use crate::right::Right;
 use crate::{body, schema};
 
 /// Tasks in a page unless the caller says otherwise, and at most.
@@ -59,7 +60,7 @@ pub(super) async fn accept(state: &AppState, caller: &Caller, spec: Value, wait:
     let spec = TaskSpec::from_json(spec).map_err(Refusal::Invalid)?;
     // A spec that names no id cannot meet another task's.
     let again = spec.id.is_some().then(|| spec.clone());
-    let Submitted { mut task, created } = match (state.service().submit(spec, caller.name()).await, again) {
+    let Submitted { mut task, created } = match (quota::submit(state, caller, spec).await?, again) {
         (Ok(submitted), _) => submitted,
         (Err(SubmitError::Conflict { id }), Some(spec)) => {
             return Err(conflict(state, caller, spec, id).await);
@@ -70,21 +71,27 @@ pub(super) async fn accept(state: &AppState, caller: &Caller, spec: Value, wait:
     // Now, and not when somebody has waited for its end.
     let status = Some(if created { StatusCode::ACCEPTED } else { StatusCode::OK });
     let decision = Decision { status, code: None, task: Some((task.id.as_str(), &task.name)) };
-    state.tell(caller.asked(), decision);
+    state.audit().tell(caller.asked(), decision).await;
+    let mut applied = None;
     if let Some(wait) = wait {
+        let right = Right::to(state, caller, Scope::Run, &task);
+        // Where the right is lost meanwhile the task stays accepted, and what becomes of it is not for this caller. Where
+        // the caller has hung up nobody waits any more.
         let ended = tokio::select! {
-            ended = wait.for_end_of(state, &task.id) => ended?,
-            // Nobody waits any more.
+            ended = right.during(wait.for_end_of(state, &task.id)) => ended.ok(),
             () = caller.asked().caller_left() => None,
         };
-        // It was accepted: a task that is gone again has been removed with old history, and the answer is what it was.
-        task = ended.unwrap_or(task);
+        if let Some(ended) = ended {
+            // A task that is gone again has been removed with old history, and the answer is what it was.
+            task = ended?.unwrap_or(task);
+            applied = Some(wait);
+        }
     }
     let is_done = !created || task.status.is_terminal();
     let status = if is_done { StatusCode::OK } else { StatusCode::ACCEPTED };
     let location = [(LOCATION, format!("/api/v1/tasks/{}", task.id))];
     let mut response = (status, location, Json(task)).into_response();
-    if let Some(wait) = wait {
+    if let Some(wait) = applied {
         wait.applied(&mut response);
     }
     Ok(response)
@@ -117,7 +124,7 @@ async fn conflict(state: &AppState, caller: &Caller, spec: TaskSpec, id: TaskId)
 }
 
 /// What the runner says about a spec.
-async fn check(state: &AppState, spec: TaskSpec) -> Result<(), Refusal> {
+pub(super) async fn check(state: &AppState, spec: TaskSpec) -> Result<(), Refusal> {
     let runners = state.service().runners();
     let runner = runners.get(&spec.name).or_else(|| runners.get(SCRIPT_RUNNER)).cloned();
     let runner = runner.ok_or_else(|| Refusal::NotFound { name: spec.name.clone() })?;
@@ -216,7 +223,8 @@ pub(crate) async fn show(
     query.finish()?;
     let preferred = Wait::preferred(&parts.headers);
     if let Some(wait) = asked.or(preferred) {
-        task = wait.for_end_of(&state, &task.id).await?.ok_or_else(|| no_task(&task.id))?;
+        let right = Right::to(&state, &caller, Scope::Read, &task);
+        task = right.during(wait.for_end_of(&state, &task.id)).await??.ok_or_else(|| no_task(&task.id))?;
     }
     let mut response = Json(task).into_response();
     if let (None, Some(wait)) = (asked, preferred) {

@@ -10,6 +10,9 @@ use crate::support::{Service, Site, eventually};
 
 /// Where the README has the service listen, and how it calls the programs.
 const ADDRESS: &str = "127.0.0.1:8848";
+/// Where the page about the socket has it, and whom it lists.
+const SOCKET: &str = "/run/devops-agent/agent.sock";
+const USER: &str = "peer_users = [\"deploy\"]";
 const SERVICE: &str = "cargo run --release --bin agent-http";
 const CLI: &str = "cargo run --release --bin agent-cli -- ";
 
@@ -83,9 +86,14 @@ fn the_commands_of_the_readme_do_what_it_says() {
 /// Executes a block of the page about TLS, and gives what it prints.
 fn tls_commands(folder: &Path, port: Option<u16>, block: &str) -> String {
     let address = port.map_or(ADDRESS.to_owned(), |port| format!("127.0.0.1:{port}"));
+    commands(folder, &block.replace(ADDRESS, &address))
+}
+
+/// Executes a block with the programs of this build, and gives what it prints.
+fn commands(folder: &Path, block: &str) -> String {
     let programs = cli().parent().unwrap().display().to_string();
     let output = Command::new("sh")
-        .args(["-ec", &block.replace(ADDRESS, &address)])
+        .args(["-ec", block])
         .current_dir(folder)
         .env("PATH", format!("{programs}:{}", std::env::var("PATH").unwrap()))
         .output()
@@ -109,4 +117,17 @@ fn the_commands_of_the_page_about_tls_do_what_it_says() {
     eventually("the new section", || service.said().contains("settings read again").then_some(()));
     let printed = tls_commands(folder, Some(port), &format!("exec 2>&1\n{call_as_client}"));
     assert!(is_right(&printed), "{printed}");
+}
+
+#[test]
+fn the_commands_of_the_page_about_the_socket_do_what_it_says() {
+    let page = fs::read_to_string(root().join("docs/socket.md")).unwrap();
+    let [settings] = blocks_of(&page, "toml").try_into().expect("one block");
+    let [calls] = blocks_of(&page, "sh").try_into().expect("one block");
+    let user = format!("peer_uids = [{}]", nix::unistd::geteuid());
+    assert!(settings.contains(SOCKET) && settings.contains(USER), "{settings}");
+    let service = Site::bare(&settings.replace(SOCKET, "agent.sock").replace(USER, &user)).start();
+    let socket = service.site.path("agent.sock").display().to_string();
+    let printed = commands(service.site.folder(), &format!("exec 2>&1\n{}", calls.replace(SOCKET, &socket)));
+    assert!(printed.contains("\"hello.sh\"") && printed.contains("no such tasks"), "{printed}");
 }

@@ -129,6 +129,22 @@ impl Site {
         command
     }
 
+    /// The same, started by a shell that does something before, such as `ulimit -n 64`.
+    pub(crate) fn command_after(&self, before: &str) -> Command {
+        let program = self.command();
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", &format!("{before}; exec \"$0\" \"$@\"")])
+            .arg(program.get_program())
+            .args(program.get_args())
+            .current_dir(self.folder.path())
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        command
+    }
+
     /// Starts the service and waits until it listens.
     pub(crate) fn start(self) -> Service {
         let command = self.command();
@@ -197,6 +213,21 @@ impl Service {
         self.get("/api/v1/tasks?limit=1000").json()["tasks"].as_array().unwrap().len()
     }
 
+    /// Changes its settings, as a whole at once.
+    pub(crate) fn change_settings(&self, edit: impl FnOnce(String) -> String) {
+        let path = self.site.path("application.toml");
+        let beside = self.site.path("application.toml.new");
+        fs::write(&beside, edit(fs::read_to_string(&path).unwrap())).unwrap();
+        fs::rename(beside, path).unwrap();
+    }
+
+    /// The lines of its audit log: those with a token that is accepted, then the others.
+    pub(crate) fn audit(&self) -> Vec<Value> {
+        let mut lines = self.site.audit_lines("audit.jsonl");
+        lines.extend(self.site.audit_lines("audit-refused.jsonl"));
+        lines
+    }
+
     /// Everything that it has said so far.
     pub(crate) fn said(&self) -> String {
         self.said.lock().unwrap().clone()
@@ -241,6 +272,19 @@ impl Drop for Service {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Settings without a token's section.
+pub(crate) fn without(text: &str, name: &str) -> String {
+    let mut parts = text.split("[[auth.token]]\n");
+    let first = parts.next().unwrap_or_default().to_owned();
+    let others = parts.filter(|section| !section.starts_with(&format!("name = \"{name}\"\n")));
+    others.fold(first, |text, section| text + "[[auth.token]]\n" + section)
+}
+
+/// Settings with more lines in a token's section.
+pub(crate) fn with(text: &str, name: &str, lines: &str) -> String {
+    text.replacen(&format!("name = \"{name}\"\n"), &format!("name = \"{name}\"\n{lines}\n"), 1)
 }
 
 /// A number of kibibytes that the kernel tells of a process, such as `VmHWM`.
