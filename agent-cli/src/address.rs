@@ -4,11 +4,13 @@ use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use agent_config::Settings;
 
 use crate::failure::Failure;
+use crate::listener;
 
 /// What the address of a Unix socket begins with.
 const SOCKET_PREFIX: &str = "unix:";
@@ -16,6 +18,8 @@ const SOCKET_PREFIX: &str = "unix:";
 const SOCKET_BASE: &str = "http://127.0.0.1";
 /// Longest token file, bytes.
 const MAX_TOKEN_BYTES: u64 = 4096;
+/// The bit of a file's mode by which all others may read it.
+const OTHERS_READ: u32 = 0o004;
 /// Name of the file with the token that a service makes at its first start.
 const TOKEN_FILE: &str = "token";
 
@@ -56,14 +60,33 @@ impl Address {
         }
     }
 
-    /// The token that the service of these settings made at its first start. Over a socket there may be none: where other
-    /// callers are configured that token is not accepted, and who may not read it may be known by its user.
-    pub(crate) fn own_token(&self, settings: &Settings) -> Result<Option<String>, Failure> {
+    /// The token that the service of these settings made at its first start, which is sent to that service only. Over a
+    /// socket there may be none: where other callers are configured that token is not accepted, and who may not read it may
+    /// be known by its user.
+    pub(crate) fn own_token(&self, settings: &Settings) -> Result<Option<Token>, Failure> {
         let file = settings.script_executor.state_dir.join(TOKEN_FILE);
         match self {
+            Self::Url(url) if !is_of_service(url, settings) => {
+                let hint = "name the file that has it with --token-file";
+                let message = format!(
+                    "which token does the service at {url} take? It is not the one of these settings"
+                );
+                Err(Failure::new(message).with_hints(vec![hint.to_owned()]))
+            }
             Self::Url(_) => read_token(&file).map(Some),
             Self::Socket(_) if !settings.auth.tokens.is_empty() => Ok(None),
             Self::Socket(_) => Ok(read_token(&file).ok()),
+        }
+    }
+
+    /// Refuses to send a token in clear to whoever happens to listen on this host.
+    pub(crate) fn refuse_strangers(&self, token: &Token) -> Result<(), Failure> {
+        match self {
+            Self::Url(url) if url.starts_with("http:") => match Place::of(url).map(|place| place.port) {
+                Some(port) => listener::refuse_strangers(port, token.owner),
+                None => Ok(()),
+            },
+            _ => Ok(()),
         }
     }
 
@@ -74,12 +97,10 @@ impl Address {
             Failure::new(format!("'{url}' is no address; write it as {expected}"))
         };
         let uri: ureq::http::Uri = url.parse().map_err(|_| no_address())?;
-        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-        let is_loopback =
-            host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+        let host = host_of(&uri);
         match uri.scheme_str() {
             Some("https") => Ok(Self::Url(url.to_owned())),
-            Some("http") if is_loopback => Ok(Self::Url(url.to_owned())),
+            Some("http") if is_loopback(host) => Ok(Self::Url(url.to_owned())),
             Some("http") => Err(Failure::new(format!(
                 "a token is not sent in clear to {host}; use https://, or a tunnel that ends on this host"
             ))),
@@ -97,6 +118,39 @@ impl fmt::Display for Address {
     }
 }
 
+/// What tells one service from another in their addresses.
+#[derive(PartialEq, Eq)]
+struct Place {
+    scheme: String,
+    /// One name for all of loopback.
+    host: String,
+    port: u16,
+}
+
+impl Place {
+    fn of(url: &str) -> Option<Self> {
+        let uri: ureq::http::Uri = url.parse().ok()?;
+        let scheme = uri.scheme_str()?.to_owned();
+        let port = uri.port_u16().unwrap_or(if scheme == "https" { 443 } else { 80 });
+        let host = host_of(&uri);
+        let host = if is_loopback(host) { "localhost".to_owned() } else { host.to_ascii_lowercase() };
+        Some(Self { scheme, host, port })
+    }
+}
+
+/// Whether a URL is that of the service of these settings.
+fn is_of_service(url: &str, settings: &Settings) -> bool {
+    Place::of(url).is_some_and(|place| Some(place) == Place::of(&own_url(settings)))
+}
+
+fn host_of(uri: &ureq::http::Uri) -> &str {
+    uri.host().unwrap_or_default().trim_matches(['[', ']'])
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
 fn own_url(settings: &Settings) -> String {
     let host = match settings.http.host {
         IpAddr::V4(address) if address.is_unspecified() => "127.0.0.1".to_owned(),
@@ -108,11 +162,23 @@ fn own_url(settings: &Settings) -> String {
     format!("{scheme}://{host}:{}", settings.http.port)
 }
 
+/// A token, and whose file it was read from. It has no `Debug` form, which would show it.
+pub(crate) struct Token {
+    pub(crate) text: String,
+    pub(crate) owner: Option<u32>,
+    /// What its reader should hear.
+    pub(crate) note: Option<String>,
+}
+
 /// Reads the token in a file: one word.
-pub(crate) fn read_token(path: &Path) -> Result<String, Failure> {
+pub(crate) fn read_token(path: &Path) -> Result<Token, Failure> {
     let mut text = String::new();
-    let read = File::open(path).and_then(|file| file.take(MAX_TOKEN_BYTES).read_to_string(&mut text));
-    read.map_err(|error| {
+    let read = File::open(path).and_then(|file| {
+        let metadata = file.metadata()?;
+        file.take(MAX_TOKEN_BYTES).read_to_string(&mut text)?;
+        Ok(metadata)
+    });
+    let metadata = read.map_err(|error| {
         let hint =
             "name it with --token-file; a service without configured tokens makes one at its first start";
         Failure::new(format!("cannot read the token in {}: {error}", path.display()))
@@ -122,7 +188,14 @@ pub(crate) fn read_token(path: &Path) -> Result<String, Failure> {
     if token.is_empty() || token.contains(|c: char| c.is_control() || c.is_whitespace()) {
         return Err(Failure::new(format!("there is no token in {}: expected one word", path.display())));
     }
-    Ok(token.to_owned())
+    let is_exposed = metadata.is_file() && metadata.mode() & OTHERS_READ != 0;
+    let note =
+        || format!("note: every user of this host may read the token in {0}; chmod 600 {0}", path.display());
+    Ok(Token {
+        text: token.to_owned(),
+        owner: metadata.is_file().then(|| metadata.uid()),
+        note: is_exposed.then(note),
+    })
 }
 
 #[cfg(test)]

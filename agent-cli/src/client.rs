@@ -15,6 +15,7 @@ use crate::args::{Global, Server};
 use crate::context;
 use crate::failure::Failure;
 use crate::local::{NoResolver, SocketConnector};
+use crate::output::say;
 use crate::trust;
 
 /// Time to reach the service.
@@ -26,6 +27,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Largest answer that is read as JSON, bytes.
 const MAX_JSON_BYTES: u64 = 64 << 20;
+
 /// A client of one service. It has no `Debug` form, since that would show the token.
 pub(crate) struct Client {
     agent: Agent,
@@ -39,16 +41,20 @@ pub(crate) struct Client {
 impl Client {
     /// The client for what the command line and the settings say.
     pub(crate) fn new(global: &Global, server: &Server) -> Result<Self, Failure> {
-        Self::by(server, || context::settings(global))
+        Self::by(server, || context::settings(global), say)
     }
 
     /// The same where nothing is said to people, and nobody waits longer than this.
     pub(crate) fn quiet(global: &Global, server: &Server, patience: Duration) -> Result<Self, Failure> {
-        let client = Self::by(server, || context::quiet_settings(global))?;
+        let client = Self::by(server, || context::quiet_settings(global), |_| ())?;
         Ok(Self { answer_timeout: patience, ..client })
     }
 
-    fn by(server: &Server, settings: impl FnOnce() -> Result<Settings, Failure>) -> Result<Self, Failure> {
+    fn by(
+        server: &Server,
+        settings: impl FnOnce() -> Result<Settings, Failure>,
+        say: fn(&str),
+    ) -> Result<Self, Failure> {
         let is_proven = server.token_file.is_some() || server.trust.cert.is_some();
         let asked = server.server.as_deref().map(Address::parse).transpose()?;
         let (address, settings) = match asked {
@@ -71,6 +77,11 @@ impl Client {
             (None, None, Some(settings)) => address.own_token(settings)?,
             _ => None,
         };
+        if let Some(token) = &token {
+            address.refuse_strangers(token)?;
+            token.note.as_deref().into_iter().for_each(say);
+        }
+        let token = token.map(|token| token.text);
         Ok(Self::of(address, token, trust::config(&server.trust)?))
     }
 

@@ -15,6 +15,7 @@ mod failure;
 mod follow;
 mod hint;
 mod lint;
+mod listener;
 mod local;
 mod man;
 mod manifest;

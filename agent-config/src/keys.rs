@@ -8,7 +8,7 @@ use executor_core::Leftovers;
 
 use crate::grammar;
 use crate::input::{Checked, Input};
-use crate::settings::Settings;
+use crate::settings::{LogFormat, Settings};
 use crate::token::{NAME, own};
 use crate::units::{parse_duration, parse_size};
 
@@ -22,7 +22,7 @@ pub(crate) const SPELLINGS: (&str, &str) = ("script_excutor", "script_executor")
 pub(crate) const UNSUPPORTED: &[&str] = &["node", "fleet", "hook", "notify"];
 /// Sections in the order of the file.
 pub(crate) const SECTIONS: &[&str] =
-    &["app", "http", "tls", "script_executor", "limits", "retention", "audit", "auth"];
+    &["app", "http", "tls", "script_executor", "limits", "retention", "audit", "log", "auth"];
 
 /// More tasks or waiting ones than these would exhaust any one host.
 const MOST_CONCURRENT: u64 = 10_000;
@@ -91,6 +91,7 @@ pub(crate) const KEYS: &[Key] = &[
     key!(retention.workspaces, duration),
     key!(audit.file_size, size),
     key!(audit.files, files),
+    key!(log.format, log_format),
 ];
 
 /// Sets one variable for scripts. The value may be a secret, so that no message repeats it.
@@ -189,6 +190,15 @@ fn leftovers(input: Input<'_>) -> Checked<Leftovers> {
     input.text("\"kill\" or \"report\"", |text| match text {
         "kill" => Some(Leftovers::Kill),
         "report" => Some(Leftovers::Report),
+        _ => None,
+    })
+}
+
+fn log_format(input: Input<'_>) -> Checked<LogFormat> {
+    input.text("\"auto\", \"text\" or \"json\"", |text| match text {
+        "auto" => Some(LogFormat::Auto),
+        "text" => Some(LogFormat::Text),
+        "json" => Some(LogFormat::Json),
         _ => None,
     })
 }

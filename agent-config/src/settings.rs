@@ -29,6 +29,8 @@ pub struct Settings {
     pub retention: Retention,
     /// `[audit]`: how much is kept of who asked for what.
     pub audit: Audit,
+    /// `[log]`: what the service says while it runs.
+    pub log: Log,
     /// `[auth]`: who may do what.
     pub auth: Auth,
 }
@@ -130,6 +132,24 @@ pub struct Retention {
     pub workspaces: Duration,
 }
 
+/// `[log]`: what the service says while it runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// How it says it.
+    pub format: LogFormat,
+}
+
+/// How the service says what it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people on a terminal, for programs elsewhere.
+    Auto,
+    /// Lines for people.
+    Text,
+    /// A JSON object for each line.
+    Json,
+}
+
 /// `[audit]`: how much is kept of who asked for what.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Audit {
@@ -175,6 +195,7 @@ impl Settings {
             ("limits", self.limits == other.limits),
             ("retention", self.retention == other.retention),
             ("audit", self.audit == other.audit),
+            ("log", self.log == other.log),
             ("auth", self.auth == other.auth),
         ];
         same.into_iter().filter(|(_, is_same)| !is_same).map(|(section, _)| section).collect()
@@ -213,6 +234,7 @@ impl Settings {
             limits: Limits { concurrent: 0, queue: 0, body: 0, drain: Duration::ZERO },
             retention: Retention { tasks: Duration::ZERO, workspaces: Duration::ZERO },
             audit: Audit { file_size: 0, files: 0 },
+            log: Log { format: LogFormat::Auto },
             auth: Auth { tokens: Vec::new() },
         }
     }

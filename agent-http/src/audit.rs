@@ -51,7 +51,7 @@ pub(crate) struct Asked {
     pub(crate) id: String,
     from: Option<Peer>,
     pub(crate) method: Method,
-    path: String,
+    pub(crate) path: String,
     /// The name of the token that it came with, which may be one that is not accepted any more.
     token: OnceLock<String>,
     /// Whether that token is accepted.

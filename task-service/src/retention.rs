@@ -7,13 +7,12 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use jiff::{SignedDuration, Timestamp};
-use task_runners::{ATTEMPTS_FOLDER, RESULT_FILE, Task, TaskId};
+use task_runners::{ATTEMPTS_FOLDER, RESULT_FILE, Task, TaskId, remove_folder};
 use tokio::sync::oneshot;
 
 use crate::keeper::Event;
@@ -92,10 +91,9 @@ impl TaskService {
             }
             removed.tasks += rows;
             let inner = self.inner.clone();
-            removed.records += blocking(move || {
-                Ok(ids.iter().filter(|id| remove_folder(&inner.records.folder(id))).count())
-            })
-            .await?;
+            removed.records +=
+                blocking(move || Ok(ids.iter().filter(|id| is_removed(&inner.records.folder(id))).count()))
+                    .await?;
         }
         let (inner, kept) = (self.inner.clone(), retention.clone());
         let (records, workspaces) = blocking(move || inner.remove_old_folders(&kept)).await?;
@@ -121,7 +119,7 @@ impl Inner {
         let ends = [RESULT_FILE, ATTEMPTS_FOLDER];
         let has_ended = |id: &TaskId| ends.iter().any(|name| self.records.folder(id).join(name).exists());
         let is_left = |id: &TaskId| matches!(self.row(id), Ok(None)) && has_ended(id);
-        let records = records.iter().filter(|(id, path)| is_left(id) && remove_folder(path)).count();
+        let records = records.iter().filter(|(id, path)| is_left(id) && is_removed(path)).count();
 
         let before = SystemTime::now().checked_sub(retention.workspaces);
         let workspaces = old_folders(&retention.work_dir.join("tasks"), retention.workspaces)?;
@@ -131,7 +129,7 @@ impl Inner {
             Ok(None) => has_ended(id) || !self.records.folder(id).exists(),
             Err(_) => false,
         };
-        let workspaces = workspaces.iter().filter(|(id, path)| is_done(id) && remove_folder(path)).count();
+        let workspaces = workspaces.iter().filter(|(id, path)| is_done(id) && is_removed(path)).count();
         Ok((records, workspaces))
     }
 
@@ -161,15 +159,8 @@ fn old_folders(parent: &Path, age: Duration) -> io::Result<Vec<(TaskId, PathBuf)
 }
 
 /// Removes a folder with all that is in it, following no link; whether it was there and is gone.
-fn remove_folder(path: &Path) -> bool {
-    let removed = match fs::remove_dir_all(path) {
-        // Scripts leave folders that nobody may write; they belong to the agent's user all the same.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            make_writable(path).and_then(|()| fs::remove_dir_all(path))
-        }
-        other => other,
-    };
-    match removed {
+fn is_removed(path: &Path) -> bool {
+    match remove_folder(path) {
         Ok(()) => true,
         Err(error) if error.kind() == io::ErrorKind::NotFound => false,
         Err(error) => {
@@ -177,19 +168,6 @@ fn remove_folder(path: &Path) -> bool {
             false
         }
     }
-}
-
-/// Lets the owner change all folders below `folder`. Whoever exchanges one for a link meanwhile is the owner too, since
-/// root is denied nothing, and could do to the link's target what this does.
-fn make_writable(folder: &Path) -> io::Result<()> {
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            make_writable(&entry.path())?;
-        }
-    }
-    Ok(())
 }
 
 async fn blocking<T: Send + 'static>(

@@ -45,6 +45,7 @@ pub(super) const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-acce
 /// is over: one that is not terminal goes on with the next attempt. A stream that ends without it was cut.
 #[utoipa::path(
     get, path = "/api/v1/tasks/{id}/log", tag = "tasks", operation_id = "read_log",
+    security(("token" = ["read"])),
     params(
         ("id" = String, Path, description = "The task's id."),
         ("banner" = Option<bool>, Query, description = "With the banners; true when left out. Without them offsets count from the script's first byte."),

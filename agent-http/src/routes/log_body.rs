@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 use axum::body::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use task_service::{LogProgress, LogReader, LogSource, LogWait};
+use tracing::Span;
 
 use super::range::Piece;
 use crate::metrics::Following;
@@ -41,6 +42,8 @@ pub(super) struct LogBody {
     /// Bytes that will still come, where that is known.
     remaining: Option<u64>,
     _following: Option<Following>,
+    /// The request that it answers.
+    span: Span,
 }
 
 /// Gives the next chunk; none at the end.
@@ -69,7 +72,7 @@ impl LogBody {
     /// A piece of a log, all of which is there.
     pub(super) fn piece(reader: LogReader, piece: Piece) -> Self {
         let next = next_of_piece(Arc::new(reader), piece);
-        Self { next, remaining: Some(piece.to - piece.from), _following: None }
+        Self { next, remaining: Some(piece.to - piece.from), _following: None, span: Span::current() }
     }
 
     /// A part of a log up to its end, without its first `skipped` bytes.
@@ -78,7 +81,7 @@ impl LogBody {
             Followed::Log(reader) => first_of_followed(reader, part, skipped),
             Followed::NotYet(wait) => first_once_opened(wait, part, skipped),
         };
-        Self { next, remaining: None, _following: Some(following) }
+        Self { next, remaining: None, _following: Some(following), span: Span::current() }
     }
 }
 
@@ -93,6 +96,7 @@ impl Body for LogBody {
         if self.is_end_stream() {
             return Poll::Ready(None);
         }
+        let _of_the_request = self.span.clone().entered();
         let chunk = ready!(self.next.as_mut().poll(context));
         Poll::Ready(match chunk {
             Ok(Some(Chunk { bytes, next })) => {

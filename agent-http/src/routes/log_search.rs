@@ -62,6 +62,7 @@ struct Cursor(SearchPlace);
 /// `banner`. Scope `read`.
 #[utoipa::path(
     get, path = "/api/v1/tasks/{id}/log/search", tag = "tasks", operation_id = "search_log",
+    security(("token" = ["read"])),
     params(
         ("id" = String, Path, description = "The task's id."),
         ("q" = String, Query, min_length = 1, max_length = 1024, pattern = "^[^\\n]*$", description = "The text, 1 to 1,024 bytes, without line ends."),

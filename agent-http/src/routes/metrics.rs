@@ -20,6 +20,7 @@ const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// In the text format of Prometheus; `docs/metrics.md` lists them. Scope `read`, unless `http.public_metrics` is set.
 #[utoipa::path(
     get, path = "/metrics", tag = "service", operation_id = "metrics",
+    security(("token" = ["read"])),
     responses(
         (status = 200, description = "The measurements.", body = String, content_type = "text/plain"),
         (status = "4XX", response = Refused)

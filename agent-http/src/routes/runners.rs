@@ -18,6 +18,7 @@ use crate::schema;
 /// The ways to do a task that a spec may name, beside scripts. Scope `read`.
 #[utoipa::path(
     get, path = "/api/v1/runners", tag = "scripts", operation_id = "list_runners",
+    security(("token" = ["read"])),
     responses(
         (status = 200, description = "The runners, by name.", body = schema::RunnerList),
         (status = "4XX", response = Refused)

@@ -36,6 +36,7 @@ struct Asked {
 /// By name, those that the token sees, and what stands behind them. Scope `read`.
 #[utoipa::path(
     get, path = "/api/v1/scripts", tag = "scripts", operation_id = "list_scripts",
+    security(("token" = ["read"])),
     params(
         ("group" = Option<String>, Query, description = "Of exactly this group."),
         ("tag" = Option<Vec<String>>, Query, description = "With this tag; repeated, all must be there."),
@@ -98,6 +99,7 @@ impl Asked {
 /// The name is percent-encoded, or has plain slashes. Scope `read`.
 #[utoipa::path(
     get, path = "/api/v1/scripts/{name}", tag = "scripts", operation_id = "show_script",
+    security(("token" = ["read"])),
     params(("name" = String, Path, description = "The script's name.")),
     responses(
         (status = 200, description = "The script.", body = schema::Script),
@@ -118,7 +120,8 @@ pub(crate) async fn show(State(state): State<AppState>, caller: Caller, name: Se
 ///
 /// Accepts a task as `POST /api/v1/tasks` does; the body is a task spec without `name`, and may be left out. Scope `run`.
 #[utoipa::path(
-    post, path = "/api/v1/scripts/{name}/run", tag = "scripts", operation_id = "run_script", request_body = Option<schema::RunSpec>,
+    post, path = "/api/v1/scripts/{name}/run", tag = "scripts", operation_id = "run_script",
+    security(("token" = ["run"])), request_body = Option<schema::RunSpec>,
     params(
         ("name" = String, Path, description = "The script's name, percent-encoded."),
         ("Prefer" = Option<String>, Header, description = "`wait=N`: how long to wait for the end, 0 to 300 s.")

@@ -36,7 +36,8 @@ const MAX_LIMIT: u64 = 1000;
 /// The task is on disk once this answers. `Prefer: wait=N` (0 to 300 seconds) answers when the task has ended, or when that
 /// time is over. Scope `run`.
 #[utoipa::path(
-    post, path = "/api/v1/tasks", tag = "tasks", operation_id = "submit_task", request_body = schema::TaskSpec,
+    post, path = "/api/v1/tasks", tag = "tasks", operation_id = "submit_task",
+    security(("token" = ["run"])), request_body = schema::TaskSpec,
     params(("Prefer" = Option<String>, Header, description = "`wait=N`: how long to wait for the end, 0 to 300 s.")),
     responses(
         (status = 202, description = "Accepted; `Location` names the task.", body = schema::Task),
@@ -69,6 +70,10 @@ pub(super) async fn accept(state: &AppState, caller: &Caller, spec: Value, wait:
         (Err(error), _) => return Err(error.into()),
     };
     // Now, and not when somebody has waited for its end.
+    if created {
+        // Here the request's id and the task's meet; whatever is said of the task later has the latter.
+        tracing::info!(task_id = %task.id, name = task.name, "accepted");
+    }
     let status = Some(if created { StatusCode::ACCEPTED } else { StatusCode::OK });
     let decision = Decision { status, code: None, task: Some((task.id.as_str(), &task.name)) };
     state.audit().tell(caller.asked(), decision).await;
@@ -137,6 +142,7 @@ pub(super) async fn check(state: &AppState, spec: TaskSpec) -> Result<(), Refusa
 /// Newest first, those of the scripts that the token sees. Scope `read`.
 #[utoipa::path(
     get, path = "/api/v1/tasks", tag = "tasks", operation_id = "list_tasks",
+    security(("token" = ["read"])),
     params(
         ("status" = Option<Vec<schema::Status>>, Query, description = "In one of these states; repeated, or with commas."),
         ("name" = Option<String>, Query, description = "Of exactly this script or runner."),
@@ -201,6 +207,7 @@ fn choices() -> String {
 /// With `wait=N`, or `Prefer: wait=N`, it answers when the task has ended, or when that time is over. Scope `read`.
 #[utoipa::path(
     get, path = "/api/v1/tasks/{id}", tag = "tasks", operation_id = "show_task",
+    security(("token" = ["read"])),
     params(
         ("id" = String, Path, description = "The task's id."),
         ("wait" = Option<u64>, Query, description = "Seconds to wait for its end, 0 to 300.")
@@ -239,6 +246,7 @@ pub(crate) async fn show(
 /// at once. Scope `cancel`.
 #[utoipa::path(
     post, path = "/api/v1/tasks/{id}/cancel", tag = "tasks", operation_id = "cancel_task",
+    security(("token" = ["cancel"])),
     params(("id" = String, Path, description = "The task's id.")),
     responses(
         (status = 202, description = "It was asked to end.", body = schema::Task),

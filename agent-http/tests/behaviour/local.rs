@@ -268,12 +268,12 @@ fn it_has_the_limits_of_every_other_connection() {
         ServerLimits { header: Duration::from_millis(300), connections: 3, ..ServerLimits::default() };
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let stop = CancellationToken::new();
-    let serving = runtime.block_on(async {
+    let (agent, server) = runtime.block_on(async {
         let agent = Agent::open(&settings, Host::default()).await.unwrap();
         let server = Server::listen("127.0.0.1:0".parse().unwrap(), limits).await.unwrap();
-        let server = server.with_socket(LocalSocket::listen(&settings.http).unwrap());
-        tokio::spawn(server.serve(agent.app(), stop.clone()))
+        (agent, server.with_socket(LocalSocket::listen(&settings.http).unwrap()))
     });
+    let serving = runtime.spawn(server.serve(agent.app(), stop.clone()));
     let path = site.path("agent.sock");
     let began = Instant::now();
     let mut slow = connect_local(&path);

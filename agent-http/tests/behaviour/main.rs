@@ -26,6 +26,7 @@ mod hosts;
 mod limits;
 mod listing;
 mod local;
+mod logging;
 mod logs;
 mod losing;
 mod measuring;

@@ -6,7 +6,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use agent_config::TokenDigest;
 use nix::sys::signal::Signal;
 
 use crate::support::{
@@ -18,8 +17,7 @@ fn status(service: &Service, token: &str) -> u16 {
 }
 
 fn section(name: &str) -> String {
-    let digest: String =
-        TokenDigest::of_token(&Site::token(name)).as_bytes().iter().map(|b| format!("{b:02x}")).collect();
+    let digest = Site::digest(name);
     format!(
         "[[auth.token]]\nname = \"{name}\"\nsha256 = \"{digest}\"\nscopes = [\"read\"]\nscripts = [\"**\"]\n"
     )

@@ -6,6 +6,9 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use nix::fcntl::{OFlag, open, openat};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::stat::{Mode, mkdirat};
 use serde_json::json;
 use task_service::{CleanUpError, Records, Removed, Retention, TaskFilter};
 
@@ -157,6 +160,42 @@ async fn folders_that_no_row_knows_go_when_they_are_old_and_their_task_has_ended
     for id in ["fresh", "goes-on"] {
         assert!(records.folder(&id.parse().unwrap()).exists() && workspace(&bench, id).exists(), "{id}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_to_be_kept_for_ever_is_kept() {
+    let bench = Bench::new(1, 10).await;
+    ended(&bench, "old").await;
+    age_task(&bench, "old", 100 * 365 * DAY);
+    let for_ever = Retention { tasks: Duration::MAX, workspaces: Duration::MAX, ..retention(&bench) };
+    assert_eq!(bench.service.clean_up(&for_ever).await.unwrap(), Removed::default());
+    assert!(bench.service.task(&"old".parse().unwrap()).await.unwrap().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn folders_nested_deeper_than_any_stack_are_removed_too() {
+    // As the agent does: without that, who recurses is saved by running out of descriptors.
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    let raised = setrlimit(Resource::RLIMIT_NOFILE, 65_536.max(most), 65_536.max(most));
+    raised.or_else(|_| setrlimit(Resource::RLIMIT_NOFILE, most, most)).unwrap();
+    let bench = Bench::new(1, 10).await;
+    ended(&bench, "old").await;
+    // In memory, since disks take their time for so many.
+    let place = tempfile::tempdir_in("/dev/shm").unwrap();
+    let deep = place.path().join("tasks/old");
+    fs::create_dir_all(&deep).unwrap();
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let mut inner = open(&deep, flags, Mode::empty()).unwrap();
+    for _ in 0..20_000 {
+        mkdirat(&inner, "d", Mode::S_IRWXU).unwrap();
+        inner = openat(&inner, "d", flags, Mode::empty()).unwrap();
+    }
+    age_task(&bench, "old", 31 * DAY);
+    age(&deep, 31 * DAY);
+    let kept = Retention { work_dir: place.path().to_owned(), ..retention(&bench) };
+    let removed = bench.service.clean_up(&kept).await.unwrap();
+    assert_eq!(removed, Removed { tasks: 1, records: 1, workspaces: 1 });
+    assert!(!deep.exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -62,7 +62,7 @@ impl Site {
         let tokens: String = TOKENS
             .iter()
             .map(|(name, section)| {
-                let digest = hex(TokenDigest::of_token(&Self::token(name)).as_bytes());
+                let digest = Self::digest(name);
                 format!("[[auth.token]]\nname = \"{name}\"\nsha256 = \"{digest}\"\n{section}\n")
             })
             .collect();
@@ -101,6 +101,11 @@ impl Site {
         format!("dag_{name:x<32}")
     }
 
+    /// Its digest, as settings have it.
+    pub(crate) fn digest(name: &str) -> String {
+        hex(TokenDigest::of_token(&Self::token(name)).as_bytes())
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -123,6 +128,7 @@ impl Site {
             .args(["--port", "0"])
             .current_dir(self.folder.path())
             .env_remove("RUST_LOG")
+            .env("DEVOPS_AGENT__LOG__FORMAT", "text")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
@@ -300,8 +306,10 @@ fn listen(stderr: ChildStderr, said: Arc<Mutex<String>>) -> Receiver<SocketAddr>
     std::thread::spawn(move || {
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
             said.lock().unwrap().push_str(&format!("{line}\n"));
-            let listening = line.strip_prefix("listening on http");
+            // A line of its own, or a member of an object.
+            let listening = line.split_once("listening on http").map(|(_, rest)| rest);
             if let Some((_, at)) = listening.and_then(|rest| rest.split_once("://")) {
+                let at = at.split('"').next().unwrap();
                 // The test may have given up.
                 let _ = told.send(at.parse().unwrap());
             }
