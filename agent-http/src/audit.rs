@@ -114,6 +114,11 @@ impl Asked {
         self.is_let_in.store(true, Ordering::Relaxed);
     }
 
+    /// Whether it came with a token that is accepted.
+    pub(crate) fn is_let_in(&self) -> bool {
+        self.is_let_in.load(Ordering::Relaxed)
+    }
+
     /// The name of the token that it came with, as far as that is known.
     pub(crate) fn token(&self) -> Option<&str> {
         self.token.get().map(String::as_str)
@@ -121,7 +126,7 @@ impl Asked {
 
     /// Where its lines belong.
     fn place(&self) -> Place {
-        if self.is_let_in.load(Ordering::Relaxed) { Place::Main } else { Place::Refused }
+        if self.is_let_in() { Place::Main } else { Place::Refused }
     }
 
     /// Waits until the caller has hung up: then nobody waits for an answer any more.

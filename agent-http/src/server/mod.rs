@@ -1,6 +1,6 @@
 //! The accept loop: HTTP/1.1 over TCP, TLS or a Unix socket, with a limit on everything that a caller could hold on to. Headers have a time and a
 //! size, connections a number, answers must be taken at a least rate; when there are too many connections the one that has kept its
-//! header to itself for longest goes.
+//! header to itself for longest goes, or one that takes nothing of what anybody may have.
 //!
 //! | module | what it holds |
 //! |---|---|
@@ -82,6 +82,10 @@ pub struct Server {
 /// Whether the caller of a request still waits for its answer.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct CallerLeft(CancellationToken);
+
+/// Left in an answer that is for a caller with a token that is accepted: it keeps its place while that is slow.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ForSomebody;
 
 /// What every connection is served with.
 #[derive(Clone)]
@@ -204,7 +208,7 @@ impl Serving {
         let first_header = Instant::now() + self.limits.header;
         let peer = socket.peer();
         let opened = tokio::select! {
-            opened = Transport::open(socket, &self.limits, self.tls.as_deref()) => opened,
+            opened = Transport::open(socket, &self.limits, &ticket, self.tls.as_deref()) => opened,
             () = sleep_until(first_header) => return,
             () = ticket.told_to_go() => return,
             () = self.stop.cancelled() => return,
@@ -263,7 +267,7 @@ impl Serving {
         other_end: OtherEnd,
         mut request: Request<Incoming>,
     ) -> Result<Response, Error> {
-        let serving = ticket.serving();
+        let serving = ticket.serving().ok_or_else(|| Error::other("the connection goes for another"))?;
         let OtherEnd { peer, certificate } = other_end;
         request.extensions_mut().insert(self.connections.clone());
         if let Some(peer) = peer {
@@ -295,6 +299,9 @@ impl Serving {
 /// What the routes answer. The connection counts as serving until the answer's last byte was sent.
 async fn answer(app: Router, request: Request<Incoming>, serving: Served) -> Result<Response, Error> {
     let Ok(response) = app.oneshot(request.map(Body::new)).await;
+    if response.extensions().get::<ForSomebody>().is_some() {
+        serving.for_somebody();
+    }
     Ok(response.map(|body| Body::new(io::WatchedBody::new(body, serving))))
 }
 
