@@ -24,7 +24,7 @@ use crate::first_token::{self, FirstTokenError};
 use crate::hosts::HostRules;
 use crate::metrics::Metrics;
 use crate::peer::PeerError;
-use crate::routes::Turns;
+use crate::routes::{LogScans, Turns};
 use crate::tls::Tls;
 use crate::tokens::Tokens;
 
@@ -138,7 +138,7 @@ impl Agent {
             public_metrics: settings.http.public_metrics,
             is_draining: AtomicBool::new(false),
             debug_scripts: Arc::new(Semaphore::new(DEBUG_SCRIPTS)),
-            log_scans: Arc::new(Semaphore::new(LOG_SCANS)),
+            log_scans: LogScans::new(LOG_SCANS),
             turns: Turns::default(),
         });
         let verify_now = Arc::new(Notify::new());
