@@ -201,24 +201,29 @@ pub(crate) async fn authenticate(
     next: Next,
 ) -> Response {
     let path = request.uri().path();
-    let shows_more = path == DESCRIPTION && request.headers().contains_key(AUTHORIZATION);
-    if shows_more || !is_public(path, state.has_public_metrics()) {
-        let access = request.extensions().get::<Arc<Access>>().cloned();
-        let proven = access.ok_or_else(ApiError::internal).and_then(|access| {
-            let proof = Proof::of(&request)?;
-            Ok((access.tokens.named_by(&proof)?, proof))
-        });
-        let (known, proof) = match proven {
-            Ok(proven) => proven,
-            Err(error) => return error.into_response(),
-        };
-        let asked = request.extensions().get::<Arc<Asked>>().cloned();
-        match asked.ok_or_else(ApiError::internal).and_then(|asked| Caller::of(known, proof, asked)) {
-            Ok(caller) => request.extensions_mut().insert(caller),
-            Err(error) => return error.into_response(),
-        };
+    let is_public = is_public(path, state.has_public_metrics());
+    let shows_more = path == DESCRIPTION;
+    if shows_more || !is_public {
+        // What everybody may have is not refused to whoever's connection shows somebody unknown; what is sent must be right.
+        let must_be_known = !is_public || request.headers().contains_key(AUTHORIZATION);
+        match caller(&request) {
+            Ok(caller) => {
+                request.extensions_mut().insert(caller);
+            }
+            Err(error) if must_be_known => return error.into_response(),
+            Err(_) => {}
+        }
     }
     next.run(request).await
+}
+
+/// Who calls, by the tokens of the request's time.
+fn caller(request: &Request) -> Result<Caller, ApiError> {
+    let access = request.extensions().get::<Arc<Access>>().ok_or_else(ApiError::internal)?;
+    let asked = request.extensions().get::<Arc<Asked>>().ok_or_else(ApiError::internal)?;
+    let proof = Proof::of(request)?;
+    let known = access.tokens.named_by(&proof)?;
+    Caller::of(known, proof, asked.clone())
 }
 
 /// Whether a path is served without a token.

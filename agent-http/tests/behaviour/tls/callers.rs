@@ -43,6 +43,21 @@ fn call(
     (status.to_owned(), code)
 }
 
+#[test]
+fn a_certificate_shows_the_scripts_of_its_caller_in_the_description_and_an_unknown_one_no_less_than_none() {
+    let (authority, service) = served();
+    let described = |name: &str| {
+        let (cert, key) = (authority.path(&format!("{name}.pem")), authority.path(&format!("{name}.key")));
+        let certificates = ["--cert", cert.to_str().unwrap(), "--key", key.to_str().unwrap()];
+        let ca = authority.ca();
+        let more = [&["--cacert", ca.as_str()], &certificates[..]].concat();
+        let document: Value = serde_json::from_str(&text(&curl(&service, "/openapi.json", &more))).unwrap();
+        let paths = document["paths"].as_object().unwrap();
+        (paths.contains_key("/api/v1/tasks"), paths.contains_key("/api/v1/scripts/hello.sh/run"))
+    };
+    assert_eq!((described("ci"), described("stranger")), ((true, true), (true, false)));
+}
+
 const RUNNERS: &str = "/api/v1/runners";
 
 #[test]
