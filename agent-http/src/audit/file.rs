@@ -42,7 +42,7 @@ impl AuditFile {
     pub(super) fn write(&mut self, line: &[u8]) -> io::Result<()> {
         if self.bytes > 0 && self.bytes + line.len() as u64 > self.limits.file_bytes {
             let put_aside = self.put_aside();
-            self.say_stuck(put_aside);
+            self.say_stuck(&put_aside);
         }
         let torn = if self.is_torn { &b"\n"[..] } else { b"" };
         // One call, so that a line is there as a whole or not at all if the service is killed.
@@ -82,9 +82,9 @@ impl AuditFile {
         }
     }
 
-    fn say_stuck(&mut self, put_aside: io::Result<()>) {
+    fn say_stuck(&mut self, put_aside: &io::Result<()>) {
         let file = self.path.display();
-        match &put_aside {
+        match put_aside {
             Err(error) if !self.is_stuck => {
                 tracing::error!(%error, %file, "the audit log is full and cannot be put aside; it grows");
             }

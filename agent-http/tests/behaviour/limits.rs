@@ -192,25 +192,6 @@ fn readers_without_a_token_that_read_nothing_make_room_the_longest_stuck_one_fir
 }
 
 #[test]
-fn a_place_that_falls_idle_is_a_newcomers_at_once() {
-    let site = crate::support::Site::new("");
-    // Sixteen places: a quarter of the open files.
-    let limited = site.command_after("ulimit -n 64");
-    let service = site.start_by(limited);
-    let gate = service.site.path("gate").display().to_string();
-    let id = service.submit("gate.sh", &[&gate]);
-    let token = crate::support::Site::token("all");
-    let text = request_text("GET", &format!("/api/v1/tasks/{id}?wait=2"), Some(&token), None);
-    let served: Vec<_> =
-        (0..16).map(|_| send(service.at, &text.replace("Connection: close\r\n", ""))).collect();
-    let began = std::time::Instant::now();
-    let reply = exchange(service.at, request_text("GET", "/healthz", None, None).as_bytes());
-    // An idle connection keeps its place for 10 s where nobody asks for it.
-    assert!(reply.status == 200 && began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
-    drop(served);
-}
-
-#[test]
 fn a_connection_that_is_served_never_goes_for_another() {
     let runtime = Runtime::new().unwrap();
     let limits = ServerLimits { connections: 2, stall: Duration::from_secs(600), ..SHORT };
