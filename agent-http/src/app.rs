@@ -18,6 +18,7 @@ use tower::ServiceExt;
 
 use crate::audit::Audit;
 use crate::auth;
+use crate::etag;
 use crate::hosts::{self, HostRules};
 use crate::metrics::Metrics;
 use crate::routes::{LogScans, Turns};
@@ -141,6 +142,7 @@ pub(crate) fn app(state: AppState) -> Router {
     let (routes, document) = routes::all().split_for_parts();
     let routes = routes
         .merge(routes::description(&document))
+        .route_layer(from_fn(etag::unless_known))
         .route_layer(from_fn(note_route))
         .fallback(routes::no_route)
         .method_not_allowed_fallback(routes::wrong_method)

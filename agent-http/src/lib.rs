@@ -10,7 +10,7 @@
 //! | `tls` | [`Tls`]: certificate and key, which can change while the service runs |
 //! | `hosts`, `tokens`, `auth`, `body`, `query` | what a request passes before its handler acts |
 //! | `right` | what ends an answer that is under way when its caller loses the right to it |
-//! | `json` | answers in JSON |
+//! | `json`, `etag` | answers in JSON, and those that a caller has already |
 //! | `error` | what a refused request is answered with; the one place that maps to a status |
 //! | `schema`, `script_operation` | what the API's description says of types and of single scripts |
 //! | `metrics`, `background` | measurements, and what goes on beside the requests |
@@ -22,6 +22,7 @@ mod auth;
 mod background;
 mod body;
 mod error;
+mod etag;
 mod first_token;
 mod glob;
 mod hosts;

@@ -75,7 +75,7 @@ impl<'a> SettingsInForce<'a> {
             .map_err(|error| format!("they could not be read: {error}"))?
             .map_err(|error| error_chain(&error))?;
         if file != self.file {
-            return Err(self.other_file(file, &warnings));
+            return Err(self.other_file(file.as_ref(), &warnings));
         }
         if !is_told && new == self.settings {
             return Ok(());
@@ -96,8 +96,8 @@ impl<'a> SettingsInForce<'a> {
 
     /// Another file than that of the start would be read now, or none: the tokens of that one are not what anybody who
     /// touched this one has asked for.
-    fn other_file(&self, file: Option<PathBuf>, warnings: &[Warning]) -> String {
-        let (start, now) = (named(self.file.as_ref()), named(file.as_ref()));
+    fn other_file(&self, file: Option<&PathBuf>, warnings: &[Warning]) -> String {
+        let (start, now) = (named(self.file.as_ref()), named(file));
         let mut text =
             format!("they came from {start}, and would come from {now} now, which takes a restart");
         for warning in warnings {

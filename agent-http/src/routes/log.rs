@@ -5,20 +5,21 @@ use std::io;
 use agent_config::Scope;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, IF_RANGE, RANGE};
+use axum::http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, RANGE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use task_service::{LogError, LogReader, LogSource, Task};
+use task_service::{LogError, LogProgress, LogReader, LogSource, Task};
 
 use super::log_body::{Followed, LogBody, Part, Waiting};
 use super::log_events;
 use super::range::{self, Asked, NO_END, Piece, asked};
 use super::scans::ScanPlace;
-use super::{Answered, Refused, Segment, visible_task};
+use super::{Answered, Refused, Segment, Unchanged, visible_task};
 use crate::app::AppState;
 use crate::auth::Caller;
 use crate::error::ApiError;
+use crate::etag;
 use crate::metrics::{Following, Form};
 use crate::query::Query;
 use crate::right::Right;
@@ -35,7 +36,7 @@ pub(super) const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-acce
 ///
 /// The bytes that the script wrote, in order, with the agent's banner above and below unless `banner=false`. With
 /// `follow=true` what is there, and all that comes until the log's end; a range without an end, as `bytes=100-`, then says
-/// from where (RFC 8673), and every other range is ignored. Scope `read`.
+/// from where (RFC 8673), and every other range is ignored. A log that has ended has an `ETag`. Scope `read`.
 ///
 /// Each attempt of a task has a log of its own. Without `attempt` it is that of the newest one that has started; who
 /// follows it gets it to the end of that attempt.
@@ -54,11 +55,13 @@ pub(super) const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-acce
         ("line" = Option<u64>, Query, description = "From the beginning of this line on, counted from 1; the header `Log-Offset` says where that is. A `Range` is ignored then."),
         ("attempt" = Option<u32>, Query, description = "The attempt, counted from 1."),
         ("Range" = Option<String>, Header, description = "One range of bytes."),
+        ("If-Range" = Option<String>, Header, description = "The `ETag` of the log that the range is of; of another one all comes."),
         ("Last-Event-ID" = Option<String>, Header, description = "With events: the `id` of the last one that came, a whole number.")
     ),
     responses(
         (status = 200, description = "The log so far, or to its end.", content((String = "text/plain"), (String = "text/event-stream"))),
         (status = 206, description = "The range. `Content-Range` of a log that is followed ends with 9007199254740991: how long it will be is not known.", body = String, content_type = "text/plain"),
+        (status = 304, response = Unchanged),
         (status = 404, description = "There is no such task or attempt, or its log has no such line yet.", body = schema::ProblemDetails, content_type = "application/problem+json"),
         (status = 416, description = "Nothing of the range is there.", body = schema::ProblemDetails, content_type = "application/problem+json"),
         (status = "4XX", response = Refused), (status = "5XX", response = Refused)
@@ -121,7 +124,10 @@ async fn answer(
         (LogSource::Log(reader), Some(following)) if !reader.progress().is_complete() => {
             follow(Followed::Log(reader), part, headers, following)
         }
-        (LogSource::Log(reader), _) => piece(reader, part, headers),
+        (LogSource::Log(reader), _) => {
+            let tag = tag(task, attempt, part, &reader.progress());
+            piece(reader, part, headers, tag)
+        }
         (LogSource::NotYet(wait), Some(following)) => {
             let waiting = Waiting { wait, service: state.service().clone(), id: task.id.clone(), attempt };
             follow(Followed::NotYet(waiting), part, headers, following)
@@ -175,7 +181,7 @@ fn rest(reader: LogReader, part: Part, from: u64, following: Option<Following>) 
 
 /// The log to its end, whenever that comes: from its beginning, or from where the range says.
 fn follow(log: Followed, part: Part, headers: &HeaderMap, following: Following) -> Answered {
-    let from = range::from(range_of(headers));
+    let from = range::from(range_of(headers, None));
     let body = Body::new(LogBody::followed(log, part, from.unwrap_or(0), following));
     let mut response = match from {
         None => text(StatusCode::OK, body),
@@ -189,19 +195,28 @@ fn follow(log: Followed, part: Part, headers: &HeaderMap, following: Following) 
     Ok(response)
 }
 
-/// The range that is asked for. There is no validator that `If-Range` could name.
-fn range_of(headers: &HeaderMap) -> Option<&str> {
-    if headers.contains_key(IF_RANGE) { None } else { headers.get(RANGE)?.to_str().ok() }
+/// The range that is asked for, where that may be given.
+fn range_of<'a>(headers: &'a HeaderMap, tag: Option<&HeaderValue>) -> Option<&'a str> {
+    if etag::permits_range(headers, tag) { headers.get(RANGE)?.to_str().ok() } else { None }
+}
+
+/// What stands for a part of a log that has ended, whose bytes are what they are for good. One that grows is another thing
+/// with each byte, of which nobody needs to be told: its offsets mean the same for ever.
+fn tag(task: &Task, attempt: u32, part: Part, progress: &LogProgress) -> Option<HeaderValue> {
+    let Piece { from, to } = part.of(progress);
+    // An id may be another task's once the history has forgotten this one.
+    let text = format!("{} {} {attempt} {from}-{to}", task.id, task.created_at);
+    progress.is_complete().then(|| etag::of(text.as_bytes()))
 }
 
 /// What is there now, or the range of it that was asked for.
-fn piece(reader: LogReader, part: Part, headers: &HeaderMap) -> Answered {
+fn piece(reader: LogReader, part: Part, headers: &HeaderMap, tag: Option<HeaderValue>) -> Answered {
     let progress = reader.progress();
     let whole = part.of(&progress);
     let length = whole.to - whole.from;
     // How long a log will be is not known before its end.
     let total = if progress.is_complete() { length.to_string() } else { "*".to_owned() };
-    let (status, piece) = match asked(range_of(headers), length) {
+    let (status, piece) = match asked(range_of(headers, tag.as_ref()), length) {
         Asked::Whole => (StatusCode::OK, Piece { from: 0, to: length }),
         Asked::Piece(piece) => (StatusCode::PARTIAL_CONTENT, piece),
         Asked::Unsatisfiable => {
@@ -217,6 +232,9 @@ fn piece(reader: LogReader, part: Part, headers: &HeaderMap) -> Answered {
         response.headers_mut().insert(CONTENT_RANGE, ascii(value));
     }
     response.headers_mut().insert(CONTENT_LENGTH, (piece.to - piece.from).into());
+    if let Some(tag) = tag {
+        response.headers_mut().insert(ETAG, tag);
+    }
     Ok(response)
 }
 

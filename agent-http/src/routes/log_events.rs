@@ -17,7 +17,7 @@ use task_service::{LogError, LogReader, LogSource, Problem, Task, TaskId, TaskSe
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::log::X_ACCEL_BUFFERING;
-use super::log_body::{Part, log_gone, read_chunk};
+use super::log_body::{CHUNK_BYTES, Part, log_gone, read_chunk};
 use super::range::Piece;
 use crate::app::AppState;
 use crate::error::ApiError;
@@ -199,7 +199,7 @@ impl Events {
         let Source::Log(reader) = std::mem::replace(&mut self.source, Source::Over) else {
             return Ok(Vec::new());
         };
-        let (reader, bytes) = read_chunk(reader, Piece { from, to }).await?;
+        let (reader, bytes) = read_chunk(reader, Piece { from, to }, CHUNK_BYTES).await?;
         self.source = Source::Log(reader);
         Ok(bytes)
     }

@@ -52,7 +52,7 @@ type Answered = Result<Response, ApiError>;
         description = "Runs vetted scripts for people and programs, shows their logs while they are written, and keeps a \
             record of what ran and how it ended. Errors are `application/problem+json` (RFC 9457) with a stable `code`."
     ),
-    components(schemas(ProblemDetails), responses(Refused)),
+    components(schemas(ProblemDetails), responses(Refused, Unchanged)),
     security(("token" = [])),
     modifiers(&TokenScheme)
 )]
@@ -69,6 +69,11 @@ pub(crate) struct Segment(Option<String>);
 #[response(description = "Not done; `code` and `detail` say why.", content_type = "application/problem+json")]
 #[expect(dead_code, reason = "it only describes")]
 pub(crate) struct Refused(ProblemDetails);
+
+/// What a caller is told who has the answer already. Its parameter is added where this is listed.
+#[derive(utoipa::ToResponse)]
+#[response(description = "Nothing has changed since the answer with the `ETag` that `If-None-Match` names.")]
+pub(crate) struct Unchanged;
 
 /// Every route with its description.
 pub(crate) fn all() -> OpenApiRouter<AppState> {

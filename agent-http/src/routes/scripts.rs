@@ -11,11 +11,11 @@ use task_runners::{Catalogue, ScriptEntry, ScriptName, Scripts, ScriptsStatus};
 use task_service::Refusal;
 
 use super::wait::Wait;
-use super::{Answered, Refused, Segment, tasks};
+use super::{Answered, Refused, Segment, Unchanged, tasks};
 use crate::app::AppState;
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::json::Json;
+use crate::etag::Tagged;
 use crate::query::Query;
 use crate::{body, schema};
 
@@ -45,6 +45,7 @@ struct Asked {
     ),
     responses(
         (status = 200, description = "A page of scripts.", body = schema::ScriptPage),
+        (status = 304, response = Unchanged),
         (status = "4XX", response = Refused), (status = "5XX", response = Refused)
     )
 )]
@@ -64,7 +65,7 @@ pub(crate) async fn list(State(state): State<AppState>, caller: Caller, uri: Uri
     .await?;
     let verification =
         ScriptsStatus { problems: caller.seen_problems(&status.problems), ..status.without_problems() };
-    Ok(Json(json!({ "scripts": entries, "next": next, "verification": verification })).into_response())
+    Ok(Tagged(json!({ "scripts": entries, "next": next, "verification": verification })).into_response())
 }
 
 impl Asked {
@@ -103,6 +104,7 @@ impl Asked {
     params(("name" = String, Path, description = "The script's name.")),
     responses(
         (status = 200, description = "The script.", body = schema::Script),
+        (status = 304, response = Unchanged),
         (status = "4XX", response = Refused), (status = "5XX", response = Refused)
     )
 )]
@@ -113,7 +115,7 @@ pub(crate) async fn show(State(state): State<AppState>, caller: Caller, name: Se
     let wanted = name.clone();
     let entry = look(&state, &caller, move |scripts| scripts.get(&wanted)).await?;
     let entry = entry.ok_or_else(|| Refusal::NotFound { name: name.to_string() })?;
-    Ok(Json(entry).into_response())
+    Ok(Tagged(entry).into_response())
 }
 
 /// Run a script

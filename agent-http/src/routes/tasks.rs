@@ -17,11 +17,12 @@ use task_service::{
 };
 
 use super::wait::{self, Wait};
-use super::{Answered, Refused, Segment, no_task, quota, visible_task};
+use super::{Answered, Refused, Segment, Unchanged, no_task, quota, visible_task};
 use crate::app::AppState;
 use crate::audit::Decision;
 use crate::auth::Caller;
 use crate::error::ApiError;
+use crate::etag::Tagged;
 use crate::json::Json;
 use crate::query::Query;
 use crate::right::Right;
@@ -153,6 +154,7 @@ pub(super) async fn check(state: &AppState, spec: TaskSpec) -> Result<(), Refusa
     ),
     responses(
         (status = 200, description = "A page of tasks.", body = schema::TaskPage),
+        (status = 304, response = Unchanged),
         (status = "4XX", response = Refused), (status = "5XX", response = Refused)
     )
 )]
@@ -166,7 +168,7 @@ pub(crate) async fn list(State(state): State<AppState>, caller: Caller, uri: Uri
     filter.visible = visible_to(&caller);
     let page = state.service().list(filter, usize::try_from(limit).unwrap_or(usize::MAX), cursor).await?;
     let next = page.next.map(|cursor| cursor.to_string());
-    Ok(Json(json!({ "tasks": page.tasks, "next": next })).into_response())
+    Ok(Tagged(json!({ "tasks": page.tasks, "next": next })).into_response())
 }
 
 /// What a list is to leave out: nothing for an admin.
@@ -214,6 +216,7 @@ fn choices() -> String {
     ),
     responses(
         (status = 200, description = "The task as it stands.", body = schema::Task),
+        (status = 304, response = Unchanged),
         (status = "4XX", response = Refused), (status = "5XX", response = Refused)
     )
 )]
@@ -233,7 +236,7 @@ pub(crate) async fn show(
         let right = Right::to(&state, &caller, Scope::Read, &task);
         task = right.during(wait.for_end_of(&state, &task.id)).await??.ok_or_else(|| no_task(&task.id))?;
     }
-    let mut response = Json(task).into_response();
+    let mut response = Tagged(task).into_response();
     if let (None, Some(wait)) = (asked, preferred) {
         wait.applied(&mut response);
     }

@@ -26,6 +26,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_LENGTH;
 use axum::response::Response;
 use hyper::Request;
 use hyper::body::Incoming;
@@ -298,7 +300,11 @@ impl Serving {
 
 /// What the routes answer. The connection counts as serving until the answer's last byte was sent.
 async fn answer(app: Router, request: Request<Incoming>, serving: Served) -> Result<Response, Error> {
-    let Ok(response) = app.oneshot(request.map(Body::new)).await;
+    let Ok(mut response) = app.oneshot(request.map(Body::new)).await;
+    if response.status() == StatusCode::NOT_MODIFIED {
+        // The router counts the body that there is not; that would be taken for the length of the whole answer.
+        response.headers_mut().remove(CONTENT_LENGTH);
+    }
     if response.extensions().get::<ForSomebody>().is_some() {
         serving.for_somebody();
     }

@@ -1,7 +1,7 @@
 //! Who may do what: every route with every kind of token.
 
 mod matrix;
-mod operations;
+pub(crate) mod operations;
 
 use std::collections::BTreeMap;
 
@@ -120,7 +120,7 @@ fn a_token_gets_404_for_tasks_and_scripts_outside_its_patterns_on_every_route() 
     let service = Service::usual();
     let foreign = ended_task(&service);
     for operation in described(&service) {
-        let Operation { method, path, needs } = &operation;
+        let Operation { method, path, needs, .. } = &operation;
         if *needs == Needs::Nothing || !path.contains('{') {
             continue;
         }
@@ -220,7 +220,7 @@ fn whether_a_caller_may_is_settled_before_what_it_asks_is_read() {
     let id = ended_task(&service);
     let bad_field = json!({ "bogus": 1 });
     for operation in described(&service) {
-        let Operation { method, path, needs } = &operation;
+        let Operation { method, path, needs, .. } = &operation;
         let Needs::Scope(scope) = needs else { continue };
         let bad_query = format!("{}?bogus=1&wait=x", operation.target(&id));
         let bad_name = path.replace("{id}", "%FF").replace("{name}", "%FF");

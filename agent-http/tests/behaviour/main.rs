@@ -15,6 +15,7 @@ mod bodies;
 mod canary;
 mod cancelling;
 mod catalogue;
+mod conditional;
 mod contract;
 mod curl;
 mod description;

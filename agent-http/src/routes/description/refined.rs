@@ -25,7 +25,29 @@ fn operations(document: &mut Value) -> impl Iterator<Item = &mut Value> {
     paths.flat_map(Map::values_mut).filter_map(Value::as_object_mut).flat_map(Map::values_mut)
 }
 
+/// An answer that a caller may have already has a tag, by which it asks.
+fn add_condition(operation: &mut Value) {
+    if operation.pointer("/responses/304").is_none() {
+        return;
+    }
+    let tag = json!({
+        "name": "If-None-Match", "in": "header", "schema": { "type": "string" },
+        "description": "The `ETag` of an answer that is there already: if it is the same still, 304."
+    });
+    match operation.get_mut("parameters").and_then(Value::as_array_mut) {
+        Some(parameters) => parameters.push(tag),
+        None => operation["parameters"] = json!([tag]),
+    }
+    for status in ["200", "206"] {
+        if let Some(response) = operation["responses"].get_mut(status) {
+            response["headers"]["ETag"] =
+                json!({ "schema": { "type": "string" }, "description": "Stands for exactly this answer." });
+        }
+    }
+}
+
 fn refine_operation(operation: &mut Value) {
+    add_condition(operation);
     let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
     for parameter in parameters.into_iter().flatten() {
         let rules = rules(&parameter["in"], &parameter["name"]);

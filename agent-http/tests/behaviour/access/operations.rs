@@ -7,29 +7,37 @@ use crate::support::Reply;
 
 /// What an operation needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Needs {
+pub(crate) enum Needs {
     Nothing,
     Scope(String),
 }
 
 /// An operation.
 #[derive(Debug, Clone)]
-pub(super) struct Operation {
-    pub(super) method: String,
-    pub(super) path: String,
-    pub(super) needs: Needs,
+pub(crate) struct Operation {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) needs: Needs,
+    /// Whether its answers have a tag.
+    pub(crate) is_tagged: bool,
 }
 
 /// Fewer than these would be no description of this service.
 const LEAST: usize = 21;
 
 /// All of them, by the description that everybody may read.
-pub(super) fn operations(document: &Value) -> Vec<Operation> {
+pub(crate) fn operations(document: &Value) -> Vec<Operation> {
     let mut operations = Vec::new();
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, about) in item.as_object().unwrap() {
             let needs = needs(about).unwrap_or_else(|| panic!("{method} {path} does not say what it needs"));
-            operations.push(Operation { method: method.to_uppercase(), path: path.clone(), needs });
+            let is_tagged = about["responses"]["304"].is_object();
+            operations.push(Operation {
+                method: method.to_uppercase(),
+                path: path.clone(),
+                needs,
+                is_tagged,
+            });
         }
     }
     assert!(operations.len() >= LEAST, "{} operations", operations.len());
@@ -50,7 +58,7 @@ fn needs(about: &Value) -> Option<Needs> {
 
 impl Operation {
     /// Its path and query for a task of `hello.sh`.
-    pub(super) fn target(&self, id: &str) -> String {
+    pub(crate) fn target(&self, id: &str) -> String {
         let path =
             self.path.replace("{id}", id).replace("{name}", "hello.sh").replace("{file}", "swagger-ui.css");
         assert!(!path.contains('{'), "{path}: say here what stands in it");
@@ -63,18 +71,18 @@ impl Operation {
     }
 
     /// A body with which it can be done.
-    pub(super) fn body(&self) -> Option<Value> {
+    pub(crate) fn body(&self) -> Option<Value> {
         (self.method == "POST" && self.path == "/api/v1/tasks").then(|| json!({ "name": "hello.sh" }))
     }
 
     /// Whether it is about one task or script.
-    pub(super) fn names_something(&self) -> bool {
+    pub(crate) fn names_something(&self) -> bool {
         self.path.contains('{') || self.body().is_some()
     }
 }
 
 /// It was let through: done, or refused for what only a caller who was let through learns.
-pub(super) fn has_passed(reply: &Reply) -> bool {
+pub(crate) fn has_passed(reply: &Reply) -> bool {
     let is_ended = reply.status == 409 && ["already_ended", "not_on_a_node"].contains(&reply.code().as_str());
     reply.status < 400 || is_ended
 }
