@@ -63,7 +63,9 @@ fn main() -> ExitCode {
     log_warnings();
     // Secrets and tokens shall be in no core file, and read by no other process of this user.
     if let Err(error) = nix::sys::prctl::set_dumpable(false) {
-        tracing::warn!(%error, "a core file of this process could not be forbidden; it would hold secrets");
+        output::say(&format!(
+            "note: a core file of this process cannot be forbidden, and would hold secrets: {error}"
+        ));
     }
     match dispatch(cli) {
         Ok(code) => code,

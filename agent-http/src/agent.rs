@@ -27,7 +27,7 @@ use crate::hosts::HostRules;
 use crate::metrics::Metrics;
 use crate::node;
 use crate::peer::PeerError;
-use crate::routes::Turns;
+use crate::routes::{LogScans, Turns};
 use crate::tls::Tls;
 use crate::tokens::Tokens;
 
@@ -103,6 +103,12 @@ pub enum AccessError {
     /// There is no token to give to the first caller.
     #[error(transparent)]
     FirstToken(#[from] FirstTokenError),
+    /// A file that was emptied, or is half of itself, must not open the service to the token of its first start.
+    #[error(
+        "the new ones have no [[auth.token]], and those in force have some; name one, or start the service again if \
+         the token of its first start is to hold"
+    )]
+    NoToken,
     /// Users that tokens list cannot be let in.
     #[error(transparent)]
     Peers(#[from] PeerError),
@@ -127,8 +133,9 @@ impl Agent {
             workspaces: settings.retention.workspaces,
             work_dir: settings.script_executor.work_dir_prefix.clone(),
         });
-        let (access, first_token) = access(settings, tls.clone())?;
-        let audit = audit(settings)?;
+        let (tokens, first_token) = tokens(settings)?;
+        let access = Access { tokens, hosts: HostRules::new(&settings.http, tls.clone()) };
+        let audit = audit(settings, metrics.clone())?;
         let state = AppState::new(Shared {
             service,
             scripts,
@@ -142,7 +149,7 @@ impl Agent {
             public_metrics: settings.http.public_metrics,
             is_draining: AtomicBool::new(false),
             debug_scripts: Arc::new(Semaphore::new(DEBUG_SCRIPTS)),
-            log_scans: Arc::new(Semaphore::new(LOG_SCANS)),
+            log_scans: LogScans::new(LOG_SCANS),
             turns: Turns::default(),
         });
         let verify_now = Arc::new(Notify::new());
@@ -191,18 +198,22 @@ impl Agent {
     /// sections in which something else has changed: that takes a restart.
     ///
     /// # Errors
-    /// When it cannot be said who is let in by them, for one because they name no token and that of the first start cannot
-    /// be read; everything stays as it was then.
+    /// When it cannot be said who is let in by them, for one because they name no token where those in force do; everything
+    /// stays as it was then.
     pub fn reload(&self, new: &Settings) -> Result<Vec<&'static str>, AccessError> {
         let mut settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
-        let (access, _) = access(
-            &Settings { script_executor: settings.script_executor.clone(), ..new.clone() },
-            self.tls().cloned(),
-        )?;
-        self.state.set_access(access);
+        let state_dir = &settings.script_executor.state_dir;
+        let tokens = Tokens::new(match (new.auth.tokens.is_empty(), settings.auth.tokens.is_empty()) {
+            (false, _) => new.auth.tokens.clone(),
+            (true, true) => vec![first_token::open_again(state_dir)?.token],
+            (true, false) => return Err(AccessError::NoToken),
+        })?;
         settings.auth = new.auth.clone();
         settings.http.hosts.clone_from(&new.http.hosts);
         settings.http.origins.clone_from(&new.http.origins);
+        // What else the section says takes a restart, here too.
+        let hosts = HostRules::new(&settings.http, self.tls().cloned());
+        self.state.set_access(Access { tokens, hosts });
         Ok(settings.sections_that_differ(new))
     }
 
@@ -214,22 +225,19 @@ impl Agent {
     }
 }
 
-/// Who is let in by these settings, and the file of the admin's token if it was made just now.
-fn access(settings: &Settings, tls: Option<Arc<Tls>>) -> Result<(Access, Option<PathBuf>), AccessError> {
-    let mut first_token = None;
-    let mut tokens = settings.auth.tokens.clone();
-    if tokens.is_empty() {
-        let opened = first_token::open(&settings.script_executor.state_dir)?;
-        first_token = opened.is_new.then_some(opened.path);
-        tokens.push(opened.token);
+/// The tokens of a start by these settings, and the file of the admin's token if it was made just now.
+fn tokens(settings: &Settings) -> Result<(Tokens, Option<PathBuf>), AccessError> {
+    if !settings.auth.tokens.is_empty() {
+        return Ok((Tokens::new(settings.auth.tokens.clone())?, None));
     }
-    Ok((Access { tokens: Tokens::new(tokens)?, hosts: HostRules::new(&settings.http, tls) }, first_token))
+    let opened = first_token::open(&settings.script_executor.state_dir)?;
+    Ok((Tokens::new(vec![opened.token])?, opened.is_new.then_some(opened.path)))
 }
 
-fn audit(settings: &Settings) -> Result<Audit, AgentError> {
+fn audit(settings: &Settings, metrics: Arc<Metrics>) -> Result<Audit, AgentError> {
     let state_dir = &settings.script_executor.state_dir;
     let limits = AuditLimits { file_bytes: settings.audit.file_size, files: settings.audit.files };
-    Audit::open(state_dir, limits)
+    Audit::open(state_dir, limits, metrics)
         .map_err(|source| AgentError::Audit { path: state_dir.join(audit::FILE), source })
 }
 

@@ -22,7 +22,7 @@ use crate::auth;
 use crate::etag;
 use crate::hosts::{self, HostRules};
 use crate::metrics::Metrics;
-use crate::routes::Turns;
+use crate::routes::{LogScans, Turns};
 use crate::tls::Tls;
 use crate::tokens::Tokens;
 use crate::{outermost, routes};
@@ -59,7 +59,7 @@ pub(crate) struct Shared {
     /// Places for reproduction scripts that are made and sent.
     pub(crate) debug_scripts: Arc<Semaphore>,
     /// Places for looks through whole logs.
-    pub(crate) log_scans: Arc<Semaphore>,
+    pub(crate) log_scans: LogScans,
     /// Whose tokens have a bound on their tasks submit one after the other.
     pub(crate) turns: Turns,
 }
@@ -126,7 +126,7 @@ impl AppState {
         &self.0.debug_scripts
     }
 
-    pub(crate) fn log_scans(&self) -> &Arc<Semaphore> {
+    pub(crate) fn log_scans(&self) -> &LogScans {
         &self.0.log_scans
     }
 

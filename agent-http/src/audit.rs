@@ -1,34 +1,39 @@
 //! The audit log: who asked for what, from where, and what was decided, as a JSON line for each decision. It is written
-//! before the answer is sent, to `audit.jsonl` in the state folder, which is readable by its owner only.
+//! before the answer is sent, to files in the state folder that are readable by its owner only.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `file` | a file, and the full ones beside it |
+//! | `writer` | the thread that writes |
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+mod file;
+mod writer;
+
+use std::io;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use axum::http::{Method, StatusCode};
 use jiff::Timestamp;
-use nix::fcntl::OFlag;
 use serde::Serialize;
 
+use crate::metrics::Metrics;
 use crate::peer::Peer;
+use crate::server::CallerLeft;
+use file::AuditFile;
+use writer::{Place, Writer};
 
-/// The file in the state folder. Older ones have a number behind, the higher the older.
+/// The file in the state folder, and the one for requests without a token that is accepted: they cost nothing, so that
+/// whoever sends enough of them could have the lines of the others put aside until they are gone.
 pub(crate) const FILE: &str = "audit.jsonl";
+const REFUSED_FILE: &str = "audit-refused.jsonl";
 /// Longest path that is written, bytes; what is longer names nothing.
 const MAX_PATH_BYTES: usize = 1024;
 
 /// The audit log of one agent.
 #[derive(Debug)]
-pub(crate) struct Audit {
-    path: PathBuf,
-    limits: AuditLimits,
-    file: Mutex<Open>,
-    /// Whether the last line could not be written: that is said once.
-    is_failing: AtomicBool,
-}
+pub(crate) struct Audit(Writer);
 
 /// How much of it is kept.
 #[derive(Debug, Clone, Copy)]
@@ -39,12 +44,6 @@ pub(crate) struct AuditLimits {
     pub(crate) files: u32,
 }
 
-#[derive(Debug)]
-struct Open {
-    file: File,
-    bytes: u64,
-}
-
 /// A request, as far as it is known before anybody decides about it.
 #[derive(Debug)]
 pub(crate) struct Asked {
@@ -53,20 +52,20 @@ pub(crate) struct Asked {
     from: Option<Peer>,
     pub(crate) method: Method,
     pub(crate) path: String,
+    /// The name of the token that it came with, which may be one that is not accepted any more.
+    token: OnceLock<String>,
+    /// Whether that token is accepted.
+    is_let_in: AtomicBool,
+    caller_left: CallerLeft,
     /// Whether the decision about it was written down already.
     is_told: AtomicBool,
 }
 
-/// Who presented a token, as far as it is known: it may be one that is not accepted any more.
-#[derive(Debug, Clone)]
-pub(crate) struct Presented(pub(crate) String);
-
 /// What was decided.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Decision<'a> {
-    /// The name of the token.
-    pub(crate) token: Option<&'a str>,
-    pub(crate) status: StatusCode,
+    /// What was answered; nothing where the caller hung up before.
+    pub(crate) status: Option<StatusCode>,
     /// The code of a refusal.
     pub(crate) code: Option<&'a str>,
     /// The task that was accepted, and what it runs.
@@ -83,7 +82,7 @@ struct Line<'a> {
     method: &'a str,
     path: &'a str,
     decision: &'static str,
-    status: u16,
+    status: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -93,146 +92,169 @@ struct Line<'a> {
 }
 
 impl Asked {
-    pub(crate) fn new(id: String, from: Option<Peer>, method: Method, path: &str) -> Self {
-        let end = path.floor_char_boundary(MAX_PATH_BYTES);
-        Self { id, from, method, path: path[..end].to_owned(), is_told: AtomicBool::new(false) }
+    pub(crate) fn new(
+        id: String,
+        from: Option<Peer>,
+        method: Method,
+        path: &str,
+        caller_left: CallerLeft,
+    ) -> Self {
+        let path = path[..path.floor_char_boundary(MAX_PATH_BYTES)].to_owned();
+        let (token, is_let_in, is_told) = Default::default();
+        Self { id, from, method, path, token, is_let_in, caller_left, is_told }
     }
-}
 
-impl<'a> Line<'a> {
-    fn of(asked: &'a Asked, word: &'static str, decision: Decision<'a>) -> Self {
-        let Decision { token, status, code, task } = decision;
-        Self {
-            time: Timestamp::now(),
-            request: &asked.id,
-            from: asked.from,
-            token,
-            method: asked.method.as_str(),
-            path: &asked.path,
-            decision: word,
-            status: status.as_u16(),
-            code,
-            task: task.map(|(id, _)| id),
-            name: task.map(|(_, name)| name),
-        }
+    /// Notes which token it came with.
+    pub(crate) fn came_with(&self, token: &str) {
+        self.token.get_or_init(|| token.to_owned());
+    }
+
+    /// Notes that this token is accepted.
+    pub(crate) fn let_in(&self) {
+        self.is_let_in.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it came with a token that is accepted.
+    pub(crate) fn is_let_in(&self) -> bool {
+        self.is_let_in.load(Ordering::Relaxed)
+    }
+
+    /// The name of the token that it came with, as far as that is known.
+    pub(crate) fn token(&self) -> Option<&str> {
+        self.token.get().map(String::as_str)
+    }
+
+    /// Where its lines belong.
+    fn place(&self) -> Place {
+        if self.is_let_in() { Place::Main } else { Place::Refused }
+    }
+
+    /// Waits until the caller has hung up: then nobody waits for an answer any more.
+    pub(crate) async fn caller_left(&self) {
+        self.caller_left.told().await;
     }
 }
 
 impl Audit {
-    /// Opens the log in the state folder.
+    /// Opens the log in the state folder. Lines that cannot be written are counted.
     ///
     /// # Errors
     /// When it cannot be opened; a link or anything else but a file in its place is an error too.
-    pub(crate) fn open(state_dir: &Path, limits: AuditLimits) -> io::Result<Self> {
-        let path = state_dir.join(FILE);
-        let file = Mutex::new(Open::at(&path)?);
-        Ok(Self { path, limits, file, is_failing: AtomicBool::new(false) })
-    }
-
-    /// Writes down what was decided about a request, once. Says whether that is on file.
-    pub(crate) fn tell(&self, asked: &Asked, decision: Decision<'_>) -> bool {
-        if asked.is_told.swap(true, Ordering::Relaxed) {
-            return true;
-        }
-        let word = if decision.status.as_u16() < 400 { "allowed" } else { "refused" };
-        self.put(&Line::of(asked, word, decision))
-    }
-
-    /// Writes down that an answer that was allowed is cut short, and why. Says whether that is on file.
-    pub(crate) fn tell_cut(&self, asked: &Asked, why: Decision<'_>) -> bool {
-        self.put(&Line::of(asked, "cut", why))
-    }
-
-    fn put(&self, line: &Line<'_>) -> bool {
-        let written = self.write(line);
-        let was_failing = self.is_failing.swap(written.is_err(), Ordering::Relaxed);
-        match &written {
-            Err(error) if !was_failing => {
-                tracing::error!(%error, file = %self.path.display(), "the audit log cannot be written");
-            }
-            Ok(()) if was_failing => tracing::info!("the audit log can be written again"),
-            _ => {}
-        }
-        written.is_ok()
-    }
-
-    fn write(&self, line: &Line<'_>) -> io::Result<()> {
-        let mut text = serde_json::to_vec(line)?;
-        text.push(b'\n');
-        let mut open = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.bytes > 0 && open.bytes + text.len() as u64 > self.limits.file_bytes {
-            self.rotate()?;
-            *open = Open::at(&self.path)?;
-        }
-        // One call, so that lines of several services would not mix.
-        let written = open.file.write(&text)?;
-        open.bytes += written as u64;
-        if written == text.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
-    }
-
-    /// Puts the file aside: each one gets the next number, and the last one is lost.
-    fn rotate(&self) -> io::Result<()> {
-        let numbered = |number: u32| match number {
-            0 => self.path.clone(),
-            number => self.path.with_extension(format!("jsonl.{number}")),
+    pub(crate) fn open(state_dir: &Path, limits: AuditLimits, metrics: Arc<Metrics>) -> io::Result<Self> {
+        let mut main = AuditFile::open(state_dir.join(FILE), limits)?;
+        let mut refused = AuditFile::open(state_dir.join(REFUSED_FILE), limits)?;
+        let write = move |place, text: &[u8]| match place {
+            Place::Main => main.write(text),
+            Place::Refused => refused.write(text),
         };
-        for number in (0..self.limits.files.saturating_sub(1)).rev() {
-            match std::fs::rename(numbered(number), numbered(number + 1)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
+        Writer::start(write, metrics).map(Self)
+    }
+
+    /// Writes down what was decided about a request, once, and waits until it is on file, or cannot be.
+    pub(crate) async fn tell(&self, asked: &Asked, decision: Decision<'_>) {
+        if asked.is_told.load(Ordering::Relaxed) {
+            return;
         }
-        match self.limits.files {
-            // There is no other file that its lines could be kept in.
-            1 => std::fs::remove_file(&self.path),
-            _ => Ok(()),
+        let Some(room) = self.0.room().await else { return };
+        // Not before there is room: whoever waits for that may be dropped.
+        asked.is_told.store(true, Ordering::Relaxed);
+        room.put(asked.place(), line(asked, word(decision.status), decision)).await;
+    }
+
+    /// Writes down something that was done for a request beside what is decided about the whole.
+    pub(crate) async fn tell_also(&self, asked: &Asked, decision: Decision<'_>) {
+        self.put(asked, word(decision.status), decision).await;
+    }
+
+    /// Writes down that an answer that was allowed is cut short, and why.
+    pub(crate) async fn tell_cut(&self, asked: &Asked, why: Decision<'_>) {
+        self.put(asked, "cut", why).await;
+    }
+
+    /// Writes down, unless something was decided already, that a request was not answered, and waits for nothing.
+    pub(crate) fn tell_unanswered(&self, asked: &Asked) {
+        if !asked.is_told.swap(true, Ordering::Relaxed) {
+            let decision = Decision { status: None, code: None, task: None };
+            self.0.leave(asked.place(), line(asked, word(None), decision));
+        }
+    }
+
+    async fn put(&self, asked: &Asked, word: &'static str, decision: Decision<'_>) {
+        if let Some(room) = self.0.room().await {
+            room.put(asked.place(), line(asked, word, decision)).await;
         }
     }
 }
 
-impl Open {
-    fn at(path: &Path) -> io::Result<Self> {
-        let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
-        let file = OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(flags).open(path)?;
-        let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
-        }
-        Ok(Self { file, bytes: metadata.len() })
+fn word(status: Option<StatusCode>) -> &'static str {
+    match status {
+        None => "unanswered",
+        Some(status) if status.as_u16() < 400 => "allowed",
+        Some(_) => "refused",
     }
+}
+
+fn line(asked: &Asked, word: &'static str, decision: Decision<'_>) -> Vec<u8> {
+    let Decision { status, code, task } = decision;
+    let line = Line {
+        time: Timestamp::now(),
+        request: &asked.id,
+        from: asked.from,
+        token: asked.token(),
+        method: asked.method.as_str(),
+        path: &asked.path,
+        decision: word,
+        status: status.map(|status| status.as_u16()),
+        code,
+        task: task.map(|(id, _)| id),
+        name: task.map(|(_, name)| name),
+    };
+    let mut text = serde_json::to_vec(&line).expect("a line has only texts and numbers");
+    text.push(b'\n');
+    text
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
-    fn tell(audit: &Audit, path: &str) {
-        let asked = Asked::new("r".to_owned(), None, Method::GET, path);
-        let decision = Decision { token: None, status: StatusCode::OK, code: None, task: None };
-        assert!(audit.tell(&asked, decision));
+    async fn tell(audit: &Audit, path: &str) {
+        let asked = Asked::new("r".to_owned(), None, Method::GET, path, CallerLeft::default());
+        asked.let_in();
+        let decision = Decision { status: Some(StatusCode::OK), code: None, task: None };
+        audit.tell(&asked, decision).await;
         // A second time it is not written again.
-        assert!(audit.tell(&asked, decision));
+        audit.tell(&asked, decision).await;
     }
 
-    #[test]
-    fn files_are_put_aside_when_they_are_full_and_the_oldest_is_lost() {
+    fn open(state_dir: &Path, file_bytes: u64, files: u32) -> io::Result<Audit> {
+        Audit::open(state_dir, AuditLimits { file_bytes, files }, Metrics::new().unwrap())
+    }
+
+    /// The numbers that are the paths of a file's lines; each of these is whole.
+    fn numbers(text: &str) -> Vec<u32> {
+        let line = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap();
+        text.lines().map(|text| line(text)["path"].as_str().unwrap()[1..].parse().unwrap()).collect()
+    }
+
+    #[tokio::test]
+    async fn files_are_put_aside_when_they_are_full_and_the_oldest_is_lost() {
         let folder = tempfile::tempdir().unwrap();
         for files in [1, 3] {
-            let limits = AuditLimits { file_bytes: 400, files };
             for number in 0..20 {
                 // As after a restart each time.
-                tell(&Audit::open(folder.path(), limits).unwrap(), &format!("/{number}"));
+                tell(&open(folder.path(), 400, files).unwrap(), &format!("/{number}")).await;
             }
-            let read = |name: &str| std::fs::read_to_string(folder.path().join(name));
+            let read = |name: &str| fs::read_to_string(folder.path().join(name));
             let newest = read(FILE).unwrap();
             assert!(newest.len() <= 400 && newest.contains("\"/19\""), "{newest}");
             assert_eq!(read("audit.jsonl.2").is_ok(), files == 3);
             assert!(read("audit.jsonl.3").is_err());
             if files == 3 {
                 let kept = read("audit.jsonl.2").unwrap() + &read("audit.jsonl.1").unwrap() + &newest;
-                let paths: Vec<&str> = kept.split("\"path\":\"/").skip(1).collect();
-                let numbers: Vec<u32> =
-                    paths.iter().map(|rest| rest.split('"').next().unwrap().parse().unwrap()).collect();
+                let numbers = numbers(&kept);
                 assert!(
                     numbers.len() > 4 && numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]),
                     "{numbers:?}"
@@ -241,14 +263,31 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn a_line_that_was_left_half_written_is_not_run_into_and_a_gap_is_filled_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path(FILE), "{\"half\":").unwrap();
+        tell(&open(folder.path(), 10_000, 4).unwrap(), "/1").await;
+        let text = fs::read_to_string(path(FILE)).unwrap();
+        assert_eq!(numbers(text.strip_prefix("{\"half\":\n").unwrap()), [1]);
+        for number in [1, 3] {
+            fs::write(path(&format!("audit.jsonl.{number}")), number.to_string()).unwrap();
+        }
+        tell(&open(folder.path(), 1, 4).unwrap(), "/2").await;
+        let read = |number: u32| fs::read_to_string(path(&format!("audit.jsonl.{number}"))).unwrap();
+        assert_eq!((read(1), read(2).as_str(), read(3).as_str()), (text, "1", "3"));
+    }
+
     #[test]
     fn what_lies_in_its_place_is_not_followed() {
-        let folder = tempfile::tempdir().unwrap();
-        let decoy = folder.path().join("decoy");
-        std::fs::write(&decoy, "as it was").unwrap();
-        std::os::unix::fs::symlink(&decoy, folder.path().join(FILE)).unwrap();
-        let limits = AuditLimits { file_bytes: 400, files: 2 };
-        assert!(Audit::open(folder.path(), limits).is_err());
-        assert_eq!(std::fs::read_to_string(decoy).unwrap(), "as it was");
+        for name in [FILE, REFUSED_FILE] {
+            let folder = tempfile::tempdir().unwrap();
+            let decoy = folder.path().join("decoy");
+            fs::write(&decoy, "as it was").unwrap();
+            std::os::unix::fs::symlink(&decoy, folder.path().join(name)).unwrap();
+            assert!(open(folder.path(), 400, 2).is_err());
+            assert_eq!(fs::read_to_string(decoy).unwrap(), "as it was");
+        }
     }
 }

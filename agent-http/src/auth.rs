@@ -14,8 +14,8 @@ use serde_json::{Map, Value};
 use task_runners::{Problems, SCRIPT_RUNNER, ScriptName};
 use task_service::{Problem, Refusal, Task, TaskSpec};
 
-use crate::app::AppState;
-use crate::audit::{Asked, Presented};
+use crate::app::{Access, AppState};
+use crate::audit::Asked;
 use crate::error::ApiError;
 use crate::glob;
 use crate::tokens::{Known, Proof, Tokens, no_token};
@@ -36,7 +36,9 @@ pub(crate) struct Caller {
 impl Caller {
     /// 401 when the token is not accepted any more, 429 when it has called too often.
     fn of(known: Arc<Known>, proof: Proof, asked: Arc<Asked>) -> Result<Self, ApiError> {
+        asked.came_with(&known.token.name);
         known.valid_until(&proof)?;
+        asked.let_in();
         known.take_call()?;
         Ok(Self { known, proof, asked })
     }
@@ -177,7 +179,8 @@ impl Caller {
     pub(crate) fn admin() -> Self {
         let token = crate::first_token::of_admin(agent_config::TokenDigest::of_token(""));
         let proof = Proof::Token(agent_config::TokenDigest::of_token(""));
-        let asked = Asked::new(String::new(), None, axum::http::Method::GET, "/");
+        let (method, caller_left) = (axum::http::Method::GET, crate::server::CallerLeft::default());
+        let asked = Asked::new(String::new(), None, method, "/", caller_left);
         Self { known: Arc::new(Known::new(token, Vec::new())), proof, asked: Arc::new(asked) }
     }
 }
@@ -198,28 +201,29 @@ pub(crate) async fn authenticate(
     next: Next,
 ) -> Response {
     let path = request.uri().path();
-    let shows_more = path == DESCRIPTION && request.headers().contains_key(AUTHORIZATION);
-    if shows_more || !is_public(path, state.has_public_metrics()) {
-        let access = state.access();
-        let proven = Proof::of(&request).and_then(|proof| Ok((access.tokens.named_by(&proof)?, proof)));
-        let (known, proof) = match proven {
-            Ok(proven) => proven,
-            Err(error) => return error.into_response(),
-        };
-        let name = Presented(known.token.name.clone());
-        let asked = request.extensions().get::<Arc<Asked>>().cloned();
-        let mut response =
-            match asked.ok_or_else(ApiError::internal).and_then(|asked| Caller::of(known, proof, asked)) {
-                Ok(caller) => {
-                    request.extensions_mut().insert(caller);
-                    next.run(request).await
-                }
-                Err(error) => error.into_response(),
-            };
-        response.extensions_mut().insert(name);
-        return response;
+    let is_public = is_public(path, state.has_public_metrics());
+    let shows_more = path == DESCRIPTION;
+    if shows_more || !is_public {
+        // What everybody may have is not refused to whoever's connection shows somebody unknown; what is sent must be right.
+        let must_be_known = !is_public || request.headers().contains_key(AUTHORIZATION);
+        match caller(&request) {
+            Ok(caller) => {
+                request.extensions_mut().insert(caller);
+            }
+            Err(error) if must_be_known => return error.into_response(),
+            Err(_) => {}
+        }
     }
     next.run(request).await
+}
+
+/// Who calls, by the tokens of the request's time.
+fn caller(request: &Request) -> Result<Caller, ApiError> {
+    let access = request.extensions().get::<Arc<Access>>().ok_or_else(ApiError::internal)?;
+    let asked = request.extensions().get::<Arc<Asked>>().ok_or_else(ApiError::internal)?;
+    let proof = Proof::of(request)?;
+    let known = access.tokens.named_by(&proof)?;
+    Caller::of(known, proof, asked.clone())
 }
 
 /// Whether a path is served without a token.

@@ -62,20 +62,29 @@ pub enum FirstTokenError {
 ///
 /// Whoever calls this holds the lock of the state folder.
 pub(crate) fn open(state_dir: &Path) -> Result<FirstToken, FirstTokenError> {
-    let path = state_dir.join(FILE);
-    let failed = |operation| {
-        let path = path.clone();
-        move |source| FirstTokenError::File { operation, path, source }
-    };
-    let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
-    let (digest, is_new) = match OpenOptions::new().read(true).custom_flags(flags).open(&path) {
-        Ok(file) => (read(file, &path)?, false),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            (make(state_dir, &path).map_err(failed("make"))?, true)
+    match open_again(state_dir) {
+        Err(FirstTokenError::File { source, path, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            let digest = make(state_dir, &path).map_err(|source| FirstTokenError::File {
+                operation: "make",
+                path: path.clone(),
+                source,
+            })?;
+            Ok(FirstToken { path, is_new: true, token: of_admin(digest) })
         }
-        Err(error) => return Err(failed("open")(error)),
+        opened => opened,
+    }
+}
+
+/// Reads the token of the first start, which is an error where there is none: only a start makes one.
+pub(crate) fn open_again(state_dir: &Path) -> Result<FirstToken, FirstTokenError> {
+    let path = state_dir.join(FILE);
+    let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
+    let file = match OpenOptions::new().read(true).custom_flags(flags).open(&path) {
+        Ok(file) => file,
+        Err(source) => return Err(FirstTokenError::File { operation: "open", path, source }),
     };
-    Ok(FirstToken { path, is_new, token: of_admin(digest) })
+    let digest = read(file, &path)?;
+    Ok(FirstToken { path, is_new: false, token: of_admin(digest) })
 }
 
 /// The token of an admin.

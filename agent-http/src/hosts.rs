@@ -22,7 +22,8 @@ use crate::tls::Tls;
 const CORS_METHODS: &str = "GET, HEAD, POST";
 const CORS_REQUEST_HEADERS: &str =
     "authorization, content-type, prefer, range, last-event-id, if-none-match, if-range";
-const CORS_RESPONSE_HEADERS: &str = "location, preference-applied, retry-after, content-range, accept-ranges, log-offset, www-authenticate, etag";
+const CORS_RESPONSE_HEADERS: &str = "location, preference-applied, retry-after, content-range, accept-ranges, \
+    log-offset, www-authenticate, etag, x-request-id";
 /// Seconds for which a browser may remember that.
 const CORS_MAX_AGE: &str = "600";
 
@@ -117,11 +118,14 @@ impl HostRules {
 }
 
 /// The layer that refuses wrong names and origins, and lets pages of listed origins call.
-pub(crate) async fn check(State(state): State<AppState>, request: Request, next: Next) -> Response {
-    let listed = match state.access().hosts.check(request.headers(), request.uri()) {
+pub(crate) async fn check(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
+    let access = state.access();
+    let listed = match access.hosts.check(request.headers(), request.uri()) {
         Ok(listed) => listed,
         Err(error) => return error.into_response(),
     };
+    // Its token is one of the same settings, whatever is read in between.
+    request.extensions_mut().insert(access);
     let Some(origin) = listed else { return next.run(request).await };
     let mut response = if is_preflight(&request) { preflight() } else { next.run(request).await };
     let headers = response.headers_mut();

@@ -6,6 +6,7 @@ mod arguments;
 mod log;
 mod process;
 mod reload;
+mod watched;
 
 use std::io;
 use std::net::SocketAddr;

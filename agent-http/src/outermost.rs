@@ -16,10 +16,11 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::app::AppState;
-use crate::audit::{Asked, Decision, Presented};
+use crate::audit::{Asked, Decision};
 use crate::auth;
 use crate::error::{ApiError, ErrorCode};
 use crate::peer::Peer;
+use crate::server::{CallerLeft, ForSomebody};
 
 /// What answers have unless their handler says otherwise. Nothing that a browser shows of an answer may load or run
 /// anything, or be read by pages of others: in a sandbox an answer has an origin of its own. Browsers show no sandboxed page
@@ -42,14 +43,19 @@ pub(crate) async fn complete(State(state): State<AppState>, mut request: Request
     let asked = Arc::new(asked(&request));
     let is_public = auth::is_public(request.uri().path(), state.has_public_metrics());
     request.extensions_mut().insert(asked.clone());
+    let mut unanswered = Unanswered { state: &state, asked: &asked, is_open: !is_public };
     // Of the highest level, so that each line has it however little is logged.
     let span = tracing::error_span!("request", request = asked.id);
     let began = Instant::now();
     let mut response = next.run(request).instrument(span.clone()).await;
     // What everybody may see is no decision, unless a token showed more of it, or it was refused all the same.
-    let is_for_somebody = response.extensions().get::<Presented>().is_some();
-    if !is_public || is_for_somebody || REFUSED_FOR_WHOM.contains(&response.status()) {
-        audit(&state, &asked, &response);
+    if !is_public || asked.token().is_some() || REFUSED_FOR_WHOM.contains(&response.status()) {
+        let code = response.extensions().get::<ErrorCode>().map(|ErrorCode(code)| *code);
+        state.audit().tell(&asked, Decision { status: Some(response.status()), code, task: None }).await;
+    }
+    unanswered.is_open = false;
+    if asked.is_let_in() {
+        response.extensions_mut().insert(ForSomebody);
     }
     let headers = response.headers_mut();
     for (name, value) in COMMON {
@@ -70,7 +76,7 @@ pub(crate) async fn complete(State(state): State<AppState>, mut request: Request
 /// Says what was answered. Of what everybody may see only those hear who want to hear much.
 fn log(asked: &Asked, is_public: bool, response: &Response, took: Duration) {
     let status = response.status().as_u16();
-    let token = response.extensions().get::<Presented>().map(|Presented(name)| name.as_str());
+    let token = asked.token();
     let code = response.extensions().get::<ErrorCode>().map(|ErrorCode(code)| *code);
     let (method, path, took_ms) =
         (asked.method.as_str(), asked.path.as_str(), (took.as_secs_f64() * 1e6).round() / 1e3);
@@ -84,15 +90,23 @@ fn log(asked: &Asked, is_public: bool, response: &Response, took: Duration) {
 /// The request as it is known before anybody decides about it.
 fn asked(request: &Request) -> Asked {
     let from = request.extensions().get::<Peer>().copied();
-    Asked::new(Uuid::now_v7().to_string(), from, request.method().clone(), request.uri().path())
+    let caller_left = request.extensions().get::<CallerLeft>().cloned().unwrap_or_default();
+    Asked::new(Uuid::now_v7().to_string(), from, request.method().clone(), request.uri().path(), caller_left)
 }
 
-fn audit(state: &AppState, asked: &Asked, response: &Response) {
-    let token = response.extensions().get::<Presented>().map(|Presented(name)| name.as_str());
-    let code = response.extensions().get::<ErrorCode>().map(|ErrorCode(code)| *code);
-    let decision = Decision { token, status: response.status(), code, task: None };
-    if !state.audit().tell(asked, decision) {
-        state.metrics().audit_lost();
+/// Writes down, when dropped with a request whose caller has hung up, that there was no answer.
+struct Unanswered<'a> {
+    state: &'a AppState,
+    asked: &'a Asked,
+    /// Whether there is a decision to be told, and none yet.
+    is_open: bool,
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if self.is_open {
+            self.state.audit().tell_unanswered(self.asked);
+        }
     }
 }
 

@@ -2,125 +2,144 @@
 //! them change nothing.
 
 use std::convert::Infallible;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent_config::{Loaded, Settings};
+use agent_config::{Loaded, Settings, Warning};
 use agent_http::{Agent, Tls};
 use task_runners::error_chain;
 use tokio::sync::Notify;
 
 use crate::arguments::Arguments;
+use crate::watched::Watched;
 
-/// Pause between two looks at the file: a change is in force within a second.
+/// Pause between two looks at the files: a change is in force within a second.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// Tells one state of a file from another without reading it: its place, size, and times of its last changes.
-type Seen = Option<(u64, u64, u64, (i64, i64), (i64, i64))>;
-
-/// Takes over new settings each time that the file changes, and when `now` says so.
+/// Takes over new settings and certificates each time that their files change, and when `now` says so.
 pub(crate) async fn whenever_changed(
     agent: &Agent,
     arguments: &Arguments,
     loaded: &Loaded,
     now: &Notify,
 ) -> Infallible {
-    let file = loaded.file.as_deref();
-    let mut settings = loaded.settings.clone();
-    // Nothing was seen yet, so that the file is read once more: it may have changed since it was read for the start.
-    let mut last = None;
+    let mut settings = SettingsInForce::of(agent, arguments, loaded);
+    let mut certificates = agent.tls().map(CertificatesInUse::of);
     let mut is_told = false;
-    let mut certificates = Certificates::of(agent.tls());
     loop {
-        certificates.look(is_told).await;
-        let current = seen(file).await;
-        if is_told || current != last {
-            // Looked at before it is read: what changes in between is seen as a change the next time.
-            last = current;
-            match file.filter(|_| current.is_none()) {
-                // Without it the defaults would hold, and other tokens: an editor that replaces it must not do that.
-                Some(file) => {
-                    tracing::error!(file = %file.display(), "the settings stay as they are: their file is gone");
-                }
-                None => reload(agent, arguments, &mut settings, is_told).await,
-            }
+        if let Some(certificates) = &mut certificates {
+            certificates.look(is_told).await;
         }
+        settings.look(is_told).await;
         is_told = tokio::time::timeout(LOOK_EVERY, now.notified()).await.is_ok();
     }
 }
 
-/// The files that TLS is spoken with, as they were seen last.
-struct Certificates {
-    tls: Option<Arc<Tls>>,
-    last: Vec<Seen>,
+/// The settings that hold, and the file that they came from.
+struct SettingsInForce<'a> {
+    agent: &'a Agent,
+    arguments: &'a Arguments,
+    settings: Settings,
+    file: Option<PathBuf>,
+    watched: Watched,
 }
 
-impl Certificates {
-    /// Nothing was seen yet: they may have changed since they were read for the start.
-    fn of(tls: Option<&Arc<Tls>>) -> Self {
-        Self { tls: tls.cloned(), last: Vec::new() }
+impl<'a> SettingsInForce<'a> {
+    fn of(agent: &'a Agent, arguments: &'a Arguments, loaded: &Loaded) -> Self {
+        let (settings, file) = (loaded.settings.clone(), loaded.file.clone());
+        let watched = Watched::new("the settings stay as they are", file.iter().cloned().collect());
+        Self { agent, arguments, settings, file, watched }
+    }
+
+    /// Has them read again where their file has changed, or somebody wants that.
+    async fn look(&mut self, is_told: bool) {
+        if self.watched.is_due(is_told).await {
+            let read = self.read(is_told).await;
+            self.watched.was_read(read);
+        }
+    }
+
+    /// Reads them, and takes them over where they differ or where somebody wants to hear of it.
+    ///
+    /// # Errors
+    /// Why they stay as they are.
+    async fn read(&mut self, is_told: bool) -> Result<(), String> {
+        if self.watched.is_gone() {
+            // Without it the defaults would hold, and other tokens: an editor that replaces it must not do that.
+            return Err(format!("their file is gone: {}", named(self.file.as_ref())));
+        }
+        let arguments = self.arguments.clone();
+        let loaded = tokio::task::spawn_blocking(move || arguments.settings()).await;
+        let Loaded { settings: new, file, warnings, .. } = loaded
+            .map_err(|error| format!("they could not be read: {error}"))?
+            .map_err(|error| error_chain(&error))?;
+        if file != self.file {
+            return Err(self.other_file(file.as_ref(), &warnings));
+        }
+        if !is_told && new == self.settings {
+            return Ok(());
+        }
+        for warning in warnings {
+            tracing::warn!(file = %warning.path.display(), "{warning}");
+        }
+        let waiting = self.agent.reload(&new).map_err(|error| error_chain(&error))?;
+        self.settings = new;
+        if waiting.is_empty() {
+            tracing::info!("settings read again");
+        } else {
+            let sections = waiting.join(", ");
+            tracing::warn!(%sections, "settings read again; changes in these sections take a restart");
+        }
+        Ok(())
+    }
+
+    /// Another file than that of the start would be read now, or none: the tokens of that one are not what anybody who
+    /// touched this one has asked for.
+    fn other_file(&self, file: Option<&PathBuf>, warnings: &[Warning]) -> String {
+        let (start, now) = (named(self.file.as_ref()), named(file));
+        let mut text =
+            format!("they came from {start}, and would come from {now} now, which takes a restart");
+        for warning in warnings {
+            text.push_str(&format!("; {warning}"));
+        }
+        text
+    }
+}
+
+fn named(file: Option<&PathBuf>) -> String {
+    file.map_or_else(|| "no file".to_owned(), |file| file.display().to_string())
+}
+
+/// What TLS is spoken with, and the files that it came from.
+struct CertificatesInUse {
+    tls: Arc<Tls>,
+    watched: Watched,
+}
+
+impl CertificatesInUse {
+    fn of(tls: &Arc<Tls>) -> Self {
+        let files = tls.files().map(ToOwned::to_owned).collect();
+        Self { tls: tls.clone(), watched: Watched::new("the certificate stays as it is", files) }
     }
 
     /// Has them read again where they have changed, or somebody wants that.
     async fn look(&mut self, is_told: bool) {
-        let Some(tls) = &self.tls else { return };
-        let mut current = Vec::new();
-        for file in tls.files() {
-            current.push(seen(Some(file)).await);
-        }
-        if !is_told && current == self.last {
-            return;
-        }
-        self.last = current;
-        let reader = tls.clone();
-        match tokio::task::spawn_blocking(move || reader.reload()).await {
-            Ok(Ok(true)) => {
-                tracing::info!(expires = %tls.expires(), "new connections get the new certificate");
-            }
-            Ok(Ok(false)) => {}
-            Ok(Err(error)) => tracing::error!("the certificate stays as it is: {}", error_chain(&error)),
-            Err(error) => tracing::error!(%error, "the certificate stays as it is: it could not be read"),
+        if self.watched.is_due(is_told).await {
+            let read = self.read().await;
+            self.watched.was_read(read);
         }
     }
-}
 
-/// Reads the settings, and takes them over where they differ or where somebody wants to hear of it.
-async fn reload(agent: &Agent, arguments: &Arguments, settings: &mut Settings, is_told: bool) {
-    let arguments = arguments.clone();
-    let loaded = tokio::task::spawn_blocking(move || arguments.settings()).await;
-    let new = match loaded {
-        Ok(Ok(loaded)) => loaded.settings,
-        Ok(Err(error)) => {
-            tracing::error!("the settings stay as they are: {}", error_chain(&error));
-            return;
+    async fn read(&self) -> Result<(), String> {
+        let tls = self.tls.clone();
+        let read = tokio::task::spawn_blocking(move || tls.reload()).await;
+        let is_new = read
+            .map_err(|error| format!("it could not be read: {error}"))?
+            .map_err(|error| error_chain(&error))?;
+        if is_new {
+            tracing::info!(expires = %self.tls.expires(), "new connections get the new certificate");
         }
-        Err(error) => {
-            tracing::error!(%error, "the settings stay as they are: they could not be read");
-            return;
-        }
-    };
-    if !is_told && new == *settings {
-        return;
+        Ok(())
     }
-    match agent.reload(&new) {
-        Ok(waiting) if waiting.is_empty() => tracing::info!("settings read again"),
-        Ok(waiting) => {
-            let sections = waiting.join(", ");
-            tracing::warn!(%sections, "settings read again; changes in these sections take a restart");
-        }
-        Err(error) => {
-            tracing::error!("the settings stay as they are: {}", error_chain(&error));
-            return;
-        }
-    }
-    *settings = new;
-}
-
-async fn seen(file: Option<&Path>) -> Seen {
-    let metadata = tokio::fs::metadata(file?).await.ok()?;
-    let (modified, changed) =
-        ((metadata.mtime(), metadata.mtime_nsec()), (metadata.ctime(), metadata.ctime_nsec()));
-    Some((metadata.dev(), metadata.ino(), metadata.size(), modified, changed))
 }

@@ -65,7 +65,7 @@ impl Right {
     pub(crate) fn guard(self, answer: Response) -> Response {
         let lost = async move {
             let refusal = self.lost().await;
-            self.tell_cut(&refusal);
+            self.tell_cut(&refusal).await;
         };
         answer.map(|body| Body::new(WhileLasting { body, lost: Some(Box::pin(lost)) }))
     }
@@ -94,12 +94,10 @@ impl Right {
         if caller.sees_task_of(&self.spec) { Ok(until) } else { Err(no_task(&self.id)) }
     }
 
-    fn tell_cut(&self, refusal: &ApiError) {
+    async fn tell_cut(&self, refusal: &ApiError) {
         let (status, code) = (refusal.status(), refusal.code());
-        let why = Decision { token: Some(self.caller.name()), status, code: Some(code), task: None };
-        if !self.state.audit().tell_cut(self.caller.asked(), why) {
-            self.state.metrics().audit_lost();
-        }
+        let why = Decision { status: Some(status), code: Some(code), task: None };
+        self.state.audit().tell_cut(self.caller.asked(), why).await;
     }
 }
 

@@ -9,6 +9,7 @@ mod file_choice;
 mod mistakes;
 mod precedence;
 mod tokens;
+mod trusted_folder;
 mod unreadable_files;
 
 use std::fs;
@@ -29,24 +30,7 @@ impl Place {
 
     /// A place of which this user and root alone can write every folder above, as `/tmp` is not.
     fn trusted() -> Self {
-        let candidates = ["HOME", "XDG_RUNTIME_DIR"]
-            .into_iter()
-            .filter_map(std::env::var_os)
-            .map(PathBuf::from)
-            .chain([PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from(env!("CARGO_MANIFEST_DIR"))]);
-        let is_safe = |folder: &PathBuf| {
-            folder.ancestors().all(|above| {
-                fs::metadata(above).is_ok_and(|m| {
-                    let owner = std::os::unix::fs::MetadataExt::uid(&m);
-                    m.permissions().mode() & 0o022 == 0 && (owner == 0 || owner == euid())
-                })
-            })
-        };
-        let base = candidates.filter_map(|folder| folder.canonicalize().ok()).find(is_safe).expect(
-            "one of $HOME, $XDG_RUNTIME_DIR and the checkout must be writable for this user and root alone",
-        );
-        let folder = tempfile::tempdir_in(base).unwrap();
-        let place = Self { folder };
+        let place = Self { folder: trusted_folder::make() };
         place.allow("", 0o755);
         place
     }

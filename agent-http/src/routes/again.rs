@@ -16,6 +16,7 @@ use utoipa::ToSchema;
 use super::wait::Wait;
 use super::{Answered, Refused, Segment, tasks, visible_task};
 use crate::app::AppState;
+use crate::audit::Decision;
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::json::Json;
@@ -190,6 +191,10 @@ async fn cancel_all(
             }
             match service.cancel(&task.id).await {
                 Ok(task) => {
+                    let status = Some(StatusCode::ACCEPTED);
+                    let decision =
+                        Decision { status, code: None, task: Some((task.id.as_str(), &task.name)) };
+                    state.audit().tell_also(caller.asked(), decision).await;
                     cancelled.insert(task.id);
                 }
                 // It has ended by itself meanwhile, or was removed.

@@ -135,9 +135,13 @@ impl Description {
         made
     }
 
-    /// Keeps a document; those of earlier states go, and the oldest where there are many.
+    /// Keeps a document; those of earlier states go, and the oldest where there are many. One that took so long that there
+    /// is a later state is not kept.
     fn keep(&self, made: Kept) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.iter().any(|kept| kept.version > made.version) {
+            return;
+        }
         kept.retain(|kept| kept.version == made.version && kept.sight != made.sight);
         if kept.len() == MAX_KEPT {
             kept.remove(0);
@@ -156,5 +160,21 @@ impl Made {
         // Callers may keep it, and ask whether it is still right. It depends on the token.
         let caching = [(CACHE_CONTROL, "private, no-cache"), (VARY, "authorization")];
         ([(CONTENT_TYPE, "application/json")], [(ETAG, self.etag)], caching, self.json).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_of_an_earlier_state_that_comes_late_does_not_drive_the_later_ones_out() {
+        let description = Description::new(&OpenApi::default());
+        let made = Made::of(String::new());
+        for version in [1, 2, 1] {
+            description.keep(Kept { version, sight: None, made: made.clone() });
+        }
+        let kept = description.kept.lock().unwrap();
+        assert_eq!(kept.iter().map(|kept| kept.version).collect::<Vec<_>>(), [2]);
     }
 }

@@ -9,11 +9,12 @@ use axum::http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_T
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use task_service::{LogProgress, LogReader, LogSource, Task};
+use task_service::{LogError, LogProgress, LogReader, LogSource, Task};
 
-use super::log_body::{Followed, LogBody, Part};
+use super::log_body::{Followed, LogBody, Part, Waiting};
 use super::log_events;
 use super::range::{self, Asked, NO_END, Piece, asked};
+use super::scans::ScanPlace;
 use super::{Answered, Refused, Segment, Unchanged, visible_task};
 use crate::app::AppState;
 use crate::auth::Caller;
@@ -82,7 +83,7 @@ pub(crate) async fn log(
     query.finish()?;
     let wanted = Wanted { attempt, part, line, is_followed };
     let right = Right::to(&state, &caller, Scope::Read, &task);
-    Ok(right.guard(answer(&state, &task, wanted, &parts.headers).await?))
+    Ok(right.guard(answer(&state, &caller, &task, wanted, &parts.headers).await?))
 }
 
 /// What is wanted of the logs of a task.
@@ -93,11 +94,20 @@ struct Wanted {
     is_followed: bool,
 }
 
-async fn answer(state: &AppState, task: &Task, wanted: Wanted, headers: &HeaderMap) -> Answered {
+async fn answer(
+    state: &AppState,
+    caller: &Caller,
+    task: &Task,
+    wanted: Wanted,
+    headers: &HeaderMap,
+) -> Answered {
     let Wanted { attempt, part, line, is_followed } = wanted;
-    let log = state.service().attempt_log(&task.id, attempt).await;
+    let log = unless_gone(state.service().attempt_log(&task.id, attempt).await, task, attempt);
     let (log, from) = match line {
-        Some(line) => from_line(state, log?, part, line).await.map(|(log, from)| (Ok(log), Some(from)))?,
+        Some(line) => {
+            let place = state.log_scans().place(caller.name()).await?;
+            from_line(place, log?, part, line).await.map(|(log, from)| (Ok(log), Some(from)))?
+        }
         None => (log, None),
     };
     if log_events::are_asked_for(headers) {
@@ -119,10 +129,11 @@ async fn answer(state: &AppState, task: &Task, wanted: Wanted, headers: &HeaderM
             piece(reader, part, headers, tag)
         }
         (LogSource::NotYet(wait), Some(following)) => {
-            follow(Followed::NotYet(wait), part, headers, following)
+            let waiting = Waiting { wait, service: state.service().clone(), id: task.id.clone(), attempt };
+            follow(Followed::NotYet(waiting), part, headers, following)
         }
         (LogSource::NotYet(_), None) => Ok(text(StatusCode::OK, Body::empty())),
-        (LogSource::None, _) => without_log(task, attempt),
+        (LogSource::None, _) => Ok(text(StatusCode::OK, Body::empty())),
     }
 }
 
@@ -134,7 +145,7 @@ pub(super) fn attempt(query: &mut Query, task: &Task) -> u32 {
 
 /// The log and where a line of a part of it begins, counted within the part.
 async fn from_line(
-    state: &AppState,
+    place: ScanPlace,
     log: LogSource,
     part: Part,
     line: u64,
@@ -143,7 +154,6 @@ async fn from_line(
         || ApiError::new(StatusCode::NOT_FOUND, "no_line", format!("the log has no line {line} yet"));
     let LogSource::Log(reader) = log else { return Err(no_line()) };
     // Where its marks are lost the whole log is read.
-    let place = state.log_scans().clone().acquire_owned().await.map_err(ApiError::unavailable)?;
     let found = tokio::task::spawn_blocking(move || {
         let Piece { from, to } = part.of(&reader.progress());
         let offset = reader.line_offset(from, to, line)?;
@@ -228,13 +238,22 @@ fn piece(reader: LogReader, part: Part, headers: &HeaderMap, tag: Option<HeaderV
     Ok(response)
 }
 
-/// A task that never started has an empty log; of another one the log is gone.
-fn without_log(task: &Task, attempt: u32) -> Answered {
-    if task.log_bytes_of(attempt) == 0 {
-        return Ok(text(StatusCode::OK, Body::empty()));
+/// The log of an attempt. One that never started has none, and nothing is missing; of another one it is gone.
+///
+/// # Errors
+/// 404 where it is gone, so that nobody takes it for empty.
+pub(super) fn unless_gone(
+    log: Result<LogSource, LogError>,
+    task: &Task,
+    attempt: u32,
+) -> Result<LogSource, ApiError> {
+    match log? {
+        LogSource::None if task.log_bytes_of(attempt) > 0 => {
+            let detail = format!("the log of the task '{}' is gone: its record was removed", task.id);
+            Err(ApiError::new(StatusCode::NOT_FOUND, "log_gone", detail))
+        }
+        log => Ok(log),
     }
-    let detail = format!("the log of the task '{}' is gone: its record was removed", task.id);
-    Err(ApiError::new(StatusCode::NOT_FOUND, "log_gone", detail))
 }
 
 fn ascii(value: String) -> HeaderValue {

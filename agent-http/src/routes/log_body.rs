@@ -4,12 +4,11 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use axum::body::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
-use task_service::{LogProgress, LogReader, LogSource, LogWait};
+use task_service::{LogProgress, LogReader, LogSource, LogWait, TaskId, TaskService};
 use tracing::Span;
 
 use super::range::Piece;
@@ -36,7 +35,16 @@ pub(super) enum Followed {
     /// It is written, or was.
     Log(LogReader),
     /// Its task has not started.
-    NotYet(LogWait),
+    NotYet(Waiting),
+}
+
+/// A log that is waited for, and what it is of.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) wait: LogWait,
+    pub(super) service: TaskService,
+    pub(super) id: TaskId,
+    pub(super) attempt: u32,
 }
 
 /// The body.
@@ -74,7 +82,7 @@ impl Part {
 impl LogBody {
     /// A piece of a log, all of which is there.
     pub(super) fn piece(reader: LogReader, piece: Piece) -> Self {
-        let next = next_of_piece(Arc::new(reader), piece);
+        let next = next_of_piece(reader, piece);
         Self { next, remaining: Some(piece.to - piece.from), _following: None, span: Span::current() }
     }
 
@@ -82,7 +90,7 @@ impl LogBody {
     pub(super) fn followed(log: Followed, part: Part, skipped: u64, following: Following) -> Self {
         let next = match log {
             Followed::Log(reader) => first_of_followed(reader, part, skipped),
-            Followed::NotYet(wait) => first_once_opened(wait, part, skipped),
+            Followed::NotYet(waiting) => first_once_opened(waiting, part, skipped),
         };
         Self { next, remaining: None, _following: Some(following), span: Span::current() }
     }
@@ -128,65 +136,79 @@ impl Body for LogBody {
     }
 }
 
-fn next_of_piece(reader: Arc<LogReader>, piece: Piece) -> NextChunk {
+fn next_of_piece(reader: LogReader, piece: Piece) -> NextChunk {
     Box::pin(async move {
-        let bytes = read(reader.clone(), piece).await?;
-        if bytes.is_empty() {
-            // Its length was promised already: the answer is cut off, so that nobody takes it for whole.
-            let message = "the log file is shorter than its record says";
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, message));
-        }
+        // Its length was promised already: where it is shorter the answer is cut off, so that nobody takes it for whole.
+        let (reader, bytes) = read_chunk(reader, piece, READ_BYTES).await?;
         let rest = Piece { from: piece.from + bytes.len() as u64, ..piece };
-        Ok(Some(Chunk { bytes, next: next_of_piece(reader, rest) }))
+        Ok(Some(Chunk { bytes: bytes.into(), next: next_of_piece(reader, rest) }))
     })
 }
 
-fn first_once_opened(wait: LogWait, part: Part, skipped: u64) -> NextChunk {
+fn first_once_opened(waiting: Waiting, part: Part, skipped: u64) -> NextChunk {
     Box::pin(async move {
+        let Waiting { wait, service, id, attempt } = waiting;
         match wait.opened().await.map_err(io::Error::other)? {
             LogSource::Log(reader) => first_of_followed(reader, part, skipped).await,
-            LogSource::NotYet(wait) => first_once_opened(wait, part, skipped).await,
-            LogSource::None => Ok(None),
+            LogSource::NotYet(wait) => {
+                first_once_opened(Waiting { wait, service, id, attempt }, part, skipped).await
+            }
+            LogSource::None => {
+                let task = service.task(&id).await.map_err(io::Error::other)?;
+                match task.is_some_and(|task| task.log_bytes_of(attempt) > 0) {
+                    true => Err(log_gone()),
+                    false => Ok(None),
+                }
+            }
         }
     })
 }
 
 fn first_of_followed(reader: LogReader, part: Part, skipped: u64) -> NextChunk {
     let from = part.of(&reader.progress()).from.saturating_add(skipped);
-    next_of_followed(Arc::new(reader), part, from)
+    next_of_followed(reader, part, from)
 }
 
-fn next_of_followed(reader: Arc<LogReader>, part: Part, from: u64) -> NextChunk {
+fn next_of_followed(mut reader: LogReader, part: Part, from: u64) -> NextChunk {
     Box::pin(async move {
-        // Nobody else holds it: the thread that read has let go of it before it gave its bytes.
-        let mut reader =
-            Arc::into_inner(reader).ok_or_else(|| io::Error::other("the log's reader is still in use"))?;
         let progress = reader.wait_beyond(from).await;
         let to = part.of(&progress).to;
         if from >= to {
             // The log is complete: where it is not, there is more than `from` by now.
             return Ok(None);
         }
-        let reader = Arc::new(reader);
-        let bytes = read(reader.clone(), Piece { from, to }).await?;
-        if bytes.is_empty() {
-            return Ok(None);
-        }
+        let (reader, bytes) = read_chunk(reader, Piece { from, to }, READ_BYTES).await?;
         let behind = from + bytes.len() as u64;
-        Ok(Some(Chunk { bytes, next: next_of_followed(reader, part, behind) }))
+        Ok(Some(Chunk { bytes: bytes.into(), next: next_of_followed(reader, part, behind) }))
     })
 }
 
-/// Reads the beginning of a piece on a thread that may wait for the disk.
-async fn read(reader: Arc<LogReader>, piece: Piece) -> io::Result<Bytes> {
-    let wanted = usize::try_from(piece.to - piece.from).unwrap_or(usize::MAX).min(READ_BYTES);
+/// Reads the beginning of a piece of a log, up to `most` bytes, on a thread that may wait for the disk.
+///
+/// # Errors
+/// When it cannot be read, or the file ends before the piece.
+pub(super) async fn read_chunk(
+    reader: LogReader,
+    piece: Piece,
+    most: usize,
+) -> io::Result<(LogReader, Vec<u8>)> {
+    let wanted = usize::try_from(piece.to - piece.from).unwrap_or(usize::MAX).min(most);
     // Made here: the memory of the many threads that wait for the disk would be theirs to keep.
-    let mut buffer = vec![0; wanted];
+    let mut bytes = vec![0; wanted];
     let read = tokio::task::spawn_blocking(move || {
-        let count = reader.read_at(piece.from, &mut buffer)?;
-        drop(reader);
-        buffer.truncate(count);
-        Ok(Bytes::from(buffer))
+        let count = reader.read_at(piece.from, &mut bytes)?;
+        bytes.truncate(count);
+        Ok::<_, io::Error>((reader, bytes))
     });
-    read.await.map_err(io::Error::other)?
+    let (reader, bytes) = read.await.map_err(io::Error::other)??;
+    if bytes.is_empty() {
+        let message = "the log file is shorter than its record says";
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, message));
+    }
+    Ok((reader, bytes))
+}
+
+/// What cuts an answer whose log was removed before it could be opened.
+pub(super) fn log_gone() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "the log is gone: its record was removed")
 }

@@ -17,7 +17,8 @@ use task_service::{LogError, LogReader, LogSource, Problem, Task, TaskId, TaskSe
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::log::X_ACCEL_BUFFERING;
-use super::log_body::{CHUNK_BYTES, Part};
+use super::log_body::{CHUNK_BYTES, Part, log_gone, read_chunk};
+use super::range::Piece;
 use crate::app::AppState;
 use crate::error::ApiError;
 use crate::metrics::{Following, Form};
@@ -60,14 +61,25 @@ pub(super) fn resumed_from(headers: &HeaderMap) -> Result<Option<u64>, ApiError>
 pub(super) fn answer(
     state: &AppState,
     (id, attempt): (TaskId, u32),
-    log: Result<LogSource, LogError>,
+    log: Result<LogSource, ApiError>,
     part: Part,
     from: u64,
 ) -> Result<Response, ApiError> {
     let (source, next) = (source(log?), Instant::now());
+    let had_log = matches!(source, Source::Log(_));
     let (service, following) = (state.service().clone(), state.metrics().following(Form::Events));
-    let events =
-        Events { service, id, attempt, source, part, at: from, held: 0, next, _following: following };
+    let events = Events {
+        service,
+        id,
+        attempt,
+        source,
+        had_log,
+        part,
+        at: from,
+        held: 0,
+        next,
+        _following: following,
+    };
     let first = stream::once(async { Ok(Bytes::from_static(RETRY.as_bytes())) });
     let rest = stream::unfold(events, |mut events| async {
         let text = events.next().await.transpose()?;
@@ -85,6 +97,8 @@ struct Events {
     id: TaskId,
     attempt: u32,
     source: Source,
+    /// Whether there was a log to read.
+    had_log: bool,
     part: Part,
     /// The offset behind what was sent, counted within the part.
     at: u64,
@@ -121,7 +135,10 @@ impl Events {
         loop {
             match &mut self.source {
                 Source::NotYet(opened) => match timeout(HEARTBEAT, opened).await {
-                    Ok(log) => self.source = source(log.map_err(io::Error::other)?),
+                    Ok(log) => {
+                        self.source = source(log.map_err(io::Error::other)?);
+                        self.had_log = matches!(self.source, Source::Log(_));
+                    }
                     Err(_) => return Ok(Some(heartbeat())),
                 },
                 Source::Log(_) => {
@@ -136,6 +153,11 @@ impl Events {
                     self.source = Source::Over;
                     // Without an end, when the service stops or the task was removed, the caller comes back and asks.
                     let task = task.map_err(io::Error::other)?.filter(|task| task.is_over(self.attempt));
+                    let lacks_its_log = |task: &Task| !self.had_log && task.log_bytes_of(self.attempt) > 0;
+                    if task.as_ref().is_some_and(lacks_its_log) {
+                        // It was removed before it was opened: without an end nobody takes it for empty.
+                        return Err(log_gone());
+                    }
                     return Ok(task.map(|task| end(self.at, &task)));
                 }
                 Source::Over => return Ok(None),
@@ -174,23 +196,10 @@ impl Events {
 
     /// Reads the beginning of what is there, on a thread that may wait for the disk.
     async fn read(&mut self, from: u64, to: u64) -> io::Result<Vec<u8>> {
-        let wanted = usize::try_from(to - from).unwrap_or(usize::MAX).min(CHUNK_BYTES);
         let Source::Log(reader) = std::mem::replace(&mut self.source, Source::Over) else {
             return Ok(Vec::new());
         };
-        let read = tokio::task::spawn_blocking(move || {
-            let mut bytes = vec![0; wanted];
-            let count = reader.read_at(from, &mut bytes)?;
-            bytes.truncate(count);
-            Ok::<_, io::Error>((reader, bytes))
-        });
-        let (reader, bytes) = read.await.map_err(io::Error::other)??;
-        if bytes.is_empty() {
-            return Err(io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                "the log file is shorter than it was said",
-            ));
-        }
+        let (reader, bytes) = read_chunk(reader, Piece { from, to }, CHUNK_BYTES).await?;
         self.source = Source::Log(reader);
         Ok(bytes)
     }

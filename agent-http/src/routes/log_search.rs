@@ -89,10 +89,11 @@ pub(crate) async fn search(State(state): State<AppState>, caller: Caller, id: Se
     let task = visible_task(&state, &caller, &id).await?;
     let attempt = super::log::attempt(&mut query, &task);
     query.finish()?;
-    let LogSource::Log(reader) = state.service().attempt_log(&task.id, attempt).await? else {
+    let log = state.service().attempt_log(&task.id, attempt).await;
+    let LogSource::Log(reader) = super::log::unless_gone(log, &task, attempt)? else {
         return Ok(Json(Matches { matches: Vec::new(), next: None }).into_response());
     };
-    let place = state.log_scans().clone().acquire_owned().await.map_err(ApiError::unavailable)?;
+    let place = state.log_scans().place(caller.name()).await?;
     let guard = Abandoned::default();
     let is_abandoned = guard.0.clone();
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);

@@ -16,6 +16,7 @@ mod page;
 mod quota;
 mod range;
 mod runners;
+mod scans;
 mod scripts;
 mod tasks;
 mod wait;
@@ -39,6 +40,7 @@ use crate::schema::ProblemDetails;
 
 pub(crate) use description::route as description;
 pub(crate) use quota::Turns;
+pub(crate) use scans::LogScans;
 
 /// What a handler gives.
 type Answered = Result<Response, ApiError>;

@@ -14,13 +14,13 @@ use crate::app::AppState;
 use crate::auth::Caller;
 use crate::error::ApiError;
 
-/// Whose turn it is to submit, for each token that has a bound.
+/// Whose turn it is, for each token: one request after the other.
 #[derive(Debug, Default)]
 pub(crate) struct Turns(std::sync::Mutex<HashMap<String, Arc<Mutex<()>>>>);
 
 impl Turns {
-    /// Waits for the turn of one submission of a token.
-    async fn of(&self, token: &str) -> OwnedMutexGuard<()> {
+    /// Waits for the turn of one request of a token.
+    pub(super) async fn of(&self, token: &str) -> OwnedMutexGuard<()> {
         let turn = {
             let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             turns.entry(token.to_owned()).or_default().clone()

@@ -70,24 +70,23 @@ pub(super) async fn accept(state: &AppState, caller: &Caller, spec: Value, wait:
         (Err(error), _) => return Err(error.into()),
     };
     // Now, and not when somebody has waited for its end.
-    let decision = Decision {
-        token: Some(caller.name()),
-        status: if created { StatusCode::ACCEPTED } else { StatusCode::OK },
-        code: None,
-        task: Some((task.id.as_str(), &task.name)),
-    };
     if created {
         // Here the request's id and the task's meet; whatever is said of the task later has the latter.
         tracing::info!(task_id = %task.id, name = task.name, "accepted");
     }
-    if !state.audit().tell(caller.asked(), decision) {
-        state.metrics().audit_lost();
-    }
+    let status = Some(if created { StatusCode::ACCEPTED } else { StatusCode::OK });
+    let decision = Decision { status, code: None, task: Some((task.id.as_str(), &task.name)) };
+    state.audit().tell(caller.asked(), decision).await;
     let mut applied = None;
     if let Some(wait) = wait {
         let right = Right::to(state, caller, Scope::Run, &task);
-        // Where the right is lost meanwhile the task stays accepted, and what becomes of it is not for this caller.
-        if let Ok(ended) = right.during(wait.for_end_of(state, &task.id)).await {
+        // Where the right is lost meanwhile the task stays accepted, and what becomes of it is not for this caller. Where
+        // the caller has hung up nobody waits any more.
+        let ended = tokio::select! {
+            ended = right.during(wait.for_end_of(state, &task.id)) => ended.ok(),
+            () = caller.asked().caller_left() => None,
+        };
+        if let Some(ended) = ended {
             // A task that is gone again has been removed with old history, and the answer is what it was.
             task = ended?.unwrap_or(task);
             applied = Some(wait);

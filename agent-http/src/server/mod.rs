@@ -1,6 +1,6 @@
 //! The accept loop: HTTP/1.1 over TCP, TLS or a Unix socket, with a limit on everything that a caller could hold on to. Headers have a time and a
 //! size, connections a number, answers must be taken at a least rate; when there are too many connections the one that has kept its
-//! header to itself for longest goes.
+//! header to itself for longest goes, or one that takes nothing of what anybody may have.
 //!
 //! | module | what it holds |
 //! |---|---|
@@ -39,8 +39,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 pub(crate) use connections::{Connections, OpenConnections};
-
-use connections::Ticket;
+use connections::{Serving as Served, Ticket};
 use io::GuardedIo;
 use listeners::{Listeners, Socket};
 pub use local::{LocalSocket, SocketError};
@@ -85,6 +84,14 @@ pub struct Server {
 /// Cancelled when the server stops: what was upgraded ends by itself then.
 #[derive(Debug, Clone)]
 pub(crate) struct Stopping(pub(crate) CancellationToken);
+
+/// Whether the caller of a request still waits for its answer.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct CallerLeft(CancellationToken);
+
+/// Left in an answer that is for a caller with a token that is accepted: it keeps its place while that is slow.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ForSomebody;
 
 /// What every connection is served with.
 #[derive(Clone)]
@@ -193,6 +200,13 @@ impl Server {
     }
 }
 
+impl CallerLeft {
+    /// Waits until the caller has hung up.
+    pub(crate) async fn told(&self) {
+        self.0.cancelled().await;
+    }
+}
+
 impl Serving {
     /// Serves one connection to its end.
     async fn connection(self, socket: Socket, ticket: Ticket) {
@@ -200,7 +214,7 @@ impl Serving {
         let first_header = Instant::now() + self.limits.header;
         let peer = socket.peer();
         let opened = tokio::select! {
-            opened = Transport::open(socket, &self.limits, self.tls.as_deref()) => opened,
+            opened = Transport::open(socket, &self.limits, &ticket, self.tls.as_deref()) => opened,
             () = sleep_until(first_header) => return,
             () = ticket.told_to_go() => return,
             () = self.stop.cancelled() => return,
@@ -250,14 +264,17 @@ impl Serving {
         }
     }
 
-    /// Answers one request. The connection counts as serving until the answer's last byte was sent.
+    /// Answers one request. What may change something is done to its end, and written down, also where the caller hangs
+    /// up meanwhile: otherwise hanging up would be a way to have things done that nobody hears of. It keeps the
+    /// connection's place until then, so that no more is under way than there are places, and ends with the closing time
+    /// at the latest.
     async fn respond(
         &self,
         ticket: &Arc<Ticket>,
         other_end: OtherEnd,
         mut request: Request<Incoming>,
-    ) -> Result<Response, std::convert::Infallible> {
-        let serving = ticket.serving();
+    ) -> Result<Response, Error> {
+        let serving = ticket.serving().ok_or_else(|| Error::other("the connection goes for another"))?;
         let OtherEnd { peer, certificate } = other_end;
         request.extensions_mut().insert(self.connections.clone());
         if let Some(peer) = peer {
@@ -267,16 +284,40 @@ impl Serving {
             request.extensions_mut().insert(certificate);
         }
         request.extensions_mut().insert(Stopping(self.stop.clone()));
-        let mut response = self.app.clone().oneshot(request.map(Body::new)).await?;
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            ticket.upgraded();
+        // This future is dropped when the connection has gone.
+        let caller_left = CallerLeft::default();
+        let _left = caller_left.0.clone().drop_guard();
+        request.extensions_mut().insert(caller_left);
+        let changes_nothing = request.method().is_safe();
+        let answer = answer(self.app.clone(), request, serving);
+        if changes_nothing {
+            return answer.await;
         }
-        if response.status() == StatusCode::NOT_MODIFIED {
-            // The router counts the body that there is not; that would be taken for the length of the whole answer.
-            response.headers_mut().remove(CONTENT_LENGTH);
-        }
-        Ok(response.map(|body| Body::new(io::WatchedBody::new(body, serving))))
+        let ticket = ticket.clone();
+        let to_the_end = async move {
+            tokio::select! {
+                answer = answer => answer,
+                () = ticket.told_to_go() => Err(Error::other("the service stops")),
+            }
+        };
+        tokio::spawn(to_the_end).await.map_err(Error::other)?
     }
+}
+
+/// What the routes answer. The connection counts as serving until the answer's last byte was sent.
+async fn answer(app: Router, request: Request<Incoming>, serving: Served) -> Result<Response, Error> {
+    let Ok(mut response) = app.oneshot(request.map(Body::new)).await;
+    if response.status() == StatusCode::NOT_MODIFIED {
+        // The router counts the body that there is not; that would be taken for the length of the whole answer.
+        response.headers_mut().remove(CONTENT_LENGTH);
+    }
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        serving.upgraded();
+    }
+    if response.extensions().get::<ForSomebody>().is_some() {
+        serving.for_somebody();
+    }
+    Ok(response.map(|body| Body::new(io::WatchedBody::new(body, serving))))
 }
 
 /// Whether only the connection that was about to be accepted has failed (accept(2)).

@@ -3,6 +3,7 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -11,11 +12,14 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::ServerLimits;
+use super::connections::Ticket;
 
 /// A socket whose caller must take what is written.
 #[derive(Debug)]
 pub(super) struct PatientSocket<S = TcpStream> {
     stream: S,
+    /// Its place, which hears of waiting.
+    ticket: Arc<Ticket>,
     patience: Patience,
     /// When a write that waits is given up.
     deadline: Pin<Box<Sleep>>,
@@ -42,9 +46,9 @@ impl PatientSocket<TcpStream> {
 }
 
 impl<S> PatientSocket<S> {
-    pub(super) fn new(stream: S, limits: &ServerLimits) -> Self {
+    pub(super) fn new(stream: S, limits: &ServerLimits, ticket: Arc<Ticket>) -> Self {
         let patience = Patience::new(limits.stall, limits.least_rate);
-        Self { stream, patience, deadline: Box::pin(sleep(limits.stall)) }
+        Self { stream, ticket, patience, deadline: Box::pin(sleep(limits.stall)) }
     }
 
     /// What a write has led to: bytes taken, or waiting for as long as it may.
@@ -53,6 +57,7 @@ impl<S> PatientSocket<S> {
         written: Poll<io::Result<usize>>,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
+        self.ticket.stalls(written.is_pending());
         match written {
             Poll::Ready(Ok(count)) => self.patience.taken(count),
             Poll::Ready(Err(_)) => {}

@@ -3,6 +3,7 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::http::StatusCode;
@@ -11,6 +12,7 @@ use tokio::net::UnixStream;
 use tokio_rustls::server::TlsStream;
 
 use super::ServerLimits;
+use super::connections::Ticket;
 use super::io::last_answer;
 use super::listeners::Socket;
 use super::patient::PatientSocket;
@@ -38,11 +40,14 @@ impl Transport {
     pub(super) async fn open(
         socket: Socket,
         limits: &ServerLimits,
+        ticket: &Arc<Ticket>,
         tls: Option<&Tls>,
     ) -> io::Result<(Self, Option<ClientCertificate>)> {
         let mut socket = match socket {
-            Socket::Tcp(stream) => PatientSocket::new(stream, limits),
-            Socket::Unix(stream) => return Ok((Self::Local(PatientSocket::new(stream, limits)), None)),
+            Socket::Tcp(stream) => PatientSocket::new(stream, limits, ticket.clone()),
+            Socket::Unix(stream) => {
+                return Ok((Self::Local(PatientSocket::new(stream, limits, ticket.clone())), None));
+            }
         };
         let Some(tls) = tls else { return Ok((Self::Plain(socket), None)) };
         // A handshake begins with the byte 22, and the name of each method with a capital letter.

@@ -1,12 +1,12 @@
 //! Each decision has its line in the audit log before its answer is there.
 
 use std::fs;
-use std::io::Write;
+use std::io::{BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 
 use serde_json::{Value, json};
 
-use crate::support::{Reply, Service, Site, connect, eventually, exchange, request_text};
+use crate::support::{Reply, Service, Site, connect, eventually, exchange, read_reply, request_text};
 
 /// The line about a request that was answered.
 fn line_of(service: &Service, reply: &Reply) -> Value {
@@ -103,19 +103,80 @@ fn a_path_with_anything_in_it_is_one_line_and_a_full_file_is_put_aside() {
 }
 
 #[test]
-fn where_it_cannot_be_written_that_is_said_once_and_counted() {
-    let service = Service::usual();
-    // As where a folder is in the place of the next file, and this one is full.
-    let full = Site::new("[audit]\nfile_size = \"1B\"\nfiles = 2");
-    fs::create_dir_all(full.path("state/audit.jsonl.1/in the way")).unwrap();
-    drop(service);
-    let service = full.start();
-    for _ in 0..3 {
-        assert_eq!(service.get("/api/v1/runners").status, 200);
+fn whoever_has_no_token_puts_no_line_of_those_who_have_one_aside() {
+    let service = Site::new("[audit]\nfile_size = \"1KiB\"\nfiles = 2").start();
+    let id = service.submit("hello.sh", &[]);
+    let mut stream = BufReader::new(connect(service.at));
+    let nobody = request_text("GET", "/api/v1/tasks", None, None);
+    let unknown = request_text("GET", "/api/v1/tasks", Some("dag_unknown"), None);
+    let expired = request_text("GET", "/api/v1/tasks", Some(&Site::token("expired")), None);
+    let foreign = nobody.replace("Host: localhost", "Host: evil.example");
+    for text in [nobody, unknown, expired, foreign].iter().cycle().take(200) {
+        let kept = text.replace("Connection: close\r\n", "");
+        stream.get_mut().write_all(kept.as_bytes()).unwrap();
+        assert!(matches!(read_reply(&mut stream, false).unwrap().status, 401 | 421));
     }
+    let main = service.site.audit_lines("audit.jsonl");
+    assert!(main.iter().any(|line| line["task"] == json!(id)), "{main:?}");
+    let refused = ["audit-refused.jsonl", "audit-refused.jsonl.1"].map(|name| service.site.audit_lines(name));
+    assert!(refused.iter().flatten().all(|line| line["decision"] == "refused"));
+    assert!(refused.iter().all(|lines| !lines.is_empty()));
+    assert!(!service.site.path("state/audit-refused.jsonl.2").exists());
+}
+
+#[test]
+fn where_no_file_can_be_put_aside_none_is_lost_and_the_last_one_grows() {
+    let service = Site::new("[audit]\nfile_size = \"1KiB\"\nfiles = 6").start();
+    let mut stream = BufReader::new(connect(service.at));
+    let mut ask = |number: u32| {
+        let text = request_text("GET", &format!("/api/v1/n/{number}"), Some(&Site::token("all")), None);
+        stream.get_mut().write_all(text.replace("Connection: close\r\n", "").as_bytes()).unwrap();
+        assert_eq!(read_reply(&mut stream, false).unwrap().status, 404);
+    };
+    // The numbers at the ends of the paths of all lines that are kept.
+    let kept = || {
+        let names =
+            (0..6).map(|n| if n == 0 { "audit.jsonl".to_owned() } else { format!("audit.jsonl.{n}") });
+        let there = names.filter(|name| service.site.path("state").join(name).exists());
+        let lines = there.flat_map(|name| service.site.audit_lines(&name));
+        let number = |line: Value| line["path"].as_str()?.rsplit('/').next()?.parse().ok();
+        let mut numbers: Vec<u32> = lines.map(|line| number(line).unwrap()).collect();
+        numbers.sort_unstable();
+        numbers
+    };
+    (0..10).for_each(&mut ask);
+    assert_eq!(kept(), (0..10).collect::<Vec<_>>());
+    // No descriptor is left for a new file.
+    service.limit("nofile=3:");
+    (10..30).for_each(&mut ask);
+    assert_eq!(kept(), (0..30).collect::<Vec<_>>());
+    service.limit("nofile=1024:");
+    ask(30);
+    assert_eq!(kept(), (0..31).collect::<Vec<_>>());
+    assert_eq!(service.site.audit_lines("audit.jsonl").len(), 1);
+    assert_eq!(service.said().matches("cannot be put aside").count(), 1);
+}
+
+#[test]
+fn where_it_cannot_be_written_that_is_said_once_and_counted_and_no_half_of_a_line_is_left() {
+    let site = Site::new("");
+    // As on a full disk: writes end at a size, and the signal about that is ignored.
+    let limited = site.command_after("trap '' XFSZ");
+    let service = site.start_by(limited);
+    let ask = |number: u32| {
+        assert_eq!(service.call("all", "GET", &format!("/api/v1/n/{number}"), None).status, 404);
+    };
+    ask(0);
+    let bytes = fs::metadata(service.site.path("state/audit.jsonl")).unwrap().len();
+    service.limit(&format!("fsize={}:", bytes + 50));
+    (1..4).for_each(ask);
+    service.limit("fsize=unlimited:");
     let metrics = service.get("/metrics").text();
-    assert!(metrics.contains("devops_agent_audit_lines_lost_total 2"), "{metrics}");
-    let complaint = "the audit log cannot be written";
-    eventually("the complaint", || service.said().contains(complaint).then_some(()));
-    assert_eq!(service.said().matches(complaint).count(), 1);
+    assert!(metrics.contains("devops_agent_audit_lines_lost_total 3"), "{metrics}");
+    ask(4);
+    let all = service.site.audit_lines("audit.jsonl");
+    let paths: Vec<&str> = all.iter().map(|line| line["path"].as_str().unwrap()).collect();
+    assert_eq!(paths, ["/api/v1/n/0", "/metrics", "/api/v1/n/4"]);
+    assert_eq!(service.said().matches("the audit log cannot be written").count(), 1);
+    assert_eq!(service.said().matches("the audit log can be written again").count(), 1);
 }

@@ -338,7 +338,7 @@ fn an_agent_that_crashes_leaves_no_core_file() {
     crashing.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
     crashing.stderr(std::process::Stdio::piped());
     let service = site.start_by(crashing);
-    service.signal(nix::sys::signal::Signal::SIGABRT);
+    service.signal(Signal::SIGABRT);
     let (status, ..) = service.ended_with();
     assert_eq!((status.signal(), status.core_dumped()), (Some(6), false));
     // The twin: whoever does nothing for it leaves one, where this host's kernel writes any.

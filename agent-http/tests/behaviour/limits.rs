@@ -172,13 +172,40 @@ fn when_all_places_are_taken_the_slowest_header_makes_room_for_an_honest_caller(
 }
 
 #[test]
+fn readers_without_a_token_that_read_nothing_make_room_the_longest_stuck_one_first() {
+    let runtime = Runtime::new().unwrap();
+    let limits = ServerLimits { connections: 8, stall: Duration::from_secs(600), ..SHORT };
+    let (router, dropped) = endless();
+    let (at, _stop) = guarded(&runtime, router, limits);
+    let stuck: Vec<_> = (0..8)
+        .map(|_| {
+            let mut stream = send(at, "GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            stream.read_exact(&mut [0]).unwrap();
+            stream
+        })
+        .collect();
+    for gone in 1..=3 {
+        let honest = exchange(at, b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        assert_eq!((honest.text().as_str(), dropped.load(Ordering::SeqCst)), ("here", 1), "{gone}");
+    }
+    drop(stuck);
+}
+
+#[test]
 fn a_connection_that_is_served_never_goes_for_another() {
     let runtime = Runtime::new().unwrap();
     let limits = ServerLimits { connections: 2, stall: Duration::from_secs(600), ..SHORT };
-    let (router, dropped) = endless();
-    let (at, _stop) = guarded(&runtime, router, limits);
-    let mut served = send(at, "GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    served.read_exact(&mut [0; 1000]).unwrap();
+    let (begun, has_begun) = std::sync::mpsc::channel();
+    let go_on = Arc::new(tokio::sync::Notify::new());
+    let waits = go_on.clone();
+    let slow = move || async move {
+        begun.send(()).unwrap();
+        waits.notified().await;
+        "done"
+    };
+    let (at, _stop) = guarded(&runtime, endless().0.route("/slow", get(slow)), limits);
+    let served = send(at, "GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    has_begun.recv().unwrap();
     for _ in 0..5 {
         // Together they fill the table, and the idle one is the younger.
         let idle = connect(at);
@@ -186,8 +213,8 @@ fn a_connection_that_is_served_never_goes_for_another() {
         assert_eq!(reply.text(), "here");
         assert!(is_closed(&idle));
     }
-    assert_eq!(dropped.load(Ordering::SeqCst), 0);
-    served.read_exact(&mut [0; 1 << 20]).unwrap();
+    go_on.notify_one();
+    assert_eq!(read_reply(&mut BufReader::new(served), false).unwrap().text(), "done");
 }
 
 #[test]

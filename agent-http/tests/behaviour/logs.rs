@@ -241,8 +241,23 @@ fn a_log_that_is_gone_is_said_to_be_gone() {
     let id = service.submit("hello.sh", &[]);
     service.ended(&id);
     std::fs::remove_file(service.site.path(&format!("state/tasks/{id}/stdout.txt"))).unwrap();
-    let reply = get(&service, &format!("/api/v1/tasks/{id}/log"), "");
-    assert_eq!((reply.status, reply.code().as_str()), (404, "log_gone"));
+    for (path, headers) in [
+        ("log", ""),
+        ("log?follow=true", ""),
+        ("log", "Accept: text/event-stream\r\n"),
+        ("log/search?q=hello", ""),
+    ] {
+        let reply = get(&service, &format!("/api/v1/tasks/{id}/{path}"), headers);
+        assert_eq!((reply.status, reply.code().as_str()), (404, "log_gone"), "{path} {headers}");
+    }
+    // A task that never started has none, and nothing is missing.
+    let service = Site::new("[limits]\nconcurrent = 1").start();
+    service.submit("gate.sh", &["never"]);
+    let id = service.submit("hello.sh", &[]);
+    assert_eq!(service.post(&format!("/api/v1/tasks/{id}/cancel"), &serde_json::json!({})).status, 202);
+    for path in ["log", "log?follow=true", "log/search?q=hello"] {
+        assert_eq!(get(&service, &format!("/api/v1/tasks/{id}/{path}"), "").status, 200, "{path}");
+    }
 }
 
 #[test]

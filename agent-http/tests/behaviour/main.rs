@@ -21,6 +21,7 @@ mod curl;
 mod description;
 mod documentation;
 mod draining;
+mod hanging_up;
 mod heavy;
 mod hosts;
 mod limits;
@@ -43,4 +44,6 @@ mod tampering;
 #[path = "../../../agent-cli/tests/behaviour/tampering/cases.rs"]
 mod tampering_cases;
 mod tls;
+#[path = "../../../agent-config/tests/behaviour/trusted_folder.rs"]
+mod trusted_folder;
 mod verifying;

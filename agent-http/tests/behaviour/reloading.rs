@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -67,11 +68,48 @@ fn mistakes_change_nothing_and_are_told_with_their_lines() {
     let said = service.said();
     assert!(said.contains("application.toml:") && said.contains("porrt"), "{said}");
     assert_eq!(status(&service, "reader"), 200);
-    // A file that is gone is no file without tokens.
-    fs::remove_file(service.site.path("application.toml")).unwrap();
-    eventually("that it is gone", || service.said().contains("their file is gone").then_some(()));
+}
+
+/// Waits until that was said so often, and shows that the tokens are still those of the start.
+fn refused(service: &Service, why: &str, times: usize) {
+    eventually(why, || (service.said().matches(why).count() >= times).then_some(()));
+    assert_eq!((status(service, "reader"), service.site.path("state/token").exists()), (200, false));
+}
+
+#[test]
+fn a_file_that_is_emptied_or_gone_opens_the_service_to_nobody_else() {
+    let service = Service::usual();
+    fs::write(service.site.path("application.toml"), "").unwrap();
+    refused(&service, "the new ones have no [[auth.token]]", 1);
+    let service = Site::with_found_settings().start();
+    fs::remove_file(service.site.path("etc/application.toml")).unwrap();
+    refused(&service, "their file is gone", 1);
     service.signal(Signal::SIGHUP);
-    assert_eq!((status(&service, "reader"), service.site.path("state/token").exists()), (200, false));
+    refused(&service, "their file is gone", 2);
+}
+
+#[test]
+fn a_file_that_is_trusted_no_longer_leaves_its_settings_in_force() {
+    let service = Site::with_found_settings().start();
+    let path = service.site.path("etc/application.toml");
+    let allow = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    allow(0o664);
+    refused(&service, "it may be written by others", 1);
+    allow(0o644);
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text + &section("late")).unwrap();
+    eventually("the new token", || (status(&service, "late") == 200).then_some(()));
+}
+
+#[test]
+fn what_could_not_be_read_just_now_is_read_later_without_another_change() {
+    let service = Service::usual();
+    service.limit("nofile=3:");
+    service.change_settings(|text| text + &section("late"));
+    eventually("why not", || service.said().contains("the settings stay as they are").then_some(()));
+    service.limit("nofile=1024:");
+    eventually("the new token", || (status(&service, "late") == 200).then_some(()));
+    assert_eq!(service.said().matches("the settings stay as they are").count(), 1);
 }
 
 #[test]

@@ -161,12 +161,7 @@ fn scripts_get_the_limit_of_open_files_that_the_agent_was_started_with() {
     let site = Site::new("");
     site.write_script("limit.sh", "#!/bin/sh\nulimit -Sn\nulimit -Hn\n");
     // A soft limit that differs from the hard one: the service raises its own.
-    let command = site.command();
-    let program = command.get_program().to_owned();
-    let args: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
-    let mut limited = std::process::Command::new("sh");
-    limited.args(["-c", "ulimit -Sn 300; exec \"$0\" \"$@\""]).arg(program).args(args);
-    limited.current_dir(site.folder()).stderr(std::process::Stdio::piped());
+    let limited = site.command_after("ulimit -Sn 300");
     let service = site.start_by(limited);
     let id = service.submit("limit.sh", &[]);
     service.ended(&id);

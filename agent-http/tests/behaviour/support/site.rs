@@ -18,6 +18,7 @@ use tempfile::TempDir;
 
 use super::http::{Reply, exchange, request_text};
 use super::{LONG, eventually};
+use crate::trusted_folder;
 
 /// The tokens of every site: name, and the rest of its section. A token's text is [`Site::token`] of its name.
 const TOKENS: &[(&str, &str)] = &[
@@ -69,9 +70,25 @@ impl Site {
         Self::bare(&format!("{settings}\n{tokens}"))
     }
 
+    /// The same with its settings where they are found and trusted without being named, `etc/application.toml`.
+    pub(crate) fn with_found_settings() -> Self {
+        let usual = fs::read_to_string(Self::new("").path("application.toml")).unwrap();
+        let site = Self::in_folder(trusted_folder::make(), &usual);
+        fs::create_dir(site.path("etc")).unwrap();
+        fs::rename(site.path("application.toml"), site.path("etc/application.toml")).unwrap();
+        for (name, mode) in [("etc", 0o755), ("etc/application.toml", 0o644)] {
+            fs::set_permissions(site.path(name), fs::Permissions::from_mode(mode)).unwrap();
+        }
+        site
+    }
+
     /// A site with the usual scripts and no tokens.
     pub(crate) fn bare(settings: &str) -> Self {
-        let site = Self { folder: tempfile::tempdir().unwrap() };
+        Self::in_folder(tempfile::tempdir().unwrap(), settings)
+    }
+
+    fn in_folder(folder: TempDir, settings: &str) -> Self {
+        let site = Self { folder };
         fs::write(site.path("application.toml"), settings).unwrap();
         fs::create_dir(site.path("scripts")).unwrap();
         for (name, text) in SCRIPTS {
@@ -109,13 +126,31 @@ impl Site {
     /// The same on this port.
     pub(crate) fn command_at(&self, port: u16) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_agent-http"));
+        let named = self.path("application.toml");
+        if named.exists() {
+            command.arg("--config").arg(named);
+        }
         command
-            .arg("--config")
-            .arg(self.path("application.toml"))
             .args(["--port", &port.to_string()])
             .current_dir(self.folder.path())
             .env_remove("RUST_LOG")
             .env("DEVOPS_AGENT__LOG__FORMAT", "text")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// The same, started by a shell that does something before, such as `ulimit -n 64`.
+    pub(crate) fn command_after(&self, before: &str) -> Command {
+        let program = self.command();
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", &format!("{before}; exec \"$0\" \"$@\"")])
+            .arg(program.get_program())
+            .args(program.get_args())
+            .current_dir(self.folder.path())
+            .env_remove("RUST_LOG")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
@@ -138,6 +173,12 @@ impl Site {
             panic!("it does not listen: {}", said.lock().unwrap())
         });
         Service { at, site: self, child, said }
+    }
+
+    /// The lines of a file of the audit log.
+    pub(crate) fn audit_lines(&self, name: &str) -> Vec<Value> {
+        let text = fs::read_to_string(self.path("state").join(name)).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -192,10 +233,11 @@ impl Service {
         fs::rename(beside, path).unwrap();
     }
 
-    /// The lines of its audit log.
+    /// The lines of its audit log: those with a token that is accepted, then the others.
     pub(crate) fn audit(&self) -> Vec<Value> {
-        let text = fs::read_to_string(self.site.path("state/audit.jsonl")).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        let mut lines = self.site.audit_lines("audit.jsonl");
+        lines.extend(self.site.audit_lines("audit-refused.jsonl"));
+        lines
     }
 
     /// Everything that it has said so far.
@@ -205,6 +247,13 @@ impl Service {
 
     pub(crate) fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
+    }
+
+    /// Changes a limit of the running program, as `nofile=3:`: see prlimit(1).
+    pub(crate) fn limit(&self, limit: &str) {
+        let pid = self.pid().to_string();
+        let status = Command::new("prlimit").args(["--pid", &pid, &format!("--{limit}")]).status();
+        assert!(status.expect("this test needs prlimit").success());
     }
 
     pub(crate) fn pid(&self) -> u32 {

@@ -1,7 +1,5 @@
 //! Callers that present a certificate in the place of a token.
 
-use std::fs;
-
 use serde_json::Value;
 
 use super::{curl, text};
@@ -45,6 +43,21 @@ fn call(
     (status.to_owned(), code)
 }
 
+#[test]
+fn a_certificate_shows_the_scripts_of_its_caller_in_the_description_and_an_unknown_one_no_less_than_none() {
+    let (authority, service) = served();
+    let described = |name: &str| {
+        let (cert, key) = (authority.path(&format!("{name}.pem")), authority.path(&format!("{name}.key")));
+        let certificates = ["--cert", cert.to_str().unwrap(), "--key", key.to_str().unwrap()];
+        let ca = authority.ca();
+        let more = [&["--cacert", ca.as_str()], &certificates[..]].concat();
+        let document: Value = serde_json::from_str(&text(&curl(&service, "/openapi.json", &more))).unwrap();
+        let paths = document["paths"].as_object().unwrap();
+        (paths.contains_key("/api/v1/tasks"), paths.contains_key("/api/v1/scripts/hello.sh/run"))
+    };
+    assert_eq!((described("ci"), described("stranger")), ((true, true), (true, false)));
+}
+
 const RUNNERS: &str = "/api/v1/runners";
 
 #[test]
@@ -55,10 +68,9 @@ fn a_certificate_that_a_token_names_is_that_caller_and_the_audit_log_says_so() {
     // It may do what the token may, and no more.
     let submitted = call(&service, &authority, ci, "/api/v1/tasks", &["--json", r#"{"name":"hello.sh"}"#]);
     assert_eq!(submitted, ("403".to_owned(), "scope_missing".into()));
-    let log = fs::read_to_string(service.site.path("state/audit.jsonl")).unwrap();
-    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!((&lines[0]["token"], &lines[0]["status"]), (&"pipeline".into(), &200.into()), "{log}");
-    assert_eq!((&lines[1]["token"], &lines[1]["status"]), (&"pipeline".into(), &403.into()), "{log}");
+    let lines = service.audit();
+    assert_eq!((&lines[0]["token"], &lines[0]["status"]), (&"pipeline".into(), &200.into()), "{lines:?}");
+    assert_eq!((&lines[1]["token"], &lines[1]["status"]), (&"pipeline".into(), &403.into()), "{lines:?}");
 }
 
 #[test]

@@ -90,6 +90,22 @@ fn a_pair_that_does_not_fit_leaves_the_old_one_in_use_and_is_told() {
 }
 
 #[test]
+fn a_certificate_that_is_not_valid_yet_is_in_use_once_it_is() {
+    let authority = Authority::new();
+    authority.issue("first", 365);
+    authority.issue_at("early", 365, Some("+6 seconds"));
+    let service = tls_site(&authority, "first", "").start();
+    let old = presented(&service, &authority);
+    install(&authority, "early", &service.site);
+    eventually("why it is not used", || {
+        service.said().contains("the certificate stays as it is").then_some(())
+    });
+    assert_eq!(presented(&service, &authority), old);
+    eventually("the new certificate", || (presented(&service, &authority) != old).then_some(()));
+    assert_eq!(service.said().matches("the certificate stays as it is").count(), 1);
+}
+
+#[test]
 fn a_certificate_that_expires_soon_is_told_in_the_log_to_probes_and_in_the_measurements() {
     let authority = Authority::new();
     authority.issue("soon", 13);
