@@ -198,7 +198,7 @@ impl From<SubmitError> for ApiError {
             SubmitError::Conflict { .. } | SubmitError::Busy { .. } => {
                 Self::new(StatusCode::CONFLICT, code, detail)
             }
-            SubmitError::Full { .. } | SubmitError::ScriptFull { .. } => {
+            SubmitError::Full { .. } | SubmitError::ScriptFull { .. } | SubmitError::SecretsFull { .. } => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, code, detail).later()
             }
             SubmitError::Draining => Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail).later(),

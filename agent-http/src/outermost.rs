@@ -72,7 +72,7 @@ fn log(asked: &Asked, is_public: bool, response: &Response, took: Duration) {
     let status = response.status().as_u16();
     let token = response.extensions().get::<Presented>().map(|Presented(name)| name.as_str());
     let code = response.extensions().get::<ErrorCode>().map(|ErrorCode(code)| *code);
-    let (method, path, took_ms) = (asked.method.as_str(), asked.path.as_str(), took.as_secs_f64() * 1000.0);
+    let (method, path, took_ms) = (asked.method.as_str(), asked.path.as_str(), (took.as_secs_f64() * 1e6).round() / 1e3);
     if is_public {
         tracing::debug!(method, path, status, code, token, took_ms, "answered");
     } else {

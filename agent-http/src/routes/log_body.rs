@@ -17,6 +17,9 @@ use crate::metrics::Following;
 
 /// Most bytes that are read at once.
 pub(super) const CHUNK_BYTES: usize = 64 << 10;
+/// The same of a log that is sent as it is. No more than the connection buffers, which then holds one chunk at a time:
+/// hundreds of callers who read nothing hold half of what they would with twice as much.
+const READ_BYTES: usize = 32 << 10;
 
 /// Which part of a log file is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,7 +179,7 @@ fn next_of_followed(reader: Arc<LogReader>, part: Part, from: u64) -> NextChunk 
 
 /// Reads the beginning of a piece on a thread that may wait for the disk.
 async fn read(reader: Arc<LogReader>, piece: Piece) -> io::Result<Bytes> {
-    let wanted = usize::try_from(piece.to - piece.from).unwrap_or(usize::MAX).min(CHUNK_BYTES);
+    let wanted = usize::try_from(piece.to - piece.from).unwrap_or(usize::MAX).min(READ_BYTES);
     let read = tokio::task::spawn_blocking(move || {
         let mut buffer = vec![0; wanted];
         let count = reader.read_at(piece.from, &mut buffer)?;

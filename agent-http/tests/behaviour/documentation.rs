@@ -1,4 +1,5 @@
-//! The commands of the README's chapter about the service, and of the page about TLS, executed as they stand.
+//! The commands of the README's chapter about the service, and of the pages about TLS and about getting started, executed
+//! as they stand.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -130,4 +131,33 @@ fn the_commands_of_the_page_about_the_socket_do_what_it_says() {
     let socket = service.site.path("agent.sock").display().to_string();
     let printed = commands(service.site.folder(), &format!("exec 2>&1\n{}", calls.replace(SOCKET, &socket)));
     assert!(printed.contains("\"hello.sh\"") && printed.contains("no such tasks"), "{printed}");
+}
+
+#[test]
+fn whoever_gets_started_by_the_page_has_tls_and_tokens_for_two_people() {
+    let page = fs::read_to_string(root().join("docs/getting-started.md")).unwrap();
+    let [build, write, mistaken, vouch, certify, configure, start, deploy, read, audit] =
+        blocks_of(&page, "sh").try_into().expect("ten blocks");
+    // These programs are those of this build.
+    assert!(build.starts_with("cargo build --release --bin agent-http --bin agent-cli\n"), "{build}");
+    let site = Site::bare("");
+    fs::remove_dir_all(site.path("scripts")).unwrap();
+    let here = |block: &str| commands(site.folder(), block);
+    assert!(here(&write).ends_with("deploying 1.2.3 to prod\n"));
+    let said = here(&format!("exec 2>&1\n{mistaken}"));
+    assert!(said.contains("staging") && said.contains("prod"), "{said}");
+    here(&vouch);
+    here(&certify);
+    let said = here(&format!("exec 2>&1\n{configure}"));
+    assert!(said.contains("the settings are right"), "{said}");
+    assert_eq!(start, "agent-http --config application.toml\n");
+
+    let service = site.start();
+    let (folder, port) = (service.site.folder(), Some(service.at.port()));
+    let seen = tls_commands(folder, port, &deploy);
+    assert!(seen.contains("deploy/web.sh") && seen.contains("deploying 1.2.3 to prod"), "{seen}");
+    assert!(!seen.contains("uptime.sh"), "{seen}");
+    let seen = tls_commands(folder, port, &format!("exec 2>&1\n{read}"));
+    assert!(seen.contains("deploy/web.sh") && seen.contains("lacks the scope 'run'"), "{seen}");
+    assert_eq!(tls_commands(folder, port, &audit).lines().count(), 1);
 }

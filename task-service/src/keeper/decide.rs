@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use task_runners::{ExecutionResult, Outcome as RunOutcome, Task, TaskId, TaskStatus};
 
 use super::board::Placement;
-use super::{CancelAnswer, Ending, Event, Keeper, Needs, Outcome, Retrying};
+use super::{CancelAnswer, Ending, Event, Keeper, Needs, Outcome, Retrying, vault};
 use crate::recovery;
 use crate::run::{self, Start};
 use crate::store::{self, NewTask};
@@ -67,12 +67,10 @@ impl Keeper {
         match event {
             Event::Submit { new, .. } => self.accept(new, starts).map(Box::new).map(Outcome::Submitted),
             Event::Ended(ending) => {
-                if !store::end(&self.db, ending.seq, &ending.task, &ending.result_json)? {
-                    tracing::error!(task_id = %ending.task.id, "this task had ended before; its first end stands");
-                }
+                let outcome = self.end(ending)?;
                 self.board.remove_running(&ending.task.id);
                 self.board.remove_waiting(ending.seq);
-                Ok(Outcome::Written)
+                Ok(outcome)
             }
             Event::Retry(retrying) => self.retry(retrying),
             Event::LastAttempt { id, .. } => store::forbid_retries(&self.db, id).map(|()| Outcome::Written),
@@ -95,20 +93,33 @@ impl Keeper {
         }
     }
 
+    /// Writes the end of a task. One that had ended before is told as it did then.
+    fn end(&self, ending: &Ending) -> rusqlite::Result<Outcome> {
+        match store::end(&self.db, ending.seq, &ending.task, &ending.result_json)? {
+            true => Ok(Outcome::Written),
+            false => self.had_ended(&ending.task.id),
+        }
+    }
+
+    fn had_ended(&self, id: &TaskId) -> rusqlite::Result<Outcome> {
+        tracing::error!(task_id = %id, "this task had ended before; its first end stands");
+        Ok(Outcome::HadEnded(store::by_id(&self.db, id)?.map(Box::new)))
+    }
+
     /// Puts a task back for its next attempt; or ends it as its attempt did, where its end was asked for meanwhile.
     fn retry(&mut self, retrying: &Retrying) -> rusqlite::Result<Outcome> {
         let Retrying { ending, delay, cancelled } = retrying;
         let id = &ending.task.id;
         if *cancelled {
-            store::end(&self.db, ending.seq, &ending.task, &ending.result_json)?;
+            let outcome = self.end(ending)?;
             self.board.remove_running(id);
-            return Ok(Outcome::Written);
+            return Ok(outcome);
         }
         let due = self.clock.now().after(*delay);
         if !store::retry(&self.db, ending.seq, &ending.next(), due.wall)? {
-            tracing::error!(task_id = %id, "this task had ended before; its first end stands");
+            let outcome = self.had_ended(id)?;
             self.board.remove_running(id);
-            return Ok(Outcome::Written);
+            return Ok(outcome);
         }
         self.board.retry(ending.seq, id, due.instant);
         Ok(Outcome::WaitsAgain)
@@ -126,6 +137,9 @@ impl Keeper {
                 Some(task) => Ok(Submitted { task, created: false }),
                 None => Err(SubmitError::Conflict { id: id.clone() }),
             });
+        }
+        if !self.vault.has_room_for(&new.secrets) {
+            return Ok(Err(SubmitError::SecretsFull { most: vault::MAX_BYTES }));
         }
         let needs = Needs::of(&new.plan);
         let mut task = Task { created_at: Timestamp::now(), ..new.task.clone() };
@@ -165,6 +179,11 @@ impl Keeper {
         };
         if self.is_undecided(stored.seq) {
             let reason = "how it ended cannot be read from its record yet; the agent's log says why";
+            return Ok(CancelAnswer::Unavailable(reason.to_owned()));
+        }
+        let is_unwritten = self.unwritten.iter().any(|event| event.place() == Some(stored.seq));
+        if stored.task.status != TaskStatus::Queued && is_unwritten {
+            let reason = "what became of it cannot be written yet; the agent's log says why";
             return Ok(CancelAnswer::Unavailable(reason.to_owned()));
         }
         if stored.task.status != TaskStatus::Queued {
