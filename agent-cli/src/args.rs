@@ -300,6 +300,12 @@ pub(crate) struct TaskListArgs {
     /// Only tasks since then, such as 2027-01-01T00:00:00Z
     #[arg(long, value_name = "TIME")]
     pub(crate) since: Option<String>,
+    /// Only tasks of this node
+    #[arg(long)]
+    pub(crate) node: Option<String>,
+    /// Only tasks with all these words; the last may be the beginning of one
+    #[arg(long, value_name = "WORDS")]
+    pub(crate) search: Option<String>,
     /// How many at most
     #[arg(long, default_value_t = 20)]
     pub(crate) limit: u32,

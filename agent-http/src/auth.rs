@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 use subtle::{Choice, ConstantTimeEq};
 use task_runners::{Problems, SCRIPT_RUNNER, ScriptName};
-use task_service::{Problem, Refusal, Task};
+use task_service::{Problem, Refusal, Task, TaskSpec};
 
 use crate::app::AppState;
 use crate::audit::{Asked, Presented};
@@ -156,7 +156,12 @@ impl Caller {
 
     /// Whether it sees a task: those of the scripts that it sees.
     pub(crate) fn sees_task(&self, task: &Task) -> bool {
-        self.sees(subject(&task.spec.name, &task.spec.params).unwrap_or(&task.spec.name))
+        self.sees_task_of(&task.spec)
+    }
+
+    /// Whether it sees the task of a spec.
+    pub(crate) fn sees_task_of(&self, spec: &TaskSpec) -> bool {
+        self.sees(subject(&spec.name, &spec.params).unwrap_or(&spec.name))
     }
 
     /// The script that a spec, not yet read as one, names, if the token sees it.

@@ -18,18 +18,21 @@
 //! |---|---|
 //! | `service` | [`TaskService`]: opening, reading one task, waiting for its end |
 //! | `submit`, `cancel`, `list`, `log`, `drain` | one operation each, with its errors |
+//! | `search` | the words by which tasks are found |
 //! | `keeper` | the one thread that decides and writes; its queue, slots and locks |
 //! | `clock` | the time by which waiting tasks become due |
 //! | `run` | carries one task out, from its start to its result |
 //! | `live` | the tasks that have not ended, for whoever follows them |
 //! | `recovery` | what happens to the tasks of an agent that died |
 //! | `retention` | removes what has been kept long enough |
+//! | `folders` | removes folders of tasks, following no link |
 //! | `store` | the database: schema, rows, queries, damage |
 
 mod cancel;
 mod clock;
 mod digest;
 mod drain;
+mod folders;
 mod keeper;
 mod list;
 mod live;
@@ -38,6 +41,7 @@ mod log;
 mod recovery;
 mod retention;
 mod run;
+mod search;
 mod service;
 mod settings;
 mod store;
@@ -50,6 +54,7 @@ pub use list::{Cursor, ParseCursorError, TaskFilter, TaskPage, Visible};
 pub use live::TaskChange;
 pub use log::{LogError, LogSource, LogWait};
 pub use retention::{CleanUpError, Removed, Retention};
+pub use search::{ParseSearchError, Search};
 pub use service::{OpenError, ReadError, ServiceStats, TaskService};
 pub use settings::ServiceSettings;
 pub use store::StoreError;

@@ -289,6 +289,7 @@ fn open(
         runtime,
         clock,
         receiver,
+        words: Vec::new(),
         unwritten: Vec::new(),
         undecided,
         look_again: Instant::now(),
@@ -301,5 +302,6 @@ fn open(
     keeper.publish();
     keeper.spawn().map_err(OpenError::Thread)?;
     let readers = Readers::new(state_dir);
+    store::check_in_background(readers.clone());
     Ok(TaskService { inner: Arc::new(Inner { events, readers, records, registry, stats: watched, live }) })
 }

@@ -67,7 +67,7 @@ impl Keeper {
         match event {
             Event::Submit { new, .. } => self.accept(new, starts).map(Box::new).map(Outcome::Submitted),
             Event::Ended(ending) => {
-                if !store::end(&self.db, ending.seq, &ending.task, &ending.result_json)? {
+                if !self.end(ending)? {
                     tracing::error!(task_id = %ending.task.id, "this task had ended before; its first end stands");
                 }
                 self.board.remove_running(&ending.task.id);
@@ -87,7 +87,11 @@ impl Keeper {
                 Ok(Outcome::Written)
             }
             Event::Cancel { id, .. } => self.cancel(id).map(Outcome::Cancelled),
-            Event::Forget { before, .. } => store::forget(&self.db, *before).map(Outcome::Forgotten),
+            Event::Forget { places, .. } => {
+                let forgotten = store::forget(&self.db, places)?;
+                self.words.extend(forgotten.iter().map(|&place| (place, None)));
+                Ok(Outcome::Forgotten(forgotten.len()))
+            }
             // Carried out when they were taken from the channel.
             Event::Drain { .. } | Event::Close { .. } | Event::Unwatched { .. } | Event::Tick => {
                 Ok(Outcome::Written)
@@ -95,12 +99,21 @@ impl Keeper {
         }
     }
 
+    /// Writes the end of a task; whether it had not ended before.
+    fn end(&mut self, ending: &Ending) -> rusqlite::Result<bool> {
+        let is_first = store::end(&self.db, ending.seq, &ending.task, &ending.result_json)?;
+        if let (true, Some(words)) = (is_first, &ending.words) {
+            self.words.push((ending.seq, Some(words.clone())));
+        }
+        Ok(is_first)
+    }
+
     /// Puts a task back for its next attempt; or ends it as its attempt did, where its end was asked for meanwhile.
     fn retry(&mut self, retrying: &Retrying) -> rusqlite::Result<Outcome> {
         let Retrying { ending, delay, cancelled } = retrying;
         let id = &ending.task.id;
         if *cancelled {
-            store::end(&self.db, ending.seq, &ending.task, &ending.result_json)?;
+            self.end(ending)?;
             self.board.remove_running(id);
             return Ok(Outcome::Written);
         }
@@ -134,6 +147,7 @@ impl Keeper {
                 task.status = TaskStatus::Running;
                 task.started_at = Some(task.created_at);
                 let seq = store::insert(&self.db, new, &task)?;
+                self.words.push((seq, Some(new.words.clone())));
                 self.board.start_new(id.clone(), &needs);
                 let runner = self.registry.get(&new.runner).cloned();
                 let (runner_name, pinned) = (new.runner.clone(), new.plan.pinned.clone());
@@ -142,6 +156,7 @@ impl Keeper {
             }
             Placement::Wait => {
                 let seq = store::insert(&self.db, new, &task)?;
+                self.words.push((seq, Some(new.words.clone())));
                 self.board.wait(seq, id.clone(), &needs);
             }
             Placement::Busy => {
@@ -176,7 +191,7 @@ impl Keeper {
         };
         let result = ExecutionResult::without_run(RunOutcome::Cancelled, "cancelled_in_queue", message);
         let ending = run::ending(stored.seq, stored.task, Arc::new(result));
-        store::end(&self.db, ending.seq, &ending.task, &ending.result_json)?;
+        self.end(&ending)?;
         self.board.remove_waiting(stored.seq);
         Ok(CancelAnswer::Done(Box::new(ending.task)))
     }

@@ -31,7 +31,7 @@ use crate::live::Live;
 use crate::lock::ServiceLock;
 use crate::run::{self, Start};
 use crate::service::ServiceStats;
-use crate::store::{self, Forgotten, Unfinished};
+use crate::store::{self, Unfinished};
 use crate::submit::{SubmitError, Submitted};
 
 /// Most events in one transaction, so that the first of them does not wait for ever.
@@ -52,6 +52,8 @@ pub(crate) struct Keeper {
     pub(crate) runtime: Handle,
     pub(crate) clock: Clock,
     pub(crate) receiver: Receiver<Event>,
+    /// The words of this turn's tasks, to be written once for all of them.
+    pub(crate) words: Vec<store::WordsChange>,
     /// Ends of tasks that could not be written yet.
     pub(crate) unwritten: Vec<Event>,
     /// Tasks of an agent that died about whose end nothing can be said yet. They are not on the board.
@@ -72,7 +74,7 @@ pub(crate) struct Keeper {
 enum Outcome {
     Submitted(Box<Result<Submitted, SubmitError>>),
     Cancelled(CancelAnswer),
-    Forgotten(Forgotten),
+    Forgotten(usize),
     Written,
     /// A task waits for its next attempt.
     WaitsAgain,
@@ -203,12 +205,17 @@ impl Keeper {
         self.refresh()?;
         let changes = self.db.total_changes();
         self.db.execute_batch("BEGIN IMMEDIATE")?;
+        self.words.clear();
         self.admit(starts)?;
         for event in events {
+            let before = self.words.len();
             match self.guarded(|keeper| keeper.apply(&event, starts)) {
                 Ok(outcome) => done.push((event, outcome)),
                 // The transaction goes on: this event alone could not be written.
-                Err(error) if !self.db.is_autocommit() => self.fail(event, &error),
+                Err(error) if !self.db.is_autocommit() => {
+                    self.words.truncate(before);
+                    self.fail(event, &error);
+                }
                 Err(error) => {
                     self.fail(event, &error);
                     return Err(error);
@@ -216,6 +223,7 @@ impl Keeper {
             }
             self.admit(starts)?;
         }
+        store::write_words(&self.db, &self.words)?;
         self.db.execute_batch("COMMIT")?;
         let retries = done.iter().filter(|(_, outcome)| matches!(outcome, Outcome::WaitsAgain)).count();
         self.stats.send_modify(|stats| {

@@ -19,6 +19,7 @@ mod restarted_attempts;
 mod retention;
 mod retries;
 mod scripts;
+mod searching;
 mod secrets;
 mod submission;
 mod support;

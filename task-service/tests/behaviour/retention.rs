@@ -17,7 +17,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Keeps tasks for thirty days and workspaces for one.
 fn retention(bench: &Bench) -> Retention {
-    Retention { tasks: 30 * DAY, workspaces: DAY, work_dir: work_dir(bench) }
+    Retention { tasks: 30 * DAY, max_tasks: 0, max_bytes: 0, workspaces: DAY, work_dir: work_dir(bench) }
 }
 
 fn work_dir(bench: &Bench) -> PathBuf {
