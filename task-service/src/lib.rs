@@ -26,8 +26,10 @@
 //! | `recovery` | what happens to the tasks of an agent that died |
 //! | `retention` | removes what has been kept long enough |
 //! | `folders` | removes folders of tasks, following no link |
+//! | `backup` | copies of a state folder, and what is restored from them |
 //! | `store` | the database: schema, rows, queries, damage |
 
+mod backup;
 mod cancel;
 mod clock;
 mod digest;
@@ -47,6 +49,7 @@ mod settings;
 mod store;
 mod submit;
 
+pub use backup::{Backup, BackupError, back_up, restore};
 pub use cancel::CancelError;
 pub use clock::{Clock, ManualClock};
 pub use drain::DrainReport;

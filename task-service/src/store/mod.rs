@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `schema` | the tables, and how an older database becomes a newer one |
 //! | `open` | opening, and setting a damaged file aside |
+//! | `copy` | a copy of it while it is in use |
 //! | `check` | looking for damage |
 //! | `row` | a row as a task |
 //! | `write` | every statement that changes something |
@@ -15,6 +16,7 @@
 //! | `readers` | the connections for reading |
 
 mod check;
+mod copy;
 mod old;
 mod open;
 mod places;
@@ -26,6 +28,7 @@ mod words;
 mod write;
 
 pub(crate) use check::in_background as check_in_background;
+pub(crate) use copy::copy;
 pub(crate) use old::{Old, bytes_within, count, ended_before, forget, oldest_ended};
 pub use open::StoreError;
 pub(crate) use open::{corrupt, is_damage, open, open_anew};
