@@ -168,7 +168,7 @@ pub(crate) enum ManifestCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct Server {
-    /// The service's address [default: the configured one on this host]
+    /// The service's address, or unix:PATH of its socket [default: the configured one on this host]
     #[arg(long, value_name = "URL")]
     pub(crate) server: Option<String>,
     /// File with the token [default: the file that the service on this host made]
@@ -251,6 +251,12 @@ pub(crate) struct SubmitArgs {
     /// Work in the shared workspace of this name
     #[arg(long, value_name = "NAME")]
     pub(crate) work_dir: Option<String>,
+    /// What to do while that workspace is in use: wait, or refuse
+    #[arg(long, value_name = "WHAT", value_parser = ["wait", "refuse"])]
+    pub(crate) on_busy: Option<String>,
+    /// Try again so many times when it fails; a script's own number is the most
+    #[arg(long, value_name = "N")]
+    pub(crate) retries: Option<u32>,
     /// Leave a script that reproduces the run by hand
     #[arg(long)]
     pub(crate) debug_script: bool,

@@ -1,9 +1,6 @@
 //! The HTTP API as a client: one place that knows address, token and errors.
 
-use std::fs::File;
 use std::io::Read;
-use std::net::IpAddr;
-use std::path::Path;
 use std::time::Duration;
 
 use agent_config::Settings;
@@ -13,9 +10,12 @@ use ureq::http::{Request, Response, StatusCode};
 use ureq::tls::TlsConfig;
 use ureq::{Agent, Body};
 
+use crate::address::{Address, read_token};
 use crate::args::{Global, Server};
 use crate::context;
 use crate::failure::Failure;
+use crate::local::{NoResolver, SocketConnector};
+use crate::output::say;
 use crate::trust;
 
 /// Time to reach the service.
@@ -25,18 +25,14 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long nothing may come of a stream. A log that does not grow is asked for again; a service whose host is gone
 /// says nothing for ever.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
-/// Longest token file, bytes.
-const MAX_TOKEN_BYTES: u64 = 4096;
 /// Largest answer that is read as JSON, bytes.
 const MAX_JSON_BYTES: u64 = 64 << 20;
-/// Name of the file with the token that a service makes at its first start.
-const TOKEN_FILE: &str = "token";
 
 /// A client of one service. It has no `Debug` form, since that would show the token.
 pub(crate) struct Client {
     agent: Agent,
-    base: String,
-    /// None where a certificate says who calls.
+    address: Address,
+    /// None where a certificate or the user says who calls.
     token: Option<String>,
     answer_timeout: Duration,
     silence_timeout: Duration,
@@ -45,39 +41,53 @@ pub(crate) struct Client {
 impl Client {
     /// The client for what the command line and the settings say.
     pub(crate) fn new(global: &Global, server: &Server) -> Result<Self, Failure> {
-        Self::by(server, || context::settings(global))
+        Self::by(server, || context::settings(global), say)
     }
 
     /// The same where nothing is said to people, and nobody waits longer than this.
     pub(crate) fn quiet(global: &Global, server: &Server, patience: Duration) -> Result<Self, Failure> {
-        let client = Self::by(server, || context::quiet_settings(global))?;
+        let client = Self::by(server, || context::quiet_settings(global), |_| ())?;
         Ok(Self { answer_timeout: patience, ..client })
     }
 
-    fn by(server: &Server, settings: impl FnOnce() -> Result<Settings, Failure>) -> Result<Self, Failure> {
-        let has_proof = server.token_file.is_some() || server.trust.cert.is_some();
-        let settings = match (&server.server, has_proof) {
-            (Some(_), true) => None,
-            _ => Some(settings()?),
+    fn by(
+        server: &Server,
+        settings: impl FnOnce() -> Result<Settings, Failure>,
+        say: fn(&str),
+    ) -> Result<Self, Failure> {
+        let is_proven = server.token_file.is_some() || server.trust.cert.is_some();
+        let asked = server.server.as_deref().map(Address::parse).transpose()?;
+        let (address, settings) = match asked {
+            Some(address) if is_proven => (address, None),
+            // Over a socket the user may be proof enough, so that settings which cannot be read are none.
+            Some(address @ Address::Socket(_)) => (address, settings().ok()),
+            Some(address) => (address, Some(settings()?)),
+            None => {
+                let settings = settings()?;
+                (Address::of_service(&settings, is_proven)?, Some(settings))
+            }
         };
-        let base = match (&server.server, &settings) {
-            (Some(url), _) => url.trim_end_matches('/').to_owned(),
-            (None, Some(settings)) => own_address(settings),
-            (None, None) => String::new(),
-        };
-        refuse_clear_text(&base)?;
-        let token_file = match (&server.token_file, &server.trust.cert, &settings) {
-            (Some(file), _, _) => Some(file.clone()),
-            (None, None, Some(settings)) => Some(settings.script_executor.state_dir.join(TOKEN_FILE)),
+        if matches!(address, Address::Socket(_)) && (server.trust.ca.is_some() || server.trust.cert.is_some())
+        {
+            let expected = "leave out --ca and --cert, or name the service by https://";
+            return Err(Failure::new(format!("there is no TLS over a Unix socket; {expected}")));
+        }
+        let token = match (&server.token_file, &server.trust.cert, &settings) {
+            (Some(file), _, _) => Some(read_token(file)?),
+            (None, None, Some(settings)) => address.own_token(settings)?,
             _ => None,
         };
-        let token = token_file.map(|file| read_token(&file)).transpose()?;
-        Ok(Self::of(base, token, trust::config(&server.trust)?))
+        if let Some(token) = &token {
+            address.refuse_strangers(token)?;
+            token.note.as_deref().into_iter().for_each(say);
+        }
+        let token = token.map(|token| token.text);
+        Ok(Self::of(address, token, trust::config(&server.trust)?))
     }
 
-    fn of(base: String, token: Option<String>, tls: TlsConfig) -> Self {
-        let agent = agent(&base, tls);
-        Self { agent, base, token, answer_timeout: ANSWER_TIMEOUT, silence_timeout: SILENCE_TIMEOUT }
+    fn of(address: Address, token: Option<String>, tls: TlsConfig) -> Self {
+        let agent = agent(&address, tls);
+        Self { agent, address, token, answer_timeout: ANSWER_TIMEOUT, silence_timeout: SILENCE_TIMEOUT }
     }
 
     /// GETs JSON.
@@ -137,7 +147,7 @@ impl Client {
     fn request(&self, method: &str, path: &str) -> ureq::http::request::Builder {
         let request = Request::builder()
             .method(method)
-            .uri(format!("{}{path}", self.base))
+            .uri(format!("{}{path}", self.address.base()))
             .header("accept", "application/json, application/problem+json, */*");
         match &self.token {
             Some(token) => request.header("authorization", format!("Bearer {token}")),
@@ -147,7 +157,7 @@ impl Client {
 
     fn answer(&self, sent: Result<Response<Body>, ureq::Error>) -> Result<Response<Body>, Failure> {
         let response = sent.map_err(|error| {
-            let message = format!("cannot reach the service at {}: {}", self.base, error_chain(&error));
+            let message = format!("cannot reach the service at {}: {}", self.address, error_chain(&error));
             match trust::hint(&error) {
                 // Trying again would not help.
                 Some(hint) => Failure::new(message).with_hints(vec![hint.to_owned()]),
@@ -162,66 +172,25 @@ impl Client {
 }
 
 /// What sends requests. Redirects are not followed, since they would take the token along.
-fn agent(base: &str, tls: TlsConfig) -> Agent {
+fn agent(address: &Address, tls: TlsConfig) -> Agent {
     let config = Agent::config_builder()
         .http_status_as_error(false)
         .timeout_connect(Some(CONNECT_TIMEOUT))
         .max_redirects(0)
         .tls_config(tls);
     // Through a proxy, plain HTTP would leave this host after all; over https:// it is only a tunnel.
-    let config = if base.starts_with("https:") { config } else { config.proxy(None) };
-    config.build().into()
+    let is_by_tls = address.base().starts_with("https:");
+    let config = if is_by_tls { config.build() } else { config.proxy(None).build() };
+    match address {
+        Address::Url(_) => config.into(),
+        Address::Socket(path) => Agent::with_parts(config, SocketConnector(path.clone()), NoResolver),
+    }
 }
 
 /// One path segment, percent-encoded (RFC 3986, 2.1).
 pub(crate) fn segment(text: &str) -> String {
     let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
     text.bytes().map(|b| if is_plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
-}
-
-fn own_address(settings: &Settings) -> String {
-    let host = match settings.http.host {
-        IpAddr::V4(address) if address.is_unspecified() => "127.0.0.1".to_owned(),
-        IpAddr::V6(address) if address.is_unspecified() => "[::1]".to_owned(),
-        IpAddr::V4(address) => address.to_string(),
-        IpAddr::V6(address) => format!("[{address}]"),
-    };
-    let scheme = if settings.tls.certificate.is_some() { "https" } else { "http" };
-    format!("{scheme}://{host}:{}", settings.http.port)
-}
-
-/// A token is not sent over plain HTTP but to this host itself.
-fn refuse_clear_text(base: &str) -> Result<(), Failure> {
-    let uri: ureq::http::Uri = base
-        .parse()
-        .map_err(|_| Failure::new(format!("'{base}' is no address; write it as https://HOST:PORT")))?;
-    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-    let is_loopback =
-        host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
-    match uri.scheme_str() {
-        Some("https") => Ok(()),
-        Some("http") if is_loopback => Ok(()),
-        Some("http") => Err(Failure::new(format!(
-            "a token is not sent in clear to {host}; use https://, or a tunnel that ends on this host"
-        ))),
-        _ => Err(Failure::new(format!("'{base}' is no address; write it as https://HOST:PORT"))),
-    }
-}
-
-fn read_token(path: &Path) -> Result<String, Failure> {
-    let mut text = String::new();
-    let read = File::open(path).and_then(|file| file.take(MAX_TOKEN_BYTES).read_to_string(&mut text));
-    read.map_err(|error| {
-        let hint =
-            "name it with --token-file; a service without configured tokens makes one at its first start";
-        Failure::new(format!("cannot read the token in {}: {error}", path.display()))
-            .with_hints(vec![hint.to_owned()])
-    })?;
-    let token = text.trim();
-    if token.is_empty() || token.contains(|c: char| c.is_control() || c.is_whitespace()) {
-        return Err(Failure::new(format!("there is no token in {}: expected one word", path.display())));
-    }
-    Ok(token.to_owned())
 }
 
 fn json(response: Response<Body>) -> Result<Value, Failure> {
@@ -261,7 +230,7 @@ mod tests {
     /// The connections that it took are kept open for as long as they are not taken from the receiver.
     fn with_silent_service(first: &'static str) -> (Client, Receiver<TcpStream>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let base = format!("http://{}", listener.local_addr().unwrap());
+        let address = Address::Url(format!("http://{}", listener.local_addr().unwrap()));
         let (keep, kept) = channel();
         thread::spawn(move || {
             while let Ok((mut stream, _)) = listener.accept() {
@@ -275,7 +244,7 @@ mod tests {
         let client = Client {
             answer_timeout: timeout,
             silence_timeout: timeout,
-            ..Client::of(base, Some("dag_token".to_owned()), TlsConfig::default())
+            ..Client::of(address, Some("dag_token".to_owned()), TlsConfig::default())
         };
         (client, kept)
     }

@@ -3,6 +3,7 @@
 //! Data goes to standard output, talk to standard error.
 
 mod about;
+mod address;
 mod args;
 mod asked;
 mod backup;
@@ -15,6 +16,8 @@ mod failure;
 mod follow;
 mod hint;
 mod lint;
+mod listener;
+mod local;
 mod man;
 mod manifest;
 mod new;
@@ -29,6 +32,7 @@ mod task;
 mod terminal;
 mod token;
 mod trust;
+mod unseen;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -120,11 +120,16 @@ pub(crate) fn ask(question: &str) -> Option<String> {
 
 /// Asks for what is typed behind the question; none where there is no more to read.
 pub(crate) fn prompt(question: &str) -> Option<String> {
-    // As in `say`.
-    let _ = Talk.write_all(question.as_bytes()).and_then(|()| Talk.flush());
+    show_question(question);
     let mut line = String::new();
     let read = io::stdin().read_line(&mut line).ok()?;
     (read > 0).then(|| line.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+/// Shows a question behind which somebody types.
+pub(crate) fn show_question(question: &str) {
+    // As in `say`.
+    let _ = Talk.write_all(question.as_bytes()).and_then(|()| Talk.flush());
 }
 
 /// So many of something, such as `1 file` and `2 files`.

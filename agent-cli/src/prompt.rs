@@ -1,18 +1,19 @@
 //! Whoever sits at a terminal is asked for the required values that are missing, one after the other. Each is checked at
-//! once, in the words of all other checks, and asked for again until it is right. Nothing runs before all are there;
-//! Ctrl-C, and the end of what is typed, end it with nothing run.
+//! once, in the words of all other checks, and asked for again until it is right; a secret is typed unseen. Nothing runs
+//! before all are there; Ctrl-C, and the end of what is typed, end it with nothing run.
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
-use task_runners::description::{Form, Parameter, ValueType};
-use task_runners::{Problem, ScriptDescription, ScriptRunner, Secrets, validate};
+use serde_json::Value;
+use task_runners::description::{Form, Parameter, Relations, ValueType};
+use task_runners::{Problem, ScriptDescription, ScriptRunner, SecretString, TaskSpec, validate};
 
 use crate::asked::Asked;
 use crate::describe;
 use crate::failure::Failure;
 use crate::output::{self, say};
 use crate::terminal::{Style, escaped_line};
+use crate::unseen;
 
 /// Asks for what is missing, where somebody can be asked and nothing else is wrong.
 ///
@@ -26,16 +27,10 @@ pub(crate) fn fill(asked: &mut Asked, runner: &ScriptRunner) -> Result<(), Failu
     let Some(declared) = declared(runner, asked.script()).filter(|_| !missing.is_empty()) else {
         return Ok(());
     };
-    // What is typed is seen on the screen: the refusal says how a secret is given.
-    let is_secret = |name: &String| declared.parameter(name).is_some_and(|parameter| parameter.secret);
-    if missing.iter().any(is_secret) {
-        return Ok(());
-    }
     say(&format!("{} takes more than was given; Ctrl-C ends this with nothing run", asked.script()));
     for name in &missing {
         let Some(parameter) = declared.parameter(name) else { continue };
-        let value = ask(&declared, parameter).ok_or_else(|| unanswered(parameter))?;
-        asked.spec.params.insert(name.clone(), value);
+        ask(parameter, &declared)?.put(name, &mut asked.spec);
     }
     Ok(())
 }
@@ -45,17 +40,18 @@ fn declared(runner: &ScriptRunner, script: &str) -> Option<Arc<ScriptDescription
 }
 
 /// Asks until the value is right.
-fn ask(declared: &ScriptDescription, parameter: &Parameter) -> Option<Value> {
+fn ask(parameter: &Parameter, declared: &ScriptDescription) -> Result<Typed, Failure> {
     let style = Style::of_stderr();
     let about = escaped_line(&about(parameter, declared));
     if !about.is_empty() {
         say(&style.dim(&format!("  {about}")));
     }
     loop {
-        let value = read(parameter)?;
-        let problems = problems(declared, parameter, &value);
+        let read = if parameter.secret { read_unseen(parameter)? } else { read(parameter) };
+        let value = read.ok_or_else(|| unanswered(parameter))?;
+        let problems = problems(parameter, &value);
         if problems.is_empty() {
-            return Some(value);
+            return Ok(value);
         }
         for problem in problems {
             say(&format!("  {}", style.red(&escaped_line(&problem.to_string()))));
@@ -71,32 +67,59 @@ fn about(parameter: &Parameter, declared: &ScriptDescription) -> String {
     if is_shown { format!("{facts} [{}]", kind.as_str()) } else { facts }
 }
 
-/// Reads a value; several ones a line each, up to an empty line.
-fn read(parameter: &Parameter) -> Option<Value> {
-    let name = parameter.spelling();
-    let takes_several = parameter.repeat.is_some() && !matches!(parameter.form, Form::Count(_));
-    if !takes_several {
-        return output::prompt(&format!("{name}: ")).map(Value::from);
-    }
-    let mut values = Vec::new();
-    loop {
-        let line = output::prompt(&format!("{name} (one a line, an empty line ends): "))?;
-        if line.is_empty() && !values.is_empty() {
-            return Some(values.into());
+/// A value as it was typed.
+#[derive(Clone)]
+enum Typed {
+    Seen(Value),
+    Unseen(SecretString),
+}
+
+impl Typed {
+    fn put(self, name: &str, spec: &mut TaskSpec) {
+        match self {
+            Self::Seen(value) => drop(spec.params.insert(name.to_owned(), value)),
+            Self::Unseen(secret) => spec.secrets.set(name, secret),
         }
-        values.push(Value::from(line));
     }
 }
 
-/// What is wrong with a value, by the check that the run makes too.
-fn problems(declared: &ScriptDescription, parameter: &Parameter, value: &Value) -> Vec<Problem> {
-    let field = format!("params.{}", parameter.name);
-    let params = Map::from_iter([(parameter.name.clone(), value.clone())]);
-    let found = validate::bind(declared, &params, &Secrets::default(), &[]).err().unwrap_or_default();
-    let is_of_it = |problem: &Problem| {
-        problem.field.strip_prefix(&field).is_some_and(|rest| rest.is_empty() || rest.starts_with('['))
-    };
-    found.into_iter().filter(is_of_it).collect()
+/// Reads a value; several ones a line each, up to an empty line.
+fn read(parameter: &Parameter) -> Option<Typed> {
+    let name = parameter.spelling();
+    let takes_several = parameter.repeat.is_some() && !matches!(parameter.form, Form::Count(_));
+    if !takes_several {
+        return output::prompt(&format!("{name}: ")).map(|line| Typed::Seen(line.into()));
+    }
+    let mut values = Vec::new();
+    while let Some(line) = output::prompt(&format!("{name} (one a line, an empty line ends): ")) {
+        if line.is_empty() && !values.is_empty() {
+            return Some(Typed::Seen(values.into()));
+        }
+        values.push(Value::from(line));
+    }
+    None
+}
+
+/// Reads a secret.
+fn read_unseen(parameter: &Parameter) -> Result<Option<Typed>, Failure> {
+    let question = format!("{} (what you type is not shown): ", parameter.spelling());
+    let typed = unseen::prompt(&question).map_err(|error| {
+        let hint =
+            format!("--secret {}=@FILE, before the script's name, gives it without typing", parameter.name);
+        let message = format!("{} cannot be asked for: {error}; nothing was run", parameter.spelling());
+        Failure::new(message).with_hints(vec![hint])
+    })?;
+    Ok(typed.map(Typed::Unseen))
+}
+
+/// What is wrong with a value, by the check that the run makes too. By itself: whether it goes with others is no question
+/// that another value would answer.
+fn problems(parameter: &Parameter, value: &Typed) -> Vec<Problem> {
+    let alone = Parameter { relations: Relations::default(), ..parameter.clone() };
+    let declared = ScriptDescription { parameters: vec![alone], ..ScriptDescription::default() };
+    let mut spec = TaskSpec::default();
+    value.clone().put(&parameter.name, &mut spec);
+    validate::bind(&declared, &spec.params, &spec.secrets, &[]).err().unwrap_or_default()
 }
 
 fn unanswered(parameter: &Parameter) -> Failure {

@@ -5,8 +5,11 @@ use std::path::{Component, Path, PathBuf};
 use crate::draft::Draft;
 use crate::keys::TOKENS;
 use crate::mistake::{Mistake, Origin};
+use crate::token::Token;
 
 const HOST: &str = "http.host";
+const SOCKET: &str = "http.socket";
+const SOCKET_GROUP: &str = "http.socket_group";
 const CERTIFICATE: &str = "tls.certificate";
 const KEY: &str = "tls.key";
 const CLIENT_CA: &str = "tls.client_ca";
@@ -28,8 +31,11 @@ impl Draft {
         for path in [&mut tls.certificate, &mut tls.key, &mut tls.client_ca].into_iter().flatten() {
             *path = current_dir.join(&path);
         }
+        let socket = &mut self.settings.http.socket;
+        *socket = socket.take().map(|path| current_dir.join(path));
         self.check_tls();
         self.check_client_certificates();
+        self.check_socket();
         self.check_host();
         self.check_timeouts();
         self.check_folders();
@@ -55,11 +61,31 @@ impl Draft {
         if self.settings.tls.client_ca.is_some() {
             return;
         }
-        let tokens = self.settings.auth.tokens.iter().filter(|token| token.certificate_sha256.is_some());
+        let remedy = "expected tls.client_ca, the CA that signs certificates of callers";
+        self.useless_proof("certificate_sha256", CLIENT_CA, remedy, |token| {
+            token.certificate_sha256.is_some()
+        });
+    }
+
+    /// So would a user who has no socket to call by.
+    fn check_socket(&mut self) {
+        if self.settings.http.socket.is_some() {
+            return;
+        }
+        let remedy = "expected http.socket, the Unix socket that users of this host call by";
+        self.useless_proof("peer_users or peer_uids", SOCKET, remedy, Token::has_peers);
+        if self.settings.http.socket_group.is_some() {
+            let problem = format!("{SOCKET_GROUP} is given and {SOCKET} is not");
+            self.joint_mistake(&[SOCKET_GROUP], problem, remedy);
+        }
+    }
+
+    /// Tokens that have a proof which nothing asks for.
+    fn useless_proof(&mut self, proof: &str, missing: &str, remedy: &str, has_it: fn(&Token) -> bool) {
+        let tokens = self.settings.auth.tokens.iter().filter(|token| has_it(token));
         let names: Vec<String> = tokens.map(|token| format!("{TOKENS}.{}", token.name)).collect();
         for name in names {
-            let problem = "certificate_sha256 is given and tls.client_ca is not".to_owned();
-            let remedy = "expected tls.client_ca, the CA that signs certificates of callers";
+            let problem = format!("{proof} is given and {missing} is not");
             self.joint_mistake(&[&name], problem, remedy);
         }
     }

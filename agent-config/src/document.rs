@@ -15,7 +15,7 @@ use crate::keys::{self, SECTIONS, SPELLINGS, TOKENS, UNSUPPORTED, VARIABLES};
 use crate::mistake::{Mistake, Origin};
 use crate::nearest::{known, nearest};
 use crate::settings::Settings;
-use crate::token::{FIELDS, Field, PROOFS, TokenDigest, TokenDraft};
+use crate::token::{FIELDS, Field, PROOFS, TokenDraft};
 
 /// A TOML text and where it comes from; no path is the built-in file.
 #[derive(Debug)]
@@ -188,18 +188,13 @@ impl Walk<'_> {
         }
         if !PROOFS.iter().any(|proof| table.contains_key(*proof)) {
             let name = format!("{TOKENS}.{}", PROOFS[0]);
-            self.mistake(at, &name, "missing", || format!("each [[{TOKENS}]] needs it, or {}", PROOFS[1]));
+            self.mistake(at, &name, "missing", || {
+                format!("each [[{TOKENS}]] needs it, or {}", PROOFS[1..].join(", or "))
+            });
         }
         let Some(token) = token.finish() else { return };
         for other in &self.draft.settings.auth.tokens {
-            let (field, same) = match () {
-                () if other.name == token.name => ("name", "name"),
-                () if is_same(other.sha256, token.sha256) => ("sha256", "digest"),
-                () if is_same(other.certificate_sha256, token.certificate_sha256) => {
-                    ("certificate_sha256", "certificate")
-                }
-                () => continue,
-            };
+            let Some((field, same)) = token.shares(other) else { continue };
             let problem = format!("the same {same} as the token {}", quote(&other.name));
             let name = format!("{TOKENS}.{field}");
             self.mistake(at, &name, &problem, || format!("each [[{TOKENS}]] needs its own"));
@@ -242,11 +237,6 @@ impl Walk<'_> {
             remedy: remedy(),
         });
     }
-}
-
-/// Whether both are there and the same.
-fn is_same(one: Option<TokenDigest>, other: Option<TokenDigest>) -> bool {
-    one.is_some() && one == other
 }
 
 /// What somebody may have meant who wrote an unknown key.

@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The longest name of an agent, a token or a shared working folder, in bytes.
 const NAME_BYTES: usize = 64;
+/// The longest name of a user or group, in bytes (useradd(8): LOGIN_NAME_MAX).
+const ACCOUNT_BYTES: usize = 256;
 /// The longest pattern for scripts in bytes, and its most segments: those of a script's name.
 const PATTERN_BYTES: usize = 255;
 const PATTERN_SEGMENTS: usize = 8;
@@ -28,6 +30,19 @@ pub(crate) fn is_variable(text: &str) -> bool {
 /// A variable's name, or the beginning of one and `*`, or `*` alone.
 pub(crate) fn is_variable_pattern(text: &str) -> bool {
     text == "*" || is_variable(text.strip_suffix('*').unwrap_or(text))
+}
+
+/// The name of a user or group. What a host takes for one differs; none takes these characters.
+pub(crate) fn is_account(text: &str) -> bool {
+    let never = |c: char| c.is_control() || c.is_whitespace() || matches!(c, ':' | '/' | ',');
+    (1..=ACCOUNT_BYTES).contains(&text.len()) && !text.contains(never)
+}
+
+/// The mode of a socket's file in octal: rights to read and write, those of its owner at least.
+pub(crate) fn parse_socket_mode(text: &str) -> Option<u32> {
+    let is_octal = (3..=4).contains(&text.len()) && text.bytes().all(|b| (b'0'..=b'7').contains(&b));
+    let mode = u32::from_str_radix(text, 8).ok()?;
+    (is_octal && mode & !0o666 == 0 && mode & 0o600 == 0o600).then_some(mode)
 }
 
 /// The grammar of script names with `*` allowed anywhere in a segment.
@@ -108,6 +123,16 @@ mod tests {
         }
         for wrong in ["", "/", "/etc/*", "../x", "a//b", "a/", "a/../b", ".hidden", "a b", "a/b\n"] {
             assert!(!is_script_pattern(wrong), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_sockets_mode_lets_its_owner_in_and_nobody_execute_it() {
+        for (right, mode) in [("0600", 0o600), ("660", 0o660), ("0666", 0o666), ("0620", 0o620)] {
+            assert_eq!(parse_socket_mode(right), Some(mode));
+        }
+        for wrong in ["", "0", "66", "0400", "0060", "0700", "1600", "0680", "+600", "00600", "rw"] {
+            assert_eq!(parse_socket_mode(wrong), None, "{wrong:?}");
         }
     }
 

@@ -65,14 +65,7 @@ impl<'a> Input<'a> {
 
     /// A whole number in a range.
     pub(crate) fn integer(self, least: u64, most: u64) -> Checked<u64> {
-        let number = match self {
-            Self::Toml(DeValue::Integer(integer)) => {
-                u64::from_str_radix(integer.as_str(), integer.radix()).ok()
-            }
-            Self::Text(text) => text.parse().ok(),
-            _ => None,
-        };
-        match number.filter(|number| (least..=most).contains(number)) {
+        match self.as_number().filter(|number| (least..=most).contains(number)) {
             Some(number) => Ok(number),
             None => Wrong::one(&self.describe(), &format!("a whole number from {least} to {most}")),
         }
@@ -114,6 +107,15 @@ impl<'a> Input<'a> {
 
     /// A list of texts that `parse` takes, each; `right` describes one in words.
     pub(crate) fn list<T>(self, right: &str, parse: impl Fn(&str) -> Option<T>) -> Checked<Vec<T>> {
+        self.items(right, |item| item.as_text().and_then(&parse))
+    }
+
+    /// A list of whole numbers that `take` takes, each; `right` describes one in words.
+    pub(crate) fn numbers<T>(self, right: &str, take: impl Fn(u64) -> Option<T>) -> Checked<Vec<T>> {
+        self.items(right, |item| item.as_number().and_then(&take))
+    }
+
+    fn items<T>(self, right: &str, take: impl Fn(Input<'_>) -> Option<T>) -> Checked<Vec<T>> {
         let items: Vec<(Option<usize>, Input<'_>)> = match self {
             Self::Toml(DeValue::Array(items)) => {
                 items.iter().map(|item| (Some(item.span().start), Self::Toml(item.get_ref()))).collect()
@@ -128,12 +130,22 @@ impl<'a> Input<'a> {
         let mut values = Vec::with_capacity(items.len());
         let mut wrongs = Vec::new();
         for (offset, item) in items {
-            match item.as_text().and_then(&parse) {
+            match take(item) {
                 Some(value) => values.push(value),
                 None => wrongs.push(Wrong { offset, ..Wrong::found(&item.describe(), right) }),
             }
         }
         if wrongs.is_empty() { Ok(values) } else { Err(wrongs) }
+    }
+
+    fn as_number(self) -> Option<u64> {
+        match self {
+            Self::Toml(DeValue::Integer(integer)) => {
+                u64::from_str_radix(integer.as_str(), integer.radix()).ok()
+            }
+            Self::Text(text) => text.parse().ok(),
+            _ => None,
+        }
     }
 
     fn as_text(self) -> Option<&'a str> {

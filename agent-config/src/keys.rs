@@ -8,7 +8,7 @@ use executor_core::Leftovers;
 
 use crate::grammar;
 use crate::input::{Checked, Input};
-use crate::settings::Settings;
+use crate::settings::{LogFormat, Settings};
 use crate::token::{NAME, own};
 use crate::units::{parse_duration, parse_size};
 
@@ -22,13 +22,15 @@ pub(crate) const SPELLINGS: (&str, &str) = ("script_excutor", "script_executor")
 pub(crate) const UNSUPPORTED: &[&str] = &["node", "fleet", "hook", "notify"];
 /// Sections in the order of the file.
 pub(crate) const SECTIONS: &[&str] =
-    &["app", "http", "tls", "script_executor", "limits", "retention", "audit", "auth"];
+    &["app", "http", "tls", "script_executor", "limits", "retention", "audit", "log", "auth"];
 
 /// More tasks or waiting ones than these would exhaust any one host.
 const MOST_CONCURRENT: u64 = 10_000;
 const MOST_QUEUED: u64 = 1_000_000;
 /// Tasks beyond this are more than one database of one host is for.
 const MOST_KEPT: u64 = 1_000_000_000;
+/// Longest path of a Unix socket, bytes (unix(7)): its address has 108, with the NUL behind it.
+const SOCKET_PATH_BYTES: usize = 107;
 /// More files than these are a folder of their own.
 const MOST_FILES: u64 = 1000;
 
@@ -62,6 +64,9 @@ pub(crate) const KEYS: &[Key] = &[
     key!(app.name, name),
     key!(http.host, address),
     key!(http.port, port),
+    key!(http.socket, socket),
+    key!(http.socket_mode, socket_mode),
+    key!(http.socket_group, some_account),
     key!(http.behind_tls_proxy, Input::boolean),
     key!(http.hosts, host_names),
     key!(http.origins, origins),
@@ -90,6 +95,7 @@ pub(crate) const KEYS: &[Key] = &[
     key!(retention.workspaces, duration),
     key!(audit.file_size, size),
     key!(audit.files, files),
+    key!(log.format, log_format),
 ];
 
 /// Sets one variable for scripts. The value may be a secret, so that no message repeats it.
@@ -137,6 +143,23 @@ fn some_path(input: Input<'_>) -> Checked<Option<PathBuf>> {
     input.path().map(Some)
 }
 
+fn socket(input: Input<'_>) -> Checked<Option<PathBuf>> {
+    let path = input.path()?;
+    if path.as_os_str().len() <= SOCKET_PATH_BYTES {
+        return Ok(Some(path));
+    }
+    input.text(&format!("a path of at most {SOCKET_PATH_BYTES} bytes"), |_| None)
+}
+
+fn socket_mode(input: Input<'_>) -> Checked<u32> {
+    let right = "who may read and write the socket as in chmod(1), in quotes: \"0600\", \"0660\" or \"0666\"";
+    input.text(right, grammar::parse_socket_mode)
+}
+
+fn some_account(input: Input<'_>) -> Checked<Option<String>> {
+    input.text("the name of a group", own(grammar::is_account)).map(Some)
+}
+
 fn duration(input: Input<'_>) -> Checked<Duration> {
     let right = "a time with its unit (ms, s, m, h, d), such as \"10s\", above zero and at most 3650d";
     input.text(right, parse_duration)
@@ -181,6 +204,15 @@ fn leftovers(input: Input<'_>) -> Checked<Leftovers> {
     input.text("\"kill\" or \"report\"", |text| match text {
         "kill" => Some(Leftovers::Kill),
         "report" => Some(Leftovers::Report),
+        _ => None,
+    })
+}
+
+fn log_format(input: Input<'_>) -> Checked<LogFormat> {
+    input.text("\"auto\", \"text\" or \"json\"", |text| match text {
+        "auto" => Some(LogFormat::Auto),
+        "text" => Some(LogFormat::Text),
+        "json" => Some(LogFormat::Json),
         _ => None,
     })
 }

@@ -24,6 +24,8 @@ mod units;
 pub use load::{ConfigError, Loaded, Warning};
 pub use mistake::{Mistake, Origin};
 pub use new_token::NewToken;
-pub use settings::{App, Audit, Auth, Http, Limits, Retention, ScriptExecutor, Settings, SiteVariables, Tls};
+pub use settings::{
+    App, Audit, Auth, Http, Limits, Log, LogFormat, Retention, ScriptExecutor, Settings, SiteVariables, Tls,
+};
 pub use sources::{Flags, Sources};
 pub use token::{Scope, Token, TokenDigest};

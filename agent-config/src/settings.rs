@@ -29,6 +29,8 @@ pub struct Settings {
     pub retention: Retention,
     /// `[audit]`: how much is kept of who asked for what.
     pub audit: Audit,
+    /// `[log]`: what the service says while it runs.
+    pub log: Log,
     /// `[auth]`: who may do what.
     pub auth: Auth,
 }
@@ -47,6 +49,12 @@ pub struct Http {
     pub host: IpAddr,
     /// The port to listen on; 0 lets the system choose a free one.
     pub port: u16,
+    /// The Unix socket to listen on as well; absolute when the current folder is.
+    pub socket: Option<PathBuf>,
+    /// The mode of the socket's file: who may read and write it, so at most 0666. Whoever may write it may connect.
+    pub socket_mode: u32,
+    /// The group of the socket's file; none leaves it to the system.
+    pub socket_group: Option<String>,
     /// A proxy in front of the service speaks TLS with the callers.
     pub behind_tls_proxy: bool,
     /// Accepted names in the `Host` header beside loopback names and IP addresses; in small letters, without port.
@@ -128,6 +136,24 @@ pub struct Retention {
     pub workspaces: Duration,
 }
 
+/// `[log]`: what the service says while it runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// How it says it.
+    pub format: LogFormat,
+}
+
+/// How the service says what it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people on a terminal, for programs elsewhere.
+    Auto,
+    /// Lines for people.
+    Text,
+    /// A JSON object for each line.
+    Json,
+}
+
 /// `[audit]`: how much is kept of who asked for what.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Audit {
@@ -140,8 +166,8 @@ pub struct Audit {
 /// `[auth]`: who may do what.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Auth {
-    /// `[[auth.token]]`: the tokens, in the order of the file. No two have the same name, digest or
-    /// certificate.
+    /// `[[auth.token]]`: the tokens, in the order of the file. No two have the same name, digest, certificate,
+    /// user or uid.
     pub tokens: Vec<Token>,
 }
 
@@ -173,6 +199,7 @@ impl Settings {
             ("limits", self.limits == other.limits),
             ("retention", self.retention == other.retention),
             ("audit", self.audit == other.audit),
+            ("log", self.log == other.log),
             ("auth", self.auth == other.auth),
         ];
         same.into_iter().filter(|(_, is_same)| !is_same).map(|(section, _)| section).collect()
@@ -185,6 +212,9 @@ impl Settings {
             http: Http {
                 host: IpAddr::V4(Ipv4Addr::LOCALHOST),
                 port: 0,
+                socket: None,
+                socket_mode: 0,
+                socket_group: None,
                 behind_tls_proxy: false,
                 hosts: Vec::new(),
                 origins: Vec::new(),
@@ -213,6 +243,7 @@ impl Settings {
                 workspaces: Duration::ZERO,
             },
             audit: Audit { file_size: 0, files: 0 },
+            log: Log { format: LogFormat::Auto },
             auth: Auth { tokens: Vec::new() },
         }
     }

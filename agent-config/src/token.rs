@@ -13,11 +13,14 @@ use crate::input::{Checked, Input};
 pub struct Token {
     /// Who it is; tasks carry this name as `created_by`.
     pub name: String,
-    /// What the digest of a token that is sent must be. None where [a certificate](Self::certificate_sha256) is the
-    /// only proof.
+    /// What the digest of a token that is sent must be. None where there is another proof only: a certificate, a user.
     pub sha256: Option<TokenDigest>,
     /// The digest of the certificate (DER) that proves the same on a connection over TLS.
     pub certificate_sha256: Option<TokenDigest>,
+    /// Users of this host who prove the same by being at the other end of the Unix socket, by name.
+    pub peer_users: Vec<String>,
+    /// The same by number.
+    pub peer_uids: Vec<u32>,
     /// What it permits; never empty.
     pub scopes: BTreeSet<Scope>,
     /// Patterns of the scripts that it sees: `*` within a folder, `**` across folders. Empty sees none.
@@ -28,6 +31,8 @@ pub struct Token {
     pub env: Vec<String>,
     /// Most calls in a minute, at once too; none is any number.
     pub requests_per_minute: Option<u32>,
+    /// Most tasks of it that wait or run at one time; none is any number.
+    pub concurrent: Option<u32>,
     /// From when on it is not accepted; none is never.
     pub expires: Option<Timestamp>,
 }
@@ -53,6 +58,10 @@ pub enum Scope {
 
 /// More calls in a minute than the service could answer.
 const MOST_REQUESTS: u32 = 10_000_000;
+/// More tasks than may ever wait and run.
+const MOST_CONCURRENT: u32 = 1_000_000;
+/// Stands for users of other namespaces, who may be anybody (proc_sys_kernel(5), overflowuid), and for no user at all.
+const NO_USERS: [u32; 2] = [65_534, u32::MAX];
 
 /// What is known of a token while its section is read.
 #[derive(Debug, Default)]
@@ -60,11 +69,14 @@ pub(crate) struct TokenDraft {
     name: Option<String>,
     sha256: Option<TokenDigest>,
     certificate_sha256: Option<TokenDigest>,
+    peer_users: Vec<String>,
+    peer_uids: Vec<u32>,
     scopes: Option<BTreeSet<Scope>>,
     scripts: Vec<String>,
     work_dirs: Vec<String>,
     env: Vec<String>,
     requests_per_minute: Option<u32>,
+    concurrent: Option<u32>,
     expires: Option<Timestamp>,
 }
 
@@ -80,16 +92,42 @@ pub(crate) const FIELDS: &[Field] = &[
     Field { name: "name", required: true, set: set_name },
     Field { name: "sha256", required: false, set: set_sha256 },
     Field { name: "certificate_sha256", required: false, set: set_certificate_sha256 },
+    Field { name: "peer_users", required: false, set: set_peer_users },
+    Field { name: "peer_uids", required: false, set: set_peer_uids },
     Field { name: "scopes", required: true, set: set_scopes },
     Field { name: "scripts", required: false, set: set_scripts },
     Field { name: "work_dirs", required: false, set: set_work_dirs },
     Field { name: "env", required: false, set: set_env },
     Field { name: "requests_per_minute", required: false, set: set_requests_per_minute },
+    Field { name: "concurrent", required: false, set: set_concurrent },
     Field { name: "expires", required: false, set: set_expires },
 ];
 
 /// What proves that somebody is who the token names: one of them must be given.
-pub(crate) const PROOFS: [&str; 2] = ["sha256", "certificate_sha256"];
+pub(crate) const PROOFS: [&str; 4] = ["sha256", "certificate_sha256", "peer_users", "peer_uids"];
+
+impl Token {
+    /// Whether users at the other end of the Unix socket may be this caller.
+    pub fn has_peers(&self) -> bool {
+        !self.peer_users.is_empty() || !self.peer_uids.is_empty()
+    }
+
+    /// What a token shares with another that proves who calls, or is its name: the field, and the word for it.
+    pub(crate) fn shares(&self, other: &Self) -> Option<(&'static str, &'static str)> {
+        let is_same = |one: Option<TokenDigest>, other| one.is_some() && one == other;
+        let shared = [
+            (self.name == other.name, ("name", "name")),
+            (is_same(self.sha256, other.sha256), ("sha256", "digest")),
+            (
+                is_same(self.certificate_sha256, other.certificate_sha256),
+                ("certificate_sha256", "certificate"),
+            ),
+            (self.peer_users.iter().any(|user| other.peer_users.contains(user)), ("peer_users", "user")),
+            (self.peer_uids.iter().any(|uid| other.peer_uids.contains(uid)), ("peer_uids", "uid")),
+        ];
+        shared.into_iter().find_map(|(is_shared, what)| is_shared.then_some(what))
+    }
+}
 
 impl TokenDigest {
     /// The digest, for a comparison in constant time.
@@ -144,11 +182,14 @@ impl TokenDraft {
             name: self.name?,
             sha256: self.sha256,
             certificate_sha256: self.certificate_sha256,
+            peer_users: self.peer_users,
+            peer_uids: self.peer_uids,
             scopes: self.scopes?,
             scripts: self.scripts,
             work_dirs: self.work_dirs,
             env: self.env,
             requests_per_minute: self.requests_per_minute,
+            concurrent: self.concurrent,
             expires: self.expires,
         })
     }
@@ -178,6 +219,24 @@ fn set_certificate_sha256(draft: &mut TokenDraft, input: Input<'_>) -> Checked<(
     })?;
     draft.certificate_sha256 = Some(TokenDigest(digest));
     Ok(())
+}
+
+fn set_peer_users(draft: &mut TokenDraft, input: Input<'_>) -> Checked<()> {
+    draft.peer_users = some(input, input.list("the name of a user", own(grammar::is_account))?)?;
+    Ok(())
+}
+
+fn set_peer_uids(draft: &mut TokenDraft, input: Input<'_>) -> Checked<()> {
+    let uids = input.numbers("the number of a user", |number| {
+        u32::try_from(number).ok().filter(|uid| !NO_USERS.contains(uid))
+    })?;
+    draft.peer_uids = some(input, uids)?;
+    Ok(())
+}
+
+/// A list that names somebody.
+fn some<T>(input: Input<'_>, list: Vec<T>) -> Checked<Vec<T>> {
+    if list.is_empty() { input.text("at least one user", |_| None) } else { Ok(list) }
 }
 
 fn set_scopes(draft: &mut TokenDraft, input: Input<'_>) -> Checked<()> {
@@ -210,6 +269,12 @@ fn set_env(draft: &mut TokenDraft, input: Input<'_>) -> Checked<()> {
 fn set_requests_per_minute(draft: &mut TokenDraft, input: Input<'_>) -> Checked<()> {
     let number = input.integer(1, MOST_REQUESTS.into())?;
     draft.requests_per_minute = u32::try_from(number).ok();
+    Ok(())
+}
+
+fn set_concurrent(draft: &mut TokenDraft, input: Input<'_>) -> Checked<()> {
+    let number = input.integer(0, MOST_CONCURRENT.into())?;
+    draft.concurrent = u32::try_from(number).ok().filter(|most| *most > 0);
     Ok(())
 }
 

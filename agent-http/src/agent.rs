@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use agent_config::Settings;
@@ -14,17 +14,19 @@ use task_runners::{
     BuildError, ScriptExecutor, ScriptRunner, Scripts, ScriptsStatus, TaskDebugRunner, Watch,
 };
 use task_service::{DrainReport, OpenError, Retention, RunnerRegistry, ServiceSettings, TaskService};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::app::{self, Access, AppState, Shared};
 use crate::audit::{self, Audit, AuditLimits};
-use crate::auth::Tokens;
 use crate::background;
 use crate::first_token::{self, FirstTokenError};
 use crate::hosts::HostRules;
 use crate::metrics::Metrics;
+use crate::peer::PeerError;
+use crate::routes::Turns;
 use crate::tls::Tls;
+use crate::tokens::Tokens;
 
 /// Most reproduction scripts that are held at a time. Each may be several times as large as a body may be.
 const DEBUG_SCRIPTS: usize = 4;
@@ -70,9 +72,9 @@ pub enum AgentError {
         /// What is wrong.
         reason: String,
     },
-    /// There is no token to give to the first caller.
+    /// It cannot be said who is let in.
     #[error(transparent)]
-    FirstToken(#[from] FirstTokenError),
+    Access(#[from] AccessError),
     /// What is decided about requests cannot be written down.
     #[error("cannot open the audit log {}: {source}", .path.display())]
     Audit {
@@ -84,6 +86,17 @@ pub enum AgentError {
     /// The measurements cannot be set up.
     #[error("cannot set up the measurements: {0}")]
     Metrics(#[from] MetricsError),
+}
+
+/// Why it cannot be said who is let in.
+#[derive(Debug, thiserror::Error)]
+pub enum AccessError {
+    /// There is no token to give to the first caller.
+    #[error(transparent)]
+    FirstToken(#[from] FirstTokenError),
+    /// Users that tokens list cannot be let in.
+    #[error(transparent)]
+    Peers(#[from] PeerError),
 }
 
 impl Agent {
@@ -112,7 +125,7 @@ impl Agent {
             service,
             scripts,
             records,
-            access: RwLock::new(Arc::new(access)),
+            access: watch::Sender::new(Arc::new(access)),
             metrics,
             audit,
             tls,
@@ -121,6 +134,7 @@ impl Agent {
             is_draining: AtomicBool::new(false),
             debug_scripts: Arc::new(Semaphore::new(DEBUG_SCRIPTS)),
             log_scans: Arc::new(Semaphore::new(LOG_SCANS)),
+            turns: Turns::default(),
         });
         let verify_now = Arc::new(Notify::new());
         let mut background = JoinSet::new();
@@ -165,8 +179,9 @@ impl Agent {
     /// sections in which something else has changed: that takes a restart.
     ///
     /// # Errors
-    /// When the new settings name no token and that of the first start cannot be read; everything stays as it was then.
-    pub fn reload(&self, new: &Settings) -> Result<Vec<&'static str>, FirstTokenError> {
+    /// When it cannot be said who is let in by them, for one because they name no token and that of the first start cannot
+    /// be read; everything stays as it was then.
+    pub fn reload(&self, new: &Settings) -> Result<Vec<&'static str>, AccessError> {
         let mut settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
         let (access, _) = access(
             &Settings { script_executor: settings.script_executor.clone(), ..new.clone() },
@@ -188,7 +203,7 @@ impl Agent {
 }
 
 /// Who is let in by these settings, and the file of the admin's token if it was made just now.
-fn access(settings: &Settings, tls: Option<Arc<Tls>>) -> Result<(Access, Option<PathBuf>), FirstTokenError> {
+fn access(settings: &Settings, tls: Option<Arc<Tls>>) -> Result<(Access, Option<PathBuf>), AccessError> {
     let mut first_token = None;
     let mut tokens = settings.auth.tokens.clone();
     if tokens.is_empty() {
@@ -196,7 +211,7 @@ fn access(settings: &Settings, tls: Option<Arc<Tls>>) -> Result<(Access, Option<
         first_token = opened.is_new.then_some(opened.path);
         tokens.push(opened.token);
     }
-    Ok((Access { tokens: Tokens::new(tokens), hosts: HostRules::new(&settings.http, tls) }, first_token))
+    Ok((Access { tokens: Tokens::new(tokens)?, hosts: HostRules::new(&settings.http, tls) }, first_token))
 }
 
 fn audit(settings: &Settings) -> Result<Audit, AgentError> {

@@ -3,23 +3,27 @@
 //! Every request passes these layers, from the outside in: common headers and counting, Host and Origin (`hosts`), token
 //! (`auth`), then the routes, whose handlers read the body, ask for the scope, and hand on to the task service.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{MatchedPath, Request};
 use axum::http::{Method, Uri};
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::Response;
 use task_runners::Scripts;
 use task_service::{Records, TaskService};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tower::ServiceExt;
 
 use crate::audit::Audit;
-use crate::auth::{self, Tokens};
+use crate::auth;
+use crate::etag;
 use crate::hosts::{self, HostRules};
 use crate::metrics::Metrics;
+use crate::routes::Turns;
 use crate::tls::Tls;
+use crate::tokens::Tokens;
 use crate::{outermost, routes};
 
 /// Below it a script's name may be written with plain slashes.
@@ -42,7 +46,7 @@ pub(crate) struct Shared {
     pub(crate) service: TaskService,
     pub(crate) scripts: Arc<Scripts>,
     pub(crate) records: Records,
-    pub(crate) access: RwLock<Arc<Access>>,
+    pub(crate) access: watch::Sender<Arc<Access>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) audit: Audit,
     pub(crate) tls: Option<Arc<Tls>>,
@@ -54,6 +58,8 @@ pub(crate) struct Shared {
     pub(crate) debug_scripts: Arc<Semaphore>,
     /// Places for looks through whole logs.
     pub(crate) log_scans: Arc<Semaphore>,
+    /// Whose tokens have a bound on their tasks submit one after the other.
+    pub(crate) turns: Turns,
 }
 
 impl AppState {
@@ -75,12 +81,17 @@ impl AppState {
 
     /// Who is let in, as it stands now.
     pub(crate) fn access(&self) -> Arc<Access> {
-        self.0.access.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.access.borrow().clone()
     }
 
-    /// Changes who is let in, from the next request on.
+    /// Follows who is let in: the first look shows how it stands.
+    pub(crate) fn follow_access(&self) -> watch::Receiver<Arc<Access>> {
+        self.0.access.subscribe()
+    }
+
+    /// Changes who is let in, from the next request on; answers under way look whether they may go on.
     pub(crate) fn set_access(&self, access: Access) {
-        *self.0.access.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(access);
+        self.0.access.send_replace(Arc::new(access));
     }
 
     pub(crate) fn metrics(&self) -> &Arc<Metrics> {
@@ -112,6 +123,10 @@ impl AppState {
         &self.0.log_scans
     }
 
+    pub(crate) fn turns(&self) -> &Turns {
+        &self.0.turns
+    }
+
     /// Whether the service was told to stop.
     pub(crate) fn is_draining(&self) -> bool {
         self.0.is_draining.load(Ordering::Relaxed)
@@ -127,6 +142,8 @@ pub(crate) fn app(state: AppState) -> Router {
     let (routes, document) = routes::all().split_for_parts();
     let routes = routes
         .merge(routes::description(&document))
+        .route_layer(from_fn(etag::unless_known))
+        .route_layer(from_fn(note_route))
         .fallback(routes::no_route)
         .method_not_allowed_fallback(routes::wrong_method)
         .with_state(state.clone());
@@ -154,4 +171,14 @@ fn with_one_segment(mut request: Request) -> Request {
         *request.uri_mut() = rewritten;
     }
     request
+}
+
+/// Leaves in the answer which route gave it, for whoever counts.
+async fn note_route(request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let mut response = next.run(request).await;
+    if let Some(route) = route {
+        response.extensions_mut().insert(route);
+    }
+    response
 }

@@ -3,7 +3,6 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +12,8 @@ use axum::http::{Method, StatusCode};
 use jiff::Timestamp;
 use nix::fcntl::OFlag;
 use serde::Serialize;
+
+use crate::peer::Peer;
 
 /// The file in the state folder. Older ones have a number behind, the higher the older.
 pub(crate) const FILE: &str = "audit.jsonl";
@@ -49,9 +50,9 @@ struct Open {
 pub(crate) struct Asked {
     /// Its id, which its answer carries too.
     pub(crate) id: String,
-    from: Option<SocketAddr>,
-    method: Method,
-    path: String,
+    from: Option<Peer>,
+    pub(crate) method: Method,
+    pub(crate) path: String,
     /// Whether the decision about it was written down already.
     is_told: AtomicBool,
 }
@@ -77,7 +78,7 @@ pub(crate) struct Decision<'a> {
 struct Line<'a> {
     time: Timestamp,
     request: &'a str,
-    from: Option<SocketAddr>,
+    from: Option<Peer>,
     token: Option<&'a str>,
     method: &'a str,
     path: &'a str,
@@ -92,9 +93,28 @@ struct Line<'a> {
 }
 
 impl Asked {
-    pub(crate) fn new(id: String, from: Option<SocketAddr>, method: Method, path: &str) -> Self {
+    pub(crate) fn new(id: String, from: Option<Peer>, method: Method, path: &str) -> Self {
         let end = path.floor_char_boundary(MAX_PATH_BYTES);
         Self { id, from, method, path: path[..end].to_owned(), is_told: AtomicBool::new(false) }
+    }
+}
+
+impl<'a> Line<'a> {
+    fn of(asked: &'a Asked, word: &'static str, decision: Decision<'a>) -> Self {
+        let Decision { token, status, code, task } = decision;
+        Self {
+            time: Timestamp::now(),
+            request: &asked.id,
+            from: asked.from,
+            token,
+            method: asked.method.as_str(),
+            path: &asked.path,
+            decision: word,
+            status: status.as_u16(),
+            code,
+            task: task.map(|(id, _)| id),
+            name: task.map(|(_, name)| name),
+        }
     }
 }
 
@@ -114,21 +134,17 @@ impl Audit {
         if asked.is_told.swap(true, Ordering::Relaxed) {
             return true;
         }
-        let Decision { token, status, code, task } = decision;
-        let line = Line {
-            time: Timestamp::now(),
-            request: &asked.id,
-            from: asked.from,
-            token,
-            method: asked.method.as_str(),
-            path: &asked.path,
-            decision: if status.as_u16() < 400 { "allowed" } else { "refused" },
-            status: status.as_u16(),
-            code,
-            task: task.map(|(id, _)| id),
-            name: task.map(|(_, name)| name),
-        };
-        let written = self.write(&line);
+        let word = if decision.status.as_u16() < 400 { "allowed" } else { "refused" };
+        self.put(&Line::of(asked, word, decision))
+    }
+
+    /// Writes down that an answer that was allowed is cut short, and why. Says whether that is on file.
+    pub(crate) fn tell_cut(&self, asked: &Asked, why: Decision<'_>) -> bool {
+        self.put(&Line::of(asked, "cut", why))
+    }
+
+    fn put(&self, line: &Line<'_>) -> bool {
+        let written = self.write(line);
         let was_failing = self.is_failing.swap(written.is_err(), Ordering::Relaxed);
         match &written {
             Err(error) if !was_failing => {

@@ -1,18 +1,16 @@
-//! Who calls, and what that token permits. Without a token nobody gets more than the paths of [`is_public`].
+//! What a caller is permitted. Without a token nobody gets more than the paths of [`is_public`].
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use agent_config::{Scope, Token, TokenDigest};
+use agent_config::Scope;
 use axum::extract::{FromRequestParts, Request, State};
-use axum::http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::StatusCode;
+use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
-use subtle::{Choice, ConstantTimeEq};
 use task_runners::{Problems, SCRIPT_RUNNER, ScriptName};
 use task_service::{Problem, Refusal, Task, TaskSpec};
 
@@ -20,98 +18,37 @@ use crate::app::AppState;
 use crate::audit::{Asked, Presented};
 use crate::error::ApiError;
 use crate::glob;
-use crate::rate::Rate;
-use crate::tls::ClientCertificate;
+use crate::tokens::{Known, Proof, Tokens, no_token};
 
 /// Most problems of the scripts folder in one answer.
 const MAX_PROBLEMS: usize = 1000;
 /// What is public, and shows more to whoever presents a token.
 const DESCRIPTION: &str = "/openapi.json";
 
-/// The tokens that are accepted.
-#[derive(Debug)]
-pub(crate) struct Tokens(Vec<Arc<Known>>);
-
-/// A token that is accepted, and how often it has called.
-#[derive(Debug)]
-struct Known {
-    token: Token,
-    rate: Option<Rate>,
-}
-
 /// Whoever presented a token that is accepted.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
     known: Arc<Known>,
+    proof: Proof,
     asked: Arc<Asked>,
-}
-
-impl Tokens {
-    pub(crate) fn new(tokens: impl IntoIterator<Item = Token>) -> Self {
-        let known = |token: Token| {
-            let rate = token.requests_per_minute.map(|calls| Rate::per_minute(calls, Instant::now()));
-            Arc::new(Known { token, rate })
-        };
-        Self(tokens.into_iter().map(known).collect())
-    }
-
-    /// Who the request says that it comes from, whether that is accepted still or not: the token that it sends, and only
-    /// without one the certificate of its connection.
-    fn presented(&self, request: &Request) -> Result<Arc<Known>, ApiError> {
-        let certificate = request.extensions().get::<ClientCertificate>();
-        match (presented(request.headers())?, certificate) {
-            (Some(token), _) => self.find(token).ok_or_else(|| {
-                unauthorized("token_invalid", "the token is not known; `agent-cli token create` makes one")
-            }),
-            (None, Some(certificate)) => self.of_certificate(certificate),
-            (None, None) => Err(no_token()),
-        }
-    }
-
-    /// Certificates are no secret, so that nothing is told by the time that this takes.
-    fn of_certificate(&self, certificate: &ClientCertificate) -> Result<Arc<Known>, ApiError> {
-        let ClientCertificate { digest, expires } = certificate;
-        // It was valid when the connection began.
-        if *expires <= Timestamp::now() {
-            let detail = format!("the certificate that you presented expired at {expires}");
-            return Err(unauthorized("certificate_expired", &detail));
-        }
-        let is_named = |known: &&Arc<Known>| known.token.certificate_sha256 == Some(*digest);
-        self.0.iter().find(is_named).cloned().ok_or_else(|| {
-            let detail = "no [[auth.token]] names the certificate that you presented; add its certificate_sha256 \
-                there, or send a token";
-            unauthorized("certificate_unknown", detail)
-        })
-    }
-
-    /// Compares with every token, each in constant time, so that the time taken tells nothing.
-    fn find(&self, presented: &str) -> Option<Arc<Known>> {
-        let digest = TokenDigest::of_token(presented);
-        let mut found = None;
-        for known in &self.0 {
-            let Some(own) = known.token.sha256 else { continue };
-            let is_same: Choice = own.as_bytes().ct_eq(digest.as_bytes());
-            if is_same.into() {
-                found = Some(known.clone());
-            }
-        }
-        found
-    }
 }
 
 impl Caller {
     /// 401 when the token is not accepted any more, 429 when it has called too often.
-    fn of(known: Arc<Known>, asked: Arc<Asked>) -> Result<Self, ApiError> {
-        if let Some(expires) = known.token.expires.filter(|&expires| expires <= Timestamp::now()) {
-            return Err(unauthorized(
-                "token_expired",
-                &format!("the token expired at {expires}; `agent-cli token create` makes another"),
-            ));
-        }
-        match known.rate.as_ref().map_or(Ok(()), |rate| rate.take(Instant::now())) {
-            Ok(()) => Ok(Self { known, asked }),
-            Err(wait) => Err(too_often(&known.token, wait)),
-        }
+    fn of(known: Arc<Known>, proof: Proof, asked: Arc<Asked>) -> Result<Self, ApiError> {
+        known.valid_until(&proof)?;
+        known.take_call()?;
+        Ok(Self { known, proof, asked })
+    }
+
+    /// The same caller by the tokens of another time, and until when it is one by these. This is no call of its own.
+    ///
+    /// # Errors
+    /// 401 when its proof is not accepted any more.
+    pub(crate) fn by(&self, tokens: &Tokens) -> Result<(Self, Option<Timestamp>), ApiError> {
+        let known = tokens.named_by(&self.proof)?;
+        let until = known.valid_until(&self.proof)?;
+        Ok((Self { known, ..self.clone() }, until))
     }
 
     /// The request that it calls with.
@@ -144,6 +81,11 @@ impl Caller {
         self.require(Scope::Read).is_ok()
     }
 
+    /// How many of its tasks may be open at a time; none is any number.
+    pub(crate) fn most_open_tasks(&self) -> Option<usize> {
+        self.known.token.concurrent.and_then(|most| usize::try_from(most).ok())
+    }
+
     /// What decides which scripts it sees: its patterns; none for an admin, who sees all.
     pub(crate) fn sight(&self) -> Option<&[String]> {
         (!self.is_admin()).then_some(&self.known.token.scripts)
@@ -159,7 +101,7 @@ impl Caller {
         self.sees_task_of(&task.spec)
     }
 
-    /// Whether it sees the task of a spec.
+    /// Whether it sees the tasks that were accepted for a spec.
     pub(crate) fn sees_task_of(&self, spec: &TaskSpec) -> bool {
         self.sees(subject(&spec.name, &spec.params).unwrap_or(&spec.name))
     }
@@ -233,24 +175,10 @@ impl Caller {
 impl Caller {
     /// An admin, for tests that need one and no request.
     pub(crate) fn admin() -> Self {
-        let scopes = [Scope::Admin].into();
-        let (sha256, certificate_sha256) = (Some(TokenDigest::of_token("")), None);
-        let (scripts, work_dirs, env) = Default::default();
-        let name = "admin".to_owned();
-        let (requests_per_minute, expires) = (None, None);
-        let token = Token {
-            name,
-            sha256,
-            certificate_sha256,
-            scopes,
-            scripts,
-            work_dirs,
-            env,
-            requests_per_minute,
-            expires,
-        };
+        let token = crate::first_token::of_admin(agent_config::TokenDigest::of_token(""));
+        let proof = Proof::Token(agent_config::TokenDigest::of_token(""));
         let asked = Asked::new(String::new(), None, axum::http::Method::GET, "/");
-        Self { known: Arc::new(Known { token, rate: None }), asked: Arc::new(asked) }
+        Self { known: Arc::new(Known::new(token, Vec::new())), proof, asked: Arc::new(asked) }
     }
 }
 
@@ -272,14 +200,16 @@ pub(crate) async fn authenticate(
     let path = request.uri().path();
     let shows_more = path == DESCRIPTION && request.headers().contains_key(AUTHORIZATION);
     if shows_more || !is_public(path, state.has_public_metrics()) {
-        let known = match state.access().tokens.presented(&request) {
-            Ok(known) => known,
+        let access = state.access();
+        let proven = Proof::of(&request).and_then(|proof| Ok((access.tokens.named_by(&proof)?, proof)));
+        let (known, proof) = match proven {
+            Ok(proven) => proven,
             Err(error) => return error.into_response(),
         };
         let name = Presented(known.token.name.clone());
         let asked = request.extensions().get::<Arc<Asked>>().cloned();
         let mut response =
-            match asked.ok_or_else(ApiError::internal).and_then(|asked| Caller::of(known, asked)) {
+            match asked.ok_or_else(ApiError::internal).and_then(|asked| Caller::of(known, proof, asked)) {
                 Ok(caller) => {
                     request.extensions_mut().insert(caller);
                     next.run(request).await
@@ -304,44 +234,6 @@ pub(crate) fn is_public(path: &str, has_public_metrics: bool) -> bool {
 /// What decides who sees a task: the script that it runs, or the runner that it names.
 fn subject<'a>(name: &'a str, params: &'a Map<String, Value>) -> Option<&'a str> {
     if name == SCRIPT_RUNNER { params.get("script").and_then(Value::as_str) } else { Some(name) }
-}
-
-/// The token in the one `Authorization` header (RFC 6750, section 2.1), if there is one.
-fn presented(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
-    let mut values = headers.get_all(AUTHORIZATION).iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    let malformed = || unauthorized("token_invalid", "send one header `Authorization: Bearer <token>`");
-    if values.next().is_some() {
-        return Err(malformed());
-    }
-    let (scheme, token) = value.to_str().ok().and_then(|text| text.split_once(' ')).ok_or_else(malformed)?;
-    let token = token.trim();
-    if scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() {
-        Ok(Some(token))
-    } else {
-        Err(malformed())
-    }
-}
-
-fn too_often(token: &Token, wait: Duration) -> ApiError {
-    // Whole seconds (RFC 9110, section 10.2.3), and not too early.
-    let seconds = wait.as_secs() + 1;
-    let detail = format!("the token '{}' has called too often; try again in {seconds} s", token.name);
-    ApiError::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail)
-        .with_header(RETRY_AFTER, seconds.into())
-}
-
-fn no_token() -> ApiError {
-    unauthorized("token_missing", "this needs a token: send `Authorization: Bearer <token>`")
-}
-
-fn unauthorized(code: &'static str, detail: &str) -> ApiError {
-    let challenge = match code {
-        "token_missing" | "certificate_unknown" | "certificate_expired" => "Bearer realm=\"devops-agent\"",
-        _ => "Bearer realm=\"devops-agent\", error=\"invalid_token\"",
-    };
-    ApiError::new(StatusCode::UNAUTHORIZED, code, detail)
-        .with_header(WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
 }
 
 fn listed(what: &str, names: &[String]) -> String {

@@ -136,6 +136,11 @@ impl ApiError {
         self.status
     }
 
+    /// Its stable code.
+    pub(crate) fn code(&self) -> &'static str {
+        self.code
+    }
+
     /// The JSON that the caller gets, with a line end behind it.
     pub(crate) fn to_json(&self) -> String {
         let body = Body {
@@ -151,7 +156,8 @@ impl ApiError {
         json + "\n"
     }
 
-    fn later(self) -> Self {
+    /// Says that it is worth another try in a while.
+    pub(crate) fn later(self) -> Self {
         self.with_header(RETRY_AFTER, HeaderValue::from_static(RETRY_SECONDS))
     }
 }
@@ -192,7 +198,7 @@ impl From<SubmitError> for ApiError {
             SubmitError::Conflict { .. } | SubmitError::Busy { .. } => {
                 Self::new(StatusCode::CONFLICT, code, detail)
             }
-            SubmitError::Full { .. } | SubmitError::ScriptFull { .. } => {
+            SubmitError::Full { .. } | SubmitError::ScriptFull { .. } | SubmitError::SecretsFull { .. } => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, code, detail).later()
             }
             SubmitError::Draining => Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail).later(),

@@ -75,18 +75,25 @@ pub(crate) fn open(state_dir: &Path) -> Result<FirstToken, FirstTokenError> {
         }
         Err(error) => return Err(failed("open")(error)),
     };
-    let token = Token {
+    Ok(FirstToken { path, is_new, token: of_admin(digest) })
+}
+
+/// The token of an admin.
+pub(crate) fn of_admin(digest: TokenDigest) -> Token {
+    Token {
         name: NAME.to_owned(),
         sha256: Some(digest),
         certificate_sha256: None,
+        peer_users: Vec::new(),
+        peer_uids: Vec::new(),
         scopes: [Scope::Admin].into(),
         scripts: Vec::new(),
         work_dirs: Vec::new(),
         env: Vec::new(),
         requests_per_minute: None,
+        concurrent: None,
         expires: None,
-    };
-    Ok(FirstToken { path, is_new, token })
+    }
 }
 
 fn read(file: File, path: &Path) -> Result<TokenDigest, FirstTokenError> {

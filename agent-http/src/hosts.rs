@@ -20,9 +20,9 @@ use crate::tls::Tls;
 
 /// What a page of a listed origin may send and read (Fetch standard, section 3.3).
 const CORS_METHODS: &str = "GET, HEAD, POST";
-const CORS_REQUEST_HEADERS: &str = "authorization, content-type, prefer, range, last-event-id";
-const CORS_RESPONSE_HEADERS: &str =
-    "location, preference-applied, retry-after, content-range, accept-ranges, log-offset, www-authenticate";
+const CORS_REQUEST_HEADERS: &str =
+    "authorization, content-type, prefer, range, last-event-id, if-none-match, if-range";
+const CORS_RESPONSE_HEADERS: &str = "location, preference-applied, retry-after, content-range, accept-ranges, log-offset, www-authenticate, etag";
 /// Seconds for which a browser may remember that.
 const CORS_MAX_AGE: &str = "600";
 

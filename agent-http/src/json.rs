@@ -10,17 +10,28 @@ use crate::error::ApiError;
 #[derive(Debug)]
 pub(crate) struct Json<T>(pub(crate) T);
 
+impl<T: Serialize> Json<T> {
+    /// What is sent.
+    ///
+    /// # Errors
+    /// 500 where it cannot be written as JSON.
+    pub(crate) fn to_bytes(&self) -> Result<Vec<u8>, ApiError> {
+        let mut json = serde_json::to_vec(&self.0).map_err(|error| {
+            tracing::error!(%error, "an answer could not be written as JSON");
+            ApiError::internal()
+        })?;
+        json.push(b'\n');
+        Ok(json)
+    }
+}
+
+/// The answer with these bytes of JSON.
+pub(crate) fn answer(json: Vec<u8>) -> Response {
+    ([(CONTENT_TYPE, "application/json")], json).into_response()
+}
+
 impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
-        match serde_json::to_vec(&self.0) {
-            Ok(mut json) => {
-                json.push(b'\n');
-                ([(CONTENT_TYPE, "application/json")], json).into_response()
-            }
-            Err(error) => {
-                tracing::error!(%error, "an answer could not be written as JSON");
-                ApiError::internal().into_response()
-            }
-        }
+        self.to_bytes().map(answer).into_response()
     }
 }

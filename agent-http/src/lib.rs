@@ -5,10 +5,12 @@
 //! | `agent` | [`Agent`]: everything behind the routes, opened from the settings and stopped in order |
 //! | `app` | the router, its layers, and what the handlers share |
 //! | `routes` | one resource a file; each lists its paths |
-//! | `server` | [`Server`]: the accept loop and its limits |
+//! | `server` | [`Server`]: the accept loop and its limits; [`LocalSocket`] |
+//! | `peer` | who is at the other end of a connection, and which users tokens list |
 //! | `tls` | [`Tls`]: certificate and key, which can change while the service runs |
-//! | `hosts`, `auth`, `body`, `query` | what a request passes before its handler acts |
-//! | `json` | answers in JSON |
+//! | `hosts`, `tokens`, `auth`, `body`, `query` | what a request passes before its handler acts |
+//! | `right` | what ends an answer that is under way when its caller loses the right to it |
+//! | `json`, `etag` | answers in JSON, and those that a caller has already |
 //! | `error` | what a refused request is answered with; the one place that maps to a status |
 //! | `schema`, `script_operation` | what the API's description says of types and of single scripts |
 //! | `metrics`, `background` | measurements, and what goes on beside the requests |
@@ -20,21 +22,26 @@ mod auth;
 mod background;
 mod body;
 mod error;
+mod etag;
 mod first_token;
 mod glob;
 mod hosts;
 mod json;
 mod metrics;
 mod outermost;
+mod peer;
 mod query;
 mod rate;
+mod right;
 mod routes;
 mod schema;
 mod script_operation;
 mod server;
 mod tls;
+mod tokens;
 
-pub use agent::{Agent, AgentError, Host, address};
+pub use agent::{AccessError, Agent, AgentError, Host, address};
 pub use first_token::FirstTokenError;
-pub use server::{Server, ServerLimits};
+pub use peer::{PeerError, check_peers};
+pub use server::{LocalSocket, Server, ServerLimits, SocketError};
 pub use tls::{Tls, TlsError};

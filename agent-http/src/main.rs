@@ -3,25 +3,27 @@
 //! Exit codes: 0 after it was stopped, 1 when it could not start, 2 when the settings are wrong.
 
 mod arguments;
+mod log;
 mod process;
 mod reload;
 
-use std::io::{self, IsTerminal, Write};
+use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent_config::Loaded;
-use agent_http::{Agent, Host, Server, ServerLimits, Tls, address};
+use agent_config::{Loaded, LogFormat};
+use agent_http::{Agent, Host, LocalSocket, Server, ServerLimits, Tls, address, check_peers};
 use clap::Parser;
 use task_runners::error_chain;
 use task_service::DrainReport;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 
 use arguments::Arguments;
+use log::{complain, say};
 use process::{OpenFiles, Signals};
 
 const FAILED: ExitCode = ExitCode::FAILURE;
@@ -31,21 +33,25 @@ const LAST_CALLS: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    start_log();
     let loaded = match arguments.settings() {
         Ok(loaded) => loaded,
         Err(error) => {
-            say(&error_chain(&error));
+            complain(&error_chain(&error));
             return WRONG_SETTINGS.into();
         }
     };
+    log::start(if arguments.check_config { LogFormat::Text } else { loaded.settings.log.format });
     let tls = match Tls::open(&loaded.settings.tls) {
         Ok(tls) => tls,
         Err(error) => {
-            say(&error_chain(&error));
+            complain(&error_chain(&error));
             return WRONG_SETTINGS.into();
         }
     };
+    if let Err(error) = check_peers(&loaded.settings) {
+        complain(&error_chain(&error));
+        return WRONG_SETTINGS.into();
+    }
     for warning in &loaded.warnings {
         tracing::warn!(file = %warning.path.display(), "{warning}");
     }
@@ -57,7 +63,7 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            say(&format!("cannot start the runtime: {error}"));
+            complain(&format!("cannot start the runtime: {error}"));
             return FAILED;
         }
     };
@@ -85,7 +91,7 @@ async fn run(
     match serve(arguments, loaded, open_files, tls).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
-            say(&message);
+            complain(&message);
             FAILED
         }
     }
@@ -105,9 +111,11 @@ async fn serve(
     let limits = open_files.bound(ServerLimits::default());
     let wanted = address(settings);
     let server = Server::listen(wanted, limits).await.map_err(|error| cannot_listen(wanted, &error))?;
-    let server = server.with_tls(tls);
+    let socket = LocalSocket::listen(&settings.http).map_err(|error| error_chain(&error))?;
+    let local = socket.as_ref().map(|socket| socket.path().to_path_buf());
+    let server = server.with_tls(tls).with_socket(socket);
     let at = server.address().map_err(|error| cannot_listen(wanted, &error))?;
-    announce(&agent, at);
+    announce(&agent, at, local.as_deref());
 
     let stop = CancellationToken::new();
     let mut serving = tokio::spawn(server.serve(agent.app(), stop.clone()));
@@ -128,7 +136,7 @@ async fn serve(
     serving.await.map_err(failed)
 }
 
-fn announce(agent: &Agent, at: SocketAddr) {
+fn announce(agent: &Agent, at: SocketAddr, local: Option<&Path>) {
     let scheme = if agent.tls().is_some() { "https" } else { "http" };
     if let Some(path) = agent.new_token() {
         let text = path.display().to_string();
@@ -147,6 +155,9 @@ fn announce(agent: &Agent, at: SocketAddr) {
             "the scripts folder does not verify:\n  {}\nmend it with: {mend}",
             status.problems.join("\n  ")
         ));
+    }
+    if let Some(path) = local {
+        say(&format!("listening on unix:{}", path.display()));
     }
     say(&format!("listening on {scheme}://{at}"));
 }
@@ -183,17 +194,6 @@ async fn drained(agent: &Agent, patience: Duration, signals: &mut Signals) -> Dr
     }
 }
 
-/// People get a time and colours on a terminal; in a pipe lines are plain.
-fn start_log() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_target(false)
-        .with_ansi(io::stderr().is_terminal())
-        .with_writer(io::stderr)
-        .init();
-}
-
 fn cannot_listen(at: SocketAddr, error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => format!(
@@ -206,10 +206,4 @@ fn cannot_listen(at: SocketAddr, error: &io::Error) -> String {
         }
         _ => format!("cannot listen on {at}: {error}"),
     }
-}
-
-/// Says something to whoever started this.
-fn say(text: &str) {
-    // Where there is no stderr any more, nobody listens.
-    let _ = writeln!(io::stderr(), "{text}");
 }

@@ -1,54 +1,68 @@
 //! The numbers that `/metrics` tells, and where they come from: runners are wrapped to be measured, the task service tells
 //! of changes, answers are counted on their way out, and the rest is read when somebody asks.
 
+mod table;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::StatusCode;
+use axum::http::{Method, StatusCode};
 use jiff::Timestamp;
-use metrics::{
-    counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram, with_local_recorder,
-};
+use metrics::{counter, gauge, histogram, with_local_recorder};
 use metrics_exporter_prometheus::{
     BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
 use task_runners::ScriptsStatus;
 use task_service::{
-    Plan, Refusal, ServiceStats, StartFuture, TaskChange, TaskOrder, TaskRunner, TaskSpec, TaskStatus,
+    ExecutionResult, KillScope, Outcome, Plan, Refusal, ServiceStats, StartFuture, TaskChange, TaskOrder,
+    TaskRunner, TaskSpec, TaskStatus,
 };
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
-const BUILD_INFO: &str = "devops_agent_build_info";
-const CHANGES: &str = "devops_agent_task_changes_total";
-const MISSED: &str = "devops_agent_task_changes_missed_total";
-const RUNS: &str = "devops_agent_task_runs_total";
-const DURATION: &str = "devops_agent_task_run_duration_seconds";
-const REFUSALS: &str = "devops_agent_refusals_total";
-const AUDIT_LOST: &str = "devops_agent_audit_lines_lost_total";
-const ANSWERS: &str = "devops_agent_http_responses_total";
-const QUEUED: &str = "devops_agent_tasks_queued";
-const RUNNING: &str = "devops_agent_tasks_running";
-const UNWRITTEN: &str = "devops_agent_tasks_unwritten";
-const SLOTS: &str = "devops_agent_task_slots";
-const RETRIES: &str = "devops_agent_task_retries_total";
-const COMMITS: &str = "devops_agent_database_commits_total";
-const VERIFICATION: &str = "devops_agent_scripts_verification_enabled";
-const USABLE: &str = "devops_agent_scripts_usable";
-const PROBLEMS: &str = "devops_agent_scripts_problems";
-const CERTIFICATE_EXPIRES: &str = "devops_agent_tls_certificate_expires_seconds";
-const WATCHED: &str = "devops_agent_scripts_watched";
+use crate::server::OpenConnections;
+use table::{
+    ANSWERS, AUDIT_LOST, BUILD_INFO, CERTIFICATE_EXPIRES, CHANGES, COMMITS, CONNECTIONS, DURATION, FOLLOWERS,
+    KILLS, LEFTOVERS, LOG_BYTES, MISSED, PROBLEMS, QUEUED, REFUSALS, RETRIES, RUNNING, RUNS, SLOTS,
+    UNWRITTEN, USABLE, VERIFICATION, WATCHED,
+};
 
 /// Upper bounds of the buckets for durations: from a bare start to a day.
 const SECONDS: [f64; 14] =
     [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0];
 /// Label for a run that could not be started.
 const NOT_STARTED: &str = "not_started";
+/// Label for an answer that no route gave, and for a method that none has: callers could make up any number of both.
+const NO_ROUTE: &str = "none";
+const OTHER_METHOD: &str = "other";
 
 /// The numbers of one agent. They are its own: nothing is registered for the whole process.
 pub(crate) struct Metrics {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
+}
+
+/// What is read when somebody asks.
+#[derive(Debug)]
+pub(crate) struct Now<'a> {
+    pub(crate) service: ServiceStats,
+    pub(crate) scripts: &'a ScriptsStatus,
+    pub(crate) certificate_expires: Option<Timestamp>,
+    pub(crate) connections: Option<OpenConnections>,
+}
+
+/// The form in which a log is followed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Form {
+    Bytes,
+    Events,
+}
+
+/// While it lives, a log counts as followed.
+#[derive(Debug)]
+pub(crate) struct Following {
+    metrics: Arc<Metrics>,
+    form: Form,
 }
 
 /// A runner whose runs are measured.
@@ -64,7 +78,16 @@ impl Metrics {
         let recorder = builder.build_recorder();
         let handle = recorder.handle();
         let metrics = Self { recorder, handle };
-        metrics.record(describe);
+        metrics.record(|| {
+            table::describe();
+            // What has not happened yet is zero, and not absent.
+            for name in [MISSED, AUDIT_LOST] {
+                counter!(name).absolute(0);
+            }
+            for form in [Form::Bytes, Form::Events] {
+                gauge!(FOLLOWERS, "form" => form.as_str()).set(0.0);
+            }
+        });
         Ok(Arc::new(metrics))
     }
 
@@ -73,9 +96,19 @@ impl Metrics {
         Arc::new(Measured { runner: Arc::new(runner), metrics: self.clone() })
     }
 
-    /// Counts an answer.
-    pub(crate) fn answered(&self, status: StatusCode) {
-        self.record(|| counter!(ANSWERS, "status" => status.as_str().to_owned()).increment(1));
+    /// Counts an answer of a route, as the router knows it; none where the request came to no route.
+    pub(crate) fn answered(&self, method: &Method, route: Option<&str>, status: StatusCode) {
+        let (route, status) = (route.unwrap_or(NO_ROUTE).to_owned(), status.as_str().to_owned());
+        let method = known_method(method);
+        self.record(|| {
+            counter!(ANSWERS, "method" => method, "route" => route, "status" => status).increment(1);
+        });
+    }
+
+    /// Counts a log as followed for as long as what this gives lives.
+    pub(crate) fn following(self: &Arc<Self>, form: Form) -> Following {
+        self.record(|| gauge!(FOLLOWERS, "form" => form.as_str()).increment(1.0));
+        Following { metrics: self.clone(), form }
     }
 
     /// Counts a refusal by its code.
@@ -102,12 +135,8 @@ impl Metrics {
     }
 
     /// Everything in the text format of Prometheus (0.0.4).
-    pub(crate) fn render(
-        &self,
-        service: ServiceStats,
-        scripts: &ScriptsStatus,
-        certificate_expires: Option<Timestamp>,
-    ) -> String {
+    pub(crate) fn render(&self, now: &Now<'_>) -> String {
+        let Now { service, scripts, certificate_expires, connections } = now;
         let is_usable = !scripts.verification || scripts.manifest.is_some();
         self.record(|| {
             gauge!(QUEUED).set(count(service.queued));
@@ -116,14 +145,18 @@ impl Metrics {
             gauge!(SLOTS).set(count(service.slots));
             counter!(RETRIES).absolute(service.retries);
             counter!(COMMITS).absolute(service.commits);
-            gauge!(VERIFICATION).set(f64::from(u8::from(scripts.verification)));
-            gauge!(USABLE).set(f64::from(u8::from(is_usable)));
+            gauge!(VERIFICATION).set(truth(scripts.verification));
+            gauge!(USABLE).set(truth(is_usable));
             gauge!(PROBLEMS).set(count(scripts.problems.len()));
+            gauge!(WATCHED).set(truth(scripts.unwatched.is_none()));
+            gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
             if let Some(expires) = certificate_expires {
                 gauge!(CERTIFICATE_EXPIRES).set(expires.as_duration().as_secs_f64());
             }
-            gauge!(WATCHED).set(f64::from(u8::from(scripts.unwatched.is_none())));
-            gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+            let OpenConnections { waiting, serving, finishing } = connections.unwrap_or_default();
+            for (state, number) in [("waiting", waiting), ("serving", serving), ("finishing", finishing)] {
+                gauge!(CONNECTIONS, "state" => state).set(count(number));
+            }
         });
         self.handle.render()
     }
@@ -133,11 +166,20 @@ impl Metrics {
         self.handle.run_upkeep();
     }
 
-    fn run_ended(&self, runner: &str, status: TaskStatus, took: Duration) {
+    fn run_ended(&self, runner: &str, result: &ExecutionResult) {
         let runner = runner.to_owned();
+        let status = TaskStatus::of_result(result).as_str();
+        let took = Duration::from_millis(result.duration_ms);
+        let was_ended = matches!(result.outcome, Outcome::TimedOut | Outcome::Cancelled);
         self.record(|| {
-            counter!(RUNS, "runner" => runner.clone(), "status" => status.as_str()).increment(1);
+            counter!(RUNS, "runner" => runner.clone(), "status" => status).increment(1);
+            counter!(LOG_BYTES, "runner" => runner.clone()).increment(result.log.bytes);
             histogram!(DURATION, "runner" => runner).record(took.as_secs_f64());
+            if let Some(scope) = result.kill_scope.map(scope_name) {
+                let is_kill = was_ended || result.leftovers_killed > 0;
+                counter!(KILLS, "kill_scope" => scope).increment(u64::from(is_kill));
+                counter!(LEFTOVERS, "kill_scope" => scope).increment(result.leftovers_killed);
+            }
         });
     }
 
@@ -174,8 +216,7 @@ impl TaskRunner for Measured {
                     let name = self.name().to_owned();
                     tokio::spawn(async move {
                         let result = execution.wait().await;
-                        let took = Duration::from_millis(result.duration_ms);
-                        metrics.run_ended(&name, TaskStatus::of_result(&result), took);
+                        metrics.run_ended(&name, &result);
                     });
                 }
             }
@@ -190,29 +231,37 @@ impl fmt::Debug for Metrics {
     }
 }
 
-fn describe() {
-    describe_gauge!(BUILD_INFO, "The agent's version, as a label of the number 1.");
-    describe_counter!(CHANGES, "Tasks that reached a state, by state.");
-    describe_counter!(MISSED, "Changes of tasks that were not counted because too many came at once.");
-    describe_counter!(RUNS, "Runs that ended, by runner and outcome.");
-    describe_histogram!(DURATION, "Duration of runs, by runner.");
-    describe_counter!(REFUSALS, "Requests that were refused, by code.");
-    describe_counter!(AUDIT_LOST, "Decisions that could not be written to the audit log.");
-    describe_counter!(ANSWERS, "Answers over HTTP, by status.");
-    describe_gauge!(QUEUED, "Tasks that wait.");
-    describe_gauge!(RUNNING, "Tasks that run.");
-    describe_gauge!(UNWRITTEN, "Tasks that have ended and could not be written yet.");
-    describe_gauge!(SLOTS, "Most tasks that run at once.");
-    describe_counter!(RETRIES, "Attempts of tasks that were followed by another one.");
-    describe_counter!(COMMITS, "Transactions that the task service has written.");
-    describe_gauge!(VERIFICATION, "Whether scripts are verified: 1 or 0.");
-    describe_gauge!(USABLE, "Whether scripts can be run: 1, or 0 while no verified copy of them is in use.");
-    describe_gauge!(
-        CERTIFICATE_EXPIRES,
-        "When the service's certificate expires, in seconds since 1970-01-01T00:00:00Z."
-    );
-    describe_gauge!(PROBLEMS, "What is wrong with the scripts folder now, counted.");
-    describe_gauge!(WATCHED, "Whether changes of the scripts folder are seen without a request: 1 or 0.");
+impl Form {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Bytes => "bytes",
+            Self::Events => "events",
+        }
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        let form = self.form.as_str();
+        self.metrics.record(|| gauge!(FOLLOWERS, "form" => form).decrement(1.0));
+    }
+}
+
+fn known_method(method: &Method) -> &'static str {
+    let known = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+    known.into_iter().find(|known| method == known).unwrap_or(OTHER_METHOD)
+}
+
+/// The scope as results show it.
+fn scope_name(scope: KillScope) -> &'static str {
+    match scope {
+        KillScope::Cgroup => "cgroup",
+        KillScope::Marker => "marker",
+    }
+}
+
+fn truth(is_so: bool) -> f64 {
+    f64::from(u8::from(is_so))
 }
 
 /// Counts in here stay far below the 2^53 that a float holds exactly.

@@ -5,19 +5,21 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::{Duration, Instant};
 
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::app::AppState;
 use crate::audit::{Asked, Decision, Presented};
 use crate::auth;
 use crate::error::{ApiError, ErrorCode};
-use crate::server::Peer;
+use crate::peer::Peer;
 
 /// What answers have unless their handler says otherwise. Nothing that a browser shows of an answer may load or run
 /// anything, or be read by pages of others: in a sandbox an answer has an origin of its own. Browsers show no sandboxed page
@@ -35,12 +37,15 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REFUSED_FOR_WHOM: [StatusCode; 3] =
     [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::MISDIRECTED_REQUEST];
 
-/// Completes, audits and counts an answer.
+/// Completes, audits, counts and logs an answer.
 pub(crate) async fn complete(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
     let asked = Arc::new(asked(&request));
     let is_public = auth::is_public(request.uri().path(), state.has_public_metrics());
     request.extensions_mut().insert(asked.clone());
-    let mut response = next.run(request).await;
+    // Of the highest level, so that each line has it however little is logged.
+    let span = tracing::error_span!("request", request = asked.id);
+    let began = Instant::now();
+    let mut response = next.run(request).instrument(span.clone()).await;
     // What everybody may see is no decision, unless a token showed more of it, or it was refused all the same.
     let is_for_somebody = response.extensions().get::<Presented>().is_some();
     if !is_public || is_for_somebody || REFUSED_FOR_WHOM.contains(&response.status()) {
@@ -53,16 +58,32 @@ pub(crate) async fn complete(State(state): State<AppState>, mut request: Request
     if let Ok(id) = HeaderValue::try_from(&asked.id) {
         headers.insert(X_REQUEST_ID, id);
     }
-    state.metrics().answered(response.status());
+    let route = response.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    state.metrics().answered(&asked.method, route, response.status());
     if let Some(ErrorCode(code)) = response.extensions().get() {
         state.metrics().refused(code);
     }
+    span.in_scope(|| log(&asked, is_public, &response, began.elapsed()));
     response
+}
+
+/// Says what was answered. Of what everybody may see only those hear who want to hear much.
+fn log(asked: &Asked, is_public: bool, response: &Response, took: Duration) {
+    let status = response.status().as_u16();
+    let token = response.extensions().get::<Presented>().map(|Presented(name)| name.as_str());
+    let code = response.extensions().get::<ErrorCode>().map(|ErrorCode(code)| *code);
+    let (method, path, took_ms) =
+        (asked.method.as_str(), asked.path.as_str(), (took.as_secs_f64() * 1e6).round() / 1e3);
+    if is_public {
+        tracing::debug!(method, path, status, code, token, took_ms, "answered");
+    } else {
+        tracing::info!(method, path, status, code, token, took_ms, "answered");
+    }
 }
 
 /// The request as it is known before anybody decides about it.
 fn asked(request: &Request) -> Asked {
-    let from = request.extensions().get::<Peer>().map(|Peer(address)| *address);
+    let from = request.extensions().get::<Peer>().copied();
     Asked::new(Uuid::now_v7().to_string(), from, request.method().clone(), request.uri().path())
 }
 

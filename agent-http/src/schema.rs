@@ -63,25 +63,13 @@ pub(crate) enum OnBusy {
     Refuse,
 }
 
-/// A task spec without a name: the path names the script.
+/// A task spec without a name: in the document it is made of that.
 #[derive(ToSchema)]
-pub(crate) struct RunSpec {
-    /// As in a task spec, as are all fields but `name`.
-    id: Option<String>,
-    /// Arguments, passed as they are.
-    args: Option<Vec<String>>,
-    /// Variables; the token lists those that it may set.
-    env: Option<BTreeMap<String, String>>,
-    /// Time limit, above zero and with its unit.
-    timeout: Option<String>,
-    /// Further fields of a task spec.
-    #[schema(value_type = Object)]
-    #[serde(flatten)]
-    rest: Value,
-}
+pub(crate) struct RunSpec {}
 
 /// What is given beside a task that is run again.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Rerun {
     /// The script's name, where it is destructive.
     confirm: Option<String>,

@@ -85,7 +85,7 @@
 //! | the executor | `builder`, `executor`, `threads`, `instance` (its lock, and recovery after others), `preview` |
 //! | the way of an execution | `run`: `prepare`, `task_file`, `launch`, `supervise`, `collect` |
 //! | scripts | `script_source`, `script_head` |
-//! | folders | `workspace`, `scratch`, `secret_files`, `record`, `attempts`, `raw_text`, `durable`, `folder` |
+//! | folders | `workspace`, `scratch`, `secret_files`, `record`, `attempts`, `raw_text`, `durable`, `folder`, `removal` |
 //! | the log | `log_writer`, `banner`, `progress`, `log_reader`, `log_lines`, `log_search`, `callbacks` |
 //! | what comes of it | `execution`, `result`, `output_params`, `debug_script`, `recorder` (for what is no script) |
 //! | processes | `scope` (cgroup, marker), `proc`, `sys` (all unsafe code), `wake` |
@@ -123,6 +123,7 @@ mod progress;
 mod raw_text;
 mod record;
 mod recorder;
+mod removal;
 mod request;
 mod result;
 mod run;
@@ -155,6 +156,7 @@ pub use problem::{Problem, Problems, join as join_problems};
 pub use progress::LogProgress;
 pub use record::{DEBUG_FILE, LOG_FILE, RESULT_FILE, Records, TASK_FILE};
 pub use recorder::{Completion, Recorder};
+pub use removal::remove_folder;
 pub use request::{DURATION_EXPECTED, ExecuteScriptRequest, LogCallback, Metadata, OutputCheck};
 pub use result::{
     Confinement, Containment, ErrorReport, ExecutionResult, KillScope, LogSummary, Outcome, Usage,

@@ -11,6 +11,7 @@ use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use nix::sys::statvfs::{FsFlags, statvfs};
 
 use crate::folder;
+use crate::removal::remove_folder;
 
 /// Where the scratch folders of one agent instance stand.
 #[derive(Debug)]
@@ -82,11 +83,9 @@ pub(crate) fn folder_name(instance: &str) -> String {
     format!("devops-agent-{instance}")
 }
 
-/// Removes a folder and all that is in it; links are removed, never followed.
+/// Removes a folder and all that is in it, and says in the log where that fails.
 pub(crate) fn remove(path: &Path) {
-    // Most scripts leave nothing there.
-    let removed = std::fs::remove_dir(path).or_else(|_| std::fs::remove_dir_all(path));
-    match removed {
+    match remove_folder(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             tracing::warn!(folder = %path.display(), %error, "could not remove a scratch folder");
         }

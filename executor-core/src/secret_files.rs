@@ -11,6 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::durable;
 use crate::error::StartError;
 use crate::folder;
+use crate::removal::remove_folder;
 use crate::scratch::Scratch;
 
 /// The folder within scratch that secrets stand in, apart from what scripts put into their TMPDIR.
@@ -56,7 +57,7 @@ pub(crate) fn write(scratch: &Scratch, secrets: &[SecretFile], is_in_memory: boo
 
 /// Removes the secrets of an execution that has ended: nobody shall hear of its end while they are still there.
 pub(crate) fn remove(scratch: &Scratch) {
-    match std::fs::remove_dir_all(scratch.path.join(FOLDER)) {
+    match remove_folder(&scratch.path.join(FOLDER)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             tracing::error!(folder = %scratch.path.display(), %error, "could not remove the secrets of a script");
         }

@@ -50,7 +50,7 @@ pub use executor_core::{
     ExecutionDriver, ExecutionResult, ExposeSecret, KillScope, Leftovers, LineMatch, LogMatches, LogProgress,
     LogReader, LogSummary, Metadata, NameError, Outcome, Preview, Problem, Problems, RESULT_FILE, Recorder,
     Records, ScriptExecutor, ScriptExecutorBuilder, ScriptName, SearchLimits, SearchPlace, SecretString,
-    StartError, TaskId, WorkspaceName, inspect,
+    StartError, TaskId, WorkspaceName, inspect, remove_folder,
 };
 pub use executor_integrity::{PublicKey, ScriptsSettings, VerificationMode};
 pub use function_runner::{FunctionLimits, FunctionRunner, TaskHandle};

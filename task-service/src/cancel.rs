@@ -37,12 +37,7 @@ impl TaskService {
                 return task.ok_or_else(|| CancelError::NotFound(id.clone()));
             }
             match self.cancel_waiting(id).await {
-                CancelAnswer::Done(task) => {
-                    if let Some(result) = task.result.clone() {
-                        run::record(&self.inner.records, id, result).await;
-                    }
-                    return Ok(*task);
-                }
+                CancelAnswer::Done(task) => return Ok(*task),
                 // It has started meanwhile, and all who follow it know by now.
                 CancelAnswer::Running => {}
                 CancelAnswer::Ended(status) => return Err(CancelError::AlreadyEnded(status)),
@@ -64,12 +59,23 @@ impl TaskService {
         }
     }
 
+    /// Cancels a task that waits, and writes its record, whether or not whoever asked stays for the answer.
     async fn cancel_waiting(&self, id: &TaskId) -> CancelAnswer {
-        let (answer, answered) = oneshot::channel();
         let stopped = || CancelAnswer::Unavailable("the service has stopped".to_owned());
-        match self.inner.events.send(Event::Cancel { id: id.clone(), answer }) {
-            Ok(()) => answered.await.unwrap_or_else(|_| stopped()),
-            Err(_) => stopped(),
+        let (answer, answered) = oneshot::channel();
+        if self.inner.events.send(Event::Cancel { id: id.clone(), answer }).is_err() {
+            return stopped();
         }
+        let records = self.inner.records.clone();
+        let recorded = tokio::spawn(async move {
+            let cancelled = answered.await.ok()?;
+            if let CancelAnswer::Done(task) = &cancelled
+                && let Some(result) = task.result.clone()
+            {
+                run::record(&records, &task.id, result).await;
+            }
+            Some(cancelled)
+        });
+        recorded.await.ok().flatten().unwrap_or_else(stopped)
     }
 }

@@ -9,7 +9,8 @@ use tokio::time::Instant;
 use crate::keeper::Event;
 use crate::service::TaskService;
 
-/// How often it is said what is waited for.
+/// When it is said what is waited for, and how often then. What ends in a moment is not spoken of.
+const SAY_AFTER: Duration = Duration::from_millis(500);
 const SAY_EVERY: Duration = Duration::from_secs(5);
 
 /// How a service was stopped.
@@ -51,7 +52,7 @@ impl TaskService {
     /// Waits until nothing runs. What has ended but cannot be written, on a full disk for one, is not waited for.
     async fn until_idle(&self) {
         let mut stats = self.inner.stats.clone();
-        let mut say = tokio::time::interval_at(Instant::now() + SAY_EVERY, SAY_EVERY);
+        let mut say = tokio::time::interval_at(Instant::now() + SAY_AFTER, SAY_EVERY);
         loop {
             tokio::select! {
                 // The keeper has gone: nothing runs any more that it would know of.

@@ -6,21 +6,18 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat, renameat};
-use nix::sys::stat::{Mode, fchmod};
-use nix::unistd::{UnlinkatFlags, unlinkat};
-use task_runners::TaskId;
+use nix::sys::stat::Mode;
+use task_runners::{TaskId, remove_folder};
 
 /// What the names of folders that were put away begin with. No task's id does.
 const PUT_AWAY: &str = ".leaving-";
-/// Folders in one another that are removed with a descriptor each; what is deeper is moved up first.
-const MAX_DEPTH: usize = 32;
 /// A folder that is opened, and no link to one.
 const FOLDER: OFlag =
     OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
@@ -96,43 +93,12 @@ impl Folders {
 }
 
 /// Removes what has this name beneath `parent`, with all that is in it. It is no error where there is nothing.
-fn remove(parent: &impl AsFd, name: &str) -> io::Result<()> {
-    match unlinkat(parent, name, UnlinkatFlags::NoRemoveDir) {
-        Ok(()) | Err(Errno::ENOENT) => return Ok(()),
-        Err(Errno::EISDIR) => {}
-        Err(error) => return Err(error.into()),
+fn remove(parent: &File, name: &str) -> io::Result<()> {
+    // The path begins at the descriptor, wherever the path that it was opened by leads by now (proc(5)).
+    match remove_folder(Path::new(&format!("/proc/self/fd/{}/{name}", parent.as_raw_fd()))) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
-    let folder = open(parent, name)?;
-    // What is moved up from the depth is met by the next round.
-    while empty(&folder, &folder, 0)? {}
-    Ok(unlinkat(parent, name, UnlinkatFlags::RemoveDir)?)
-}
-
-/// Removes all that is in a folder; whether something too deep was moved up to `top` instead.
-fn empty(folder: &OwnedFd, top: &OwnedFd, depth: usize) -> io::Result<bool> {
-    // Scripts leave folders that nobody may write. Who may not change that is told by what follows.
-    let _ = fchmod(folder, Mode::S_IRWXU);
-    let mut is_moved = false;
-    for name in entries(folder)? {
-        let name = name.as_c_str();
-        match unlinkat(folder, name, UnlinkatFlags::NoRemoveDir) {
-            Ok(()) | Err(Errno::ENOENT) => continue,
-            Err(Errno::EISDIR) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let inner = openat(folder, name, FOLDER, Mode::empty())?;
-        if depth == MAX_DEPTH {
-            // A folder that may not be written cannot be moved either.
-            let _ = fchmod(&inner, Mode::S_IRWXU);
-            // An id is a name that nobody else has thought of.
-            renameat(folder, name, top, TaskId::generate().as_str())?;
-            is_moved = true;
-            continue;
-        }
-        is_moved |= empty(&inner, top, depth + 1)?;
-        unlinkat(folder, name, UnlinkatFlags::RemoveDir)?;
-    }
-    Ok(is_moved)
 }
 
 fn open(parent: &impl AsFd, name: &str) -> nix::Result<OwnedFd> {

@@ -63,8 +63,8 @@ pub use settings::ServiceSettings;
 pub use store::StoreError;
 pub use submit::{SubmitError, Submitted};
 pub use task_runners::{
-    Attempt, ErrorReport, Execution, ExecutionDriver, ExecutionResult, Lane, LineMatch, LogMatches,
-    LogProgress, LogReader, LogSummary, OnBusy, Outcome, Plan, Problem, Records, Refusal, RetryKind,
-    RetryPolicy, RunnerRegistry, SearchLimits, SearchPlace, StartError, StartFuture, Task, TaskId, TaskOrder,
-    TaskRunner, TaskSpec, TaskStatus, WorkspaceName,
+    Attempt, ErrorReport, Execution, ExecutionDriver, ExecutionResult, KillScope, Lane, LineMatch,
+    LogMatches, LogProgress, LogReader, LogSummary, OnBusy, Outcome, Plan, Problem, Records, Refusal,
+    RetryKind, RetryPolicy, RunnerRegistry, SearchLimits, SearchPlace, StartError, StartFuture, Task, TaskId,
+    TaskOrder, TaskRunner, TaskSpec, TaskStatus, WorkspaceName,
 };

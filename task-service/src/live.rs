@@ -27,6 +27,8 @@ pub struct TaskChange {
 pub(crate) enum Phase {
     /// It waits for its turn.
     Queued,
+    /// Nothing of it runs, and how it ended cannot be read yet.
+    Undecided,
     /// Its turn has come; so often was its end asked for meanwhile.
     Starting(u32),
     /// It runs; whether its end was asked for.
@@ -80,6 +82,16 @@ impl Live {
         matches!(was, Phase::Starting(1..) | Phase::Running { cancelled: true, .. })
     }
 
+    /// How the task of an agent that died ended cannot be read yet. That is nothing new of it to tell.
+    pub(crate) fn undecided(&self, id: &TaskId) {
+        self.phases().insert(id.clone(), watch::Sender::new(Phase::Undecided));
+    }
+
+    /// There is nothing more to follow of a task.
+    pub(crate) fn forget(&self, id: &TaskId) {
+        self.phases().remove(id);
+    }
+
     /// The task's turn has come.
     pub(crate) fn starting(&self, id: &TaskId) {
         self.enter(id, Phase::Starting(0), TaskStatus::Running);
@@ -115,7 +127,7 @@ impl Live {
                 *cancelled = true;
                 execution.cancel();
             }
-            Phase::Queued | Phase::Ended(_) => told = Cancelling::NotRunning,
+            Phase::Queued | Phase::Undecided | Phase::Ended(_) => told = Cancelling::NotRunning,
         });
         told
     }

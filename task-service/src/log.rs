@@ -2,7 +2,7 @@
 
 use std::io;
 
-use task_runners::{Execution, LogReader, LogSummary, Task, TaskId, TaskStatus};
+use task_runners::{Execution, LogReader, Records, Task, TaskId, TaskStatus};
 use tokio::sync::watch;
 
 use crate::live::Phase;
@@ -83,7 +83,7 @@ impl TaskService {
             let task = self.task(id).await?.ok_or_else(|| LogError::NotFound(id.clone()))?;
             let wanted = wanted(&task, attempt)?;
             if wanted < task.attempt {
-                return self.ended_log(&task, wanted);
+                return self.opened(task, move |records, task| ended_log(records, task, wanted)).await;
             }
             if let Some(mut phase) = phase
                 && let Some(found) = self.log_in_phase(&task, attempt, &mut phase).await?
@@ -91,12 +91,12 @@ impl TaskService {
                 return Ok(found);
             }
             if task.status.is_terminal() {
-                return self.ended_log(&task, wanted);
+                return self.opened(task, move |records, task| ended_log(records, task, wanted)).await;
             }
             // Its row was written a moment ago and the keeper is about to tell; or the other way round; or the keeper has
             // stopped.
             if turns.changed().await.is_err() {
-                return self.log_after_stop(&task);
+                return self.opened(task, log_as_it_stands).await;
             }
         }
     }
@@ -117,41 +117,59 @@ impl TaskService {
                 let (service, id) = (self.clone(), task.id.clone());
                 Ok(Some(LogSource::NotYet(LogWait { service, id, attempt, phase: phase.clone() })))
             }
+            // Nothing of it runs.
+            (Phase::Undecided, _) => self.opened(task.clone(), log_as_it_stands).await.map(Some),
             _ => Ok(None),
         }
     }
 
-    /// The log of an attempt that has ended; without one of the last, that of the one before.
-    fn ended_log(&self, task: &Task, attempt: u32) -> Result<LogSource, LogError> {
-        let records = &self.inner.records;
-        let in_record = || match &task.result {
-            Some(result) if attempt == task.attempt => records.ended_log(&task.id, &result.log),
-            _ => Err(io::ErrorKind::NotFound.into()),
-        };
-        let set_aside = || {
-            let result = records.attempt_result(&task.id, attempt)?;
-            let log = result.map(|result| result.log).unwrap_or_default();
-            records.attempt_log(&task.id, attempt, &log)
-        };
-        let opened = match in_record() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => set_aside(),
-            other => other,
-        };
-        match opened {
+    /// Opens a log that nobody writes any more, off the runtime's own threads: a disk may take its time.
+    async fn opened(
+        &self,
+        task: Task,
+        open: impl FnOnce(&Records, &Task) -> io::Result<LogReader> + Send + 'static,
+    ) -> Result<LogSource, LogError> {
+        let (records, id) = (self.inner.records.clone(), task.id.clone());
+        match blocking(move || open(&records, &task)).await {
             Ok(reader) => Ok(LogSource::Log(reader)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(LogSource::None),
-            Err(error) => Err(open_error(&task.id, error)),
+            Err(error) => Err(open_error(&id, error)),
         }
     }
+}
 
-    /// The log of a task that a stopped service has left behind.
-    fn log_after_stop(&self, task: &Task) -> Result<LogSource, LogError> {
-        if task.status == TaskStatus::Queued {
-            return Ok(LogSource::None);
+/// The log of an attempt that has ended. It may be in the record, or be set aside; where that failed half-way, the result is
+/// still in the record.
+fn ended_log(records: &Records, task: &Task, attempt: u32) -> io::Result<LogReader> {
+    let result = task.result.as_ref().filter(|_| attempt == task.attempt);
+    let in_record = match result {
+        Some(result) => records.ended_log(&task.id, &result.log),
+        None => Err(io::ErrorKind::NotFound.into()),
+    };
+    match in_record {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let aside = records.attempt_result(&task.id, attempt)?.map(|result| result.log);
+            let log = aside.or_else(|| result.map(|result| result.log.clone()));
+            records.attempt_log(&task.id, attempt, &log.unwrap_or_default())
         }
-        let log = self.inner.records.ended_log(&task.id, &LogSummary::default());
-        log.map(LogSource::Log).map_err(|source| open_error(&task.id, source))
+        other => other,
     }
+}
+
+/// The log of a task that a stopped service has left behind, or an agent that died. What is known of its parts is what its
+/// result says, or the log itself.
+fn log_as_it_stands(records: &Records, task: &Task) -> io::Result<LogReader> {
+    if task.status == TaskStatus::Queued {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    let result = records.read_result(&task.id).ok().flatten();
+    let log = result.unwrap_or_else(|| records.interrupted(&task.id)).log;
+    records.ended_log(&task.id, &log)
+}
+
+/// Does what may block, off the runtime's own threads.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
 /// The attempt whose log is asked for. Where none is named and the next one has not started, that is the one before.
@@ -174,7 +192,8 @@ async fn live_log(
     execution: &Execution,
     phase: &mut watch::Receiver<Phase>,
 ) -> io::Result<Option<LogSource>> {
-    let opened = execution.log();
+    let opening = execution.clone();
+    let opened = blocking(move || opening.log()).await;
     let is_same = |phase: &Phase| matches!(phase, Phase::Running { execution: now, .. } if now.is(execution));
     match opened {
         Ok(reader) if is_same(&phase.borrow()) => Ok(Some(LogSource::Log(reader))),

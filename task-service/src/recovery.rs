@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use rusqlite::Connection;
-use task_runners::{ExecutionResult, Outcome, Records, TaskStatus};
+use task_runners::{ExecutionResult, Outcome, Records, Task, TaskStatus};
 
 use crate::clock::Moment;
 use crate::keeper::{Ending, Retrying};
@@ -29,7 +29,7 @@ const ROW_DAMAGED: &str = "row_damaged";
 /// where its attempt was set aside, and only the row does not say so yet.
 ///
 /// All in one transaction, after the results of the interrupted tasks are on disk. Gives the tasks about whose end
-/// nothing can be said yet, because a result is there and cannot be read.
+/// nothing can be said yet, because a result is there and cannot be read, or an attempt cannot be set aside.
 ///
 /// # Errors
 /// When the database cannot be read or written; a row that is damaged is no reason.
@@ -63,7 +63,7 @@ fn take_over(db: &mut Connection, records: &Records, now: Moment) -> rusqlite::R
             Ok(Verdict::Waits) => waiting += 1,
             Err(error) => {
                 tracing::error!(task_id = %task.id, %error,
-                    "the result of this task is there and cannot be read; how it ended is not decided before it can");
+                    "how this task goes on is not decided before this goes well; it is tried again and again");
                 undecided.push(task);
             }
         }
@@ -114,14 +114,17 @@ pub(crate) enum Verdict {
 pub(crate) fn verdict(records: &Records, stored: Stored) -> io::Result<Verdict> {
     let Stored { seq, mut task, retry, damage, .. } = stored;
     let mut aside = None;
-    // Each of them was followed by another one, whether the row says so by now or not.
-    while let Some(result) = records.attempt_result(&task.id, task.attempt)? {
+    // Another one was to follow each of them, whether the row says so by now or not.
+    while let Some(result) = attempt_result(records, &task)? {
+        // Its end was asked for while it was set aside, and was acknowledged.
+        if !retry.follows(task.attempt, &result) {
+            return Ok(ended(records, seq, task, result));
+        }
         let retrying = run::retrying(seq, task, &retry, Arc::new(result));
         task = retrying.ending.next();
         aside = Some(retrying);
     }
-    let found = records.read_result(&task.id)?;
-    let is_recorded = found.is_some();
+    let found = records.read_result(&task.id).map_err(failed("its result cannot be read"))?;
     let has_secrets = !task.spec.secrets.is_empty();
     let result = match (found, task.status, damage) {
         (Some(result), ..) => result,
@@ -134,13 +137,29 @@ pub(crate) fn verdict(records: &Records, stored: Stored) -> io::Result<Verdict> 
     };
     // Without its secrets it cannot be tried again.
     if damage.is_none() && !has_secrets && retry.follows(task.attempt, &result) {
-        records.set_aside(&task.id, task.attempt, &result)?;
+        let aside = records.set_aside(&task.id, task.attempt, &result);
+        aside.map_err(failed("its attempt cannot be set aside"))?;
         return Ok(Verdict::Retries(Box::new(run::retrying(seq, task, &retry, Arc::new(result)))));
     }
-    if !is_recorded && let Err(error) = records.write_result(&task.id, &result) {
+    Ok(ended(records, seq, task, result))
+}
+
+/// The result of the attempt that the row names, where it was set aside.
+fn attempt_result(records: &Records, task: &Task) -> io::Result<Option<ExecutionResult>> {
+    let result = records.attempt_result(&task.id, task.attempt);
+    result.map_err(failed("the result of its attempt cannot be read"))
+}
+
+/// A task that has come to its end, with its result in the record.
+fn ended(records: &Records, seq: i64, task: Task, result: ExecutionResult) -> Verdict {
+    if let Err(error) = run::record_here(records, &task.id, &result) {
         tracing::error!(task_id = %task.id, %error, "the record of this task could not be written");
     }
-    Ok(Verdict::Ended(Box::new(run::ending(seq, task, Arc::new(result)))))
+    Verdict::Ended(Box::new(run::ending(seq, task, Arc::new(result))))
+}
+
+fn failed(what: &'static str) -> impl FnOnce(io::Error) -> io::Error {
+    move |error| io::Error::new(error.kind(), format!("{what}: {error}"))
 }
 
 /// The result of a task that never started, because the agent that knew its secrets is gone.

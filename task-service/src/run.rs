@@ -55,7 +55,7 @@ enum Begun {
 
 /// Carries a task out, from its start to its result.
 pub(crate) async fn run(start: Start, context: Context) {
-    let watch = Watch { id: start.task.id.clone(), context: &context, done: false };
+    let watch = Watch { seq: start.seq, task: start.task.clone(), context: &context, done: false };
     let event = match begin(&start).await {
         Begun::Runs(execution) => {
             context.live.running(&start.task.id, start.task.attempt, &execution);
@@ -208,9 +208,11 @@ fn after(error: &StartError, on_busy: OnBusy) -> Begun {
     Begun::Never(Arc::new(ExecutionResult::without_run(Outcome::NotStarted, error.code(), error.to_string())))
 }
 
-/// Tells the keeper when a task is no longer watched, because its runtime was shut down before it ended.
+/// Tells the keeper when a task is no longer watched, because its runtime was shut down before it ended, or because what
+/// watches it failed: then that is its end.
 struct Watch<'a> {
-    id: TaskId,
+    seq: i64,
+    task: Task,
     context: &'a Context,
     done: bool,
 }
@@ -219,18 +221,37 @@ impl Watch<'_> {
     fn done(mut self, event: Event) {
         self.done = true;
         if self.context.events.send(event).is_err() {
-            tracing::warn!(task_id = %self.id,
+            tracing::warn!(task_id = %self.task.id,
                 "this task ended after the service had stopped; the next start looks for its result in its record");
         }
     }
 }
 
+impl Watch<'_> {
+    /// The end of a task whose watch failed. What it still runs is killed, by the second of two wishes.
+    fn failed(&self) -> Event {
+        for _ in 0..2 {
+            self.context.live.cancel(&self.task.id);
+        }
+        let message = "the agent failed while it watched this task; its log shows how";
+        let result = ExecutionResult::without_run(Outcome::Interrupted, "agent_failed", message);
+        let ending = ending(self.seq, self.task.clone(), Arc::new(result));
+        Event::Ended(Box::new(Ending { unrecorded: true, ..ending }))
+    }
+}
+
 impl Drop for Watch<'_> {
     fn drop(&mut self) {
-        if !self.done {
-            // Without a keeper there is nobody to tell.
-            let _ = self.context.events.send(Event::Unwatched { id: self.id.clone() });
+        if self.done {
+            return;
         }
+        let event = if std::thread::panicking() {
+            self.failed()
+        } else {
+            Event::Unwatched { id: self.task.id.clone() }
+        };
+        // Without a keeper there is nobody to tell.
+        let _ = self.context.events.send(event);
     }
 }
 
@@ -240,6 +261,32 @@ mod tests {
 
     fn host(errno: i32) -> StartError {
         StartError::Host { operation: "start".to_owned(), source: io::Error::from_raw_os_error(errno) }
+    }
+
+    #[test]
+    fn a_watch_that_fails_is_the_end_of_its_task_and_not_of_the_service() {
+        let folder = tempfile::tempdir().unwrap();
+        let (events, told) = std::sync::mpsc::channel();
+        let records = Records::open(folder.path()).unwrap();
+        let context = Context { live: Arc::new(Live::new()), records, events };
+        let fails = |fails: bool| {
+            let task =
+                serde_json::from_value(serde_json::json!({"id": "t", "name": "x", "spec": {"name": "x"},
+                "status": "running", "node": null, "attempt": 1, "attempts": [], "created_by": "tester",
+                "created_at": Timestamp::now(), "started_at": null, "ended_at": null, "log_bytes": 0,
+                "unreachable_since": null, "result": null}));
+            let task = task.unwrap();
+            let watch = Watch { seq: 7, task, context: &context, done: false };
+            let failed = catch_unwind(AssertUnwindSafe(move || {
+                let _watch = watch;
+                assert!(!fails, "as the test wanted");
+            }));
+            assert_eq!(failed.is_err(), fails);
+            told.recv().unwrap()
+        };
+        let Event::Ended(ending) = fails(true) else { panic!("it did not end") };
+        assert_eq!((ending.seq, ending.task.status, ending.unrecorded), (7, TaskStatus::Interrupted, true));
+        assert!(matches!(fails(false), Event::Unwatched { .. }));
     }
 
     #[test]

@@ -12,10 +12,10 @@ use std::time::Instant;
 use rusqlite::Connection;
 use task_runners::{Records, RunnerRegistry, Task, TaskId, TaskStatus};
 use tokio::runtime::Handle;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Semaphore, broadcast, watch};
 
 use crate::clock::Clock;
-use crate::keeper::{Board, Event, Keeper, Vault};
+use crate::keeper::{Board, Event, Keeper, MAX_EVENTS, Vault};
 use crate::live::{Live, Phase, TaskChange};
 use crate::lock::{LockError, ServiceLock};
 use crate::recovery;
@@ -34,6 +34,8 @@ pub struct TaskService {
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) events: Sender<Event>,
+    /// One of these is held by each submission that the keeper has not taken up.
+    pub(crate) submissions: Arc<Semaphore>,
     pub(crate) readers: Readers,
     pub(crate) records: Records,
     pub(crate) registry: RunnerRegistry,
@@ -174,6 +176,7 @@ impl TaskService {
             let is_told = match phase.as_ref().map(|phase| phase.borrow().clone()) {
                 Some(Phase::Queued) => task.status == TaskStatus::Queued,
                 Some(Phase::Starting(_) | Phase::Running { .. }) => task.status == TaskStatus::Running,
+                Some(Phase::Undecided) => true,
                 Some(Phase::Ended(_)) | None => false,
             };
             match phase {
@@ -269,6 +272,7 @@ fn open(
     for task in unfinished.iter().filter(|task| task.status == TaskStatus::Queued) {
         live.queued(&task.id);
     }
+    undecided.iter().for_each(|task| live.undecided(&task.id));
     let mut board = Board::new(settings.slots(), settings.queue);
     board.reload(unfinished, clock.now());
     let (events, receiver) = mpsc::channel();
@@ -291,6 +295,8 @@ fn open(
         receiver,
         words: Vec::new(),
         unwritten: Vec::new(),
+        ending: BTreeSet::new(),
+        failing_alone: false,
         undecided,
         look_again: Instant::now(),
         stale: false,
@@ -298,10 +304,12 @@ fn open(
         orphaned: false,
         _lock: lock,
     };
-    keeper.leave_undecided();
+    keeper.leave_out();
     keeper.publish();
     keeper.spawn().map_err(OpenError::Thread)?;
     let readers = Readers::new(state_dir);
+    let submissions = Arc::new(Semaphore::new(MAX_EVENTS));
     store::check_in_background(readers.clone());
-    Ok(TaskService { inner: Arc::new(Inner { events, readers, records, registry, stats: watched, live }) })
+    let inner = Inner { events, submissions, readers, records, registry, stats: watched, live };
+    Ok(TaskService { inner: Arc::new(inner) })
 }

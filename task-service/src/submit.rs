@@ -59,6 +59,14 @@ pub enum SubmitError {
         /// How many wait.
         waiting: usize,
     },
+    /// The secrets of all tasks that have not ended are as many as are kept, and this task brings more.
+    #[error(
+        "the tasks that have not ended hold as many secrets as are kept in memory, {most} bytes; try again when some have ended"
+    )]
+    SecretsFull {
+        /// Most bytes of them.
+        most: usize,
+    },
     /// The service is stopping.
     #[error("the service is stopping and accepts no tasks; try again when it is back")]
     Draining,
@@ -76,6 +84,7 @@ impl SubmitError {
             Self::Busy { .. } => "work_dir_busy",
             Self::ScriptFull { .. } => "script_queue_full",
             Self::Full { .. } => "queue_full",
+            Self::SecretsFull { .. } => "secrets_full",
             Self::Draining => "draining",
             Self::Unavailable(_) => "unavailable",
         }
@@ -108,8 +117,11 @@ impl TaskService {
             Ok(Err(error)) => return Err(error),
             Err(error) => return Err(SubmitError::Unavailable(format!("it could not be checked: {error}"))),
         };
+        // While the keeper is held up, by a slow disk for one, specs wait with their callers and not in its channel.
+        let place = self.inner.submissions.clone().acquire_owned().await;
+        let place = place.map_err(|_| SubmitError::Draining)?;
         let (answer, answered) = oneshot::channel();
-        self.inner.events.send(Event::Submit { new, answer }).map_err(|_| SubmitError::Draining)?;
+        self.inner.events.send(Event::Submit { new, answer, place }).map_err(|_| SubmitError::Draining)?;
         // A keeper that has gone without an answer has stopped.
         let submitted = answered.await.unwrap_or(Err(SubmitError::Draining))?;
         Ok(Submitted { task: self.completed(submitted.task), ..submitted })

@@ -29,7 +29,16 @@ const TOOLS: &[Tool] = &[
         get: by_cargo,
     },
     Tool { name: "mise", version: "2026.9.15", purpose: "the shipped scripts as tasks of mise", get: by_npm },
+    Tool {
+        name: "schemathesis",
+        version: "4.32.5",
+        purpose: "the service against its own description",
+        get: by_pip,
+    },
 ];
+
+/// The versions of what schemathesis needs.
+const CONSTRAINTS: &str = "xtask/schemathesis.txt";
 
 /// Gets what is missing. What cannot be had is said; the tests that need it fail and name it.
 pub(crate) fn ensure(folder: &Path) {
@@ -105,4 +114,20 @@ fn by_npm(folder: &Path, home: &Path, version: &str) -> Option<PathBuf> {
     fs::create_dir_all(home).ok()?;
     let installed = Steps::new(folder).run(&mut command);
     installed.then(|| home.join("node_modules").join(package).join("bin/mise"))
+}
+
+/// Into a virtual environment of its own, with all that it needs in the versions that a file beside this program names.
+fn by_pip(folder: &Path, home: &Path, version: &str) -> Option<PathBuf> {
+    let mut steps = Steps::new(folder);
+    // What an installation left that did not come to its end is made anew.
+    let mut environment = Command::new("python3");
+    environment.args(["-m", "venv", "--clear"]).arg(home);
+    if !steps.run(&mut environment) {
+        say("xtask: python3 makes no virtual environment; Debian has that in the package python3-venv");
+        return None;
+    }
+    let mut command = Command::new(home.join("bin/pip"));
+    command.args(["install", "--quiet", "--disable-pip-version-check", "--constraint", CONSTRAINTS]);
+    command.arg(format!("schemathesis=={version}"));
+    steps.run(&mut command).then(|| home.join("bin/schemathesis"))
 }

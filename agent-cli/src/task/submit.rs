@@ -65,10 +65,14 @@ fn spec(args: &SubmitArgs) -> Result<Value, Failure> {
         ("id", &args.id),
         ("timeout", &args.timeout),
         ("work_dir", &args.work_dir),
+        ("on_busy", &args.on_busy),
         ("confirm", &args.confirm),
     ];
     for (field, value) in texts.into_iter().filter_map(|(field, value)| Some((field, value.as_ref()?))) {
         spec.insert(field.to_owned(), json!(value));
+    }
+    if let Some(retries) = args.retries {
+        spec.insert("retries".to_owned(), json!(retries));
     }
     if args.debug_script {
         spec.insert("debug_script".to_owned(), json!(true));

@@ -3,17 +3,19 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
 use serde_json::{Value, json};
 
-use crate::support::{Ended, Site};
+use crate::support::{Ended, Site, write};
 use crate::terminal::{TERM, on_terminal};
 
 fn site() -> Site {
     let site = Site::new();
-    fs::write(site.path("token"), "dag_canary\n").unwrap();
+    write(&site.path("token"), "dag_canary\n", 0o600);
     site
 }
 
@@ -88,6 +90,86 @@ fn the_token_is_sent_to_this_host_in_a_header_and_nowhere_else() {
         assert!(head.starts_with("get /api/v1/tasks?limit=20 "), "{head}");
         assert!(!ended.stderr.contains("canary"), "{}", ended.stderr);
     }
+}
+
+#[test]
+fn the_token_of_this_hosts_own_service_goes_to_that_service_only() {
+    let list = "{\"tasks\": [], \"next\": null}";
+    let (own, heads) = server(answer("200 OK", "application/json", list));
+    let (other, others) = server(answer("200 OK", "application/json", list));
+    let site = Site::with_settings(&format!("[http]\nport = {}\n", own.port()));
+    fs::create_dir_all(site.path("state")).unwrap();
+    write(&site.path("state/token"), "dag_canary\n", 0o600);
+    let asked = |url: &str| site.ended(["task", "list", "--server", url]);
+    for url in [
+        format!("http://{other}"),
+        format!("https://127.0.0.1:{}", own.port()),
+        "https://elsewhere.invalid".to_owned(),
+        format!("https://elsewhere.invalid:{}", own.port()),
+    ] {
+        let ended = asked(&url);
+        assert_eq!(ended.code, Some(1), "{url}");
+        assert!(
+            ended.stderr.contains(&format!("which token does the service at {url} take?")),
+            "{}",
+            ended.stderr
+        );
+        assert!(ended.stderr.contains("--token-file"), "{}", ended.stderr);
+    }
+    // Nor where a key is pressed that completes an id.
+    let there = format!("http://{other}");
+    let words = ["__complete", "fish", "--", "agent-cli", "task", "show", "--server", &there, ""];
+    assert_eq!(site.ended(words).stderr, "");
+    assert!(others.try_recv().is_err());
+    for url in [format!("http://{own}"), format!("http://localhost:{}/", own.port())] {
+        assert_eq!(asked(&url).code, Some(0), "{url}");
+        assert!(heads.recv().unwrap().contains("canary"));
+    }
+}
+
+/// A user of no name, above those of the system.
+const STRANGER: u32 = 54_321;
+
+#[test]
+fn a_token_is_not_sent_to_a_stranger_who_listens_on_this_host() {
+    let site = site();
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("not as root: no other user can be made to listen here");
+        return;
+    }
+    let listen = "use IO::Socket::INET; my $s = IO::Socket::INET->new(Listen => 1, LocalAddr => \"127.0.0.1\") or die; \
+        $| = 1; print $s->sockport, \"\\n\"; my $c = $s->accept; print scalar <$c>;";
+    let mut stranger = Command::new("perl");
+    stranger.args(["-e", listen]).uid(STRANGER).current_dir("/").stdout(Stdio::piped());
+    let mut stranger = stranger.spawn().unwrap();
+    let mut said = BufReader::new(stranger.stdout.take().unwrap()).lines();
+    let url = format!("http://127.0.0.1:{}", said.next().unwrap().unwrap());
+    let ended = list(&site, &url);
+    assert_eq!(ended.code, Some(1));
+    assert!(
+        ended.stderr.contains(&format!("user {STRANGER} listens, who would get the token")),
+        "{}",
+        ended.stderr
+    );
+    assert!(ended.stderr.contains("hint: a service of another user is called over TLS"), "{}", ended.stderr);
+    // The twin: whose token it is may get it, and until now nobody had called.
+    std::os::unix::fs::chown(site.path("token"), Some(STRANGER), None).unwrap();
+    let asked = thread::spawn(move || said.next().unwrap().unwrap());
+    list(&site, &url);
+    assert!(asked.join().unwrap().starts_with("GET /api/v1/tasks"));
+    stranger.wait().unwrap();
+}
+
+#[test]
+fn a_token_that_every_user_may_read_is_told() {
+    let site = site();
+    let (address, _heads) = server(answer("200 OK", "application/json", "{\"tasks\": []}"));
+    let url = format!("http://{address}");
+    assert!(!list(&site, &url).stderr.contains("note:"));
+    write(&site.path("token"), "dag_canary\n", 0o644);
+    let said = list(&site, &url).stderr;
+    let note = "note: every user of this host may read the token in token; chmod 600 token\n";
+    assert!(said.starts_with(note), "{said}");
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod exit_codes;
 mod help;
 mod input;
 mod lint;
+mod local;
 mod manifest;
 mod manual;
 mod new;

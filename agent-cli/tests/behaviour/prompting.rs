@@ -110,3 +110,80 @@ fn a_dry_run_asks_too_and_runs_nothing() {
     assert!(shown.contains("usage_replicas=3") && !shown.contains("deploying"), "{shown}");
     assert_eq!(site.records().len(), 0);
 }
+
+#[test]
+fn a_value_that_goes_with_another_one_is_taken_beside_it() {
+    let site = Site::new();
+    let header = "#USAGE arg \"<user>\" requires=\"--host\"\n#USAGE flag \"--host <host>\"\n";
+    site.script("enter.sh", format!("#!/bin/sh\n{header}echo \"$usage_user at $usage_host\"\n"));
+    let shown = answering(&site, &["run", "enter.sh", "--host", "db-1"], "bob\n");
+    assert!(shown.contains("bob at db-1"), "{shown}");
+    // Another name would not bring the host: asked once, and refused with all that is wrong.
+    let shown = answering(&site, &["run", "enter.sh"], "bob\n");
+    assert!(shown.contains("params.user: given with --host") && !shown.contains("bob at"), "{shown}");
+}
+
+/// A script with a secret, which waits for nothing and prints its digest.
+fn with_secret(site: &Site) {
+    let header = "#TASK effect=\"write\" secret=\"token\" min_length.token=3\n\
+        #USAGE flag \"--token <token>\" required=#true help=\"Deploy token\"\n";
+    site.script("secret.sh", format!("#!/bin/sh\n{header}tr a-z A-Z <\"$usage_token_file\"\necho\n"));
+}
+
+#[test]
+fn a_secret_is_typed_unseen_and_checked_as_others_are() {
+    let site = Site::new();
+    with_secret(&site);
+    let terminal = Terminal::start(&site, &["run", "secret.sh"]);
+    terminal.shows("Deploy token");
+    terminal.shows("--token (what you type is not shown):");
+    terminal.types("ab", &["Enter"]);
+    terminal.shows("params.token: 3 characters at least (min_length)");
+    // Words, as a passphrase has them.
+    terminal.types("open the gate", &["Enter"]);
+    let screen = terminal.shows("code 0");
+    assert!(screen.contains("OPEN THE GATE") && !screen.contains("open the gate"), "{screen}");
+    assert_eq!(screen.matches("--token (what you type").count(), 2, "{screen}");
+}
+
+#[test]
+fn a_terminal_shows_what_is_typed_again_however_a_secrets_question_ends() {
+    for (key, code) in [("C-c", "code 130"), ("C-d", "code 126"), ("C-\\", "code 131")] {
+        let site = Site::new();
+        with_secret(&site);
+        let agent = site.agent(["run", "secret.sh"]);
+        let program = agent.get_program().to_str().unwrap();
+        let line = format!(
+            "trap : INT QUIT; ulimit -c 0; '{program}' run secret.sh; echo \"code $?\"; stty -a; exec sleep 600"
+        );
+        let terminal = Terminal::with(&site, &line);
+        terminal.shows("(what you type is not shown):");
+        terminal.types("", &[key]);
+        terminal.shows(code);
+        let screen = terminal.shows(" echok ");
+        assert!(screen.contains(" echo ") && screen.contains(" -echonl "), "{key}: {screen}");
+        assert_eq!(site.records().len(), 0);
+    }
+}
+
+#[test]
+fn whoever_stops_at_a_secrets_question_is_asked_again_afterwards_and_unseen() {
+    let site = Site::new();
+    with_secret(&site);
+    let terminal = Terminal::with(&site, "exec bash --norc --noprofile -i");
+    let agent = site.agent(["run", "secret.sh"]);
+    terminal.types(&format!("'{}' run secret.sh", agent.get_program().to_str().unwrap()), &["Enter"]);
+    terminal.shows("(what you type is not shown):");
+    terminal.types("", &["C-z"]);
+    terminal.shows("Stopped");
+    terminal.types("echo back in the sh$((40 + 2))ell", &["Enter"]);
+    let screen = terminal.shows("back in the sh42ell");
+    assert!(screen.contains("sh$((40"), "{screen}");
+    terminal.types("fg; echo \"ended $?\"", &["Enter"]);
+    crate::support::eventually("the question", || {
+        (terminal.screen().matches("(what you type is not shown):").count() == 2).then_some(())
+    });
+    terminal.types("open the gate", &["Enter"]);
+    let screen = terminal.shows("ended 0");
+    assert!(screen.contains("OPEN THE GATE") && !screen.contains("open the gate"), "{screen}");
+}

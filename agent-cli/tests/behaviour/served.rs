@@ -72,7 +72,7 @@ fn a_script_of_a_service_is_shown_with_its_last_task() {
     let json = site.ended(["show", "--json", "--server", &url, "ok.sh"]).json();
     assert_eq!((&json["last"]["status"], &json["name"]), (&"succeeded".into(), &"ok.sh".into()));
     assert_eq!(show("no.sh").code, Some(1));
-    let elsewhere = site.ended(["list", "--server", "http://127.0.0.1:9"]);
+    let elsewhere = site.ended(["list", "--server", "http://127.0.0.1:9", "--token-file", "state/token"]);
     assert!(elsewhere.stderr.contains("cannot reach the service"), "{}", elsewhere.stderr);
 }
 

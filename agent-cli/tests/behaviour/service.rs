@@ -35,10 +35,14 @@ impl Service {
 
     /// The same with these lines in the section of limits, and sections behind it.
     pub(crate) fn with_limits(limits: &str) -> (Site, Self) {
+        Self::with_settings("", &format!("[limits]\ndrain = \"1s\"\n{limits}"))
+    }
+
+    /// The same with these lines in the section `[http]`, and sections behind it.
+    pub(crate) fn with_settings(http: &str, sections: &str) -> (Site, Self) {
         // Chosen here, since the settings must name it before the service starts.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let site =
-            Site::with_settings(&format!("[http]\nport = {port}\n[limits]\ndrain = \"1s\"\n{limits}\n"));
+        let site = Site::with_settings(&format!("[http]\nport = {port}\n{http}\n{sections}\n"));
         let service = Self::start(&site, port);
         (site, service)
     }
@@ -51,7 +55,7 @@ impl Service {
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut talk = BufReader::new(child.stderr.take().unwrap());
         let mut heard = String::new();
-        while !heard.contains("listening on ") {
+        while !heard.contains("listening on http") {
             assert!(talk.read_line(&mut heard).unwrap() > 0, "the service did not start: {heard}");
         }
         // Somebody has to read on, or the service would wait for it.
@@ -143,6 +147,26 @@ fn a_followed_task_that_is_tried_again_shows_each_attempt_and_ends_with_the_code
     let lengths: Vec<usize> = text.lines().map(|line| line.len() + 1).collect();
     assert_eq!((lengths, followed.code), (vec![30, 20, 10], Some(7)), "{text}{}", followed.stderr);
     assert!(followed.stderr.contains("attempt 2 has ended; attempt 3 follows"), "{}", followed.stderr);
+}
+
+#[test]
+fn who_submits_says_how_often_it_is_tried_and_that_a_busy_workspace_is_not_waited_for() {
+    let (site, _service) = served();
+    let header = "#TASK effect=\"read\" retries=5 retry_delay=\"1ms\"\n";
+    site.script("fails.sh", format!("#!/bin/sh\n{header}exit 3\n"));
+    let ended = site.ended(["task", "submit", "-f", "--retries", "1", "--id", "twice", "fails.sh"]);
+    assert_eq!(ended.code, Some(3), "{}", ended.stderr);
+    assert_eq!(
+        (&show(&site, "twice")["attempt"], &show(&site, "twice")["spec"]["retries"]),
+        (&2.into(), &1.into())
+    );
+    let go_on = site.fifo("go-on");
+    let mut live = site.live(["task", "submit", "-f", "--work-dir", "shared", "waits.sh", &go_on]);
+    live.line();
+    let busy = site.ended(["task", "submit", "--work-dir", "shared", "--on-busy", "refuse", "hello.sh"]);
+    assert!(busy.code == Some(1) && busy.stderr.contains("shared"), "{}", busy.stderr);
+    fs::write(&go_on, "on\n").unwrap();
+    assert_eq!(live.ended().code, Some(7));
 }
 
 #[test]

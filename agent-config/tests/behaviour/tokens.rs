@@ -32,6 +32,49 @@ fn a_token_is_read_with_all_that_it_permits() {
 }
 
 #[test]
+fn users_of_this_host_prove_who_calls_where_there_is_a_socket_and_nobody_is_two_callers() {
+    let place = Place::new();
+    let section =
+        |name: &str, lines: &str| format!("[[auth.token]]\nname = \"{name}\"\nscopes = [\"run\"]\n{lines}\n");
+    let socket = "[http]\nsocket = \"agent.sock\"\nsocket_mode = \"0660\"\nsocket_group = \"ops\"\n";
+    let peers = section("one", "peer_users = [\"deploy\", \"ops\"]\nconcurrent = 4")
+        + &section("two", "peer_uids = [0, 1000]\nconcurrent = 0");
+    let settings = place.load(&format!("{socket}{peers}")).unwrap().settings;
+    let [one, two] = settings.auth.tokens.as_slice() else { panic!("two tokens are expected") };
+    assert_eq!(
+        (one.peer_users.as_slice(), one.concurrent),
+        (["deploy", "ops"].map(str::to_owned).as_slice(), Some(4))
+    );
+    assert_eq!((two.peer_uids.as_slice(), two.concurrent), ([0, 1000].as_slice(), None));
+    assert!(one.has_peers() && two.has_peers() && one.sha256.is_none());
+    assert_eq!(settings.http.socket, Some(place.path().join("agent.sock")));
+    assert_eq!((settings.http.socket_mode, settings.http.socket_group.as_deref()), (0o660, Some("ops")));
+    for (text, words) in [
+        (peers.clone(), "peer_users or peer_uids is given and http.socket is not"),
+        ("[http]\nsocket_group = \"ops\"\n".to_owned(), "http.socket_group is given and http.socket is not"),
+        (format!("[http]\nsocket = \"/{}\"\n", "x".repeat(107)), "a path of at most 107 bytes"),
+        ("[http]\nsocket_mode = \"0777\"\n".to_owned(), "who may read and write the socket"),
+        (socket.to_owned() + &section("x", "peer_uids = [65534]"), "the number of a user"),
+        (socket.to_owned() + &section("x", "peer_uids = [4294967295]"), "the number of a user"),
+        (socket.to_owned() + &section("x", "peer_uids = [-1]"), "the number of a user"),
+        (socket.to_owned() + &section("x", "peer_uids = []"), "at least one user"),
+        (socket.to_owned() + &section("x", "peer_users = [\"a b\"]"), "the name of a user"),
+        (socket.to_owned() + &section("x", "concurrent = -1"), "a whole number from 0 to 1000000"),
+        (
+            socket.to_owned() + &peers + &section("x", "peer_uids = [1000]"),
+            "the same uid as the token \"two\"",
+        ),
+        (
+            socket.to_owned() + &peers + &section("x", "peer_users = [\"ops\"]"),
+            "the same user as the token \"one\"",
+        ),
+    ] {
+        let complaint = place.complaint(&text);
+        assert!(complaint.contains(words), "{words}: {complaint}");
+    }
+}
+
+#[test]
 fn each_mistake_of_a_token_is_told() {
     let good = format!("sha256 = \"{DIGEST}\"\nscopes = [\"run\"]\n");
     let other = format!("sha256 = \"{}\"\nscopes = [\"run\"]\n", "cd".repeat(32));

@@ -42,6 +42,7 @@ pub(crate) struct CancelledTasks {
 /// `{"confirm": "<the script's name>"}`. Scope `run`.
 #[utoipa::path(
     post, path = "/api/v1/tasks/{id}/rerun", tag = "tasks", operation_id = "rerun_task",
+    security(("token" = ["run"])),
     request_body = Option<schema::Rerun>,
     params(
         ("id" = String, Path, description = "The task's id."),
@@ -100,6 +101,7 @@ fn confirmed(body: Option<Value>) -> Result<Option<Value>, ApiError> {
 /// For tasks of nodes that stay away. A task of this agent is cancelled instead, which ends it for certain. Scope `cancel`.
 #[utoipa::path(
     post, path = "/api/v1/tasks/{id}/abandon", tag = "tasks", operation_id = "abandon_task",
+    security(("token" = ["cancel"])),
     params(("id" = String, Path, description = "The task's id.")),
     responses(
         (status = 409, description = "It has ended, or is a task of this agent.", body = schema::ProblemDetails, content_type = "application/problem+json"),
@@ -127,6 +129,7 @@ pub(crate) async fn abandon(
 /// none of them starts meanwhile. Scope `cancel`.
 #[utoipa::path(
     post, path = "/api/v1/tasks:cancel", tag = "tasks", operation_id = "cancel_tasks",
+    security(("token" = ["cancel"])),
     params(
         ("status" = Option<Vec<schema::Status>>, Query, description = "`queued` or `running`; both when left out."),
         ("name" = Option<String>, Query, description = "Of exactly this script or runner."),

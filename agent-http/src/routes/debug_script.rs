@@ -26,6 +26,7 @@ use crate::query::Query;
 /// The script that starts the same run by hand, made of the record of a task that was started. Scope `read`.
 #[utoipa::path(
     get, path = "/api/v1/tasks/{id}/debug.sh", tag = "tasks", operation_id = "debug_script",
+    security(("token" = ["read"])),
     params(("id" = String, Path, description = "The task's id.")),
     responses(
         (status = 200, description = "The script.", body = String, content_type = "text/x-shellscript"),

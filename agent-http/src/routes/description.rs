@@ -1,17 +1,18 @@
 //! The API's description: `GET /openapi.json`. Its general part needs no token; with one it describes the scripts that the
 //! token sees as well.
 
+mod refined;
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::HeaderValue;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, VARY};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 use task_runners::{Catalogue, ScriptName};
 use utoipa::openapi::OpenApi;
 
@@ -19,6 +20,7 @@ use super::Answered;
 use crate::app::AppState;
 use crate::auth::Caller;
 use crate::error::ApiError;
+use crate::etag;
 use crate::script_operation;
 
 const PATH: &str = "/openapi.json";
@@ -43,7 +45,7 @@ struct Description {
 #[derive(Clone)]
 struct Made {
     json: Bytes,
-    etag: String,
+    etag: HeaderValue,
 }
 
 /// A document for all callers who see the same.
@@ -56,18 +58,17 @@ struct Kept {
 /// The route of the document, which describes all others.
 pub(crate) fn route(document: &OpenApi) -> Router<AppState> {
     let description = Arc::new(Description::new(document));
-    let answer =
-        move |State(state): State<AppState>, caller: Result<Caller, ApiError>, headers: HeaderMap| {
-            let description = description.clone();
-            async move {
-                let reader = caller.ok().filter(Caller::can_read);
-                let made = match reader {
-                    Some(caller) => description.with_scripts(state, caller).await?,
-                    None => description.general.clone(),
-                };
-                Answered::Ok(made.answer(&headers))
-            }
-        };
+    let answer = move |State(state): State<AppState>, caller: Result<Caller, ApiError>| {
+        let description = description.clone();
+        async move {
+            let reader = caller.ok().filter(Caller::can_read);
+            let made = match reader {
+                Some(caller) => description.with_scripts(state, caller).await?,
+                None => description.general.clone(),
+            };
+            Answered::Ok(made.answer())
+        }
+    };
     Router::new().route(PATH, get(answer))
 }
 
@@ -75,6 +76,7 @@ impl Description {
     fn new(document: &OpenApi) -> Self {
         let value =
             serde_json::to_value(document).expect("the document has only texts, numbers and lists of them");
+        let value = refined::refined(value);
         let run = value["paths"][RUN]["post"].clone();
         let general = Made::of(format!("{value:#}\n"));
         Self { general, document: value, run, kept: Mutex::default() }
@@ -146,24 +148,13 @@ impl Description {
 
 impl Made {
     fn of(json: String) -> Self {
-        let digest = hex::encode(Sha256::digest(&json));
-        Self { json: json.into(), etag: format!("\"{digest}\"") }
+        let etag = etag::of(json.as_bytes());
+        Self { json: json.into(), etag }
     }
 
-    fn answer(self, headers: &HeaderMap) -> Response {
-        let about = [(ETAG, self.etag.clone())];
+    fn answer(self) -> Response {
         // Callers may keep it, and ask whether it is still right. It depends on the token.
         let caching = [(CACHE_CONTROL, "private, no-cache"), (VARY, "authorization")];
-        let known = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-        if known.flat_map(|value| value.split(',')).any(|tag| is_tag(tag, &self.etag)) {
-            return (StatusCode::NOT_MODIFIED, about, caching).into_response();
-        }
-        ([(CONTENT_TYPE, "application/json")], about, caching, self.json).into_response()
+        ([(CONTENT_TYPE, "application/json")], [(ETAG, self.etag)], caching, self.json).into_response()
     }
-}
-
-/// Whether a tag in `If-None-Match` means this one (RFC 9110, section 13.1.2).
-fn is_tag(tag: &str, etag: &str) -> bool {
-    let tag = tag.trim();
-    tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag
 }

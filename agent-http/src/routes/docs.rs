@@ -3,16 +3,20 @@
 //! for the description again with it.
 
 use std::borrow::Cow;
-use std::sync::{Arc, LazyLock};
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use axum::body::Bytes;
-use axum::http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION};
-use axum::http::{HeaderName, StatusCode, Uri};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, LOCATION,
+};
+use axum::http::{HeaderName, HeaderValue, StatusCode, Uri};
 use axum::response::{AppendHeaders, IntoResponse, Response};
 use utoipa_swagger_ui::Config;
 
-use super::{Answered, Refused, Segment, no_route};
+use super::{Answered, Refused, Segment, Unchanged, no_route};
 use crate::error::ApiError;
+use crate::etag;
 
 const DOCUMENT: &str = "/openapi.json";
 /// The file that sets the page up, and what is added to it: a plugin, where the page has its list of them.
@@ -48,7 +52,10 @@ pub(crate) async fn redirect() -> impl IntoResponse {
 /// The page of the API
 #[utoipa::path(
     get, path = "/docs/", tag = "service", operation_id = "docs_page", security(()),
-    responses((status = 200, description = "The page.", body = String, content_type = "text/html"))
+    responses(
+        (status = 200, description = "The page.", body = String, content_type = "text/html"),
+        (status = 304, response = Unchanged)
+    )
 )]
 pub(crate) async fn index() -> Answered {
     embedded("index.html").ok_or_else(ApiError::internal)
@@ -58,7 +65,10 @@ pub(crate) async fn index() -> Answered {
 #[utoipa::path(
     get, path = "/docs/{file}", tag = "service", operation_id = "docs_file", security(()),
     params(("file" = String, Path, description = "The file's name.")),
-    responses((status = 200, description = "The file."), (status = "4XX", response = Refused))
+    responses(
+        (status = 200, description = "The file."),
+        (status = 304, response = Unchanged), (status = "4XX", response = Refused)
+    )
 )]
 pub(crate) async fn file(Segment(name): Segment, uri: Uri) -> Answered {
     match name.as_deref().and_then(embedded) {
@@ -81,5 +91,13 @@ fn embedded(name: &str) -> Option<Response> {
     let headers = [(CONTENT_SECURITY_POLICY, POLICY), (CACHE_CONTROL, CACHED), OPENERS];
     let content_type = [(CONTENT_TYPE, file.content_type)];
     let encoding = file.gzpipped.then_some([(CONTENT_ENCODING, "gzip")]);
-    Some((headers, content_type, encoding.map(AppendHeaders), bytes).into_response())
+    let tag = [(ETAG, tag(name, &bytes))];
+    Some((headers, content_type, tag, encoding.map(AppendHeaders), bytes).into_response())
+}
+
+/// The tag of a file, made when it is asked for first: files change only with the program.
+fn tag(name: &str, bytes: &[u8]) -> HeaderValue {
+    static TAGS: LazyLock<Mutex<HashMap<String, HeaderValue>>> = LazyLock::new(Mutex::default);
+    let mut tags = TAGS.lock().unwrap_or_else(PoisonError::into_inner);
+    tags.entry(name.to_owned()).or_insert_with(|| etag::of(bytes)).clone()
 }

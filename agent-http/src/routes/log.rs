@@ -5,20 +5,23 @@ use std::io;
 use agent_config::Scope;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, IF_RANGE, RANGE};
+use axum::http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, RANGE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use task_service::{LogReader, LogSource, Task};
+use task_service::{LogProgress, LogReader, LogSource, Task};
 
 use super::log_body::{Followed, LogBody, Part};
 use super::log_events;
 use super::range::{self, Asked, NO_END, Piece, asked};
-use super::{Answered, Refused, Segment, visible_task};
+use super::{Answered, Refused, Segment, Unchanged, visible_task};
 use crate::app::AppState;
 use crate::auth::Caller;
 use crate::error::ApiError;
+use crate::etag;
+use crate::metrics::{Following, Form};
 use crate::query::Query;
+use crate::right::Right;
 use crate::schema;
 
 /// Logs are bytes of any kind; shown as text, and never taken for anything else.
@@ -32,7 +35,7 @@ pub(super) const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-acce
 ///
 /// The bytes that the script wrote, in order, with the agent's banner above and below unless `banner=false`. With
 /// `follow=true` what is there, and all that comes until the log's end; a range without an end, as `bytes=100-`, then says
-/// from where (RFC 8673), and every other range is ignored. Scope `read`.
+/// from where (RFC 8673), and every other range is ignored. A log that has ended has an `ETag`. Scope `read`.
 ///
 /// Each attempt of a task has a log of its own. Without `attempt` it is that of the newest one that has started; who
 /// follows it gets it to the end of that attempt.
@@ -43,6 +46,7 @@ pub(super) const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-acce
 /// is over: one that is not terminal goes on with the next attempt. A stream that ends without it was cut.
 #[utoipa::path(
     get, path = "/api/v1/tasks/{id}/log", tag = "tasks", operation_id = "read_log",
+    security(("token" = ["read"])),
     params(
         ("id" = String, Path, description = "The task's id."),
         ("banner" = Option<bool>, Query, description = "With the banners; true when left out. Without them offsets count from the script's first byte."),
@@ -50,11 +54,13 @@ pub(super) const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-acce
         ("line" = Option<u64>, Query, description = "From the beginning of this line on, counted from 1; the header `Log-Offset` says where that is. A `Range` is ignored then."),
         ("attempt" = Option<u32>, Query, description = "The attempt, counted from 1."),
         ("Range" = Option<String>, Header, description = "One range of bytes."),
-        ("Last-Event-ID" = Option<u64>, Header, description = "With events: the `id` of the last one that came.")
+        ("If-Range" = Option<String>, Header, description = "The `ETag` of the log that the range is of; of another one all comes."),
+        ("Last-Event-ID" = Option<String>, Header, description = "With events: the `id` of the last one that came, a whole number.")
     ),
     responses(
         (status = 200, description = "The log so far, or to its end.", content((String = "text/plain"), (String = "text/event-stream"))),
         (status = 206, description = "The range. `Content-Range` of a log that is followed ends with 9007199254740991: how long it will be is not known.", body = String, content_type = "text/plain"),
+        (status = 304, response = Unchanged),
         (status = 404, description = "There is no such task or attempt, or its log has no such line yet.", body = schema::ProblemDetails, content_type = "application/problem+json"),
         (status = 416, description = "Nothing of the range is there.", body = schema::ProblemDetails, content_type = "application/problem+json"),
         (status = "4XX", response = Refused), (status = "5XX", response = Refused)
@@ -74,28 +80,49 @@ pub(crate) async fn log(
     let line = query.number("line", 1, u64::MAX);
     let attempt = attempt(&mut query, &task);
     query.finish()?;
+    let wanted = Wanted { attempt, part, line, is_followed };
+    let right = Right::to(&state, &caller, Scope::Read, &task);
+    Ok(right.guard(answer(&state, &task, wanted, &parts.headers).await?))
+}
+
+/// What is wanted of the logs of a task.
+struct Wanted {
+    attempt: u32,
+    part: Part,
+    line: Option<u64>,
+    is_followed: bool,
+}
+
+async fn answer(state: &AppState, task: &Task, wanted: Wanted, headers: &HeaderMap) -> Answered {
+    let Wanted { attempt, part, line, is_followed } = wanted;
     let log = state.service().attempt_log(&task.id, attempt).await;
     let (log, from) = match line {
-        Some(line) => from_line(&state, log?, part, line).await.map(|(log, from)| (Ok(log), Some(from)))?,
+        Some(line) => from_line(state, log?, part, line).await.map(|(log, from)| (Ok(log), Some(from)))?,
         None => (log, None),
     };
-    if log_events::are_asked_for(&parts.headers) {
-        let from = log_events::resumed_from(&parts.headers)?.or(from).unwrap_or(0);
-        return log_events::answer(state.service().clone(), (task.id, attempt), log, part, from);
+    if log_events::are_asked_for(headers) {
+        let from = log_events::resumed_from(headers)?.or(from).unwrap_or(0);
+        return log_events::answer(state, (task.id.clone(), attempt), log, part, from);
     }
+    let following = is_followed.then(|| state.metrics().following(Form::Bytes));
     let log = match (log?, from) {
-        (LogSource::Log(reader), Some(from)) => return Ok(rest(reader, part, from, is_followed)),
+        (LogSource::Log(reader), Some(from)) => return Ok(rest(reader, part, from, following)),
         (log, _) => log,
     };
-    match log {
+    match (log, following) {
         // All that a log which is complete will ever have is there.
-        LogSource::Log(reader) if !is_followed || reader.progress().is_complete() => {
-            piece(reader, part, &parts.headers)
+        (LogSource::Log(reader), Some(following)) if !reader.progress().is_complete() => {
+            follow(Followed::Log(reader), part, headers, following)
         }
-        LogSource::Log(reader) => follow(Followed::Log(reader), part, &parts.headers),
-        LogSource::NotYet(wait) if is_followed => follow(Followed::NotYet(wait), part, &parts.headers),
-        LogSource::NotYet(_) => Ok(text(StatusCode::OK, Body::empty())),
-        LogSource::None => without_log(&task, attempt),
+        (LogSource::Log(reader), _) => {
+            let tag = tag(task, attempt, part, &reader.progress());
+            piece(reader, part, headers, tag)
+        }
+        (LogSource::NotYet(wait), Some(following)) => {
+            follow(Followed::NotYet(wait), part, headers, following)
+        }
+        (LogSource::NotYet(_), None) => Ok(text(StatusCode::OK, Body::empty())),
+        (LogSource::None, _) => without_log(task, attempt),
     }
 }
 
@@ -131,12 +158,11 @@ async fn from_line(
 }
 
 /// What is there behind an offset of a part, and all that comes where it is followed.
-fn rest(reader: LogReader, part: Part, from: u64, is_followed: bool) -> Response {
+fn rest(reader: LogReader, part: Part, from: u64, following: Option<Following>) -> Response {
     let Piece { from: start, to } = part.of(&reader.progress());
-    let body = if is_followed {
-        LogBody::followed(Followed::Log(reader), part, from)
-    } else {
-        LogBody::piece(reader, Piece { from: start + from, to })
+    let body = match following {
+        Some(following) => LogBody::followed(Followed::Log(reader), part, from, following),
+        None => LogBody::piece(reader, Piece { from: start + from, to }),
     };
     let mut response = text(StatusCode::OK, Body::new(body));
     response.headers_mut().insert(LOG_OFFSET, from.into());
@@ -144,9 +170,9 @@ fn rest(reader: LogReader, part: Part, from: u64, is_followed: bool) -> Response
 }
 
 /// The log to its end, whenever that comes: from its beginning, or from where the range says.
-fn follow(log: Followed, part: Part, headers: &HeaderMap) -> Answered {
-    let from = range::from(range_of(headers));
-    let body = Body::new(LogBody::followed(log, part, from.unwrap_or(0)));
+fn follow(log: Followed, part: Part, headers: &HeaderMap, following: Following) -> Answered {
+    let from = range::from(range_of(headers, None));
+    let body = Body::new(LogBody::followed(log, part, from.unwrap_or(0), following));
     let mut response = match from {
         None => text(StatusCode::OK, body),
         Some(from) => {
@@ -159,19 +185,28 @@ fn follow(log: Followed, part: Part, headers: &HeaderMap) -> Answered {
     Ok(response)
 }
 
-/// The range that is asked for. There is no validator that `If-Range` could name.
-fn range_of(headers: &HeaderMap) -> Option<&str> {
-    if headers.contains_key(IF_RANGE) { None } else { headers.get(RANGE)?.to_str().ok() }
+/// The range that is asked for, where that may be given.
+fn range_of<'a>(headers: &'a HeaderMap, tag: Option<&HeaderValue>) -> Option<&'a str> {
+    if etag::permits_range(headers, tag) { headers.get(RANGE)?.to_str().ok() } else { None }
+}
+
+/// What stands for a part of a log that has ended, whose bytes are what they are for good. One that grows is another thing
+/// with each byte, of which nobody needs to be told: its offsets mean the same for ever.
+fn tag(task: &Task, attempt: u32, part: Part, progress: &LogProgress) -> Option<HeaderValue> {
+    let Piece { from, to } = part.of(progress);
+    // An id may be another task's once the history has forgotten this one.
+    let text = format!("{} {} {attempt} {from}-{to}", task.id, task.created_at);
+    progress.is_complete().then(|| etag::of(text.as_bytes()))
 }
 
 /// What is there now, or the range of it that was asked for.
-fn piece(reader: LogReader, part: Part, headers: &HeaderMap) -> Answered {
+fn piece(reader: LogReader, part: Part, headers: &HeaderMap, tag: Option<HeaderValue>) -> Answered {
     let progress = reader.progress();
     let whole = part.of(&progress);
     let length = whole.to - whole.from;
     // How long a log will be is not known before its end.
     let total = if progress.is_complete() { length.to_string() } else { "*".to_owned() };
-    let (status, piece) = match asked(range_of(headers), length) {
+    let (status, piece) = match asked(range_of(headers, tag.as_ref()), length) {
         Asked::Whole => (StatusCode::OK, Piece { from: 0, to: length }),
         Asked::Piece(piece) => (StatusCode::PARTIAL_CONTENT, piece),
         Asked::Unsatisfiable => {
@@ -187,6 +222,9 @@ fn piece(reader: LogReader, part: Part, headers: &HeaderMap) -> Answered {
         response.headers_mut().insert(CONTENT_RANGE, ascii(value));
     }
     response.headers_mut().insert(CONTENT_LENGTH, (piece.to - piece.from).into());
+    if let Some(tag) = tag {
+        response.headers_mut().insert(ETAG, tag);
+    }
     Ok(response)
 }
 

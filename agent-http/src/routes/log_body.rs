@@ -10,11 +10,16 @@ use std::task::{Context, Poll, ready};
 use axum::body::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use task_service::{LogProgress, LogReader, LogSource, LogWait};
+use tracing::Span;
 
 use super::range::Piece;
+use crate::metrics::Following;
 
 /// Most bytes that are read at once.
 pub(super) const CHUNK_BYTES: usize = 64 << 10;
+/// The same of a log that is sent as it is. No more than the connection buffers, which then holds one chunk at a time:
+/// hundreds of callers who read nothing hold half of what they would with twice as much.
+const READ_BYTES: usize = 32 << 10;
 
 /// Which part of a log file is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +44,9 @@ pub(super) struct LogBody {
     next: NextChunk,
     /// Bytes that will still come, where that is known.
     remaining: Option<u64>,
+    _following: Option<Following>,
+    /// The request that it answers.
+    span: Span,
 }
 
 /// Gives the next chunk; none at the end.
@@ -66,16 +74,17 @@ impl Part {
 impl LogBody {
     /// A piece of a log, all of which is there.
     pub(super) fn piece(reader: LogReader, piece: Piece) -> Self {
-        Self { next: next_of_piece(Arc::new(reader), piece), remaining: Some(piece.to - piece.from) }
+        let next = next_of_piece(Arc::new(reader), piece);
+        Self { next, remaining: Some(piece.to - piece.from), _following: None, span: Span::current() }
     }
 
     /// A part of a log up to its end, without its first `skipped` bytes.
-    pub(super) fn followed(log: Followed, part: Part, skipped: u64) -> Self {
+    pub(super) fn followed(log: Followed, part: Part, skipped: u64, following: Following) -> Self {
         let next = match log {
             Followed::Log(reader) => first_of_followed(reader, part, skipped),
             Followed::NotYet(wait) => first_once_opened(wait, part, skipped),
         };
-        Self { next, remaining: None }
+        Self { next, remaining: None, _following: Some(following), span: Span::current() }
     }
 }
 
@@ -90,6 +99,7 @@ impl Body for LogBody {
         if self.is_end_stream() {
             return Poll::Ready(None);
         }
+        let _of_the_request = self.span.clone().entered();
         let chunk = ready!(self.next.as_mut().poll(context));
         Poll::Ready(match chunk {
             Ok(Some(Chunk { bytes, next })) => {
@@ -169,7 +179,7 @@ fn next_of_followed(reader: Arc<LogReader>, part: Part, from: u64) -> NextChunk 
 
 /// Reads the beginning of a piece on a thread that may wait for the disk.
 async fn read(reader: Arc<LogReader>, piece: Piece) -> io::Result<Bytes> {
-    let wanted = usize::try_from(piece.to - piece.from).unwrap_or(usize::MAX).min(CHUNK_BYTES);
+    let wanted = usize::try_from(piece.to - piece.from).unwrap_or(usize::MAX).min(READ_BYTES);
     let read = tokio::task::spawn_blocking(move || {
         let mut buffer = vec![0; wanted];
         let count = reader.read_at(piece.from, &mut buffer)?;

@@ -18,7 +18,9 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::log::X_ACCEL_BUFFERING;
 use super::log_body::{CHUNK_BYTES, Part};
+use crate::app::AppState;
 use crate::error::ApiError;
+use crate::metrics::{Following, Form};
 
 /// The media type.
 pub(super) const EVENT_STREAM: &str = "text/event-stream";
@@ -56,14 +58,16 @@ pub(super) fn resumed_from(headers: &HeaderMap) -> Result<Option<u64>, ApiError>
 
 /// The answer: the log of an attempt of a task from the offset `from` of a part of it, to the end of the attempt.
 pub(super) fn answer(
-    service: TaskService,
+    state: &AppState,
     (id, attempt): (TaskId, u32),
     log: Result<LogSource, LogError>,
     part: Part,
     from: u64,
 ) -> Result<Response, ApiError> {
     let (source, next) = (source(log?), Instant::now());
-    let events = Events { service, id, attempt, source, part, at: from, held: 0, next };
+    let (service, following) = (state.service().clone(), state.metrics().following(Form::Events));
+    let events =
+        Events { service, id, attempt, source, part, at: from, held: 0, next, _following: following };
     let first = stream::once(async { Ok(Bytes::from_static(RETRY.as_bytes())) });
     let rest = stream::unfold(events, |mut events| async {
         let text = events.next().await.transpose()?;
@@ -88,6 +92,7 @@ struct Events {
     held: u64,
     /// The earliest time of the next chunk.
     next: Instant,
+    _following: Following,
 }
 
 /// Where the next event comes from.

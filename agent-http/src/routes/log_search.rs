@@ -62,9 +62,10 @@ struct Cursor(SearchPlace);
 /// `banner`. Scope `read`.
 #[utoipa::path(
     get, path = "/api/v1/tasks/{id}/log/search", tag = "tasks", operation_id = "search_log",
+    security(("token" = ["read"])),
     params(
         ("id" = String, Path, description = "The task's id."),
-        ("q" = String, Query, description = "The text, 1 to 1,024 bytes, without line ends."),
+        ("q" = String, Query, min_length = 1, max_length = 1024, pattern = "^[^\\n]*$", description = "The text, 1 to 1,024 bytes, without line ends."),
         ("banner" = Option<bool>, Query, description = "With the banners; true when left out."),
         ("attempt" = Option<u32>, Query, description = "The attempt, counted from 1; the newest that has started when left out."),
         ("limit" = Option<u64>, Query, description = "Most matches, 1 to 1,000; 100 when left out."),

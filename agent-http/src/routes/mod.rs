@@ -12,6 +12,7 @@ mod log_events;
 mod log_search;
 mod metrics;
 mod page;
+mod quota;
 mod range;
 mod runners;
 mod scripts;
@@ -36,6 +37,7 @@ use crate::error::ApiError;
 use crate::schema::ProblemDetails;
 
 pub(crate) use description::route as description;
+pub(crate) use quota::Turns;
 
 /// What a handler gives.
 type Answered = Result<Response, ApiError>;
@@ -48,7 +50,7 @@ type Answered = Result<Response, ApiError>;
         description = "Runs vetted scripts for people and programs, shows their logs while they are written, and keeps a \
             record of what ran and how it ended. Errors are `application/problem+json` (RFC 9457) with a stable `code`."
     ),
-    components(schemas(ProblemDetails), responses(Refused)),
+    components(schemas(ProblemDetails), responses(Refused, Unchanged)),
     security(("token" = [])),
     modifiers(&TokenScheme)
 )]
@@ -65,6 +67,11 @@ pub(crate) struct Segment(Option<String>);
 #[response(description = "Not done; `code` and `detail` say why.", content_type = "application/problem+json")]
 #[expect(dead_code, reason = "it only describes")]
 pub(crate) struct Refused(ProblemDetails);
+
+/// What a caller is told who has the answer already. Its parameter is added where this is listed.
+#[derive(utoipa::ToResponse)]
+#[response(description = "Nothing has changed since the answer with the `ETag` that `If-None-Match` names.")]
+pub(crate) struct Unchanged;
 
 /// Every route with its description.
 pub(crate) fn all() -> OpenApiRouter<AppState> {
@@ -119,7 +126,7 @@ async fn visible_task(state: &AppState, caller: &Caller, id: &Segment) -> Result
     task.ok_or_else(|| no_task(&id))
 }
 
-fn no_task(id: &TaskId) -> ApiError {
+pub(crate) fn no_task(id: &TaskId) -> ApiError {
     ApiError::not_found(format!("there is no task '{id}'"))
 }
 

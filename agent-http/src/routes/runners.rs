@@ -6,10 +6,10 @@ use axum::http::Uri;
 use axum::response::IntoResponse;
 use serde_json::{Value, json};
 
-use super::{Answered, Refused};
+use super::{Answered, Refused, Unchanged};
 use crate::app::AppState;
 use crate::auth::Caller;
-use crate::json::Json;
+use crate::etag::Tagged;
 use crate::query::Query;
 use crate::schema;
 
@@ -18,8 +18,10 @@ use crate::schema;
 /// The ways to do a task that a spec may name, beside scripts. Scope `read`.
 #[utoipa::path(
     get, path = "/api/v1/runners", tag = "scripts", operation_id = "list_runners",
+    security(("token" = ["read"])),
     responses(
         (status = 200, description = "The runners, by name.", body = schema::RunnerList),
+        (status = 304, response = Unchanged),
         (status = "4XX", response = Refused)
     )
 )]
@@ -32,5 +34,5 @@ pub(crate) async fn list(State(state): State<AppState>, caller: Caller, uri: Uri
         .list()
         .map(|runner| json!({ "name": runner.name(), "description": runner.description() }))
         .collect();
-    Ok(Json(json!({ "runners": runners })).into_response())
+    Ok(Tagged(json!({ "runners": runners })).into_response())
 }

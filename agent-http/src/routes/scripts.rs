@@ -11,11 +11,11 @@ use task_runners::{Catalogue, ScriptEntry, ScriptName, Scripts, ScriptsStatus};
 use task_service::Refusal;
 
 use super::wait::Wait;
-use super::{Answered, Refused, Segment, tasks};
+use super::{Answered, Refused, Segment, Unchanged, tasks};
 use crate::app::AppState;
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::json::Json;
+use crate::etag::Tagged;
 use crate::query::Query;
 use crate::{body, schema};
 
@@ -36,6 +36,7 @@ struct Asked {
 /// By name, those that the token sees, and what stands behind them. Scope `read`.
 #[utoipa::path(
     get, path = "/api/v1/scripts", tag = "scripts", operation_id = "list_scripts",
+    security(("token" = ["read"])),
     params(
         ("group" = Option<String>, Query, description = "Of exactly this group."),
         ("tag" = Option<Vec<String>>, Query, description = "With this tag; repeated, all must be there."),
@@ -44,6 +45,7 @@ struct Asked {
     ),
     responses(
         (status = 200, description = "A page of scripts.", body = schema::ScriptPage),
+        (status = 304, response = Unchanged),
         (status = "4XX", response = Refused), (status = "5XX", response = Refused)
     )
 )]
@@ -63,7 +65,7 @@ pub(crate) async fn list(State(state): State<AppState>, caller: Caller, uri: Uri
     .await?;
     let verification =
         ScriptsStatus { problems: caller.seen_problems(&status.problems), ..status.without_problems() };
-    Ok(Json(json!({ "scripts": entries, "next": next, "verification": verification })).into_response())
+    Ok(Tagged(json!({ "scripts": entries, "next": next, "verification": verification })).into_response())
 }
 
 impl Asked {
@@ -98,9 +100,11 @@ impl Asked {
 /// The name is percent-encoded, or has plain slashes. Scope `read`.
 #[utoipa::path(
     get, path = "/api/v1/scripts/{name}", tag = "scripts", operation_id = "show_script",
+    security(("token" = ["read"])),
     params(("name" = String, Path, description = "The script's name.")),
     responses(
         (status = 200, description = "The script.", body = schema::Script),
+        (status = 304, response = Unchanged),
         (status = "4XX", response = Refused), (status = "5XX", response = Refused)
     )
 )]
@@ -111,14 +115,15 @@ pub(crate) async fn show(State(state): State<AppState>, caller: Caller, name: Se
     let wanted = name.clone();
     let entry = look(&state, &caller, move |scripts| scripts.get(&wanted)).await?;
     let entry = entry.ok_or_else(|| Refusal::NotFound { name: name.to_string() })?;
-    Ok(Json(entry).into_response())
+    Ok(Tagged(entry).into_response())
 }
 
 /// Run a script
 ///
 /// Accepts a task as `POST /api/v1/tasks` does; the body is a task spec without `name`, and may be left out. Scope `run`.
 #[utoipa::path(
-    post, path = "/api/v1/scripts/{name}/run", tag = "scripts", operation_id = "run_script", request_body = Option<schema::RunSpec>,
+    post, path = "/api/v1/scripts/{name}/run", tag = "scripts", operation_id = "run_script",
+    security(("token" = ["run"])), request_body = Option<schema::RunSpec>,
     params(
         ("name" = String, Path, description = "The script's name, percent-encoded."),
         ("Prefer" = Option<String>, Header, description = "`wait=N`: how long to wait for the end, 0 to 300 s.")

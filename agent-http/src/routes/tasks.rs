@@ -17,13 +17,15 @@ use task_service::{
 };
 
 use super::wait::{self, Wait};
-use super::{Answered, Refused, Segment, no_task, visible_task};
+use super::{Answered, Refused, Segment, Unchanged, no_task, quota, visible_task};
 use crate::app::AppState;
 use crate::audit::Decision;
 use crate::auth::Caller;
 use crate::error::ApiError;
+use crate::etag::Tagged;
 use crate::json::Json;
 use crate::query::Query;
+use crate::right::Right;
 use crate::{body, schema};
 
 /// Tasks in a page unless the caller says otherwise, and at most.
@@ -35,7 +37,8 @@ const MAX_LIMIT: u64 = 1000;
 /// The task is on disk once this answers. `Prefer: wait=N` (0 to 300 seconds) answers when the task has ended, or when that
 /// time is over. Scope `run`.
 #[utoipa::path(
-    post, path = "/api/v1/tasks", tag = "tasks", operation_id = "submit_task", request_body = schema::TaskSpec,
+    post, path = "/api/v1/tasks", tag = "tasks", operation_id = "submit_task",
+    security(("token" = ["run"])), request_body = schema::TaskSpec,
     params(("Prefer" = Option<String>, Header, description = "`wait=N`: how long to wait for the end, 0 to 300 s.")),
     responses(
         (status = 202, description = "Accepted; `Location` names the task.", body = schema::Task),
@@ -59,7 +62,7 @@ pub(super) async fn accept(state: &AppState, caller: &Caller, spec: Value, wait:
     let spec = TaskSpec::from_json(spec).map_err(Refusal::Invalid)?;
     // A spec that names no id cannot meet another task's.
     let again = spec.id.is_some().then(|| spec.clone());
-    let Submitted { mut task, created } = match (state.service().submit(spec, caller.name()).await, again) {
+    let Submitted { mut task, created } = match (quota::submit(state, caller, spec).await?, again) {
         (Ok(submitted), _) => submitted,
         (Err(SubmitError::Conflict { id }), Some(spec)) => {
             return Err(conflict(state, caller, spec, id).await);
@@ -74,18 +77,28 @@ pub(super) async fn accept(state: &AppState, caller: &Caller, spec: Value, wait:
         code: None,
         task: Some((task.id.as_str(), &task.name)),
     };
+    if created {
+        // Here the request's id and the task's meet; whatever is said of the task later has the latter.
+        tracing::info!(task_id = %task.id, name = task.name, "accepted");
+    }
     if !state.audit().tell(caller.asked(), decision) {
         state.metrics().audit_lost();
     }
+    let mut applied = None;
     if let Some(wait) = wait {
-        // It was accepted: a task that is gone again has been removed with old history, and the answer is what it was.
-        task = wait.for_end_of(state, &task.id).await?.unwrap_or(task);
+        let right = Right::to(state, caller, Scope::Run, &task);
+        // Where the right is lost meanwhile the task stays accepted, and what becomes of it is not for this caller.
+        if let Ok(ended) = right.during(wait.for_end_of(state, &task.id)).await {
+            // A task that is gone again has been removed with old history, and the answer is what it was.
+            task = ended?.unwrap_or(task);
+            applied = Some(wait);
+        }
     }
     let is_done = !created || task.status.is_terminal();
     let status = if is_done { StatusCode::OK } else { StatusCode::ACCEPTED };
     let location = [(LOCATION, format!("/api/v1/tasks/{}", task.id))];
     let mut response = (status, location, Json(task)).into_response();
-    if let Some(wait) = wait {
+    if let Some(wait) = applied {
         wait.applied(&mut response);
     }
     Ok(response)
@@ -118,7 +131,7 @@ async fn conflict(state: &AppState, caller: &Caller, spec: TaskSpec, id: TaskId)
 }
 
 /// What the runner says about a spec.
-async fn check(state: &AppState, spec: TaskSpec) -> Result<(), Refusal> {
+pub(super) async fn check(state: &AppState, spec: TaskSpec) -> Result<(), Refusal> {
     let runners = state.service().runners();
     let runner = runners.get(&spec.name).or_else(|| runners.get(SCRIPT_RUNNER)).cloned();
     let runner = runner.ok_or_else(|| Refusal::NotFound { name: spec.name.clone() })?;
@@ -131,6 +144,7 @@ async fn check(state: &AppState, spec: TaskSpec) -> Result<(), Refusal> {
 /// Newest first, those of the scripts that the token sees. Scope `read`.
 #[utoipa::path(
     get, path = "/api/v1/tasks", tag = "tasks", operation_id = "list_tasks",
+    security(("token" = ["read"])),
     params(
         ("status" = Option<Vec<schema::Status>>, Query, description = "In one of these states; repeated, or with commas."),
         ("name" = Option<String>, Query, description = "Of exactly this script or runner."),
@@ -143,6 +157,7 @@ async fn check(state: &AppState, spec: TaskSpec) -> Result<(), Refusal> {
     ),
     responses(
         (status = 200, description = "A page of tasks.", body = schema::TaskPage),
+        (status = 304, response = Unchanged),
         (status = "4XX", response = Refused), (status = "5XX", response = Refused)
     )
 )]
@@ -156,7 +171,7 @@ pub(crate) async fn list(State(state): State<AppState>, caller: Caller, uri: Uri
     filter.visible = visible_to(&caller);
     let page = state.service().list(filter, usize::try_from(limit).unwrap_or(usize::MAX), cursor).await?;
     let next = page.next.map(|cursor| cursor.to_string());
-    Ok(Json(json!({ "tasks": page.tasks, "next": next })).into_response())
+    Ok(Tagged(json!({ "tasks": page.tasks, "next": next })).into_response())
 }
 
 /// What a list is to leave out: nothing for an admin.
@@ -199,12 +214,14 @@ fn choices() -> String {
 /// With `wait=N`, or `Prefer: wait=N`, it answers when the task has ended, or when that time is over. Scope `read`.
 #[utoipa::path(
     get, path = "/api/v1/tasks/{id}", tag = "tasks", operation_id = "show_task",
+    security(("token" = ["read"])),
     params(
         ("id" = String, Path, description = "The task's id."),
         ("wait" = Option<u64>, Query, description = "Seconds to wait for its end, 0 to 300.")
     ),
     responses(
         (status = 200, description = "The task as it stands.", body = schema::Task),
+        (status = 304, response = Unchanged),
         (status = "4XX", response = Refused), (status = "5XX", response = Refused)
     )
 )]
@@ -221,9 +238,10 @@ pub(crate) async fn show(
     query.finish()?;
     let preferred = Wait::preferred(&parts.headers);
     if let Some(wait) = asked.or(preferred) {
-        task = wait.for_end_of(&state, &task.id).await?.ok_or_else(|| no_task(&task.id))?;
+        let right = Right::to(&state, &caller, Scope::Read, &task);
+        task = right.during(wait.for_end_of(&state, &task.id)).await??.ok_or_else(|| no_task(&task.id))?;
     }
-    let mut response = Json(task).into_response();
+    let mut response = Tagged(task).into_response();
     if let (None, Some(wait)) = (asked, preferred) {
         wait.applied(&mut response);
     }
@@ -236,6 +254,7 @@ pub(crate) async fn show(
 /// at once. Scope `cancel`.
 #[utoipa::path(
     post, path = "/api/v1/tasks/{id}/cancel", tag = "tasks", operation_id = "cancel_task",
+    security(("token" = ["cancel"])),
     params(("id" = String, Path, description = "The task's id.")),
     responses(
         (status = 202, description = "It was asked to end.", body = schema::Task),

@@ -13,9 +13,20 @@ const SERVING: u64 = 0;
 /// What stands there when the answer's body has ended and its last bytes are not known to be sent.
 const FINISHING: u64 = u64::MAX;
 
+/// How many connections are open, by what they do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct OpenConnections {
+    /// They wait for a header.
+    pub(crate) waiting: usize,
+    /// Their request is being served.
+    pub(crate) serving: usize,
+    /// Their answer has ended, and its last bytes are not known to be sent.
+    pub(crate) finishing: usize,
+}
+
 /// The open connections.
 #[derive(Debug, Clone)]
-pub(super) struct Connections {
+pub(crate) struct Connections {
     table: Arc<Table>,
 }
 
@@ -83,6 +94,19 @@ impl Connections {
         let shared = Arc::new(Shared { since: AtomicU64::new(number), gone: CancellationToken::new() });
         self.table.open().insert(number, shared.clone());
         Ticket { table: self.table.clone(), number, shared }
+    }
+
+    /// How many there are now.
+    pub(crate) fn count(&self) -> OpenConnections {
+        let mut count = OpenConnections::default();
+        for shared in self.table.open().values() {
+            match shared.since.load(Ordering::Relaxed) {
+                SERVING => count.serving += 1,
+                FINISHING => count.finishing += 1,
+                _ => count.waiting += 1,
+            }
+        }
+        count
     }
 
     /// Waits until no connection is open.

@@ -1,16 +1,20 @@
-//! The accept loop: HTTP/1.1 over TCP, or TLS, with a limit on everything that a caller could hold on to. Headers have a time and a
+//! The accept loop: HTTP/1.1 over TCP, TLS or a Unix socket, with a limit on everything that a caller could hold on to. Headers have a time and a
 //! size, connections a number, answers must be taken at a least rate; when there are too many connections the one that has kept its
 //! header to itself for longest goes.
 //!
 //! | module | what it holds |
 //! |---|---|
 //! | `connections` | the table of open connections, and which goes first |
+//! | `listeners` | what is listened on, and a connection as it comes |
+//! | `local` | the Unix socket's file, and what lies in its place |
 //! | `patient` | a socket and the least rate at which its bytes must be taken |
 //! | `transport` | that socket as it is, or TLS on top of it |
 //! | `io` | the bytes of the protocol layer on top of both: the form of what it answers itself |
 
 mod connections;
 mod io;
+mod listeners;
+mod local;
 mod patient;
 mod transport;
 
@@ -22,34 +26,34 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_LENGTH;
 use axum::response::Response;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use connections::{Connections, Ticket};
+pub(crate) use connections::{Connections, OpenConnections};
+
+use connections::Ticket;
 use io::GuardedIo;
-use patient::PatientSocket;
+use listeners::{Listeners, Socket};
+pub use local::{LocalSocket, SocketError};
 use transport::Transport;
 
+use crate::peer::Peer;
 use crate::tls::{ClientCertificate, Tls};
 
 /// Most headers in one request, and the bytes that they may take together with the request line.
 const MAX_HEADERS: usize = 64;
 const MAX_HEADER_BYTES: usize = 16 << 10;
-/// Most bytes that wait in the agent for one slow reader, beside one chunk of the body; and in the kernel.
+/// Most bytes that wait in the agent for one slow reader, beside one chunk of the body.
 const MAX_BUFFERED_BYTES: usize = 32 << 10;
-const MAX_UNSENT_BYTES: u32 = 128 << 10;
-/// Silence after which the kernel asks whether the other end is still there, and how often it asks in vain.
-const PROBE_AFTER: Duration = Duration::from_secs(30);
-const PROBES: u32 = 3;
 /// Pause after an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -72,15 +76,11 @@ pub struct ServerLimits {
 /// A server that listens.
 #[derive(Debug)]
 pub struct Server {
-    listener: TcpListener,
+    listeners: Listeners,
     limits: ServerLimits,
     connections: Connections,
     tls: Option<Arc<Tls>>,
 }
-
-/// Who is at the other end of the connection that a request came by.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Peer(pub(crate) SocketAddr);
 
 /// What every connection is served with.
 #[derive(Clone)]
@@ -89,6 +89,7 @@ struct Serving {
     limits: ServerLimits,
     stop: CancellationToken,
     tls: Option<Arc<Tls>>,
+    connections: Connections,
 }
 
 /// Who is at the other end, as far as the connection shows it.
@@ -116,11 +117,17 @@ impl Server {
     /// # Errors
     /// When the address cannot be listened on.
     pub async fn listen(address: SocketAddr, limits: ServerLimits) -> Result<Self, Error> {
-        let listener = TcpListener::bind(address).await?;
-        Ok(Self { listener, limits, connections: Connections::new(limits.connections), tls: None })
+        let listeners = Listeners::bind(address).await?;
+        Ok(Self { listeners, limits, connections: Connections::new(limits.connections), tls: None })
     }
 
-    /// Speaks TLS only, where it is given.
+    /// Listens on a Unix socket as well, where it is given.
+    #[must_use]
+    pub fn with_socket(self, socket: Option<LocalSocket>) -> Self {
+        Self { listeners: self.listeners.with_local(socket), ..self }
+    }
+
+    /// Speaks TLS only, where it is given; not over a Unix socket.
     #[must_use]
     pub fn with_tls(self, tls: Option<Arc<Tls>>) -> Self {
         Self { tls, ..self }
@@ -131,24 +138,25 @@ impl Server {
     /// # Errors
     /// When the kernel does not say.
     pub fn address(&self) -> Result<SocketAddr, Error> {
-        self.listener.local_addr()
+        self.listeners.address()
     }
 
     /// Serves until `stop` is cancelled: then nothing more is accepted, requests under way get their time, and what is
     /// still open after that is closed.
     pub async fn serve(self, app: Router, stop: CancellationToken) {
-        let serving = Serving { app, limits: self.limits, stop, tls: self.tls.clone() };
-        while let Some(stream) = self.accept(&serving.stop).await {
+        let (tls, connections) = (self.tls.clone(), self.connections.clone());
+        let serving = Serving { app, limits: self.limits, stop, tls, connections };
+        while let Some(socket) = self.accept(&serving.stop).await {
             let ticket = self.connections.enter();
-            match prepare(&stream) {
+            match socket.prepare() {
                 Ok(()) => {
-                    tokio::spawn(serving.clone().connection(stream, ticket));
+                    tokio::spawn(serving.clone().connection(socket, ticket));
                 }
                 Err(error) => tracing::debug!(%error, "a connection was gone before it was served"),
             }
         }
-        let Self { listener, limits, connections, .. } = self;
-        drop(listener);
+        let Self { listeners, limits, connections, .. } = self;
+        drop(listeners);
         if tokio::time::timeout(limits.closing, connections.all_gone()).await.is_err() {
             connections.close_all();
             connections.all_gone().await;
@@ -156,14 +164,14 @@ impl Server {
     }
 
     /// The next connection, once there is room for it; none when the server is to stop.
-    async fn accept(&self, stop: &CancellationToken) -> Option<TcpStream> {
+    async fn accept(&self, stop: &CancellationToken) -> Option<Socket> {
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => return None,
                 accepted = self.accept_one() => accepted,
             };
             match accepted {
-                Ok(stream) => return Some(stream),
+                Ok(socket) => return Some(socket),
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept connections; trying again");
@@ -173,23 +181,22 @@ impl Server {
         }
     }
 
-    async fn accept_one(&self) -> Result<TcpStream, Error> {
+    async fn accept_one(&self) -> Result<Socket, Error> {
         // The newcomer comes first: an attacker who fills the table cannot keep honest callers waiting behind it.
-        let (stream, _) = self.listener.accept().await?;
+        let socket = self.listeners.accept().await?;
         self.connections.room().await;
-        Ok(stream)
+        Ok(socket)
     }
 }
 
 impl Serving {
     /// Serves one connection to its end.
-    async fn connection(self, stream: TcpStream, ticket: Ticket) {
+    async fn connection(self, socket: Socket, ticket: Ticket) {
         let ticket = Arc::new(ticket);
         let first_header = Instant::now() + self.limits.header;
-        let peer = stream.peer_addr().ok().map(Peer);
-        let socket = PatientSocket::new(stream, &self.limits);
+        let peer = socket.peer();
         let opened = tokio::select! {
-            opened = Transport::open(socket, self.tls.as_deref()) => opened,
+            opened = Transport::open(socket, &self.limits, self.tls.as_deref()) => opened,
             () = sleep_until(first_header) => return,
             () = ticket.told_to_go() => return,
             () = self.stop.cancelled() => return,
@@ -217,7 +224,7 @@ impl Serving {
 
     /// Answers requests until either side wants no more.
     async fn requests(&self, transport: Transport, ticket: &Arc<Ticket>, other_end: OtherEnd) {
-        let answer = service_fn(|request| respond(&self.app, ticket, other_end, request));
+        let answer = service_fn(|request| self.respond(ticket, other_end, request));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.limits.header)
@@ -237,35 +244,30 @@ impl Serving {
             tracing::debug!(%error, "a connection ended early");
         }
     }
-}
 
-/// Answers one request. The connection counts as serving until the answer's last byte was sent.
-async fn respond(
-    app: &Router,
-    ticket: &Arc<Ticket>,
-    other_end: OtherEnd,
-    mut request: Request<Incoming>,
-) -> Result<Response, std::convert::Infallible> {
-    let serving = ticket.serving();
-    let OtherEnd { peer, certificate } = other_end;
-    if let Some(peer) = peer {
-        request.extensions_mut().insert(peer);
+    /// Answers one request. The connection counts as serving until the answer's last byte was sent.
+    async fn respond(
+        &self,
+        ticket: &Arc<Ticket>,
+        other_end: OtherEnd,
+        mut request: Request<Incoming>,
+    ) -> Result<Response, std::convert::Infallible> {
+        let serving = ticket.serving();
+        let OtherEnd { peer, certificate } = other_end;
+        request.extensions_mut().insert(self.connections.clone());
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(peer);
+        }
+        if let Some(certificate) = certificate {
+            request.extensions_mut().insert(certificate);
+        }
+        let mut response = self.app.clone().oneshot(request.map(Body::new)).await?;
+        if response.status() == StatusCode::NOT_MODIFIED {
+            // The router counts the body that there is not; that would be taken for the length of the whole answer.
+            response.headers_mut().remove(CONTENT_LENGTH);
+        }
+        Ok(response.map(|body| Body::new(io::WatchedBody::new(body, serving))))
     }
-    if let Some(certificate) = certificate {
-        request.extensions_mut().insert(certificate);
-    }
-    let response = app.clone().oneshot(request.map(Body::new)).await?;
-    Ok(response.map(|body| Body::new(io::WatchedBody::new(body, serving))))
-}
-
-fn prepare(stream: &TcpStream) -> Result<(), Error> {
-    stream.set_nodelay(true)?;
-    let socket = SockRef::from(stream);
-    let probes =
-        TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_AFTER / PROBES).with_retries(PROBES);
-    socket.set_tcp_keepalive(&probes)?;
-    // Otherwise the kernel buffers megabytes for a caller who reads nothing.
-    socket.set_tcp_notsent_lowat(MAX_UNSENT_BYTES)
 }
 
 /// Whether only the connection that was about to be accepted has failed (accept(2)).

@@ -14,8 +14,8 @@ use super::ServerLimits;
 
 /// A socket whose caller must take what is written.
 #[derive(Debug)]
-pub(super) struct PatientSocket {
-    stream: TcpStream,
+pub(super) struct PatientSocket<S = TcpStream> {
+    stream: S,
     patience: Patience,
     /// When a write that waits is given up.
     deadline: Pin<Box<Sleep>>,
@@ -32,17 +32,19 @@ struct Patience {
     waiting_since: Option<Instant>,
 }
 
-impl PatientSocket {
-    pub(super) fn new(stream: TcpStream, limits: &ServerLimits) -> Self {
-        let patience = Patience::new(limits.stall, limits.least_rate);
-        Self { stream, patience, deadline: Box::pin(sleep(limits.stall)) }
-    }
-
+impl PatientSocket<TcpStream> {
     /// The first byte that comes, which stays to be read; none when the caller has closed.
     pub(super) async fn first_byte(&self) -> io::Result<Option<u8>> {
         let mut byte = [0];
         let count = self.stream.peek(&mut byte).await?;
         Ok((count > 0).then_some(byte[0]))
+    }
+}
+
+impl<S> PatientSocket<S> {
+    pub(super) fn new(stream: S, limits: &ServerLimits) -> Self {
+        let patience = Patience::new(limits.stall, limits.least_rate);
+        Self { stream, patience, deadline: Box::pin(sleep(limits.stall)) }
     }
 
     /// What a write has led to: bytes taken, or waiting for as long as it may.
@@ -92,7 +94,7 @@ impl Patience {
     }
 }
 
-impl AsyncRead for PatientSocket {
+impl<S: AsyncRead + Unpin> AsyncRead for PatientSocket<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -102,7 +104,7 @@ impl AsyncRead for PatientSocket {
     }
 }
 
-impl AsyncWrite for PatientSocket {
+impl<S: AsyncWrite + Unpin> AsyncWrite for PatientSocket<S> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_write_vectored(context, &[IoSlice::new(bytes)])
     }

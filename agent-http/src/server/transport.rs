@@ -1,4 +1,5 @@
-//! What a connection is spoken over: the socket as it is, or TLS on top of it.
+//! What a connection is spoken over: the socket as it is, or TLS on top of it. A Unix socket is as it is: nobody is between
+//! its ends.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -6,9 +7,12 @@ use std::task::{Context, Poll};
 
 use axum::http::StatusCode;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::UnixStream;
 use tokio_rustls::server::TlsStream;
 
+use super::ServerLimits;
 use super::io::last_answer;
+use super::listeners::Socket;
 use super::patient::PatientSocket;
 use crate::error::ApiError;
 use crate::tls::{ClientCertificate, Tls};
@@ -20,6 +24,7 @@ const MAX_DROPPED_BYTES: u64 = 64 << 10;
 #[derive(Debug)]
 pub(super) enum Transport {
     Plain(PatientSocket),
+    Local(PatientSocket<UnixStream>),
     // Boxed, since it is large and the other one is not.
     Tls(Box<TlsStream<PatientSocket>>),
 }
@@ -31,9 +36,14 @@ impl Transport {
     /// # Errors
     /// When the two do not agree, or the caller says nothing that could be TLS.
     pub(super) async fn open(
-        mut socket: PatientSocket,
+        socket: Socket,
+        limits: &ServerLimits,
         tls: Option<&Tls>,
     ) -> io::Result<(Self, Option<ClientCertificate>)> {
+        let mut socket = match socket {
+            Socket::Tcp(stream) => PatientSocket::new(stream, limits),
+            Socket::Unix(stream) => return Ok((Self::Local(PatientSocket::new(stream, limits)), None)),
+        };
         let Some(tls) = tls else { return Ok((Self::Plain(socket), None)) };
         // A handshake begins with the byte 22, and the name of each method with a capital letter.
         if socket.first_byte().await?.is_some_and(|byte| byte.is_ascii_uppercase()) {
@@ -63,6 +73,7 @@ macro_rules! forward {
     ($self:ident . $method:ident ( $($argument:expr),* )) => {
         match $self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).$method($($argument),*),
+            Self::Local(stream) => Pin::new(stream).$method($($argument),*),
             Self::Tls(stream) => Pin::new(stream.as_mut()).$method($($argument),*),
         }
     };

@@ -1,43 +1,14 @@
 //! Who may do what: every route with every kind of token.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod matrix;
+pub(crate) mod operations;
 
-use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
-use crate::support::{Reply, Service, Site, exchange, request_text};
+use serde_json::json;
 
-/// What a route needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Needs {
-    Nothing,
-    Scope(&'static str),
-}
-
-/// Every operation that the service's own description lists, and what it needs. The first test below fails when one is
-/// missing here.
-const OPERATIONS: &[(&str, &str, Needs)] = &[
-    ("GET", "/", Needs::Nothing),
-    ("GET", "/api/v1/runners", Needs::Scope("read")),
-    ("GET", "/api/v1/scripts", Needs::Scope("read")),
-    ("GET", "/api/v1/scripts/{name}", Needs::Scope("read")),
-    ("POST", "/api/v1/scripts/{name}/run", Needs::Scope("run")),
-    ("GET", "/api/v1/tasks", Needs::Scope("read")),
-    ("POST", "/api/v1/tasks", Needs::Scope("run")),
-    ("GET", "/api/v1/tasks/{id}", Needs::Scope("read")),
-    ("POST", "/api/v1/tasks:cancel", Needs::Scope("cancel")),
-    ("POST", "/api/v1/tasks/{id}/abandon", Needs::Scope("cancel")),
-    ("POST", "/api/v1/tasks/{id}/rerun", Needs::Scope("run")),
-    ("POST", "/api/v1/tasks/{id}/cancel", Needs::Scope("cancel")),
-    ("GET", "/api/v1/tasks/{id}/debug.sh", Needs::Scope("read")),
-    ("GET", "/api/v1/tasks/{id}/log", Needs::Scope("read")),
-    ("GET", "/api/v1/tasks/{id}/log/search", Needs::Scope("read")),
-    ("GET", "/docs", Needs::Nothing),
-    ("GET", "/docs/", Needs::Nothing),
-    ("GET", "/docs/{file}", Needs::Nothing),
-    ("GET", "/healthz", Needs::Nothing),
-    ("GET", "/metrics", Needs::Scope("read")),
-    ("GET", "/readyz", Needs::Nothing),
-];
+use crate::support::{Service, Site, exchange, request_text};
+use operations::{Needs, Operation, has_passed, operations};
 
 /// Scopes of the usual tokens, by name.
 const TOKENS: &[(&str, &[&str])] = &[
@@ -50,19 +21,11 @@ const TOKENS: &[(&str, &[&str])] = &[
 ];
 
 #[test]
-fn the_routes_that_are_tried_here_are_those_of_the_description() {
+fn what_needs_nothing_is_no_part_of_the_api() {
     let service = Service::usual();
-    let document = exchange(service.at, request_text("GET", "/openapi.json", None, None).as_bytes()).json();
-    let described: BTreeSet<(String, String)> = document["paths"]
-        .as_object()
-        .unwrap()
-        .iter()
-        .flat_map(|(path, item)| {
-            item.as_object().unwrap().keys().map(|method| (method.to_uppercase(), path.clone()))
-        })
-        .collect();
-    let tried = OPERATIONS.iter().map(|(method, path, _)| ((*method).to_owned(), (*path).to_owned()));
-    assert_eq!(described, tried.collect::<BTreeSet<_>>());
+    for Operation { path, needs, .. } in described(&service) {
+        assert_eq!(needs == Needs::Nothing, !path.starts_with("/api/") && path != "/metrics", "{path}");
+    }
 }
 
 #[test]
@@ -90,9 +53,11 @@ fn without_a_token_that_is_known_and_valid_every_route_but_the_public_ones_is_40
         ("cookie", (format!("Cookie: token={reader}\r\n"), "token_missing")),
     ]
     .into();
-    for (method, path, needs) in OPERATIONS {
+    for operation in described(&service) {
+        let (method, needs) = (&operation.method, &operation.needs);
         for (kind, (header, code)) in &headers {
-            let path = filled(path, &id);
+            let path = operation.target(&id);
+            let path = path.split('?').next().unwrap();
             let text = format!(
                 "{method} {path}?access_token={reader} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{header}\r\n"
             );
@@ -127,16 +92,24 @@ fn a_path_that_no_route_knows_is_401_without_a_token_and_404_with_one() {
 #[test]
 fn each_scope_opens_its_routes_and_no_others() {
     let service = Service::usual();
-    for (method, path, needs) in OPERATIONS {
+    for operation in described(&service) {
+        let method = &operation.method;
         for (token, scopes) in TOKENS {
-            let id = ended_task(&service);
-            let reply = service.call(token, method, &filled(path, &id), body_for(path).as_ref());
-            match needs {
-                Needs::Scope(scope) if !scopes.contains(scope) => {
+            let path = operation.target(&ended_task(&service));
+            let reply = service.call(token, method, &path, operation.body().as_ref());
+            match &operation.needs {
+                Needs::Scope(scope) if !scopes.contains(&scope.as_str()) => {
                     assert_eq!(reply.status, 403, "{token}: {method} {path}: {}", reply.text());
                     assert_eq!(reply.code(), "scope_missing");
                 }
-                _ => assert_passed(&reply, &format!("{token}: {method} {path}")),
+                _ => {
+                    assert!(
+                        has_passed(&reply),
+                        "{token}: {method} {path}: {} {}",
+                        reply.status,
+                        reply.text()
+                    );
+                }
             }
         }
     }
@@ -146,15 +119,16 @@ fn each_scope_opens_its_routes_and_no_others() {
 fn a_token_gets_404_for_tasks_and_scripts_outside_its_patterns_on_every_route() {
     let service = Service::usual();
     let foreign = ended_task(&service);
-    for (method, path, needs) in OPERATIONS {
+    for operation in described(&service) {
+        let Operation { method, path, needs, .. } = &operation;
         if *needs == Needs::Nothing || !path.contains('{') {
             continue;
         }
-        let reply = service.call("deployer", method, &filled(path, &foreign), None);
+        let reply = service.call("deployer", method, &operation.target(&foreign), None);
         assert_eq!((reply.status, reply.code().as_str()), (404, "not_found"), "{method} {path}");
         // The same for what is not there at all: the two cannot be told apart but by the name.
         let nothing =
-            service.call("deployer", method, &filled(path, "nothing").replace("hello", "none"), None);
+            service.call("deployer", method, &operation.target("nothing").replace("hello", "none"), None);
         assert_eq!(
             nothing.text().replace("nothing", "X").replace("none.sh", "X"),
             reply.text().replace(&foreign, "X").replace("hello.sh", "X"),
@@ -245,15 +219,16 @@ fn whether_a_caller_may_is_settled_before_what_it_asks_is_read() {
     let service = Service::usual();
     let id = ended_task(&service);
     let bad_field = json!({ "bogus": 1 });
-    for (method, path, needs) in OPERATIONS {
+    for operation in described(&service) {
+        let Operation { method, path, needs, .. } = &operation;
         let Needs::Scope(scope) = needs else { continue };
-        let bad_query = format!("{}?bogus=1&wait=x", filled(path, &id));
+        let bad_query = format!("{}?bogus=1&wait=x", operation.target(&id));
         let bad_name = path.replace("{id}", "%FF").replace("{name}", "%FF");
-        let body = (*method == "POST").then_some(&bad_field);
+        let body = (method == "POST").then_some(&bad_field);
         for (token, scopes) in TOKENS {
             for path in [&bad_query, &bad_name] {
                 let reply = service.call(token, method, path, body);
-                if !scopes.contains(scope) {
+                if !scopes.contains(&scope.as_str()) {
                     assert_eq!(reply.code(), "scope_missing", "{token}: {method} {path}");
                 } else if *token == "admin" && path.contains("/api/") && path != "/api/v1/runners" {
                     // The twin: whoever may learns what is wrong. Where the path has no name it is right as it is.
@@ -334,22 +309,6 @@ fn ended_task(service: &Service) -> String {
     id
 }
 
-fn filled(path: &str, id: &str) -> String {
-    let path = path.replace("{id}", id).replace("{name}", "hello.sh").replace("{file}", "swagger-ui.css");
-    let query = match path.as_str() {
-        search if search.ends_with("/search") => "?q=hello",
-        "/api/v1/tasks:cancel" => "?name=hello.sh",
-        _ => "",
-    };
-    path + query
-}
-
-fn body_for(path: &str) -> Option<Value> {
-    (path == "/api/v1/tasks").then(|| json!({ "name": "hello.sh" }))
-}
-
-/// It was let through: done, or refused for what only a caller who was let through learns.
-fn assert_passed(reply: &Reply, what: &str) {
-    let is_ended = reply.status == 409 && ["already_ended", "not_on_a_node"].contains(&reply.code().as_str());
-    assert!(reply.status < 400 || is_ended, "{what}: {} {}", reply.status, reply.text());
+fn described(service: &Service) -> Vec<Operation> {
+    operations(&exchange(service.at, request_text("GET", "/openapi.json", None, None).as_bytes()).json())
 }

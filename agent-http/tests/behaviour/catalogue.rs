@@ -2,6 +2,7 @@
 //! of the library.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -121,6 +122,29 @@ fn five_scripts_that_are_dropped_in_are_in_lists_and_description_within_a_second
     let begun = Instant::now();
     assert_eq!(service.get("/api/v1/scripts/new/s0.sh").status, 404);
     eventually("its end", || operation(&document(&service, "admin"), "new/s0.sh").is_none().then_some(()));
+    assert!(begun.elapsed() < LIMIT, "{:?}", begun.elapsed());
+}
+
+#[test]
+fn a_change_that_the_kernel_had_no_room_to_tell_of_is_seen_within_a_second() {
+    let service = described().start();
+    let room: usize =
+        fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap().trim().parse().unwrap();
+    service.signal(Signal::SIGSTOP);
+    let stat = format!("/proc/{}/stat", service.pid());
+    eventually("the service to stop", || fs::read_to_string(&stat).unwrap().contains(") T ").then_some(()));
+    // In turns: the same twice in a row is told once.
+    for turn in 0..room {
+        let name = ["scripts/purge.sh", "scripts/hidden.sh"][turn % 2];
+        let mode = if turn % 4 < 2 { 0o755 } else { 0o750 };
+        fs::set_permissions(service.site.path(name), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    service.site.write_script("late/late.sh", "#!/bin/sh\n");
+    let begun = Instant::now();
+    service.signal(Signal::SIGCONT);
+    eventually("the late script", || {
+        names(&service.get("/api/v1/scripts").json()).contains(&"late/late.sh").then_some(())
+    });
     assert!(begun.elapsed() < LIMIT, "{:?}", begun.elapsed());
 }
 

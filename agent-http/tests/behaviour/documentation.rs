@@ -1,4 +1,5 @@
-//! The commands of the README's chapter about the service, and of the page about TLS, executed as they stand.
+//! The commands of the README's chapter about the service, and of the pages about TLS and about getting started, executed
+//! as they stand.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,9 @@ use crate::support::{Service, Site, eventually};
 
 /// Where the README has the service listen, and how it calls the programs.
 const ADDRESS: &str = "127.0.0.1:8848";
+/// Where the page about the socket has it, and whom it lists.
+const SOCKET: &str = "/run/devops-agent/agent.sock";
+const USER: &str = "peer_users = [\"deploy\"]";
 const SERVICE: &str = "cargo run --release --bin agent-http";
 const CLI: &str = "cargo run --release --bin agent-cli -- ";
 
@@ -83,9 +87,14 @@ fn the_commands_of_the_readme_do_what_it_says() {
 /// Executes a block of the page about TLS, and gives what it prints.
 fn tls_commands(folder: &Path, port: Option<u16>, block: &str) -> String {
     let address = port.map_or(ADDRESS.to_owned(), |port| format!("127.0.0.1:{port}"));
+    commands(folder, &block.replace(ADDRESS, &address))
+}
+
+/// Executes a block with the programs of this build, and gives what it prints.
+fn commands(folder: &Path, block: &str) -> String {
     let programs = cli().parent().unwrap().display().to_string();
     let output = Command::new("sh")
-        .args(["-ec", &block.replace(ADDRESS, &address)])
+        .args(["-ec", block])
         .current_dir(folder)
         .env("PATH", format!("{programs}:{}", std::env::var("PATH").unwrap()))
         .output()
@@ -109,4 +118,46 @@ fn the_commands_of_the_page_about_tls_do_what_it_says() {
     eventually("the new section", || service.said().contains("settings read again").then_some(()));
     let printed = tls_commands(folder, Some(port), &format!("exec 2>&1\n{call_as_client}"));
     assert!(is_right(&printed), "{printed}");
+}
+
+#[test]
+fn the_commands_of_the_page_about_the_socket_do_what_it_says() {
+    let page = fs::read_to_string(root().join("docs/socket.md")).unwrap();
+    let [settings] = blocks_of(&page, "toml").try_into().expect("one block");
+    let [calls] = blocks_of(&page, "sh").try_into().expect("one block");
+    let user = format!("peer_uids = [{}]", nix::unistd::geteuid());
+    assert!(settings.contains(SOCKET) && settings.contains(USER), "{settings}");
+    let service = Site::bare(&settings.replace(SOCKET, "agent.sock").replace(USER, &user)).start();
+    let socket = service.site.path("agent.sock").display().to_string();
+    let printed = commands(service.site.folder(), &format!("exec 2>&1\n{}", calls.replace(SOCKET, &socket)));
+    assert!(printed.contains("\"hello.sh\"") && printed.contains("no such tasks"), "{printed}");
+}
+
+#[test]
+fn whoever_gets_started_by_the_page_has_tls_and_tokens_for_two_people() {
+    let page = fs::read_to_string(root().join("docs/getting-started.md")).unwrap();
+    let [build, write, mistaken, vouch, certify, configure, start, deploy, read, audit] =
+        blocks_of(&page, "sh").try_into().expect("ten blocks");
+    // These programs are those of this build.
+    assert!(build.starts_with("cargo build --release --bin agent-http --bin agent-cli\n"), "{build}");
+    let site = Site::bare("");
+    fs::remove_dir_all(site.path("scripts")).unwrap();
+    let here = |block: &str| commands(site.folder(), block);
+    assert!(here(&write).ends_with("deploying 1.2.3 to prod\n"));
+    let said = here(&format!("exec 2>&1\n{mistaken}"));
+    assert!(said.contains("staging") && said.contains("prod"), "{said}");
+    here(&vouch);
+    here(&certify);
+    let said = here(&format!("exec 2>&1\n{configure}"));
+    assert!(said.contains("the settings are right"), "{said}");
+    assert_eq!(start, "agent-http --config application.toml\n");
+
+    let service = site.start();
+    let (folder, port) = (service.site.folder(), Some(service.at.port()));
+    let seen = tls_commands(folder, port, &deploy);
+    assert!(seen.contains("deploy/web.sh") && seen.contains("deploying 1.2.3 to prod"), "{seen}");
+    assert!(!seen.contains("uptime.sh"), "{seen}");
+    let seen = tls_commands(folder, port, &format!("exec 2>&1\n{read}"));
+    assert!(seen.contains("deploy/web.sh") && seen.contains("lacks the scope 'run'"), "{seen}");
+    assert_eq!(tls_commands(folder, port, &audit).lines().count(), 1);
 }

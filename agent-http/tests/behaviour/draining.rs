@@ -159,6 +159,74 @@ fn no_task_that_was_accepted_under_load_is_lost_by_a_stop() {
     }
 }
 
+/// Notes its start; ends soon, or not before the file that its second argument names is there.
+const NOTES: &str = "#!/bin/sh\necho \"$TASK_ID\" >>\"$1\"\n[ -z \"$2\" ] && exec sleep 0.2\n\
+    until [ -e \"$2\" ]; do sleep 0.02; done\n";
+/// Submissions a second.
+const RATE: u32 = 50;
+
+#[test]
+fn a_stop_amid_fifty_submissions_a_second_loses_no_task_starts_none_twice_and_says_what_it_waits_for() {
+    let site = Site::new("[limits]\nconcurrent = 8\ndrain = \"2s\"\n[script_executor]\nkill_grace = \"1s\"");
+    site.write_script("notes.sh", NOTES);
+    let service = site.start();
+    let starts = service.site.path("starts");
+    let gate = service.site.path("gate");
+    let with_args = |args: &[&std::path::Path]| json!({ "name": "notes.sh", "args": args });
+    let submit = |spec: &serde_json::Value| {
+        request_text("POST", "/api/v1/tasks", Some(&Site::token("admin")), Some(spec))
+    };
+    let start = |gate: &std::path::Path| {
+        let reply = service.post("/api/v1/tasks", &with_args(&[&starts, gate]));
+        eventually("it to run", || is_running(&service, &reply.id()));
+        reply.id()
+    };
+    // One ends within the drain time, and two never.
+    let (passes, stuck) =
+        (start(&gate), [start("/nonexistent/gate".as_ref()), start("/nonexistent".as_ref())]);
+    let text = submit(&with_args(&[&starts]));
+    let accepted: BTreeSet<String> = std::thread::scope(|scope| {
+        let load = scope.spawn(|| {
+            let mut accepted = BTreeSet::new();
+            while let Some(reply) = try_exchange(service.at, &text) {
+                match reply.status {
+                    202 => drop(accepted.insert(reply.id())),
+                    status => assert_eq!((status, reply.code().as_str()), (503, "draining")),
+                }
+                std::thread::sleep(Duration::from_secs(1) / RATE);
+            }
+            accepted
+        });
+        eventually("some load", || (service.count() >= 60).then_some(()));
+        service.signal(Signal::SIGTERM);
+        eventually("it to say what it waits for", || {
+            let said = service.said();
+            let waiting = said.lines().find(|line| line.contains("waiting for running tasks"))?;
+            stuck.iter().chain([&passes]).all(|id| waiting.contains(id)).then_some(())
+        });
+        std::fs::write(&gate, "").unwrap();
+        load.join().unwrap()
+    });
+    let (status, site, said) = service.ended_with();
+    assert_eq!(status.code(), Some(0), "{said}");
+    let cancelled =
+        said.lines().find(|line| line.contains("cancelled at the end of the drain time")).unwrap();
+    assert!(stuck.iter().all(|id| cancelled.contains(id)) && !cancelled.contains(&passes), "{cancelled}");
+    assert!(accepted.len() >= 50, "{}", accepted.len());
+
+    let again = site.start();
+    for id in &stuck {
+        assert_eq!(again.ended(id)["status"], "cancelled");
+    }
+    for id in accepted.iter().chain([&passes]) {
+        assert_eq!(again.ended(id)["status"], "succeeded", "{id}");
+    }
+    let text = std::fs::read_to_string(&starts).unwrap();
+    let started: Vec<&str> = text.lines().collect();
+    let once: BTreeSet<&str> = started.iter().copied().collect();
+    assert_eq!((started.len(), once.len()), (accepted.len() + 3, accepted.len() + 3));
+}
+
 /// An answer; none when the service has gone meanwhile.
 fn try_exchange(at: std::net::SocketAddr, text: &str) -> Option<crate::support::Reply> {
     use std::io::Write;

@@ -128,6 +128,11 @@ fn a_follower_goes_on_from_the_byte_that_its_range_names() {
     let ranges = ["4-", "8-", "10-", "1000-", &without_end, "4-6", "-3"];
     let mut followers: Vec<_> = ranges.iter().map(|range| follow(&id, range)).collect();
     let mut of_waiting = follow(&waiting, "3-");
+    // All are there before the log ends: a range of what is complete means something else.
+    eventually("all followers", || {
+        let measured = service.get("/metrics").text();
+        measured.contains("devops_agent_log_followers{form=\"bytes\"} 8\n").then_some(())
+    });
     // A proxy's or browser's answer to a range tells from where it comes: before the log's end is known as well.
     let mut head = String::new();
     while head.is_empty() || head.lines().last() != Some("") {

@@ -5,39 +5,21 @@ use std::io::{BufReader, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use agent_config::TokenDigest;
 use nix::sys::signal::Signal;
 
-use crate::support::{Service, Site, connect, eventually, exchange, read_reply, request_text};
-
-/// The promise: changes are in force by then.
-const IN_FORCE: Duration = Duration::from_secs(1);
+use crate::support::{
+    IN_FORCE, Service, Site, connect, eventually, exchange, read_reply, request_text, without,
+};
 
 fn status(service: &Service, token: &str) -> u16 {
     service.call(token, "GET", "/api/v1/runners", None).status
 }
 
 fn section(name: &str) -> String {
-    let digest: String =
-        TokenDigest::of_token(&Site::token(name)).as_bytes().iter().map(|b| format!("{b:02x}")).collect();
+    let digest = Site::digest(name);
     format!(
         "[[auth.token]]\nname = \"{name}\"\nsha256 = \"{digest}\"\nscopes = [\"read\"]\nscripts = [\"**\"]\n"
     )
-}
-
-fn change(service: &Service, edit: impl FnOnce(String) -> String) {
-    let path = service.site.path("application.toml");
-    let beside = service.site.path("application.toml.new");
-    fs::write(&beside, edit(fs::read_to_string(&path).unwrap())).unwrap();
-    fs::rename(beside, path).unwrap();
-}
-
-/// The settings without a token's section.
-fn without(text: &str, name: &str) -> String {
-    let mut parts = text.split("[[auth.token]]\n");
-    let first = parts.next().unwrap_or_default().to_owned();
-    let others = parts.filter(|section| !section.starts_with(&format!("name = \"{name}\"\n")));
-    others.fold(first, |text, section| text + "[[auth.token]]\n" + section)
 }
 
 #[test]
@@ -62,11 +44,11 @@ fn a_token_comes_and_goes_within_a_second_while_requests_of_others_go_on() {
             answered
         });
         for round in 0..3 {
-            change(&service, |text| text + &section("late"));
+            service.change_settings(|text| text + &section("late"));
             let began = Instant::now();
             eventually("that the token is accepted", || (status(&service, "late") == 200).then_some(()));
             assert!(began.elapsed() < IN_FORCE, "round {round}: {:?}", began.elapsed());
-            change(&service, |text| without(&text, "late"));
+            service.change_settings(|text| without(&text, "late"));
             let began = Instant::now();
             eventually("that the token is refused", || (status(&service, "late") == 401).then_some(()));
             assert!(began.elapsed() < IN_FORCE, "round {round}: {:?}", began.elapsed());
@@ -80,7 +62,7 @@ fn a_token_comes_and_goes_within_a_second_while_requests_of_others_go_on() {
 #[test]
 fn mistakes_change_nothing_and_are_told_with_their_lines() {
     let service = Service::usual();
-    change(&service, |text| without(&text, "reader") + "scopes = 1\n[http]\nporrt = 1\n");
+    service.change_settings(|text| without(&text, "reader") + "scopes = 1\n[http]\nporrt = 1\n");
     eventually("what is wrong", || service.said().contains("settings stay as they are").then_some(()));
     let said = service.said();
     assert!(said.contains("application.toml:") && said.contains("porrt"), "{said}");
@@ -97,7 +79,8 @@ fn names_and_origins_change_too_and_what_takes_a_restart_is_said() {
     let service = Service::usual();
     let text = request_text("GET", "/healthz", None, None).replace("Host: localhost", "Host: agent.example");
     assert_eq!(exchange(service.at, text.as_bytes()).status, 421);
-    change(&service, |text| format!("[http]\nhosts = [\"agent.example\"]\n[limits]\nqueue = 7\n{text}"));
+    service
+        .change_settings(|text| format!("[http]\nhosts = [\"agent.example\"]\n[limits]\nqueue = 7\n{text}"));
     eventually("the new name", || (exchange(service.at, text.as_bytes()).status == 200).then_some(()));
     eventually("what takes a restart", || service.said().contains("take a restart").then_some(()));
     let said = service.said();
@@ -119,7 +102,7 @@ fn a_signal_has_the_settings_read_again_also_where_the_file_looks_as_before() {
 #[test]
 fn a_token_that_calls_too_often_is_told_when_to_come_back_and_others_are_not() {
     let service = Service::usual();
-    change(&service, |text| {
+    service.change_settings(|text| {
         text.replacen("name = \"reader\"\n", "name = \"reader\"\nrequests_per_minute = 20\n", 1)
     });
     let began = Instant::now();

@@ -8,11 +8,9 @@ use executor_core::{ExecuteScriptRequest, Execution, KillScope, Outcome, ScriptE
 use nix::sys::resource::{Resource, setrlimit};
 
 use crate::bench::{Bench, builder_in, eventually, write_script};
-use crate::helper;
+use crate::helper::{self, NOBODY};
 
 const SLEEPING: &str = "#!/bin/sh\nexec sleep 300\n";
-/// What `nobody` is called by number.
-const NOBODY: u32 = 65_534;
 
 #[test]
 fn out_of_descriptors_is_typed_and_retriable_and_nothing_else_is_harmed() {
@@ -54,13 +52,7 @@ fn out_of_processes_is_typed_and_retriable_and_nothing_else_is_harmed() {
     for path in [folder.to_owned(), bench.path("scripts"), bench.path("scripts/sleep.sh")] {
         chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
     }
-    let helper = helper::command("run with few processes", folder);
-    let mut command = std::process::Command::new("setpriv");
-    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
-    command.arg(helper.get_program()).args(helper.get_args());
-    command.envs(helper.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    command.current_dir("/");
-    let told = helper::finish(command);
+    let told = helper::finish(helper::as_nobody(&helper::command("run with few processes", folder)));
     assert!(told.contains("met out_of_processes"), "{told}");
 }
 

@@ -5,11 +5,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use crate::{
-    clean_end, clock, descriptors, durability, exhaustion, orphans, output, recovery, secrets, workspaces,
+    clean_end, clock, descriptors, durability, exhaustion, orphans, output, recovery, removal, secrets,
+    workspaces,
 };
 
 /// The variable that says what to do.
 const TASK: &str = "EXECUTOR_CORE_HELPER";
+/// What `nobody` is called by number.
+pub(crate) const NOBODY: u32 = 65_534;
 /// The variable that names the folder to do it in.
 const FOLDER: &str = "EXECUTOR_CORE_HELPER_FOLDER";
 
@@ -33,6 +36,8 @@ fn the_test_program_acts_as_another_agent_when_told_to() {
         "run with ignored signals" => descriptors::help_with_ignored_signals(&folder),
         "run while the clock steps" => clock::help_while_the_clock_steps(&folder),
         "run as the first process" => orphans::help_as_the_first_process(&folder),
+        "remove with few descriptors and little stack" => removal::help(&folder),
+        "remove what is closed" => removal::help_with_closed_folders(&folder),
         "build while children are ignored" => descriptors::help_while_children_are_ignored(&folder),
         other => panic!("nobody knows how to {other}"),
     }
@@ -52,6 +57,16 @@ pub(crate) fn command(task: &str, folder: &Path) -> Command {
 /// Runs one to its end, which must be a good one; gives what it wrote.
 pub(crate) fn run(task: &str, folder: &Path) -> String {
     finish(command(task, folder))
+}
+
+/// The same command as the user `nobody`; only root may do so.
+pub(crate) fn as_nobody(helper: &Command) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args([&format!("--reuid={NOBODY}"), &format!("--regid={NOBODY}"), "--clear-groups"]);
+    command.arg(helper.get_program()).args(helper.get_args());
+    command.envs(helper.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.current_dir("/").stdin(Stdio::null());
+    command
 }
 
 /// Runs a command to its end, which must be a good one; gives what it wrote.

@@ -32,6 +32,7 @@ mod output_params;
 mod process_numbers;
 mod recorders;
 mod recovery;
+mod removal;
 mod secrets;
 mod traversal;
 mod workspaces;

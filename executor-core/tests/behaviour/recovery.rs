@@ -63,7 +63,8 @@ pub(crate) fn instance_header(bench: &Bench) -> serde_json::Value {
     serde_json::from_slice(&text[..4096]).unwrap()
 }
 
-fn scratch_of_instance(bench: &Bench) -> PathBuf {
+/// The scratch folder of the one agent that the state folder knows.
+pub(crate) fn scratch_of_instance(bench: &Bench) -> PathBuf {
     PathBuf::from(instance_header(bench)["scratch"].as_str().unwrap())
 }
 

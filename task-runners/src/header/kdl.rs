@@ -8,8 +8,8 @@ use std::thread::{Scope, ScopedJoinHandle};
 
 use usage::kdl::{KdlDocument, KdlError};
 
-use crate::header::BrokenReason;
 use crate::header::lines::Block;
+use crate::header::{BrokenReason, plain};
 
 /// What the parser recurses at: blocks, comments, and nodes that are commented out.
 const OPENINGS: [&str; 3] = ["{", "/*", "/-"];
@@ -69,6 +69,9 @@ pub(super) fn apart<T: Send>(texts: &[&str], parse: impl FnOnce() -> T + Send) -
 /// # Errors
 /// Every place that is no KDL.
 pub(super) fn document(block: &Block) -> Result<KdlDocument, Vec<BrokenReason>> {
+    if let Some(document) = plain::document(&block.text) {
+        return Ok(document);
+    }
     block.text.parse().map_err(|error: KdlError| {
         let reason_of = |diagnostic: &usage::kdl::KdlDiagnostic| {
             let message = diagnostic.message.as_deref().or(diagnostic.label.as_deref());

@@ -1,9 +1,11 @@
 //! Reads what a script says of itself: `#USAGE` lines declare arguments and flags, `#TASK` lines the rest. Pure: bytes
 //! in, a description or all that is wrong out. Nothing is run, included, opened or read from the environment.
 
+mod declared;
 mod guard;
 mod kdl;
 mod lines;
+mod plain;
 mod relations;
 mod service;
 mod settle;

@@ -1,7 +1,5 @@
 //! `#USAGE` lines: arguments and flags become parameters.
 
-use std::collections::VecDeque;
-
 use usage::kdl::{KdlDocument, KdlNode};
 use usage::spec::arg::SpecDoubleDashChoices;
 use usage::{Spec, SpecArg, SpecChoices, SpecCommandEffect, SpecFlag, UnknownFlags};
@@ -9,6 +7,7 @@ use usage::{Spec, SpecArg, SpecChoices, SpecCommandEffect, SpecFlag, UnknownFlag
 use crate::description::{
     Choice, DoubleDash, Effect, Flag, Form, Parameter, Relations, Repeat, Rules, ScriptDescription, ValueType,
 };
+use crate::header::declared::{Declaration, Declared};
 use crate::header::lines::Block;
 use crate::header::{BrokenReason, guard, kdl};
 
@@ -24,7 +23,7 @@ pub(super) fn read(
         let checked: Vec<(&KdlNode, Vec<BrokenReason>)> =
             document.nodes().iter().map(|node| (node, guard::refused(&block, node))).collect();
         let passed = checked.iter().filter(|(_, refused)| refused.is_empty()).map(|(node, _)| *node);
-        let mut declared = Declared::at_once(passed);
+        let mut declared = Declared::of(passed);
         for (node, mut refused) in checked {
             let line = block.line_at(node.name().span().offset());
             if refused.is_empty()
@@ -37,44 +36,6 @@ pub(super) fn read(
         }
     }
     lines
-}
-
-/// Arguments and flags that were read at once: to read one node after the other costs several times as much.
-#[derive(Default)]
-struct Declared {
-    args: VecDeque<SpecArg>,
-    flags: VecDeque<SpecFlag>,
-}
-
-impl Declared {
-    /// All of these nodes; none where one of them is wrong, so that each is looked at by itself.
-    fn at_once<'a>(nodes: impl Iterator<Item = &'a KdlNode>) -> Self {
-        let (mut text, mut args, mut flags) = (String::new(), 0, 0);
-        for node in nodes {
-            match node.name().value() {
-                "arg" => args += 1,
-                "flag" => flags += 1,
-                _ => continue,
-            }
-            text.push_str(&node.to_string());
-            text.push('\n');
-        }
-        match text.parse::<Spec>() {
-            Ok(spec) if (spec.cmd.args.len(), spec.cmd.flags.len()) == (args, flags) => {
-                Self { args: spec.cmd.args.into(), flags: spec.cmd.flags.into() }
-            }
-            _ => Self::default(),
-        }
-    }
-
-    /// The parameter of a node, if it was read with the others.
-    fn next(&mut self, node: &KdlNode) -> Option<Result<Parameter, String>> {
-        match node.name().value() {
-            "arg" => self.args.pop_front().map(|arg| positional(&arg)),
-            "flag" => self.flags.pop_front().map(|flag| option(&flag)),
-            _ => None,
-        }
-    }
 }
 
 /// The block as one document. One that cannot be parsed is taken apart, so that what is wrong in other places is told
@@ -102,7 +63,11 @@ fn read_node(
     declared: &mut Declared,
     description: &mut ScriptDescription,
 ) -> Result<(), String> {
-    if let Some(parameter) = declared.next(node) {
+    if let Some(declaration) = declared.next(node) {
+        let parameter = match declaration {
+            Declaration::Arg(arg) => positional(&arg),
+            Declaration::Flag(flag) => option(&flag),
+        };
         return add(description, parameter?);
     }
     let text = node.to_string();

@@ -8,7 +8,7 @@ mod line;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use task_runners::{OnBusy, TaskId, TaskStatus};
@@ -203,9 +203,9 @@ impl Board {
         self.running.contains_key(id)
     }
 
-    /// Whether a task waits or runs.
-    pub(crate) fn knows(&self, id: &TaskId) -> bool {
-        self.runs(id) || self.waiting.values().any(|task| task.id == *id)
+    /// All that wait or run.
+    pub(crate) fn ids(&self) -> HashSet<&TaskId> {
+        self.waiting.values().map(|task| &task.id).chain(self.running.keys()).collect()
     }
 
     /// From now on nothing is accepted or started.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use task_runners::{ExecutionResult, Outcome as RunOutcome, Task, TaskId, TaskStatus};
 
 use super::board::Placement;
-use super::{CancelAnswer, Ending, Event, Keeper, Needs, Outcome, Retrying};
+use super::{CancelAnswer, Ending, Event, Keeper, Needs, Outcome, Retrying, vault};
 use crate::recovery;
 use crate::run::{self, Start};
 use crate::store::{self, NewTask};
@@ -67,12 +67,10 @@ impl Keeper {
         match event {
             Event::Submit { new, .. } => self.accept(new, starts).map(Box::new).map(Outcome::Submitted),
             Event::Ended(ending) => {
-                if !self.end(ending)? {
-                    tracing::error!(task_id = %ending.task.id, "this task had ended before; its first end stands");
-                }
+                let outcome = self.end(ending)?;
                 self.board.remove_running(&ending.task.id);
                 self.board.remove_waiting(ending.seq);
-                Ok(Outcome::Written)
+                Ok(outcome)
             }
             Event::Retry(retrying) => self.retry(retrying),
             Event::LastAttempt { id, .. } => store::forbid_retries(&self.db, id).map(|()| Outcome::Written),
@@ -99,13 +97,20 @@ impl Keeper {
         }
     }
 
-    /// Writes the end of a task; whether it had not ended before.
-    fn end(&mut self, ending: &Ending) -> rusqlite::Result<bool> {
-        let is_first = store::end(&self.db, ending.seq, &ending.task, &ending.result_json)?;
-        if let (true, Some(words)) = (is_first, &ending.words) {
+    /// Writes the end of a task. One that had ended before is told as it did then.
+    fn end(&mut self, ending: &Ending) -> rusqlite::Result<Outcome> {
+        if !store::end(&self.db, ending.seq, &ending.task, &ending.result_json)? {
+            return self.had_ended(&ending.task.id);
+        }
+        if let Some(words) = &ending.words {
             self.words.push((ending.seq, Some(words.clone())));
         }
-        Ok(is_first)
+        Ok(Outcome::Written)
+    }
+
+    fn had_ended(&self, id: &TaskId) -> rusqlite::Result<Outcome> {
+        tracing::error!(task_id = %id, "this task had ended before; its first end stands");
+        Ok(Outcome::HadEnded(store::by_id(&self.db, id)?.map(Box::new)))
     }
 
     /// Puts a task back for its next attempt; or ends it as its attempt did, where its end was asked for meanwhile.
@@ -113,15 +118,15 @@ impl Keeper {
         let Retrying { ending, delay, cancelled } = retrying;
         let id = &ending.task.id;
         if *cancelled {
-            self.end(ending)?;
+            let outcome = self.end(ending)?;
             self.board.remove_running(id);
-            return Ok(Outcome::Written);
+            return Ok(outcome);
         }
         let due = self.clock.now().after(*delay);
         if !store::retry(&self.db, ending.seq, &ending.next(), due.wall)? {
-            tracing::error!(task_id = %id, "this task had ended before; its first end stands");
+            let outcome = self.had_ended(id)?;
             self.board.remove_running(id);
-            return Ok(Outcome::Written);
+            return Ok(outcome);
         }
         self.board.retry(ending.seq, id, due.instant);
         Ok(Outcome::WaitsAgain)
@@ -139,6 +144,9 @@ impl Keeper {
                 Some(task) => Ok(Submitted { task, created: false }),
                 None => Err(SubmitError::Conflict { id: id.clone() }),
             });
+        }
+        if !self.vault.has_room_for(&new.secrets) {
+            return Ok(Err(SubmitError::SecretsFull { most: vault::MAX_BYTES }));
         }
         let needs = Needs::of(&new.plan);
         let mut task = Task { created_at: Timestamp::now(), ..new.task.clone() };
@@ -180,6 +188,11 @@ impl Keeper {
         };
         if self.is_undecided(stored.seq) {
             let reason = "how it ended cannot be read from its record yet; the agent's log says why";
+            return Ok(CancelAnswer::Unavailable(reason.to_owned()));
+        }
+        let is_unwritten = self.unwritten.iter().any(|event| event.place() == Some(stored.seq));
+        if stored.task.status != TaskStatus::Queued && is_unwritten {
+            let reason = "what became of it cannot be written yet; the agent's log says why";
             return Ok(CancelAnswer::Unavailable(reason.to_owned()));
         }
         if stored.task.status != TaskStatus::Queued {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use task_runners::{Attempt, Outcome, Task, TaskId, TaskStatus};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::store::NewTask;
 use crate::submit::{SubmitError, Submitted};
@@ -12,7 +12,12 @@ use crate::submit::{SubmitError, Submitted};
 #[derive(Debug)]
 pub(crate) enum Event {
     /// A checked task asks to be accepted.
-    Submit { new: Box<NewTask>, answer: oneshot::Sender<Result<Submitted, SubmitError>> },
+    Submit {
+        new: Box<NewTask>,
+        answer: oneshot::Sender<Result<Submitted, SubmitError>>,
+        /// Given back when it is dealt with.
+        place: OwnedSemaphorePermit,
+    },
     /// A task has ended.
     Ended(Box<Ending>),
     /// An attempt of a task has ended, was set aside, and another one is to follow.
@@ -34,6 +39,18 @@ pub(crate) enum Event {
     Close { answer: Option<oneshot::Sender<()>> },
     /// The runtime that watched a running task was shut down; how the task ends is found at the next start.
     Unwatched { id: TaskId },
+}
+
+impl Event {
+    /// The place of the task whose way it is about; none where it is only asked for something.
+    pub(crate) fn place(&self) -> Option<i64> {
+        match self {
+            Self::Ended(ending) => Some(ending.seq),
+            Self::Retry(retrying) => Some(retrying.ending.seq),
+            Self::PutBack { seq, .. } => Some(*seq),
+            _ => None,
+        }
+    }
 }
 
 /// A task with its result, to be written.

@@ -12,12 +12,13 @@ mod tell;
 mod undecided;
 mod vault;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
-use task_runners::RunnerRegistry;
+use task_runners::{RunnerRegistry, Task};
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
@@ -35,7 +36,7 @@ use crate::store::{self, Unfinished};
 use crate::submit::{SubmitError, Submitted};
 
 /// Most events in one transaction, so that the first of them does not wait for ever.
-const MAX_EVENTS: usize = 256;
+pub(crate) const MAX_EVENTS: usize = 256;
 /// How long what could not be written waits before it is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -56,6 +57,10 @@ pub(crate) struct Keeper {
     pub(crate) words: Vec<store::WordsChange>,
     /// Ends of tasks that could not be written yet.
     pub(crate) unwritten: Vec<Event>,
+    /// Places of tasks whose end this turn is to write.
+    pub(crate) ending: BTreeSet<i64>,
+    /// Whether an event that alone cannot be written was told of.
+    pub(crate) failing_alone: bool,
     /// Tasks of an agent that died about whose end nothing can be said yet. They are not on the board.
     pub(crate) undecided: Vec<Unfinished>,
     /// When they are looked at again.
@@ -76,6 +81,8 @@ enum Outcome {
     Cancelled(CancelAnswer),
     Forgotten(usize),
     Written,
+    /// A task had ended before; as its row says.
+    HadEnded(Option<Box<Task>>),
     /// A task waits for its next attempt.
     WaitsAgain,
 }
@@ -161,6 +168,8 @@ impl Keeper {
     /// One turn: decide and write, then tell.
     fn turn(&mut self, events: Vec<Event>) {
         let mut done = Vec::with_capacity(events.len());
+        let ends = events.iter().filter(|event| matches!(event, Event::Ended(_)));
+        self.ending = ends.filter_map(Event::place).collect();
         let mut starts = Vec::new();
         let mut events = events.into_iter();
         let written = self.write(&mut events, &mut done, &mut starts);
@@ -181,6 +190,7 @@ impl Keeper {
                 self.publish();
             }
         }
+        self.failing_alone &= !self.unwritten.is_empty();
     }
 
     /// Tells what was written, and starts what is marked as running. First come the tasks that can be followed now, then
@@ -214,6 +224,10 @@ impl Keeper {
                 // The transaction goes on: this event alone could not be written.
                 Err(error) if !self.db.is_autocommit() => {
                     self.words.truncate(before);
+                    if !std::mem::replace(&mut self.failing_alone, true) {
+                        tracing::error!(place = event.place(), %error,
+                            "what became of a task cannot be written; trying until it can");
+                    }
                     self.fail(event, &error);
                 }
                 Err(error) => {
@@ -260,9 +274,8 @@ impl Keeper {
     fn refresh(&mut self) -> rusqlite::Result<()> {
         if self.stale {
             self.board.reload(store::unfinished(&self.db)?.tasks, self.clock.now());
-            self.leave_undecided();
-            let board = &self.board;
-            self.vault.keep_only(|id| board.knows(id));
+            self.leave_out();
+            self.vault.keep_only(&self.board.ids());
             self.stale = false;
         }
         Ok(())

@@ -30,9 +30,16 @@ impl Keeper {
     /// Answers whoever asked, and gives ended tasks to those who wait for them.
     pub(super) fn answer(&mut self, event: Event, outcome: Outcome) {
         match (event, outcome) {
-            (Event::Submit { answer, .. }, Outcome::Submitted(submitted)) => {
+            (Event::Submit { answer, place, .. }, Outcome::Submitted(submitted)) => {
+                drop(place);
                 // Whoever asked may have gone away; the task stays accepted.
                 let _ = answer.send(*submitted);
+            }
+            (Event::Ended(ending), Outcome::HadEnded(first)) => {
+                self.tell_end(first.map_or(ending.task, |task| *task), false);
+            }
+            (Event::Retry(retrying), Outcome::HadEnded(first)) => {
+                self.tell_end(first.map_or(retrying.ending.task, |task| *task), false);
             }
             (Event::Ended(ending), _) => self.tell_end(ending.task, ending.unrecorded),
             // Its attempt was set aside, so that its record lacks the result.

@@ -25,8 +25,11 @@ impl Keeper {
                     decided.push(Event::Retry(retrying));
                 }
                 // The result has gone: the row says how it stands.
-                Ok(Some(Verdict::Waits)) => self.board.restore(task, self.clock.now()),
-                Ok(None) => {}
+                Ok(Some(Verdict::Waits)) => {
+                    self.live.queued(&task.id);
+                    self.board.restore(task, self.clock.now());
+                }
+                Ok(None) => self.live.forget(&task.id),
                 // Why was said at the start.
                 Err(_) => self.undecided.push(task),
             }
@@ -39,11 +42,16 @@ impl Keeper {
         Ok(Some(recovery::verdict(&self.context.records, stored)?))
     }
 
-    /// Takes them off a board that was made from the rows.
-    pub(crate) fn leave_undecided(&mut self) {
+    /// Takes off a board that was made from the rows who is not to be started: them, and whose end is known and is still to
+    /// be written.
+    pub(crate) fn leave_out(&mut self) {
         for task in &self.undecided {
             self.board.remove_waiting(task.seq);
             self.board.remove_running(&task.id);
+        }
+        let unwritten = self.unwritten.iter().filter(|event| matches!(event, Event::Ended(_)));
+        for place in unwritten.filter_map(Event::place).chain(self.ending.iter().copied()) {
+            self.board.remove_waiting(place);
         }
     }
 

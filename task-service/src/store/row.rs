@@ -154,9 +154,12 @@ impl Columns<'_> {
     }
 }
 
-/// A time as it stands in the database: nanoseconds since 1970. Times after 2262 do not fit and become that year.
+/// A time as it stands in the database: nanoseconds since 1970. Times before 1677 and after 2262 do not fit, and become the
+/// nearer of these years: what asks for all that came before the former asks for nothing, and not for everything.
 pub(crate) fn nanoseconds(time: Timestamp) -> i64 {
-    i64::try_from(time.as_nanosecond()).unwrap_or(i64::MAX)
+    let nanoseconds = time.as_nanosecond();
+    let nearest = if nanoseconds < 0 { i64::MIN } else { i64::MAX };
+    i64::try_from(nanoseconds).unwrap_or(nearest)
 }
 
 /// The bytes of a text; none are those of no text.
@@ -184,4 +187,16 @@ pub(crate) fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Time
 
 fn broken(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_that_do_not_fit_become_the_nearer_end() {
+        assert_eq!(nanoseconds(Timestamp::MIN), i64::MIN);
+        assert_eq!(nanoseconds(Timestamp::MAX), i64::MAX);
+        assert_eq!(nanoseconds("1969-12-31T23:59:59Z".parse().unwrap()), -1_000_000_000);
+    }
 }

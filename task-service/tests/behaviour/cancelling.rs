@@ -150,3 +150,103 @@ async fn sixty_four_cancels_while_tasks_start_and_end_leave_each_in_one_state() 
     driving.abort();
     assert_eq!(bench.service.stats().running, 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_record_is_written_though_whoever_cancelled_has_gone_away() {
+    let bench = Bench::new(1, 10).await;
+    for id in ["runs", "waits"] {
+        bench.submit(with_id(id)).await;
+    }
+    {
+        let id = "waits".parse().unwrap();
+        let mut cancelling = std::pin::pin!(bench.service.cancel(&id));
+        let nothing = std::future::ready(());
+        // It is asked for, and not waited for.
+        tokio::select! { biased; _ = &mut cancelling => {} _ = nothing => {} }
+    }
+    bench.wait("waits").await;
+    let result = bench.state().join("tasks/waits/result.json");
+    soon(async {
+        while !result.exists() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    bench.manual.next().await.exit(0);
+}
+
+/// The service's database, as a person with its tools opens it.
+fn opened(bench: &Bench) -> rusqlite::Connection {
+    let database = rusqlite::Connection::open(bench.state().join("agent.db")).unwrap();
+    database.busy_timeout(std::time::Duration::from_secs(10)).unwrap();
+    database
+}
+
+/// Lets every change of a task's row fail, by itself or with all that is written beside it.
+fn refuse_changes(database: rusqlite::Connection, id: &str, how: &str) -> rusqlite::Connection {
+    let sql = format!(
+        "CREATE TRIGGER refuse BEFORE UPDATE ON task WHEN NEW.id = '{id}'
+        BEGIN SELECT RAISE({how}, 'as the test wanted'); END"
+    );
+    database.execute_batch(&sql).unwrap();
+    database
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_whose_next_attempt_cannot_be_written_is_not_cancelled_for_ever() {
+    let (bench, clock) = Bench::stopped(1, 10).await;
+    bench.submit(spec(json!({"id": "t", "retries": 1}))).await;
+    let started = bench.manual.next().await;
+    let database = refuse_changes(opened(&bench), "t", "ABORT");
+    started.exit(1);
+    bench.counted(|stats| stats.unwritten == 1).await;
+    let error = soon(bench.service.cancel(&"t".parse().unwrap())).await.unwrap_err();
+    assert!(matches!(error, CancelError::Unavailable(_)), "{error}");
+    database.execute_batch("DROP TRIGGER refuse").unwrap();
+    soon(bench.service.wait_attempt(&"t".parse().unwrap(), 1)).await.unwrap();
+    clock.advance(std::time::Duration::from_secs(600));
+    bench.manual.next().await.exit(0);
+    assert_eq!(bench.wait("t").await.status, TaskStatus::Succeeded);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_that_cannot_be_written_is_one_end_and_no_start() {
+    let bench = Bench::new(1, 10).await;
+    for id in ["runs", "damaged"] {
+        bench.submit(with_id(id)).await;
+    }
+    let started = bench.manual.next().await;
+    let database = opened(&bench);
+    database.execute("UPDATE task SET spec = '{' WHERE id = 'damaged'", []).unwrap();
+    let database = refuse_changes(database, "damaged", "ROLLBACK");
+    let mut changes = bench.service.changes();
+    started.exit(0);
+    bench.wait("runs").await;
+    // Each of these is a turn in which nothing can be written.
+    for _ in 0..4 {
+        soon(bench.service.submit(with_id("other"), "tester")).await.unwrap_err();
+    }
+    database.execute_batch("DROP TRIGGER refuse").unwrap();
+    assert_eq!(bench.wait("damaged").await.status, TaskStatus::Failed);
+    bench.submit(with_id("last")).await;
+    bench.manual.next().await.exit(0);
+    bench.wait("last").await;
+    let mut ends = 0;
+    while let Ok(change) = changes.try_recv() {
+        ends += usize::from(change.id.as_str() == "damaged");
+    }
+    assert_eq!(ends, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_end_of_a_task_is_the_one_that_is_told() {
+    let bench = Bench::new(1, 10).await;
+    bench.submit(with_id("t")).await;
+    let started = bench.manual.next().await;
+    opened(&bench).execute("UPDATE task SET status = 'lost' WHERE id = 't'", []).unwrap();
+    let (service, id) = (bench.service.clone(), "t".parse().unwrap());
+    let told = tokio::spawn(async move { service.wait(&id).await });
+    started.exit(0);
+    assert_eq!(soon(told).await.unwrap().unwrap().unwrap().status, TaskStatus::Lost);
+    assert_eq!(bench.status("t").await, "lost");
+}

@@ -100,3 +100,16 @@ async fn lanes_hold_across_a_crash_with_the_numbers_of_their_acceptance() {
     assert_eq!(manual.next().await.id(), "l5");
     running.into_iter().for_each(|started| started.exit(0));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lane_for_none_lets_one_in_at_a_time() {
+    let bench = Bench::new(4, 10).await;
+    for id in ["a", "b"] {
+        bench.submit(spec(json!({"id": id, "params": {"lane": "l:0"}}))).await;
+    }
+    let first = bench.manual.next().await;
+    assert_eq!((first.id().as_str(), bench.status("b").await.as_str()), ("a", "queued"));
+    first.exit(0);
+    bench.manual.next().await.exit(0);
+    bench.wait("b").await;
+}

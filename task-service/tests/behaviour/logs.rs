@@ -34,6 +34,25 @@ async fn a_waiting_task_gives_its_log_when_it_starts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_was_set_aside_without_its_result_is_told_apart_from_its_banners() {
+    let bench = Bench::new(1, 10).await;
+    bench.submit(with_id("t")).await;
+    bench.manual.next().await.exit(0);
+    bench.wait("t").await;
+    let opened = async || match bench.service.log(&"t".parse().unwrap()).await.unwrap() {
+        LogSource::Log(reader) => reader,
+        _ => panic!("it has ended with a log"),
+    };
+    let before = opened().await.progress();
+    let record = bench.state().join("tasks/t");
+    std::fs::create_dir_all(record.join("attempts/1")).unwrap();
+    std::fs::rename(record.join("stdout.txt"), record.join("attempts/1/stdout.txt")).unwrap();
+    let after = opened().await;
+    assert_eq!((after.progress().body_end, text(&after).as_str()), (before.body_end, "hello\n"));
+    assert_eq!(before.body_end, Some(6));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_task_that_never_started_has_no_log_and_one_that_never_was_is_not_found() {
     let bench = Bench::new(1, 10).await;
     for id in ["runs", "waits"] {

@@ -197,6 +197,34 @@ async fn a_wish_to_cancel_outlives_the_agent_that_was_told_of_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_wish_to_cancel_outlives_the_agent_that_was_setting_the_attempt_aside() {
+    for is_cancelled in [true, false] {
+        let bench = Bench::new(4, 10).await;
+        bench.submit(spec(json!({"id": "t", "retries": 2}))).await;
+        let started = bench.manual.next().await;
+        if is_cancelled {
+            soon(bench.service.cancel(&id("t"))).await.unwrap();
+        }
+        let crash = crashed(&bench.state());
+        started.exit(0);
+        let records = Records::open(crash.path()).unwrap();
+        records.set_aside(&id("t"), 1, &exited(5)).unwrap();
+        if !is_cancelled {
+            goes_on_with_the_second(crash.path(), Some(5)).await;
+            continue;
+        }
+        let (service, manual, clock) = opened(crash.path()).await;
+        let task = soon(service.wait(&id("t"))).await.unwrap().unwrap();
+        assert_eq!((task.status, task.attempt, task.attempts.len()), (TaskStatus::Failed, 1, 0));
+        assert_eq!(*task.result.unwrap(), exited(5));
+        assert_eq!(records.read_result(&id("t")).unwrap(), Some(exited(5)));
+        assert!(matches!(service.log(&id("t")).await.unwrap(), LogSource::Log(_)));
+        clock.advance(LONG);
+        assert!(manual.is_idle().await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_attempt_whose_result_cannot_be_read_just_now_is_followed_by_another_when_it_can() {
     let crash = first_attempt_runs(&["exited"]).await;
     let records = Records::open(crash.path()).unwrap();
@@ -207,6 +235,9 @@ async fn an_attempt_whose_result_cannot_be_read_just_now_is_followed_by_another_
     std::os::unix::fs::symlink(&away, &result).unwrap();
     let (service, manual, clock) = opened(crash.path()).await;
     assert_eq!(service.task(&id("t")).await.unwrap().unwrap().status, TaskStatus::Running);
+    // Its log is given as it stands, and nobody waits for more of it.
+    let LogSource::Log(log) = soon(service.log(&id("t"))).await.unwrap() else { panic!("it has a log") };
+    assert_eq!((log.progress().bytes, log.progress().ended), (6, true));
     std::fs::rename(&away, &result).unwrap();
     let task = soon(service.wait_attempt(&id("t"), 1)).await.unwrap().unwrap();
     assert_eq!((task.status, task.attempt), (TaskStatus::Queued, 2));

@@ -6,6 +6,9 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use nix::fcntl::{OFlag, open, openat};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::stat::{Mode, mkdirat};
 use serde_json::json;
 use task_service::{CleanUpError, Records, Removed, Retention, TaskFilter};
 
@@ -160,6 +163,42 @@ async fn folders_that_no_row_knows_go_when_they_are_old_and_their_task_has_ended
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_to_be_kept_for_ever_is_kept() {
+    let bench = Bench::new(1, 10).await;
+    ended(&bench, "old").await;
+    age_task(&bench, "old", 100 * 365 * DAY);
+    let for_ever = Retention { tasks: Duration::MAX, workspaces: Duration::MAX, ..retention(&bench) };
+    assert_eq!(bench.service.clean_up(&for_ever).await.unwrap(), Removed::default());
+    assert!(bench.service.task(&"old".parse().unwrap()).await.unwrap().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn folders_nested_deeper_than_any_stack_are_removed_too() {
+    // As the agent does: without that, who recurses is saved by running out of descriptors.
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    let raised = setrlimit(Resource::RLIMIT_NOFILE, 65_536.max(most), 65_536.max(most));
+    raised.or_else(|_| setrlimit(Resource::RLIMIT_NOFILE, most, most)).unwrap();
+    let bench = Bench::new(1, 10).await;
+    ended(&bench, "old").await;
+    // In memory, since disks take their time for so many.
+    let place = tempfile::tempdir_in("/dev/shm").unwrap();
+    let deep = place.path().join("tasks/old");
+    fs::create_dir_all(&deep).unwrap();
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let mut inner = open(&deep, flags, Mode::empty()).unwrap();
+    for _ in 0..20_000 {
+        mkdirat(&inner, "d", Mode::S_IRWXU).unwrap();
+        inner = openat(&inner, "d", flags, Mode::empty()).unwrap();
+    }
+    age_task(&bench, "old", 31 * DAY);
+    age(&deep, 31 * DAY);
+    let kept = Retention { work_dir: place.path().to_owned(), ..retention(&bench) };
+    let removed = bench.service.clean_up(&kept).await.unwrap();
+    assert_eq!(removed, Removed { tasks: 1, records: 1, workspaces: 1 });
+    assert!(!deep.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn links_that_a_script_left_lead_the_removal_nowhere() {
     let bench = Bench::new(1, 10).await;
     let decoy = tempfile::tempdir().unwrap();
@@ -255,25 +294,6 @@ async fn what_a_crash_left_half_removed_goes_in_the_next_round() {
     assert_eq!(bench.service.clean_up(&retention(&bench)).await.unwrap().tasks, 1);
     assert!(!tasks.join(".leaving-old").exists() && !half.exists());
     assert_eq!(ids(&bench).await, [""; 0]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn folders_in_one_another_without_end_are_removed() {
-    let bench = Bench::new(1, 10).await;
-    ended(&bench, "old").await;
-    // Deeper than paths may be long, and than there are descriptors by default.
-    let mut folder = File::open(workspace(&bench, "old")).unwrap();
-    for _ in 0..3000 {
-        nix::sys::stat::mkdirat(&folder, "d", nix::sys::stat::Mode::S_IRWXU).unwrap();
-        let inner =
-            nix::fcntl::openat(&folder, "d", nix::fcntl::OFlag::O_DIRECTORY, nix::sys::stat::Mode::empty());
-        folder = inner.unwrap().into();
-    }
-    drop(folder);
-    age_task(&bench, "old", 31 * DAY);
-    assert_eq!(bench.service.clean_up(&retention(&bench)).await.unwrap().workspaces, 1);
-    assert!(!workspace(&bench, "old").exists());
-    assert_eq!(fs::read_dir(work_dir(&bench).join("tasks")).unwrap().count(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -59,6 +59,24 @@ async fn a_secret_reaches_the_runner_and_no_file_or_answer() {
     assert!(!holding(&bench.state(), b"prod").is_empty());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_secrets_are_kept_than_memory_is_set_aside_for() {
+    let bench = Bench::new(1, 100).await;
+    let large = "x".repeat(20 << 20);
+    for id in ["a", "b", "c"] {
+        bench.submit(with_token(id, &large)).await;
+    }
+    let error = soon(bench.service.submit(with_token("d", &large), "tester")).await.unwrap_err();
+    assert_eq!(error.code(), "secrets_full");
+    // Whoever brings none, or few, is not held up by that.
+    bench.submit(spec(json!({"id": "plain"}))).await;
+    bench.submit(with_token("small", CANARY)).await;
+    // What has ended makes room.
+    soon(bench.service.cancel(&"b".parse().unwrap())).await.unwrap();
+    bench.submit(with_token("d", &large)).await;
+    bench.manual.next().await.exit(0);
+}
+
 #[tokio::test]
 async fn a_task_that_is_put_back_gets_its_secret_again() {
     let bench = Bench::new(1, 10).await;

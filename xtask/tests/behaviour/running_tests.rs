@@ -30,7 +30,10 @@ impl Host {
         for program in host.missing_programs() {
             symlink("/bin/true", host.path.path().join(program)).unwrap();
         }
-        symlink(stand_in("npm"), host.path.path().join("npm")).unwrap();
+        fs::remove_file(host.path.path().join("python3")).unwrap();
+        for program in ["npm", "python3"] {
+            symlink(stand_in(program), host.path.path().join(program)).unwrap();
+        }
         host
     }
 
@@ -136,12 +139,14 @@ fn programs_of_registries_are_got_once_in_a_version_that_is_named() {
     let calls = host.calls();
     assert!(calls[0].starts_with("install usage-cli --locked --profile dev --version "), "{calls:?}");
     assert!(calls[1].starts_with("npm install ") && calls[1].contains("mise-linux-"), "{calls:?}");
-    for name in ["usage", "mise"] {
+    assert!(calls[2].starts_with("python3 -m venv --clear "), "{calls:?}");
+    assert!(calls[3].starts_with("pip install ") && calls[3].contains(" schemathesis=="), "{calls:?}");
+    for name in ["usage", "mise", "schemathesis"] {
         assert!(host.tools.path().join("bin").join(name).exists(), "{name}");
     }
     host.test(&[], &[]);
     let again = host.calls()[calls.len()..].join("\n");
-    assert!(!again.contains("usage-cli") && !again.contains("npm"), "{again}");
+    assert!(!["usage-cli", "npm", "pip"].iter().any(|name| again.contains(name)), "{again}");
     // A link to another version is replaced.
     fs::remove_file(host.tools.path().join("bin/usage")).unwrap();
     symlink("/bin/true", host.tools.path().join("bin/usage")).unwrap();
@@ -160,6 +165,11 @@ fn a_program_of_a_registry_that_cannot_be_had_is_named_with_what_needs_it_and_th
     fs::remove_file(host.path.path().join("npm")).unwrap();
     let said = text(&host.test(&[], &[]));
     assert!(said.contains("npm is missing") && said.contains("mise 2026."), "{said}");
+    let host = Host::without_tools();
+    fs::remove_file(host.path.path().join("python3")).unwrap();
+    symlink("/bin/false", host.path.path().join("python3")).unwrap();
+    let said = text(&host.test(&[], &[]));
+    assert!(said.contains("package python3-venv") && said.contains("schemathesis 4."), "{said}");
     assert_eq!(host.calls().last().unwrap(), "nextest run --workspace");
 }
 

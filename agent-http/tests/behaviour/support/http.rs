@@ -2,6 +2,8 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use serde_json::Value;
 
@@ -69,10 +71,22 @@ pub(crate) fn request_text(method: &str, path: &str, token: Option<&str>, body: 
 
 /// Sends bytes and reads one answer.
 pub(crate) fn exchange(at: SocketAddr, bytes: &[u8]) -> Reply {
-    let mut stream = connect(at);
+    exchange_over(connect(at), bytes)
+}
+
+/// The same over a connection.
+pub(crate) fn exchange_over(mut stream: impl Read + Write, bytes: &[u8]) -> Reply {
     stream.write_all(bytes).unwrap();
     let is_head = bytes.starts_with(b"HEAD ");
     read_reply(&mut BufReader::new(stream), is_head).expect("an answer")
+}
+
+/// Connects to a Unix socket.
+pub(crate) fn connect_local(path: &Path) -> UnixStream {
+    let stream = UnixStream::connect(path).unwrap();
+    stream.set_read_timeout(Some(LONG)).unwrap();
+    stream.set_write_timeout(Some(LONG)).unwrap();
+    stream
 }
 
 /// Reads one answer; none when the connection ended without one.

@@ -61,7 +61,7 @@ impl Site {
         let tokens: String = TOKENS
             .iter()
             .map(|(name, section)| {
-                let digest = hex(TokenDigest::of_token(&Self::token(name)).as_bytes());
+                let digest = Self::digest(name);
                 format!("[[auth.token]]\nname = \"{name}\"\nsha256 = \"{digest}\"\n{section}\n")
             })
             .collect();
@@ -84,6 +84,11 @@ impl Site {
         format!("dag_{name:x<32}")
     }
 
+    /// Its digest, as settings have it.
+    pub(crate) fn digest(name: &str) -> String {
+        hex(TokenDigest::of_token(&Self::token(name)).as_bytes())
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -104,6 +109,7 @@ impl Site {
             .args(["--port", "0"])
             .current_dir(self.folder.path())
             .env_remove("RUST_LOG")
+            .env("DEVOPS_AGENT__LOG__FORMAT", "text")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
@@ -172,6 +178,20 @@ impl Service {
         self.get("/api/v1/tasks?limit=1000").json()["tasks"].as_array().unwrap().len()
     }
 
+    /// Changes its settings, as a whole at once.
+    pub(crate) fn change_settings(&self, edit: impl FnOnce(String) -> String) {
+        let path = self.site.path("application.toml");
+        let beside = self.site.path("application.toml.new");
+        fs::write(&beside, edit(fs::read_to_string(&path).unwrap())).unwrap();
+        fs::rename(beside, path).unwrap();
+    }
+
+    /// The lines of its audit log.
+    pub(crate) fn audit(&self) -> Vec<Value> {
+        let text = fs::read_to_string(self.site.path("state/audit.jsonl")).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
     /// Everything that it has said so far.
     pub(crate) fn said(&self) -> String {
         self.said.lock().unwrap().clone()
@@ -211,6 +231,19 @@ impl Drop for Service {
     }
 }
 
+/// Settings without a token's section.
+pub(crate) fn without(text: &str, name: &str) -> String {
+    let mut parts = text.split("[[auth.token]]\n");
+    let first = parts.next().unwrap_or_default().to_owned();
+    let others = parts.filter(|section| !section.starts_with(&format!("name = \"{name}\"\n")));
+    others.fold(first, |text, section| text + "[[auth.token]]\n" + section)
+}
+
+/// Settings with more lines in a token's section.
+pub(crate) fn with(text: &str, name: &str, lines: &str) -> String {
+    text.replacen(&format!("name = \"{name}\"\n"), &format!("name = \"{name}\"\n{lines}\n"), 1)
+}
+
 /// A number of kibibytes that the kernel tells of a process, such as `VmHWM`.
 pub(crate) fn memory_kib(pid: u32, name: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
@@ -224,8 +257,10 @@ fn listen(stderr: ChildStderr, said: Arc<Mutex<String>>) -> Receiver<SocketAddr>
     std::thread::spawn(move || {
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
             said.lock().unwrap().push_str(&format!("{line}\n"));
-            let listening = line.strip_prefix("listening on http");
+            // A line of its own, or a member of an object.
+            let listening = line.split_once("listening on http").map(|(_, rest)| rest);
             if let Some((_, at)) = listening.and_then(|rest| rest.split_once("://")) {
+                let at = at.split('"').next().unwrap();
                 // The test may have given up.
                 let _ = told.send(at.parse().unwrap());
             }

@@ -43,7 +43,9 @@ impl Needs {
     /// Those of a new task.
     pub(crate) fn of(plan: &Plan) -> Self {
         let workspace = plan.workspace.as_ref().map(|name| name.as_str().to_owned());
-        Self { workspace, lane: plan.lane.clone() }
+        // Nobody would ever leave a lane that lets nobody in.
+        let lane = plan.lane.clone().map(|lane| Lane { concurrency: lane.concurrency.max(1), ..lane });
+        Self { workspace, lane }
     }
 
     /// The lines that such a task stands in.

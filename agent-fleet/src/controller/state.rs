@@ -1,0 +1,342 @@
+//! The controller's end of the protocol, for one node, as a pure state machine. A frame of a node reaches only this node's
+//! machine, so that no node can touch what was handed to another one.
+//!
+//! Actions are performed in their order, up to the first one that fails. See `docs/design/nodes.md`.
+
+use std::collections::BTreeMap;
+
+use task_service::TaskId;
+
+use crate::message::{Standing, ToNode, Unsettled};
+
+/// What happened at the API server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A task was accepted for the node, or one of the last run of this agent is taken up again.
+    Submitted {
+        /// The task.
+        task: TaskId,
+        /// Whether the node may have heard of it.
+        was_handed: bool,
+        /// How much of its log is held.
+        held: u64,
+    },
+    /// That a task is to be handed out could not be written.
+    NotWritten {
+        /// The task.
+        task: TaskId,
+    },
+    /// The node is there.
+    Connected {
+        /// The tasks that it knows of.
+        unsettled: Vec<Unsettled>,
+    },
+    /// The line is cut.
+    Disconnected,
+    /// The node has a task in its journal, or has started it.
+    Taken {
+        /// The task.
+        task: TaskId,
+    },
+    /// Bytes of a log came.
+    Log {
+        /// The task.
+        task: TaskId,
+        /// Where they begin.
+        offset: u64,
+        /// How many there are.
+        bytes: u64,
+    },
+    /// Less of a log is held than was thought: it could not be written.
+    Holds {
+        /// The task.
+        task: TaskId,
+        /// How much.
+        bytes: u64,
+    },
+    /// The node says that a task has ended.
+    Ended {
+        /// The task.
+        task: TaskId,
+        /// Length of its log.
+        log_bytes: u64,
+    },
+    /// Log and result of a task are on disk, and it has ended here.
+    Finished {
+        /// The task.
+        task: TaskId,
+    },
+    /// The end of a task is asked for.
+    Cancel {
+        /// The task.
+        task: TaskId,
+    },
+    /// A task is given up.
+    GiveUp {
+        /// The task.
+        task: TaskId,
+    },
+    /// Some time has passed.
+    Tick,
+}
+
+/// What is to be done, in this order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Write, flushed, that the node may hear of a task from now on.
+    WriteHanded {
+        /// The task.
+        task: TaskId,
+    },
+    /// Sign the assignment of a task and send it.
+    Assign {
+        /// The task.
+        task: TaskId,
+    },
+    /// Send a message.
+    Send(ToNode),
+    /// Append the bytes that came to the log, but for the first `skip`, which are there.
+    Append {
+        /// The task.
+        task: TaskId,
+        /// How many not to write.
+        skip: u64,
+    },
+    /// Flush the log, write the result that came, end the task.
+    Finish {
+        /// The task.
+        task: TaskId,
+    },
+    /// End a task of which the node has not heard.
+    EndUnheard {
+        /// The task.
+        task: TaskId,
+    },
+    /// Forget a task: nothing more is to come of it.
+    Forget {
+        /// The task.
+        task: TaskId,
+    },
+}
+
+/// How far a task has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The node has not heard of it.
+    Waiting,
+    /// It may have.
+    Handed,
+    /// It has.
+    Taken,
+    /// Its end is being written.
+    Finishing,
+    /// It was given up; the node is to end it all the same.
+    GivenUp,
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    stage: Stage,
+    held: u64,
+    cancels: u32,
+}
+
+/// The tasks of one node that have not ended here, and those that were given up.
+#[derive(Debug, Default)]
+pub struct Desk {
+    tasks: BTreeMap<TaskId, Entry>,
+    is_connected: bool,
+}
+
+impl Desk {
+    /// A desk for a node that is away.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What is held of the tasks that a node names.
+    pub fn standings(&self, unsettled: &[Unsettled]) -> Vec<Standing> {
+        let held = |named: &Unsettled| self.tasks.get(&named.task).map_or(0, |entry| entry.held);
+        unsettled.iter().map(|named| Standing { task: named.task.clone(), held: held(named) }).collect()
+    }
+
+    /// How many tasks are here that the node has heard of, or is to.
+    pub fn len(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.tasks.is_empty()
+    }
+
+    /// Takes an event, and gives what is to be done because of it.
+    pub fn on(&mut self, event: Event) -> Vec<Action> {
+        let mut todo = Vec::new();
+        match event {
+            Event::Submitted { task, was_handed, held } => self.submitted(&task, was_handed, held, &mut todo),
+            Event::NotWritten { task } => self.not_written(&task),
+            Event::Connected { unsettled } => self.connected(&unsettled, &mut todo),
+            Event::Disconnected => self.is_connected = false,
+            Event::Taken { task } => self.taken(&task),
+            Event::Log { task, offset, bytes } => self.log(task, offset, bytes, &mut todo),
+            Event::Holds { task, bytes } => {
+                if let Some(entry) = self.tasks.get_mut(&task) {
+                    entry.held = bytes;
+                }
+            }
+            Event::Ended { task, log_bytes } => self.ended(task, log_bytes, &mut todo),
+            Event::Finished { task } => {
+                self.tasks.remove(&task);
+                todo.push(Action::Forget { task: task.clone() });
+                todo.push(Action::Send(ToNode::Settled { task }));
+            }
+            Event::Cancel { task } => self.cancel(&task, &mut todo),
+            Event::GiveUp { task } => self.give_up(&task, &mut todo),
+            Event::Tick => {
+                for (task, entry) in &self.tasks {
+                    entry.say_again(task, &mut todo);
+                }
+            }
+        }
+        if !self.is_connected {
+            todo.retain(|action| !matches!(action, Action::Send(_) | Action::Assign { .. }));
+        }
+        todo
+    }
+
+    fn submitted(&mut self, task: &TaskId, was_handed: bool, held: u64, todo: &mut Vec<Action>) {
+        let stage = if was_handed { Stage::Handed } else { Stage::Waiting };
+        self.tasks.insert(task.clone(), Entry { stage, held, cancels: 0 });
+        if self.is_connected {
+            self.hand_out(task, todo);
+        }
+    }
+
+    /// Has the node hear of a task; that it may have is written first.
+    fn hand_out(&mut self, task: &TaskId, todo: &mut Vec<Action>) {
+        let Some(entry) = self.tasks.get_mut(task) else { return };
+        if entry.stage == Stage::Waiting {
+            entry.stage = Stage::Handed;
+            todo.push(Action::WriteHanded { task: task.clone() });
+        }
+        entry.say_again(task, todo);
+    }
+
+    fn not_written(&mut self, task: &TaskId) {
+        if let Some(entry) = self.tasks.get_mut(task)
+            && entry.stage == Stage::Handed
+        {
+            entry.stage = Stage::Waiting;
+        }
+    }
+
+    fn connected(&mut self, unsettled: &[Unsettled], todo: &mut Vec<Action>) {
+        self.is_connected = true;
+        let begun: BTreeMap<&TaskId, bool> =
+            unsettled.iter().map(|named| (&named.task, named.is_begun)).collect();
+        for (task, entry) in &mut self.tasks {
+            // A node that was restarted may have it in its journal and not what it asks for.
+            if entry.stage == Stage::Taken && begun.get(task) != Some(&true) {
+                entry.stage = Stage::Handed;
+            }
+        }
+        for task in self.tasks.keys().cloned().collect::<Vec<_>>() {
+            self.hand_out(&task, todo);
+        }
+    }
+
+    fn taken(&mut self, task: &TaskId) {
+        if let Some(entry) = self.tasks.get_mut(task)
+            && entry.stage == Stage::Handed
+        {
+            entry.stage = Stage::Taken;
+        }
+    }
+
+    fn log(&mut self, task: TaskId, offset: u64, bytes: u64, todo: &mut Vec<Action>) {
+        self.taken(&task);
+        let end = offset.saturating_add(bytes);
+        let entry = match self.tasks.get_mut(&task) {
+            Some(entry) if entry.stage == Stage::Taken => entry,
+            // It has ended here, and the node comes to its own end only behind its log. Nobody keeps these bytes.
+            None | Some(Entry { stage: Stage::GivenUp, .. }) => {
+                todo.push(Action::Send(ToNode::Held { task, bytes: end, again: false }));
+                return;
+            }
+            Some(_) => return,
+        };
+        let again = offset > entry.held;
+        if !again && end > entry.held {
+            let skip = entry.held - offset;
+            entry.held = end;
+            todo.push(Action::Append { task: task.clone(), skip });
+        }
+        todo.push(Action::Send(ToNode::Held { task, bytes: entry.held, again }));
+    }
+
+    fn ended(&mut self, task: TaskId, log_bytes: u64, todo: &mut Vec<Action>) {
+        self.taken(&task);
+        let Some(entry) = self.tasks.get_mut(&task) else {
+            // It has ended here, or never was: the node has nothing to keep.
+            todo.push(Action::Send(ToNode::Settled { task }));
+            return;
+        };
+        match entry.stage {
+            // A node cannot end what it has not heard of; or it is being written.
+            Stage::Waiting | Stage::Handed | Stage::Finishing => {}
+            Stage::Taken if entry.held < log_bytes => {
+                todo.push(Action::Send(ToNode::Held { task, bytes: entry.held, again: true }));
+            }
+            Stage::Taken => {
+                entry.stage = Stage::Finishing;
+                todo.push(Action::Finish { task });
+            }
+            Stage::GivenUp => {
+                self.tasks.remove(&task);
+                todo.push(Action::Forget { task: task.clone() });
+                todo.push(Action::Send(ToNode::Settled { task }));
+            }
+        }
+    }
+
+    fn cancel(&mut self, task: &TaskId, todo: &mut Vec<Action>) {
+        let Some(entry) = self.tasks.get_mut(task) else { return };
+        if entry.stage == Stage::Waiting {
+            self.tasks.remove(task);
+            todo.push(Action::EndUnheard { task: task.clone() });
+            return;
+        }
+        entry.cancels = (entry.cancels + 1).min(2);
+        entry.say_again(task, todo);
+    }
+
+    fn give_up(&mut self, task: &TaskId, todo: &mut Vec<Action>) {
+        let Some(entry) = self.tasks.get_mut(task) else { return };
+        match entry.stage {
+            Stage::Waiting => {
+                self.tasks.remove(task);
+                todo.push(Action::Forget { task: task.clone() });
+            }
+            // Its end is here already.
+            Stage::Finishing => {}
+            Stage::Handed | Stage::Taken | Stage::GivenUp => {
+                (entry.stage, entry.cancels) = (Stage::GivenUp, 2);
+                entry.say_again(task, todo);
+            }
+        }
+    }
+}
+
+impl Entry {
+    /// Says what the node has not answered.
+    fn say_again(&self, task: &TaskId, todo: &mut Vec<Action>) {
+        if self.stage == Stage::Handed {
+            todo.push(Action::Assign { task: task.clone() });
+        }
+        if self.cancels > 0 && self.stage != Stage::Finishing {
+            let (task, times) = (task.clone(), self.cancels);
+            todo.push(Action::Send(ToNode::Cancel { task, times }));
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! The node's journal: what it knows of assignments, on disk before anything happens because of it.
+//!
+//! A SQLite database with a flushed write-ahead log, as the task service's. Parameters are not in it: what a node that was
+//! restarted does not have, it is sent again.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use jiff::{SignedDuration, Timestamp};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
+use task_service::TaskId;
+
+use crate::assignment::MAX_VALIDITY;
+use crate::keys::Nonce;
+use crate::node::{Journaled, Verdict};
+
+/// For how long a settled task is remembered: what was signed before it was settled is not valid for longer, also by a clock
+/// that is a little off.
+const MEMORY: SignedDuration = SignedDuration::from_hours(2);
+const _: () = assert!(MEMORY.as_secs() > MAX_VALIDITY.as_secs() + 300);
+/// The version of the tables.
+const VERSION: i64 = 1;
+const TABLES: &str = "
+    CREATE TABLE assignment (
+        task TEXT PRIMARY KEY, nonce TEXT, stage TEXT NOT NULL, code TEXT, message TEXT, since INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE clock (one INTEGER PRIMARY KEY CHECK (one = 1), highest INTEGER NOT NULL) STRICT;
+    INSERT INTO clock VALUES (1, 0);
+    PRAGMA user_version = 1;";
+
+/// A node's journal.
+#[derive(Debug)]
+pub struct Journal {
+    db: Connection,
+    /// The highest time that the node's clock ever showed.
+    highest: Timestamp,
+}
+
+/// What is to be written about a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Record {
+    /// It is taken.
+    Taken {
+        /// The task.
+        task: TaskId,
+        /// Its nonce.
+        nonce: Nonce,
+    },
+    /// It is never started.
+    Never {
+        /// The task.
+        task: TaskId,
+        /// Why.
+        verdict: Verdict,
+    },
+    /// The API server has all of it.
+    Settled {
+        /// The task.
+        task: TaskId,
+    },
+}
+
+/// A task that is not settled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfinished {
+    /// The task.
+    pub task: TaskId,
+    /// Its nonce, where there was an assignment.
+    pub nonce: Option<Nonce>,
+    /// Why it is never started, if that is so.
+    pub verdict: Option<Verdict>,
+    /// Whether assignments of the time when it was taken are not valid any more.
+    pub is_old: bool,
+}
+
+/// Why the journal was not read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The file cannot be made.
+    #[error("cannot make the journal {}: {source}", .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A newer agent has written it.
+    #[error("the journal {} has version {found}, and this agent knows {VERSION}; start the newer agent again", .path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: i64,
+    },
+    /// SQLite refused.
+    #[error("the journal cannot be read or written: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+}
+
+impl Journal {
+    /// Opens the journal. One that is damaged is set aside and said so: what it knew is still guarded by the records of the
+    /// task service, which start nothing twice.
+    ///
+    /// # Errors
+    /// See [`JournalError`].
+    pub fn open(path: &Path) -> Result<Self, JournalError> {
+        match Self::try_open(path) {
+            Err(JournalError::Sqlite(error)) if is_damage(&error) => {
+                let aside = path.with_extension("db.damaged");
+                tracing::error!(journal = %path.display(), set_aside = %aside.display(), %error,
+                    "the journal of assignments is damaged and was set aside");
+                for companion in ["", "-wal", "-shm"] {
+                    // A companion may be missing; the new journal is opened in any case.
+                    let _ = std::fs::rename(with_suffix(path, companion), with_suffix(&aside, companion));
+                }
+                Self::try_open(path)
+            }
+            other => other,
+        }
+    }
+
+    fn try_open(path: &Path) -> Result<Self, JournalError> {
+        // SQLite would make the file readable by others.
+        OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(|source| JournalError::Io { path: path.to_owned(), source })?;
+        let db = Connection::open(path)?;
+        db.pragma_update(None, "journal_mode", "WAL")?;
+        db.pragma_update(None, "synchronous", "FULL")?;
+        let found: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        match found {
+            0 => db.execute_batch(&format!("BEGIN; {TABLES} COMMIT;"))?,
+            VERSION => {}
+            found => return Err(JournalError::Newer { path: path.to_owned(), found }),
+        }
+        let highest = db.query_row("SELECT highest FROM clock", [], |row| row.get(0))?;
+        Ok(Self { db, highest: Timestamp::from_second(highest).unwrap_or(Timestamp::UNIX_EPOCH) })
+    }
+
+    /// The time by which assignments are judged: it never steps back, so that a clock that is set back brings no old
+    /// assignment back to life.
+    pub fn now(&mut self, wall: Timestamp) -> Timestamp {
+        self.highest = self.highest.max(wall);
+        self.highest
+    }
+
+    /// Writes records, all or none of them, flushed.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn write(&mut self, records: &[Record], wall: Timestamp) -> Result<(), JournalError> {
+        let now = self.now(wall).as_second();
+        let transaction = self.db.transaction()?;
+        for record in records {
+            let sql = "INSERT INTO assignment (task, nonce, stage, code, message, since)
+                VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                ON CONFLICT (task) DO UPDATE SET nonce = coalesce(nonce, excluded.nonce), stage = excluded.stage,
+                    code = excluded.code, message = excluded.message, since = excluded.since";
+            let mut statement = transaction.prepare_cached(sql)?;
+            match record {
+                Record::Taken { task, nonce } => statement.execute(params![
+                    task.as_str(),
+                    nonce.to_string(),
+                    "taken",
+                    None::<&str>,
+                    None::<&str>,
+                    now
+                ])?,
+                Record::Never { task, verdict } => statement.execute(params![
+                    task.as_str(),
+                    None::<&str>,
+                    "never",
+                    verdict.code,
+                    verdict.message,
+                    now
+                ])?,
+                Record::Settled { task } => statement.execute(params![
+                    task.as_str(),
+                    None::<&str>,
+                    "settled",
+                    None::<&str>,
+                    None::<&str>,
+                    now
+                ])?,
+            };
+        }
+        transaction.execute("UPDATE clock SET highest = max(highest, ?1)", [now])?;
+        Ok(transaction.commit()?)
+    }
+
+    /// What it knows of a task.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn of(&self, task: &TaskId) -> Result<Journaled, JournalError> {
+        let sql = "SELECT stage FROM assignment WHERE task = ?1";
+        let stage: Option<String> =
+            self.db.prepare_cached(sql)?.query_row([task.as_str()], |row| row.get(0)).optional()?;
+        Ok(if stage.as_deref() == Some("settled") { Journaled::Settled } else { Journaled::Unknown })
+    }
+
+    /// Why a task is never started, if that is so.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn verdict(&self, task: &TaskId) -> Result<Option<Verdict>, JournalError> {
+        let sql = "SELECT code, message FROM assignment WHERE task = ?1 AND code IS NOT NULL";
+        let read = |row: &rusqlite::Row<'_>| Ok(Verdict { code: row.get(0)?, message: row.get(1)? });
+        Ok(self.db.prepare_cached(sql)?.query_row([task.as_str()], read).optional()?)
+    }
+
+    /// The tasks that are not settled.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn unfinished(&mut self, wall: Timestamp) -> Result<Vec<Unfinished>, JournalError> {
+        let old = seconds_before(self.now(wall), MEMORY);
+        let sql = "SELECT task, nonce, code, message, since FROM assignment WHERE stage <> 'settled'";
+        let mut statement = self.db.prepare(sql)?;
+        let mut rows = statement.query([])?;
+        let mut unfinished = Vec::new();
+        while let Some(row) = rows.next()? {
+            let (task, nonce): (String, Option<String>) = (row.get(0)?, row.get(1)?);
+            let (code, message): (Option<String>, Option<String>) = (row.get(2)?, row.get(3)?);
+            let since: i64 = row.get(4)?;
+            // What is no id was never written by an agent.
+            let Ok(task) = task.parse() else { continue };
+            unfinished.push(Unfinished {
+                task,
+                nonce: nonce.and_then(|nonce| nonce.parse().ok()),
+                verdict: code.map(|code| Verdict { code, message: message.unwrap_or_default() }),
+                is_old: since < old,
+            });
+        }
+        Ok(unfinished)
+    }
+
+    /// Forgets what was settled so long ago that no assignment of it is valid any more.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn forget(&mut self, wall: Timestamp) -> Result<(), JournalError> {
+        let now = self.now(wall);
+        let old = seconds_before(now, MEMORY);
+        let transaction = self.db.transaction()?;
+        transaction.execute("DELETE FROM assignment WHERE stage = 'settled' AND since < ?1", [old])?;
+        transaction.execute("UPDATE clock SET highest = max(highest, ?1)", [now.as_second()])?;
+        Ok(transaction.commit()?)
+    }
+}
+
+fn seconds_before(now: Timestamp, time: SignedDuration) -> i64 {
+    now.as_second().saturating_sub(time.as_secs())
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+}

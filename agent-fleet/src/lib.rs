@@ -1,0 +1,26 @@
+//! Hands tasks to nodes, and takes tasks from API servers. `docs/design/nodes.md` tells what both ends promise and why.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`message`], [`frame`] | what travels, and its bounds |
+//! | [`keys`], [`sealing`] | who signs, and what is sealed to whom |
+//! | [`assignment`] | one task for one node, signed |
+//! | [`greeting`] | how both ends show who they are |
+//! | [`journal`] | what a node knows of assignments, on its disk |
+//! | [`node`] | the node's end |
+//! | [`controller`] | the API server's end |
+
+pub mod assignment;
+pub mod controller;
+pub mod frame;
+pub mod greeting;
+pub mod journal;
+pub mod keys;
+pub mod message;
+pub mod node;
+pub mod sealing;
+
+use std::time::Duration;
+
+/// Time between two looks at what nobody has answered.
+pub const TICK: Duration = Duration::from_secs(5);

@@ -1,0 +1,262 @@
+//! Control messages of both directions, and how they stand on a link: JSON objects with `v` and `type`.
+//!
+//! Reading is strict about what it needs and lenient about what it does not know: further fields are ignored, so that
+//! a newer end may say more. A type that is not known is an error of that message alone.
+
+use std::collections::BTreeMap;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use task_service::{Attempt, ExecutionResult, TaskId};
+
+use crate::assignment::SignedAssignment;
+use crate::keys::{Nonce, PublicKey, SealingKey, Signature};
+
+/// The version of the protocol that this build speaks.
+pub const VERSION: u32 = 1;
+/// Longest control message, bytes. Results have at most a mebibyte of output parameters, of which JSON escapes a byte by six
+/// at most where it is a control character; what is longer is cut by whoever sends it.
+pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
+
+/// What an API server says to a node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ToNode {
+    /// The first message: who the API server is, and what the node is to sign.
+    Challenge(Challenge),
+    /// The node is let in.
+    Welcome {
+        /// For each task that the node named, how it stands here.
+        tasks: Vec<Standing>,
+        /// Whether the catalogue of that digest is wanted.
+        wants_catalogue: bool,
+    },
+    /// The node is not let in; the connection ends.
+    Refuse {
+        /// Stable, `snake_case`.
+        code: String,
+        /// What is wrong and what would be right.
+        message: String,
+    },
+    /// A task for this node.
+    Assign(SignedAssignment),
+    /// So much of a log is held.
+    Held {
+        /// The task.
+        task: TaskId,
+        /// Bytes from the start.
+        bytes: u64,
+        /// Whether the node is to go back to that place.
+        again: bool,
+    },
+    /// The end of a task is asked for.
+    Cancel {
+        /// The task.
+        task: TaskId,
+        /// How often; the second time means at once.
+        times: u32,
+    },
+    /// Log and result of a task are on the API server's disk, or it has given the task up.
+    Settled {
+        /// The task.
+        task: TaskId,
+    },
+}
+
+/// What a node says to its API server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ToServer {
+    /// Who the node is. The first message.
+    Hello(SignedHello),
+    /// A part of the catalogue.
+    Catalogue(CataloguePart),
+    /// The assignment of a task is in the journal.
+    Taken {
+        /// The task.
+        task: TaskId,
+    },
+    /// A task was started.
+    Started {
+        /// The task.
+        task: TaskId,
+        /// Length of the banner at the beginning of its log.
+        header_bytes: u64,
+    },
+    /// A task has ended.
+    Ended(Box<Ended>),
+    /// Something was not understood, or not believed.
+    Complaint {
+        /// The task that it is about, if it is about one.
+        task: Option<TaskId>,
+        /// Stable, `snake_case`.
+        code: String,
+        /// What happened.
+        message: String,
+    },
+}
+
+/// Who an API server says that it is, with a proof.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Challenge {
+    /// The protocol's version.
+    pub version: u32,
+    /// The key that signs assignments.
+    pub key: PublicKey,
+    /// Random bytes for the node to sign.
+    pub nonce: Nonce,
+    /// Made with `key` over the nonce.
+    pub signature: Signature,
+}
+
+/// Who a node says that it is: the exact text that was signed, and the signature.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SignedHello {
+    /// [`Hello`] as JSON.
+    pub hello: String,
+    /// Made with the node's key.
+    pub signature: Signature,
+}
+
+/// What a node says of itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The protocol's version.
+    pub version: u32,
+    /// The nonce of the challenge.
+    pub nonce: Nonce,
+    /// The node's name: that of its token.
+    pub name: String,
+    /// The agent's version, for people.
+    pub agent: String,
+    /// The node's identity.
+    pub key: PublicKey,
+    /// What secrets are sealed to.
+    pub sealing: SealingKey,
+    /// Labels that targets may name.
+    pub labels: BTreeMap<String, String>,
+    /// Names of the node's runners.
+    pub runners: Vec<String>,
+    /// Most tasks that run at once.
+    pub capacity: usize,
+    /// SHA-256 of the catalogue, hexadecimal.
+    pub catalogue: String,
+    /// The tasks that are not settled as far as the node knows.
+    pub unsettled: Vec<Unsettled>,
+}
+
+/// A task that a node names when it connects.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unsettled {
+    /// The task.
+    pub task: TaskId,
+    /// Whether the node has what it needs to run it; otherwise the assignment is to be sent again.
+    pub is_begun: bool,
+}
+
+/// How a task that a node named stands at the API server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// The task.
+    pub task: TaskId,
+    /// Bytes of its log that are held.
+    pub held: u64,
+}
+
+/// A part of the scripts of a node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CataloguePart {
+    /// Digest of the whole.
+    pub digest: String,
+    /// The scripts in this part.
+    pub scripts: Vec<CatalogueScript>,
+    /// Whether this is the last part.
+    pub is_last: bool,
+}
+
+/// A script as a node offers it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CatalogueScript {
+    /// Its name.
+    pub name: String,
+    /// SHA-256 of its file, hexadecimal.
+    pub sha256: String,
+    /// The lines that its header is read from, as they stand in it.
+    pub header: String,
+}
+
+/// How a task ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Ended {
+    /// The task.
+    pub task: TaskId,
+    /// Length of its log.
+    pub log_bytes: u64,
+    /// What it came to.
+    pub result: ExecutionResult,
+    /// The attempts before the last one.
+    #[serde(default)]
+    pub attempts: Vec<Attempt>,
+}
+
+/// Why a message was not read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum MessageError {
+    /// It is longer than a message may be.
+    #[error("a control message of {found} bytes is too long; {MAX_MESSAGE_BYTES} is the most")]
+    TooLong {
+        /// Its length.
+        found: usize,
+    },
+    /// It speaks another version.
+    #[error("a control message of version {found} is not read; this build speaks {VERSION}")]
+    Version {
+        /// That version.
+        found: u32,
+    },
+    /// It is not what a message looks like.
+    #[error(
+        "a control message cannot be read: {0}; expected a JSON object with `v`, `type` and the type's fields"
+    )]
+    Malformed(serde_json::Error),
+    /// It cannot be written as JSON.
+    #[error("a control message cannot be written: {0}")]
+    Unwritable(serde_json::Error),
+}
+
+/// A message as it stands on the link.
+#[derive(Serialize)]
+struct Outgoing<'a, T> {
+    v: u32,
+    #[serde(flatten)]
+    message: &'a T,
+}
+
+#[derive(Deserialize)]
+struct Version {
+    v: u32,
+}
+
+/// Writes a message as it stands on the link.
+///
+/// # Errors
+/// When it is too long.
+pub fn encode<T: Serialize>(message: &T) -> Result<String, MessageError> {
+    let text = serde_json::to_string(&Outgoing { v: VERSION, message }).map_err(MessageError::Unwritable)?;
+    if text.len() > MAX_MESSAGE_BYTES { Err(MessageError::TooLong { found: text.len() }) } else { Ok(text) }
+}
+
+/// Reads a message.
+///
+/// # Errors
+/// When it is too long, of another version, or none of this direction's messages.
+pub fn decode<T: DeserializeOwned>(text: &str) -> Result<T, MessageError> {
+    if text.len() > MAX_MESSAGE_BYTES {
+        return Err(MessageError::TooLong { found: text.len() });
+    }
+    let Version { v } = serde_json::from_str(text).map_err(MessageError::Malformed)?;
+    match v {
+        VERSION => serde_json::from_str(text).map_err(MessageError::Malformed),
+        found => Err(MessageError::Version { found }),
+    }
+}

@@ -1,0 +1,310 @@
+//! The node's end of the protocol as a pure state machine: an event goes in, actions come out, nothing else happens.
+//!
+//! Whoever performs the actions does so in their order, and stops at the first one that fails: what is to be written
+//! stands in front of what may be told because of it. See `docs/design/nodes.md` for the states and why they are so.
+
+use std::collections::BTreeMap;
+
+use task_service::TaskId;
+
+use super::event::{Action, Event, Flow, Journaled, Verdict};
+use crate::keys::Nonce;
+use crate::message::{Standing, ToServer, Unsettled};
+
+/// Most ticks between two repetitions of what nobody answered.
+const MOST_SILENCE: u32 = 12;
+
+/// How far a task has come here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// In the journal, and what it asks for is not here any more.
+    Wanted,
+    /// The task service could not take it yet.
+    Waiting,
+    /// Handed to the task service, which has not answered.
+    Starting,
+    /// The task service has it.
+    Running { header_bytes: u64 },
+    /// It has ended, or is never started.
+    Ended,
+}
+
+/// A task that is not settled.
+#[derive(Debug, Clone)]
+struct Open {
+    stage: Stage,
+    nonce: Option<Nonce>,
+    /// How often its end was asked for, and how often the task service was told.
+    cancels: u32,
+    cancelled: u32,
+    /// Length of its log here.
+    log: u64,
+    /// How much of it the API server holds.
+    held: u64,
+    /// What is sent next.
+    next: u64,
+    is_end_sent: bool,
+    /// Ticks since something about it was answered, and at which of them it is repeated.
+    silence: u32,
+    repeat_at: u32,
+}
+
+/// The tasks of a node that are not settled.
+#[derive(Debug, Default)]
+pub struct NodeState {
+    flow: Flow,
+    open: BTreeMap<TaskId, Open>,
+    is_connected: bool,
+}
+
+impl NodeState {
+    /// A node that knows of no task yet.
+    pub fn new(flow: Flow) -> Self {
+        Self { flow, ..Self::default() }
+    }
+
+    /// What the node says of its tasks when it connects.
+    pub fn unsettled(&self) -> Vec<Unsettled> {
+        let told = |(task, open): (&TaskId, &Open)| Unsettled {
+            task: task.clone(),
+            is_begun: open.stage != Stage::Wanted,
+        };
+        self.open.iter().map(told).collect()
+    }
+
+    /// Whether a task is neither settled nor unknown.
+    pub fn is_open(&self, task: &TaskId) -> bool {
+        self.open.contains_key(task)
+    }
+
+    /// Takes an event, and gives what is to be done because of it.
+    pub fn on(&mut self, event: Event) -> Vec<Action> {
+        let mut todo = Vec::new();
+        match event {
+            Event::Wanted { task, nonce } => {
+                self.open.insert(task, Open::new(Stage::Wanted, nonce));
+            }
+            Event::Assign { task, nonce, journaled } => self.assign(task, nonce, journaled, &mut todo),
+            Event::Cancel { task, times, journaled } => self.cancel(&task, times, journaled, &mut todo),
+            Event::NotWritten { task } => {
+                self.open.remove(&task);
+            }
+            Event::Begun { task, header_bytes } => self.begun(&task, header_bytes, &mut todo),
+            Event::NotYet { task } => self.not_yet(&task, &mut todo),
+            Event::Never { task, verdict } => self.never(&task, verdict, &mut todo),
+            Event::Grew { task, bytes } => {
+                if let Some(open) = self.open.get_mut(&task) {
+                    open.log = open.log.max(bytes);
+                }
+                self.pump(&task, &mut todo);
+            }
+            Event::Ended { task, log_bytes } => {
+                if let Some(open) = self.open.get_mut(&task) {
+                    (open.stage, open.log) = (Stage::Ended, log_bytes);
+                    // What a loss of power took from the end of the log cannot be sent again.
+                    (open.held, open.next) = (open.held.min(log_bytes), open.next.min(log_bytes));
+                }
+                self.pump(&task, &mut todo);
+            }
+            Event::Connected { tasks } => self.connected(&tasks, &mut todo),
+            Event::Disconnected => self.is_connected = false,
+            Event::Held { task, bytes, again } => self.held(&task, bytes, again, &mut todo),
+            Event::Settled { task } => self.settled(task, &mut todo),
+            Event::Tick => self.tick(&mut todo),
+        }
+        if !self.is_connected {
+            todo.retain(|action| !is_sent(action));
+        }
+        todo
+    }
+
+    fn assign(&mut self, task: TaskId, nonce: Nonce, journaled: Journaled, todo: &mut Vec<Action>) {
+        let Some(open) = self.open.get_mut(&task) else {
+            if journaled == Journaled::Settled {
+                let message = "this task was settled before; it is not started again".to_owned();
+                todo.push(complaint(task, "settled_before", message));
+                return;
+            }
+            self.open.insert(task.clone(), Open::new(Stage::Starting, Some(nonce)));
+            todo.push(Action::JournalTaken { task: task.clone(), nonce });
+            todo.push(Action::Start { task: task.clone() });
+            todo.push(Action::Send(ToServer::Taken { task }));
+            return;
+        };
+        if open.nonce.is_some_and(|known| known != nonce) {
+            let message = "another assignment of this id is in the journal; this one was dropped".to_owned();
+            todo.push(complaint(task, "other_assignment", message));
+            return;
+        }
+        if open.stage == Stage::Wanted {
+            open.stage = Stage::Starting;
+            todo.push(Action::Start { task: task.clone() });
+        }
+        self.say_again(&task, todo);
+    }
+
+    fn cancel(&mut self, task: &TaskId, times: u32, journaled: Journaled, todo: &mut Vec<Action>) {
+        let Some(open) = self.open.get_mut(task) else {
+            if journaled == Journaled::Unknown {
+                // The assignment may still be on its way, and is to start nothing.
+                self.open.insert(task.clone(), Open::new(Stage::Ended, None));
+                todo.push(Action::JournalNever { task: task.clone(), verdict: Verdict::cancelled() });
+                self.pump(task, todo);
+            }
+            return;
+        };
+        open.cancels = open.cancels.max(times);
+        match open.stage {
+            Stage::Wanted | Stage::Waiting => self.never(task, Verdict::cancelled(), todo),
+            Stage::Running { .. } => open.pass_cancels_on(task, todo),
+            Stage::Starting => {}
+            Stage::Ended => self.say_again(task, todo),
+        }
+    }
+
+    fn begun(&mut self, task: &TaskId, header_bytes: u64, todo: &mut Vec<Action>) {
+        let Some(open) = self.open.get_mut(task) else { return };
+        if open.stage == Stage::Ended {
+            return;
+        }
+        open.stage = Stage::Running { header_bytes };
+        open.pass_cancels_on(task, todo);
+        todo.push(Action::Send(ToServer::Started { task: task.clone(), header_bytes }));
+    }
+
+    fn not_yet(&mut self, task: &TaskId, todo: &mut Vec<Action>) {
+        let Some(open) = self.open.get_mut(task) else { return };
+        open.stage = Stage::Waiting;
+        if open.cancels > 0 {
+            self.never(task, Verdict::cancelled(), todo);
+        }
+    }
+
+    fn never(&mut self, task: &TaskId, verdict: Verdict, todo: &mut Vec<Action>) {
+        let Some(open) = self.open.get_mut(task) else { return };
+        (open.stage, open.log) = (Stage::Ended, 0);
+        todo.push(Action::JournalNever { task: task.clone(), verdict });
+        self.pump(task, todo);
+    }
+
+    fn connected(&mut self, tasks: &[Standing], todo: &mut Vec<Action>) {
+        self.is_connected = true;
+        let held: BTreeMap<&TaskId, u64> =
+            tasks.iter().map(|standing| (&standing.task, standing.held)).collect();
+        for (task, open) in &mut self.open {
+            open.go_back_to(held.get(task).copied().unwrap_or_default());
+            open.answered();
+        }
+        for task in self.open.keys().cloned().collect::<Vec<_>>() {
+            self.say_again(&task, todo);
+        }
+    }
+
+    fn held(&mut self, task: &TaskId, bytes: u64, again: bool, todo: &mut Vec<Action>) {
+        let Some(open) = self.open.get_mut(task) else { return };
+        if again {
+            open.go_back_to(bytes);
+        } else if bytes > open.held {
+            open.held = bytes.min(open.log);
+            open.next = open.next.max(open.held);
+        }
+        open.answered();
+        self.pump(task, todo);
+    }
+
+    fn settled(&mut self, task: TaskId, todo: &mut Vec<Action>) {
+        // What runs is not forgotten: it could be started again.
+        if self.open.get(&task).is_some_and(|open| matches!(open.stage, Stage::Ended)) {
+            self.open.remove(&task);
+            todo.push(Action::JournalSettled { task });
+        }
+    }
+
+    fn tick(&mut self, todo: &mut Vec<Action>) {
+        let mut silent = Vec::new();
+        for (task, open) in &mut self.open {
+            if open.stage == Stage::Waiting {
+                open.stage = Stage::Starting;
+                todo.push(Action::Start { task: task.clone() });
+            }
+            open.silence += 1;
+            if self.is_connected && open.silence >= open.repeat_at {
+                open.silence = 0;
+                open.repeat_at = (open.repeat_at * 2).min(MOST_SILENCE);
+                open.go_back_to(open.held);
+                silent.push(task.clone());
+            }
+        }
+        for task in silent {
+            self.say_again(&task, todo);
+        }
+    }
+
+    /// Says how a task stands, and goes on with its log.
+    fn say_again(&mut self, task: &TaskId, todo: &mut Vec<Action>) {
+        let Some(open) = self.open.get_mut(task) else { return };
+        let (task_id, taken) = (task.clone(), ToServer::Taken { task: task.clone() });
+        match open.stage {
+            Stage::Wanted => {}
+            Stage::Waiting | Stage::Starting => todo.push(Action::Send(taken)),
+            Stage::Running { header_bytes } => {
+                todo.push(Action::Send(ToServer::Started { task: task_id, header_bytes }));
+            }
+            Stage::Ended => open.is_end_sent = false,
+        }
+        self.pump(task, todo);
+    }
+
+    /// Sends what the window has room for, and behind the whole log the end.
+    fn pump(&mut self, task: &TaskId, todo: &mut Vec<Action>) {
+        if !self.is_connected {
+            return;
+        }
+        let Some(open) = self.open.get_mut(task) else { return };
+        let until = open.log.min(open.held.saturating_add(self.flow.window));
+        while open.next < until {
+            let bytes = (until - open.next).min(self.flow.chunk);
+            todo.push(Action::SendLog { task: task.clone(), offset: open.next, bytes });
+            open.next += bytes;
+        }
+        if open.stage == Stage::Ended && open.next == open.log && !open.is_end_sent {
+            open.is_end_sent = true;
+            todo.push(Action::SendEnd { task: task.clone(), log_bytes: open.log });
+        }
+    }
+}
+
+impl Open {
+    fn new(stage: Stage, nonce: Option<Nonce>) -> Self {
+        let (cancels, cancelled, silence, repeat_at) = (0, 0, 0, 1);
+        let (log, held, next, is_end_sent) = (0, 0, 0, false);
+        Self { stage, nonce, cancels, cancelled, log, held, next, is_end_sent, silence, repeat_at }
+    }
+
+    /// What was sent behind this place has to be sent again, and the end behind it.
+    fn go_back_to(&mut self, held: u64) {
+        // The API server may hold more than a loss of power has left here.
+        self.held = held.min(self.log);
+        self.next = self.held;
+        self.is_end_sent = false;
+    }
+
+    fn answered(&mut self) {
+        (self.silence, self.repeat_at) = (0, 1);
+    }
+
+    fn pass_cancels_on(&mut self, task: &TaskId, todo: &mut Vec<Action>) {
+        while self.cancelled < self.cancels {
+            self.cancelled += 1;
+            todo.push(Action::Cancel { task: task.clone() });
+        }
+    }
+}
+
+fn is_sent(action: &Action) -> bool {
+    matches!(action, Action::Send(_) | Action::SendLog { .. } | Action::SendEnd { .. })
+}
+
+fn complaint(task: TaskId, code: &str, message: String) -> Action {
+    Action::Send(ToServer::Complaint { task: Some(task), code: code.to_owned(), message })
+}

@@ -1,0 +1,7 @@
+//! Behaviour of the protocol of nodes through the crate's public interface.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod authenticity;
+mod journal;
+mod storm;
+mod wire;

@@ -1,0 +1,69 @@
+//! Both ends over a link that loses, repeats, delays and reorders, while either end crashes between any two of its steps:
+//! one end a task, no second start, equal logs. The same storm finds every weakness that is put in on purpose.
+
+mod node;
+mod server;
+mod world;
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+
+use world::{Step, Weakness, World};
+
+/// Storms in which nothing may be found.
+const CASES: u32 = 4000;
+
+/// What happens, as numbers that shrink well.
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = (0_u8..=18, any::<u8>()).prop_map(|(what, which)| Step { what, which });
+    prop::collection::vec(step, 20..300)
+}
+
+/// Storms until something is wrong whose words have these in them.
+fn storm(weakness: Weakness, cases: u32, words: &str) -> Result<(), String> {
+    let config = Config { cases, failure_persistence: None, max_shrink_iters: 2000, ..Config::default() };
+    let outcome = TestRunner::new(config).run(&steps(), |steps| {
+        let mut world = World::new(weakness);
+        steps.iter().for_each(|step| world.step(*step));
+        world.calm();
+        world.verdict().or_else(|wrong| match wrong.contains(words) {
+            true => Err(TestCaseError::fail(wrong)),
+            false => Ok(()),
+        })
+    });
+    outcome.map_err(|error| error.to_string())
+}
+
+fn found(weakness: Weakness, words: &str) {
+    assert!(storm(weakness, 20_000, words).is_err(), "the storm does not find it: {weakness:?}");
+}
+
+#[test]
+fn whatever_the_link_and_crashes_do_a_task_starts_once_ends_once_and_its_log_is_whole() {
+    storm(Weakness::None, CASES, "").unwrap();
+}
+
+#[test]
+fn without_a_journal_the_same_storm_finds_a_second_start() {
+    found(Weakness::NoJournal, "was started");
+}
+
+#[test]
+fn without_offsets_the_same_storm_finds_a_log_that_differs() {
+    found(Weakness::NoOffsets, "the logs of");
+}
+
+#[test]
+fn without_a_written_intent_the_same_storm_finds_a_start_behind_the_end() {
+    found(Weakness::NoIntent, "nobody had heard of");
+}
+
+#[test]
+fn without_repetitions_the_same_storm_finds_a_task_that_never_ends() {
+    found(Weakness::NoRepetition, "has no end");
+}
+
+#[test]
+fn settled_before_the_result_is_on_disk_the_same_storm_finds_a_task_without_an_end() {
+    found(Weakness::SettledTooEarly, "has no end");
+}

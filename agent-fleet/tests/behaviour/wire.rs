@@ -1,0 +1,93 @@
+//! What travels: whatever comes there is an answer and no panic, and what is written is read as it was.
+
+use agent_fleet::frame::{LogFrame, MAX_CHUNK_BYTES, MAX_FRAME_BYTES};
+use agent_fleet::message::{MAX_MESSAGE_BYTES, MessageError, ToNode, ToServer, decode, encode};
+use proptest::prelude::*;
+use task_service::TaskId;
+
+fn task(id: &str) -> TaskId {
+    id.parse().unwrap()
+}
+
+proptest! {
+    #[test]
+    fn a_log_frame_is_read_as_it_was_written(
+        id in "[A-Za-z0-9][A-Za-z0-9._-]{0,63}",
+        attempt in 1_u32..,
+        offset in 0..=(i64::MAX as u64 - MAX_CHUNK_BYTES as u64),
+        bytes in prop::collection::vec(any::<u8>(), 1..2000),
+    ) {
+        let frame = LogFrame { task: task(&id), attempt, offset, bytes: &bytes };
+        let written = frame.encode();
+        prop_assert!(written.len() <= MAX_FRAME_BYTES);
+        prop_assert_eq!(LogFrame::decode(&written).unwrap(), frame);
+    }
+
+    #[test]
+    fn whatever_bytes_come_there_is_a_frame_within_bounds_or_an_error(
+        bytes in prop::collection::vec(any::<u8>(), 0..200),
+        kind in any::<bool>(),
+    ) {
+        let bytes = if kind { [&[1, 3], bytes.as_slice()].concat() } else { bytes };
+        if let Ok(frame) = LogFrame::decode(&bytes) {
+            prop_assert!(!frame.bytes.is_empty() && frame.attempt > 0);
+            prop_assert_eq!(frame.encode(), bytes);
+        }
+    }
+
+    #[test]
+    fn whatever_text_comes_there_is_a_message_or_an_error(text in any::<String>()) {
+        let _ = decode::<ToNode>(&text);
+        let _ = decode::<ToServer>(&text);
+    }
+
+    #[test]
+    fn whatever_fields_come_there_is_a_message_or_an_error(
+        kind in prop::sample::select(vec!["hello", "taken", "held", "assign", "ended", "settled", "cancel", "x"]),
+        field in prop::sample::select(vec!["task", "bytes", "hello", "payload", "times", "again", "result"]),
+        value in prop_oneof![
+            any::<i64>().prop_map(|number| number.to_string()),
+            any::<String>().prop_map(|text| serde_json::to_string(&text).unwrap()),
+            Just("{}".to_owned()), Just("[]".to_owned()), Just("null".to_owned()), Just("1e999".to_owned()),
+        ],
+    ) {
+        let text = format!("{{\"v\": 1, \"type\": \"{kind}\", \"{field}\": {value}}}");
+        let _ = decode::<ToNode>(&text);
+        let _ = decode::<ToServer>(&text);
+    }
+
+    #[test]
+    fn a_message_is_read_as_it_was_written(bytes in any::<u64>(), again in any::<bool>(), times in any::<u32>()) {
+        let held = ToNode::Held { task: task("a"), bytes, again };
+        prop_assert_eq!(decode::<ToNode>(&encode(&held).unwrap()).unwrap(), held);
+        let cancel = ToNode::Cancel { task: task("a"), times };
+        prop_assert_eq!(decode::<ToNode>(&encode(&cancel).unwrap()).unwrap(), cancel);
+    }
+}
+
+#[test]
+fn a_chunk_is_bounded_and_never_empty() {
+    let bytes = vec![7; MAX_CHUNK_BYTES + 1];
+    let frame = |bytes| LogFrame { task: task("a"), attempt: 1, offset: 0, bytes }.encode();
+    assert!(LogFrame::decode(&frame(&bytes[1..])).is_ok());
+    assert!(LogFrame::decode(&frame(&bytes)).is_err());
+    assert!(LogFrame::decode(&frame(&[])).is_err());
+}
+
+#[test]
+fn a_message_of_another_version_names_it_and_further_fields_are_ignored() {
+    let text = r#"{"v": 2, "type": "settled", "task": "a"}"#;
+    assert!(matches!(decode::<ToNode>(text), Err(MessageError::Version { found: 2 })));
+    let text = r#"{"v": 1, "type": "settled", "task": "a", "later": true}"#;
+    assert_eq!(decode::<ToNode>(text).unwrap(), ToNode::Settled { task: task("a") });
+    assert!(decode::<ToNode>(r#"{"v": 1, "type": "settled", "task": "../a"}"#).is_err());
+}
+
+#[test]
+fn a_message_that_is_too_long_is_neither_written_nor_read() {
+    let long = "x".repeat(MAX_MESSAGE_BYTES);
+    let complaint = ToServer::Complaint { task: None, code: "x".to_owned(), message: long.clone() };
+    assert!(matches!(encode(&complaint), Err(MessageError::TooLong { .. })));
+    let text = format!(r#"{{"v": 1, "type": "settled", "task": "{long}"}}"#);
+    assert!(matches!(decode::<ToNode>(&text), Err(MessageError::TooLong { .. })));
+}

@@ -1,0 +1,140 @@
+//! Who is at the other end of a connection: an address, or a user of this host as the kernel tells; and which users a
+//! token lists.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use agent_config::{Settings, Token};
+use nix::errno::Errno;
+use nix::unistd::{User, geteuid};
+use serde::{Serialize, Serializer};
+
+/// What the kernel says of users that it cannot name here (proc_sys_kernel(5), overflowuid): anybody of another namespace.
+const NOBODY: u32 = 65_534;
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Peer {
+    /// Of a connection over TCP.
+    Address(SocketAddr),
+    /// Of one over the Unix socket.
+    User(PeerUser),
+}
+
+/// The process that connected to the Unix socket, as it was then (unix(7), SO_PEERCRED).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PeerUser {
+    pub(crate) uid: u32,
+    /// None where the kernel cannot say: it is in another namespace.
+    pub(crate) pid: Option<i32>,
+}
+
+/// Why the users that tokens list cannot be let in.
+#[derive(Debug, thiserror::Error)]
+pub enum PeerError {
+    /// The host cannot say who its users are.
+    #[error("auth.token.{token}: peer_users: the user '{user}' cannot be looked up: {source}")]
+    LookUp {
+        /// The token.
+        token: String,
+        /// The user.
+        user: String,
+        /// What the system said.
+        source: Errno,
+    },
+    /// It stands for anybody of another namespace.
+    #[error(
+        "auth.token.{token}: peer_users: the user '{user}' has the number {NOBODY}, which stands for users of other \
+         namespaces, so that anybody could be this caller; list another user"
+    )]
+    Anybody {
+        /// The token.
+        token: String,
+        /// The user.
+        user: String,
+    },
+    /// One user would be two callers.
+    #[error("auth.token.{token}: the user {uid} is listed by the token '{other}' too; list each user once")]
+    Twice {
+        /// The token.
+        token: String,
+        /// The user's number.
+        uid: u32,
+        /// The other token.
+        other: String,
+    },
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::User(PeerUser { uid, pid: Some(pid) }) => write!(f, "unix:uid={uid},pid={pid}"),
+            Self::User(PeerUser { uid, pid: None }) => write!(f, "unix:uid={uid}"),
+        }
+    }
+}
+
+impl Serialize for Peer {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// The users that a token lists.
+#[derive(Debug)]
+pub(crate) struct Listed {
+    pub(crate) uids: Vec<u32>,
+    /// Names that no user of this host has.
+    unknown: Vec<String>,
+}
+
+/// Looks up whether the users that the tokens list can be let in.
+///
+/// # Errors
+/// See [`PeerError`].
+pub fn check_peers(settings: &Settings) -> Result<(), PeerError> {
+    listed_by_all(&settings.auth.tokens).map(drop)
+}
+
+/// The users that each token lists.
+pub(crate) fn listed_by_all(tokens: &[Token]) -> Result<Vec<Listed>, PeerError> {
+    let all = tokens.iter().map(Listed::by).collect::<Result<Vec<_>, _>>()?;
+    for (index, listed) in all.iter().enumerate() {
+        for (other, others) in all.iter().enumerate().take(index) {
+            if let Some(&uid) = listed.uids.iter().find(|uid| others.uids.contains(uid)) {
+                let (token, other) = (tokens[index].name.clone(), tokens[other].name.clone());
+                return Err(PeerError::Twice { token, uid, other });
+            }
+        }
+    }
+    Ok(all)
+}
+
+impl Listed {
+    fn by(token: &Token) -> Result<Self, PeerError> {
+        let mut listed = Self { uids: token.peer_uids.clone(), unknown: Vec::new() };
+        for user in &token.peer_users {
+            let failed = |source| PeerError::LookUp { token: token.name.clone(), user: user.clone(), source };
+            match User::from_name(user).map_err(failed)?.map(|found| found.uid.as_raw()) {
+                Some(NOBODY) => {
+                    return Err(PeerError::Anybody { token: token.name.clone(), user: user.clone() });
+                }
+                Some(uid) => listed.uids.push(uid),
+                None => listed.unknown.push(user.clone()),
+            }
+        }
+        Ok(listed)
+    }
+
+    /// Says what somebody should know who listed these.
+    pub(crate) fn warn(&self, token: &str) {
+        for user in &self.unknown {
+            tracing::warn!(token, user, "this host has no such user; nobody is let in for it");
+        }
+        let own = geteuid().as_raw();
+        if self.uids.contains(&own) {
+            tracing::warn!(token, uid = own, "scripts run as this user: each of them may call as this token");
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Every operation that the service's own description lists, and what it says that each needs. The description is made of
+//! the routes themselves, so that none can be missing here.
+
+use serde_json::{Value, json};
+
+use crate::support::Reply;
+
+/// What an operation needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Needs {
+    Nothing,
+    Scope(String),
+}
+
+/// An operation.
+#[derive(Debug, Clone)]
+pub(crate) struct Operation {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) needs: Needs,
+    /// Whether its answers have a tag.
+    pub(crate) is_tagged: bool,
+}
+
+/// Fewer than these would be no description of this service.
+const LEAST: usize = 21;
+
+/// All of them, by the description that everybody may read.
+pub(crate) fn operations(document: &Value) -> Vec<Operation> {
+    let mut operations = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, about) in item.as_object().unwrap() {
+            let needs = needs(about).unwrap_or_else(|| panic!("{method} {path} does not say what it needs"));
+            let is_tagged = about["responses"]["304"].is_object();
+            operations.push(Operation {
+                method: method.to_uppercase(),
+                path: path.clone(),
+                needs,
+                is_tagged,
+            });
+        }
+    }
+    assert!(operations.len() >= LEAST, "{} operations", operations.len());
+    operations
+}
+
+/// The one scope that an operation names, or nothing where it says so.
+fn needs(about: &Value) -> Option<Needs> {
+    let [one] = about["security"].as_array()?.as_slice() else { return None };
+    match one.as_object()?.get("token") {
+        None => one.as_object()?.is_empty().then_some(Needs::Nothing),
+        Some(scopes) => match scopes.as_array()?.as_slice() {
+            [scope] => Some(Needs::Scope(scope.as_str()?.to_owned())),
+            _ => None,
+        },
+    }
+}
+
+impl Operation {
+    /// Its path and query for a task of `hello.sh`.
+    pub(crate) fn target(&self, id: &str) -> String {
+        let path =
+            self.path.replace("{id}", id).replace("{name}", "hello.sh").replace("{file}", "swagger-ui.css");
+        assert!(!path.contains('{'), "{path}: say here what stands in it");
+        let query = match self.path.as_str() {
+            search if search.ends_with("/search") => "?q=hello",
+            "/api/v1/tasks:cancel" => "?name=hello.sh",
+            _ => "",
+        };
+        path + query
+    }
+
+    /// A body with which it can be done.
+    pub(crate) fn body(&self) -> Option<Value> {
+        (self.method == "POST" && self.path == "/api/v1/tasks").then(|| json!({ "name": "hello.sh" }))
+    }
+
+    /// Whether it is about one task or script.
+    pub(crate) fn names_something(&self) -> bool {
+        self.path.contains('{') || self.body().is_some()
+    }
+}
+
+/// It was let through: done, or refused for what only a caller who was let through learns.
+pub(crate) fn has_passed(reply: &Reply) -> bool {
+    let is_ended = reply.status == 409 && ["already_ended", "not_on_a_node"].contains(&reply.code().as_str());
+    reply.status < 400 || is_ended
+}
