@@ -56,6 +56,10 @@ pub(crate) enum Command {
     /// Make tokens for the HTTP service
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Copy the state folder: history, records, tokens; a service may work on it meanwhile
+    Backup(BackupArgs),
+    /// Make the state folder from a backup, where there is none or it is empty
+    Restore(BackupArgs),
     /// Print what a shell needs to complete commands, scripts, and what stands behind a script's name
     Completions(CompletionsArgs),
     /// Print the manual page, or write all of them into a folder
@@ -309,6 +313,12 @@ pub(crate) struct TaskListArgs {
     /// Only tasks since then, such as 2027-01-01T00:00:00Z
     #[arg(long, value_name = "TIME")]
     pub(crate) since: Option<String>,
+    /// Only tasks of this node
+    #[arg(long)]
+    pub(crate) node: Option<String>,
+    /// Only tasks with all these words; the last may be the beginning of one
+    #[arg(long, value_name = "WORDS")]
+    pub(crate) search: Option<String>,
     /// How many at most
     #[arg(long, default_value_t = 20)]
     pub(crate) limit: u32,
@@ -321,6 +331,13 @@ pub(crate) struct TaskListArgs {
 pub(crate) enum TokenCommand {
     /// Make a token: prints it once, and what goes into the configuration
     Create(TokenArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BackupArgs {
+    /// The backup's folder
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) folder: PathBuf,
 }
 
 #[derive(Debug, Args)]

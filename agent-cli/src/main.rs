@@ -6,6 +6,7 @@ mod about;
 mod address;
 mod args;
 mod asked;
+mod backup;
 mod client;
 mod complete;
 mod context;
@@ -81,6 +82,8 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Manifest(command) => manifest::run(&cli.global, command),
         Command::Task(command) => task::run(&cli.global, *command),
         Command::Token(command) => token::run(&command),
+        Command::Backup(args) => backup::back_up_state(&cli.global, &args),
+        Command::Restore(args) => backup::restore(&cli.global, &args),
         Command::Lint(args) => lint::lint(&cli.global, &args),
         Command::New(args) => new::new(&cli.global, &args),
         Command::Man(args) => man::man(&args),

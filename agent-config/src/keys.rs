@@ -29,6 +29,8 @@ pub(crate) const SECTIONS: &[&str] =
 /// More tasks or waiting ones than these would exhaust any one host.
 const MOST_CONCURRENT: u64 = 10_000;
 const MOST_QUEUED: u64 = 1_000_000;
+/// Tasks beyond this are more than one database of one host is for.
+const MOST_KEPT: u64 = 1_000_000_000;
 /// Longest path of a Unix socket, bytes (unix(7)): its address has 108, with the NUL behind it.
 const SOCKET_PATH_BYTES: usize = 107;
 /// More files than these are a folder of their own.
@@ -90,6 +92,8 @@ pub(crate) const KEYS: &[Key] = &[
     key!(limits.body, size),
     key!(limits.drain, duration),
     key!(retention.tasks, duration),
+    key!(retention.max_tasks, max_tasks),
+    key!(retention.max_bytes, size_or_none),
     key!(retention.workspaces, duration),
     key!(audit.file_size, size),
     key!(audit.files, files),
@@ -154,6 +158,10 @@ fn queue(input: Input<'_>) -> Checked<usize> {
     input.integer(1, MOST_QUEUED).map(narrow)
 }
 
+fn max_tasks(input: Input<'_>) -> Checked<u64> {
+    input.integer(0, MOST_KEPT)
+}
+
 fn files(input: Input<'_>) -> Checked<u32> {
     input.integer(1, MOST_FILES).map(narrow)
 }
@@ -191,6 +199,12 @@ fn duration(input: Input<'_>) -> Checked<Duration> {
 fn size(input: Input<'_>) -> Checked<u64> {
     let right = "a size with its unit (B, KiB, MiB, GiB, TiB, KB, MB, GB, TB), such as \"64KiB\", above zero";
     input.text(right, parse_size)
+}
+
+/// A size of which none is no bound.
+fn size_or_none(input: Input<'_>) -> Checked<u64> {
+    let right = "a size with its unit (B, KiB, MiB, GiB, TiB, KB, MB, GB, TB), such as \"50GiB\", or \"0B\" for no bound";
+    input.text(right, |text| if text == "0B" { Some(0) } else { parse_size(text) })
 }
 
 fn address(input: Input<'_>) -> Checked<IpAddr> {

@@ -25,7 +25,7 @@ pub struct Settings {
     pub script_executor: ScriptExecutor,
     /// `[limits]`: bounds on what the agent takes at one time.
     pub limits: Limits,
-    /// `[retention]`: how long the service keeps things after a task ended.
+    /// `[retention]`: how long the service keeps things after a task ended, and how much of them.
     pub retention: Retention,
     /// `[audit]`: how much is kept of who asked for what.
     pub audit: Audit,
@@ -125,11 +125,15 @@ pub struct Limits {
     pub drain: Duration,
 }
 
-/// `[retention]`: how long the service keeps things after a task ended.
+/// `[retention]`: how long the service keeps things after a task ended, and how much of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retention {
     /// Tasks in the history, and their records.
     pub tasks: Duration,
+    /// Most tasks in the history; 0 sets no bound.
+    pub max_tasks: u64,
+    /// Most bytes of tasks in the history and in their records; 0 sets no bound.
+    pub max_bytes: u64,
     /// Working folders that belong to one task.
     pub workspaces: Duration,
 }
@@ -253,7 +257,12 @@ impl Settings {
                 env: SiteVariables::default(),
             },
             limits: Limits { concurrent: 0, queue: 0, body: 0, drain: Duration::ZERO },
-            retention: Retention { tasks: Duration::ZERO, workspaces: Duration::ZERO },
+            retention: Retention {
+                tasks: Duration::ZERO,
+                max_tasks: 0,
+                max_bytes: 0,
+                workspaces: Duration::ZERO,
+            },
             audit: Audit { file_size: 0, files: 0 },
             log: Log { format: LogFormat::Auto },
             auth: Auth { tokens: Vec::new() },

@@ -130,6 +130,8 @@ impl Agent {
         let service = TaskService::open(service_settings(settings), registry).await?;
         service.keep_clean(Retention {
             tasks: settings.retention.tasks,
+            max_tasks: settings.retention.max_tasks,
+            max_bytes: settings.retention.max_bytes,
             workspaces: settings.retention.workspaces,
             work_dir: settings.script_executor.work_dir_prefix.clone(),
         });

@@ -1,20 +1,20 @@
 //! What the service adds to a task, in figures: tasks that do nothing and scripts that do nothing, one after another and
-//! 64 at once, and reading a long history.
+//! 64 at once. What a long history costs is said by the bench `history`.
 //!
-//! `cargo run --release --example measure -- [FOLDER] [TASKS] [ROWS]`: the state folder's parent (default: the folder for
-//! temporary files), how many tasks are run (2000), and how many rows the history is filled up to (none).
+//! `cargo run --release --example measure -- [FOLDER] [TASKS]`: the state folder's parent (default: the folder for
+//! temporary files), and how many tasks are run (2000).
 
 #![allow(clippy::print_stdout)]
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use task_runners::{ScriptExecutor, ScriptRunner, Scripts, ScriptsSettings, VerificationMode};
 use task_service::{
     Execution, ExecutionResult, Outcome, Plan, Refusal, RunnerRegistry, ServiceSettings, StartFuture,
-    TaskFilter, TaskOrder, TaskRunner, TaskService, TaskSpec, TaskStatus,
+    TaskOrder, TaskRunner, TaskService, TaskSpec,
 };
 
 type Anything = Box<dyn std::error::Error + Send + Sync>;
@@ -51,22 +51,12 @@ async fn main() -> Result<(), Anything> {
     let mut args = std::env::args().skip(1);
     let parent = args.next().map_or_else(std::env::temp_dir, PathBuf::from);
     let tasks = args.next().map_or(Ok(2000), |text| text.parse())?;
-    let rows = args.next().map_or(Ok(0), |text| text.parse())?;
     let folder = tempfile::tempdir_in(parent)?;
     let service = open(folder.path()).await?;
 
     for name in ["nothing", "nothing.sh"] {
         one_after_another(&service, name, tasks).await?;
         sixty_four_at_once(&service, name, tasks).await?;
-    }
-    if rows > 0 {
-        service.drain(Duration::ZERO).await;
-        fill(&folder.path().join("state"), rows)?;
-        let begun = Instant::now();
-        let service = open(folder.path()).await?;
-        println!("opening {rows} rows: {:.0?}", begun.elapsed());
-        lists(&service).await?;
-        one_after_another(&service, "nothing", tasks).await?;
     }
     Ok(())
 }
@@ -130,48 +120,5 @@ async fn sixty_four_at_once(service: &TaskService, name: &'static str, tasks: us
     let rate = tasks as f64 / begun.elapsed().as_secs_f64();
     let share = tasks as f64 / (service.stats().commits - commits) as f64;
     println!("{name}, 64 at once: {rate:.0} tasks a second, {share:.1} tasks a commit");
-    Ok(())
-}
-
-/// Copies the rows that are there until there are so many.
-fn fill(state: &Path, rows: usize) -> Result<(), Anything> {
-    let db = rusqlite::Connection::open(state.join("agent.db"))?;
-    db.execute_batch("BEGIN")?;
-    let columns = "name, runner, status, node, attempt, workspace, pinned, created_by, created_at, started_at, \
-        ended_at, unreachable_since, log_bytes, request_sha256, spec, result";
-    loop {
-        let there: i64 = db.query_row("SELECT count(*) FROM task", [], |row| row.get(0))?;
-        let missing = rows as i64 - there;
-        if missing <= 0 {
-            break;
-        }
-        let copy = format!(
-            "INSERT INTO task (id, {columns}) SELECT 'copy-' || (seq + {there}), {columns} FROM task LIMIT {missing}"
-        );
-        db.execute_batch(&copy)?;
-    }
-    db.execute_batch("COMMIT")?;
-    Ok(())
-}
-
-async fn lists(service: &TaskService) -> Result<(), Anything> {
-    let named = |name: &str| TaskFilter { name: Some(name.to_owned()), ..TaskFilter::default() };
-    let in_state = |status| TaskFilter { statuses: vec![status], ..TaskFilter::default() };
-    let recent = TaskFilter { since: Some(jiff::Timestamp::now()), ..TaskFilter::default() };
-    let whole = TaskFilter { since: Some(jiff::Timestamp::UNIX_EPOCH), ..TaskFilter::default() };
-    let filters = [
-        ("all", TaskFilter::default()),
-        ("by name", named("nothing")),
-        ("by a name that nobody has", named("nobody")),
-        ("succeeded", in_state(TaskStatus::Succeeded)),
-        ("running", in_state(TaskStatus::Running)),
-        ("since now", recent),
-        ("since the beginning", whole),
-    ];
-    for (what, filter) in filters {
-        let begun = Instant::now();
-        let page = service.list(filter, 100, None).await?;
-        println!("a page, {what}: {} tasks in {:.1?}", page.tasks.len(), begun.elapsed());
-    }
     Ok(())
 }

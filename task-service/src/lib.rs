@@ -18,18 +18,23 @@
 //! |---|---|
 //! | `service` | [`TaskService`]: opening, reading one task, waiting for its end |
 //! | `submit`, `cancel`, `list`, `log`, `drain` | one operation each, with its errors |
+//! | `search` | the words by which tasks are found |
 //! | `keeper` | the one thread that decides and writes; its queue, slots and locks |
 //! | `clock` | the time by which waiting tasks become due |
 //! | `run` | carries one task out, from its start to its result |
 //! | `live` | the tasks that have not ended, for whoever follows them |
 //! | `recovery` | what happens to the tasks of an agent that died |
 //! | `retention` | removes what has been kept long enough |
+//! | `folders` | removes folders of tasks, following no link |
+//! | `backup` | copies of a state folder, and what is restored from them |
 //! | `store` | the database: schema, rows, queries, damage |
 
+mod backup;
 mod cancel;
 mod clock;
 mod digest;
 mod drain;
+mod folders;
 mod keeper;
 mod list;
 mod live;
@@ -38,11 +43,13 @@ mod log;
 mod recovery;
 mod retention;
 mod run;
+mod search;
 mod service;
 mod settings;
 mod store;
 mod submit;
 
+pub use backup::{Backup, BackupError, back_up, restore};
 pub use cancel::CancelError;
 pub use clock::{Clock, ManualClock};
 pub use drain::DrainReport;
@@ -50,6 +57,7 @@ pub use list::{Cursor, ParseCursorError, TaskFilter, TaskPage, Visible};
 pub use live::TaskChange;
 pub use log::{LogError, LogSource, LogWait};
 pub use retention::{CleanUpError, Removed, Retention};
+pub use search::{ParseSearchError, Search};
 pub use service::{OpenError, ReadError, ServiceStats, TaskService};
 pub use settings::ServiceSettings;
 pub use store::StoreError;

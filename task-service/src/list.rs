@@ -7,16 +7,17 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use task_runners::{Task, TaskStatus};
+use task_runners::{Task, TaskSpec, TaskStatus};
 
+use crate::search::Search;
 use crate::service::{ReadError, TaskService};
-use crate::store;
+use crate::store::{self, Facts};
 
 /// Most tasks in one page.
 const MAX_LIMIT: usize = 1000;
 
-/// Whether whoever asks may see a task.
-pub type Visible = Arc<dyn Fn(&Task) -> bool + Send + Sync>;
+/// Whether whoever asks may see the task of a spec.
+pub type Visible = Arc<dyn Fn(&TaskSpec) -> bool + Send + Sync>;
 
 /// Which tasks are wanted. All conditions must hold; the default wants all tasks.
 #[derive(Clone, Default)]
@@ -27,17 +28,24 @@ pub struct TaskFilter {
     pub name: Option<String>,
     /// Tasks that carry all these labels.
     pub labels: BTreeMap<String, String>,
-    /// Tasks that this caller asked for.
+    /// Tasks of this node.
+    pub node: Option<String>,
+    /// Tasks that have these words.
+    pub search: Option<Search>,
+    /// Tasks that this caller asked for. Like `visible` this is tried on one task after another.
     pub created_by: Option<String>,
     /// Tasks that were accepted at this time or later.
     pub since: Option<Timestamp>,
-    /// Tasks that whoever asks may see. Unlike the other conditions this one is tried on one task after another.
+    /// Tasks that whoever asks may see. Unlike most conditions this one is tried on one task after another.
     pub visible: Option<Visible>,
 }
 
 impl TaskFilter {
-    pub(crate) fn shows(&self, task: &Task) -> bool {
-        self.visible.as_ref().is_none_or(|visible| visible(task))
+    /// Whether a task is wanted, by what no index has told.
+    pub(crate) fn shows(&self, facts: &Facts<'_>) -> bool {
+        self.since.is_none_or(|since| facts.created_at >= since)
+            && self.created_by.as_ref().is_none_or(|wanted| wanted == facts.created_by)
+            && self.visible.as_ref().is_none_or(|visible| visible(facts.spec))
     }
 }
 
@@ -47,6 +55,8 @@ impl fmt::Debug for TaskFilter {
             .field("statuses", &self.statuses)
             .field("name", &self.name)
             .field("labels", &self.labels)
+            .field("node", &self.node)
+            .field("search", &self.search)
             .field("created_by", &self.created_by)
             .field("since", &self.since)
             .field("visible", &self.visible.is_some())
@@ -58,7 +68,8 @@ impl fmt::Debug for TaskFilter {
 #[derive(Debug, Clone, PartialEq)]
 pub struct TaskPage {
     /// The tasks, newest first. There may be fewer than were asked for although there is a next page: a page also
-    /// ends at 8 MiB of specs and results, and after 20,000 tasks that are not visible.
+    /// ends at 8 MiB of specs and results, after 5,000 tasks that it does not show, and where conditions that many tasks fit
+    /// one by one fit so few together that looking for those takes long. It may even be empty.
     pub tasks: Vec<Task>,
     /// Where the next page begins; none when this is the last one.
     pub next: Option<Cursor>,

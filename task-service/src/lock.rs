@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// Name of the lock's file in a state folder.
-const LOCK_FILE: &str = "service.lock";
+pub(crate) const LOCK_FILE: &str = "service.lock";
 /// Longest text in the file that is read: a process id and a newline.
 const MAX_PID_BYTES: u64 = 32;
 

@@ -79,6 +79,8 @@ fn take_over(
     for ending in &endings {
         store::end(&transaction, ending.seq, &ending.task, &ending.result_json)?;
     }
+    let words = endings.iter().filter_map(|ending| Some((ending.seq, Some(ending.words.clone()?))));
+    store::write_words(&transaction, &words.collect::<Vec<_>>())?;
     for Retrying { ending, delay, .. } in retries.iter().map(|retrying| &**retrying) {
         store::retry(&transaction, ending.seq, &ending.next(), now.after(*delay).wall)?;
     }

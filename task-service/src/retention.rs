@@ -1,32 +1,41 @@
 //! Removes what has been kept long enough: ended tasks from the history, their records, and the folders that they worked
-//! in. Nothing that has not ended is touched, and no task waits for it: the keeper forgets a few rows at a time between
-//! its other events, and folders are removed on threads for blocking work, after their row.
+//! in. Nothing that has not ended is touched, and no task waits for it: a few tasks go at a time, between the keeper's
+//! other events, and folders are removed on threads for blocking work.
 //!
-//! A row goes before its folder, so that a crash in between leaves a folder that no row knows. Such folders, and those of
-//! runs on the command line, which no row ever knew, are found by looking through the folders.
+//! The folders of a step are put away first, then its rows are forgotten, then the folders are removed. So a crash leaves
+//! rows that the next round meets again, or folders under a name that says what is to become of them. Folders of runs on
+//! the command line, which no row ever knew, are found by looking through all folders.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use jiff::{SignedDuration, Timestamp};
-use task_runners::{ATTEMPTS_FOLDER, RESULT_FILE, Task, TaskId, remove_folder};
+use task_runners::{ATTEMPTS_FOLDER, RESULT_FILE, Task, TaskId};
 use tokio::sync::oneshot;
 
+use crate::folders::Folders;
 use crate::keeper::Event;
 use crate::service::{Inner, TaskService};
-use crate::store::{self, Forgotten};
+use crate::store::{self, Old};
 
 /// How often it is looked for what has been kept long enough.
-const EVERY: Duration = Duration::from_secs(60 * 60);
+const EVERY: Duration = Duration::from_secs(10 * 60);
+/// Tasks that go in one step, so that nobody waits long for it.
+const STEP: u32 = 64;
+/// Tasks whose bytes are added up at a time.
+const ADDED_UP: u32 = 10_000;
 
-/// How long things are kept after a task ended.
+/// How long things are kept after a task ended, and how much of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retention {
     /// Tasks in the history, and their records.
     pub tasks: Duration,
+    /// Most tasks in the history; 0 sets no bound. The oldest that have ended go first.
+    pub max_tasks: u64,
+    /// Most bytes that tasks take in the history and in their records, on a disk with blocks of 4 KiB; 0 sets no bound.
+    pub max_bytes: u64,
     /// Folders that belong to one task. Shared ones are kept.
     pub workspaces: Duration,
     /// The folder in which the engine makes them: that of its setting `work_dir`.
@@ -56,8 +65,8 @@ pub enum CleanUpError {
 }
 
 impl TaskService {
-    /// Removes what has been kept long enough, now and every hour until the service stops. It runs on the runtime that
-    /// this is called on.
+    /// Removes what has been kept long enough, now and every ten minutes until the service stops. It runs on the runtime
+    /// that this is called on.
     pub fn keep_clean(&self, retention: Retention) {
         let inner = Arc::downgrade(&self.inner);
         tokio::spawn(async move {
@@ -81,20 +90,14 @@ impl TaskService {
     /// See [`CleanUpError`]. A folder that cannot be removed is none: it is said in the log, and tried again the next
     /// time.
     pub async fn clean_up(&self, retention: &Retention) -> Result<Removed, CleanUpError> {
-        let age = SignedDuration::try_from(retention.tasks).unwrap_or(SignedDuration::MAX);
-        let before = Timestamp::now().saturating_sub(age).unwrap_or(Timestamp::MIN);
+        // Whoever has stopped removes nothing any more.
+        self.inner.events.send(Event::Tick).map_err(|_| CleanUpError::Stopped)?;
+        let (inner, kept) = (self.inner.clone(), retention.clone());
+        blocking(move || inner.remove_put_away(&kept)).await?;
         let mut removed = Removed::default();
-        loop {
-            let Forgotten { rows, ids } = self.forget(before).await?;
-            if rows == 0 {
-                break;
-            }
-            removed.tasks += rows;
-            let inner = self.inner.clone();
-            removed.records +=
-                blocking(move || Ok(ids.iter().filter(|id| is_removed(&inner.records.folder(id))).count()))
-                    .await?;
-        }
+        self.remove_by_age(retention.tasks, &mut removed).await?;
+        self.remove_by_count(retention.max_tasks, &mut removed).await?;
+        self.remove_by_bytes(retention.max_bytes, &mut removed).await?;
         let (inner, kept) = (self.inner.clone(), retention.clone());
         let (records, workspaces) = blocking(move || inner.remove_old_folders(&kept)).await?;
         removed.records += records;
@@ -102,34 +105,134 @@ impl TaskService {
         Ok(removed)
     }
 
-    /// Lets the keeper forget some of the tasks that ended before a time.
-    async fn forget(&self, before: Timestamp) -> Result<Forgotten, CleanUpError> {
+    async fn remove_by_age(&self, age: Duration, removed: &mut Removed) -> Result<(), CleanUpError> {
+        let age = SignedDuration::try_from(age).unwrap_or(SignedDuration::MAX);
+        let before = Timestamp::now().saturating_sub(age).unwrap_or(Timestamp::MIN);
+        loop {
+            let old = self.read_old(move |db| store::ended_before(db, before, STEP)).await?;
+            if old.is_empty() {
+                return Ok(());
+            }
+            self.let_go(old, removed).await?;
+        }
+    }
+
+    async fn remove_by_count(&self, most: u64, removed: &mut Removed) -> Result<(), CleanUpError> {
+        if most == 0 {
+            return Ok(());
+        }
+        let mut excess = self.read_old(store::count).await?.saturating_sub(most);
+        let mut behind = 0;
+        while excess > 0 {
+            let step = u32::try_from(excess).map_or(STEP, |excess| excess.min(STEP));
+            let old = self.read_old(move |db| store::oldest_ended(db, behind, step)).await?;
+            let Some(last) = old.last() else { return Ok(()) };
+            behind = last.place;
+            excess = excess.saturating_sub(old.len() as u64);
+            self.let_go(old, removed).await?;
+        }
+        Ok(())
+    }
+
+    async fn remove_by_bytes(&self, most: u64, removed: &mut Removed) -> Result<(), CleanUpError> {
+        if most == 0 {
+            return Ok(());
+        }
+        let mut excess = self.bytes().await?.saturating_sub(most);
+        let mut behind = 0;
+        while excess > 0 {
+            let mut old = self.read_old(move |db| store::oldest_ended(db, behind, STEP)).await?;
+            // As many as it takes, and no more.
+            let is_needed = |task: &Old| {
+                let is_needed = excess > 0;
+                excess = excess.saturating_sub(task.bytes);
+                is_needed
+            };
+            let needed = old.iter().map(is_needed).take_while(|is_needed| *is_needed).count();
+            old.truncate(needed);
+            let Some(last) = old.last() else { return Ok(()) };
+            behind = last.place;
+            self.let_go(old, removed).await?;
+        }
+        Ok(())
+    }
+
+    /// What all tasks take, added up in parts, since a long look keeps the write-ahead log from being cut back.
+    async fn bytes(&self) -> Result<u64, CleanUpError> {
+        let (mut sum, mut behind) = (0_u64, 0);
+        while let Some((bytes, last)) =
+            self.read_old(move |db| store::bytes_within(db, behind, ADDED_UP)).await?
+        {
+            sum = sum.saturating_add(bytes);
+            behind = last;
+        }
+        Ok(sum)
+    }
+
+    /// Lets some tasks go, with their records.
+    async fn let_go(&self, old: Vec<Old>, removed: &mut Removed) -> Result<(), CleanUpError> {
+        let places = old.iter().map(|task| task.place).collect();
+        let inner = self.inner.clone();
+        let away = blocking(move || {
+            let Some(records) = Folders::open(inner.records.root())? else { return Ok(Vec::new()) };
+            let ids = old.into_iter().filter_map(|task| task.id);
+            ids.filter_map(|id| records.put_away(&id).map(|is_there| is_there.then_some(id)).transpose())
+                .collect()
+        });
+        let away: Vec<TaskId> = away.await?;
+        removed.tasks += self.forget(places).await?;
+        let inner = self.inner.clone();
+        removed.records += blocking(move || {
+            let records = Folders::open(inner.records.root())?;
+            Ok(records.map_or(0, |records| away.iter().filter(|id| records.remove(id)).count()))
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Lets the keeper forget the tasks in these places; how many of them there were.
+    async fn forget(&self, places: Vec<i64>) -> Result<usize, CleanUpError> {
         let (answer, answered) = oneshot::channel();
-        self.inner.events.send(Event::Forget { before, answer }).map_err(|_| CleanUpError::Stopped)?;
+        self.inner.events.send(Event::Forget { places, answer }).map_err(|_| CleanUpError::Stopped)?;
         answered.await.map_err(|_| CleanUpError::Stopped)?.map_err(CleanUpError::Failed)
+    }
+
+    async fn read_old<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, CleanUpError> {
+        self.read(read).await.map_err(|error| CleanUpError::Failed(error.to_string()))
     }
 }
 
 impl Inner {
+    /// Removes what a round before this one has put away and not removed.
+    fn remove_put_away(&self, retention: &Retention) -> io::Result<()> {
+        for path in [self.records.root(), &retention.work_dir.join("tasks")] {
+            Folders::open(path)?.map_or(Ok(()), |folders| folders.remove_put_away())?;
+        }
+        Ok(())
+    }
+
     /// Removes the records that no row knows, and the folders that tasks worked in, where they are old enough; says how
     /// many of each.
     fn remove_old_folders(&self, retention: &Retention) -> io::Result<(usize, usize)> {
-        let records = old_folders(self.records.root(), retention.tasks)?;
         // What no row knows is not tried again, so that ended attempts are an end as well.
         let ends = [RESULT_FILE, ATTEMPTS_FOLDER];
         let has_ended = |id: &TaskId| ends.iter().any(|name| self.records.folder(id).join(name).exists());
         let is_left = |id: &TaskId| matches!(self.row(id), Ok(None)) && has_ended(id);
-        let records = records.iter().filter(|(id, path)| is_left(id) && is_removed(path)).count();
+        let is_nobodys = |id: &TaskId| matches!(self.row(id), Ok(None));
+        let records = remove_where(self.records.root(), retention.tasks, is_left, is_nobodys)?;
 
         let before = SystemTime::now().checked_sub(retention.workspaces);
-        let workspaces = old_folders(&retention.work_dir.join("tasks"), retention.workspaces)?;
         let is_done = |id: &TaskId| match self.row(id) {
             Ok(Some(task)) => task.ended_at.is_some_and(|at| Some(SystemTime::from(at)) < before),
             // A run on the command line has a record, with a result once it has ended.
             Ok(None) => has_ended(id) || !self.records.folder(id).exists(),
             Err(_) => false,
         };
-        let workspaces = workspaces.iter().filter(|(id, path)| is_done(id) && is_removed(path)).count();
+        let workspaces =
+            remove_where(&retention.work_dir.join("tasks"), retention.workspaces, is_done, is_done)?;
         Ok((records, workspaces))
     }
 
@@ -138,36 +241,29 @@ impl Inner {
     }
 }
 
-/// The folders with the names of tasks in `parent` in which nothing has been made or removed for `age`.
-fn old_folders(parent: &Path, age: Duration) -> io::Result<Vec<(TaskId, PathBuf)>> {
-    let Some(before) = SystemTime::now().checked_sub(age) else { return Ok(Vec::new()) };
-    let entries = match fs::read_dir(parent) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries?,
-    };
-    let mut old = Vec::new();
-    for entry in entries {
-        let entry = entry?;
-        let id = entry.file_name().to_str().and_then(|name| name.parse().ok());
-        // A link is no folder here, and what went away meanwhile is none any more.
-        let (Some(id), Ok(metadata)) = (id, entry.metadata()) else { continue };
-        if metadata.is_dir() && metadata.modified()? < before {
-            old.push((id, entry.path()));
+/// Removes the old folders of tasks that may go, and of which this still holds when nobody finds them any more; says how
+/// many.
+fn remove_where(
+    parent: &Path,
+    age: Duration,
+    may_go: impl Fn(&TaskId) -> bool,
+    still: impl Fn(&TaskId) -> bool,
+) -> io::Result<usize> {
+    let Some(folders) = Folders::open(parent)? else { return Ok(0) };
+    let mut removed = 0;
+    for id in folders.old(age)? {
+        if !may_go(&id) || !folders.put_away(&id)? {
+            continue;
+        }
+        // The id may be used again just now. A task's row is written before its folder is looked for, so that whoever
+        // has found this one is known by now.
+        if still(&id) {
+            removed += usize::from(folders.remove(&id));
+        } else {
+            folders.take_back(&id)?;
         }
     }
-    Ok(old)
-}
-
-/// Removes a folder with all that is in it, following no link; whether it was there and is gone.
-fn is_removed(path: &Path) -> bool {
-    match remove_folder(path) {
-        Ok(()) => true,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-        Err(error) => {
-            tracing::warn!(folder = %path.display(), %error, "a folder that was kept long enough cannot be removed");
-            false
-        }
-    }
+    Ok(removed)
 }
 
 async fn blocking<T: Send + 'static>(

@@ -14,6 +14,7 @@ use task_runners::{
 
 use crate::keeper::{Ending, Event, Retrying};
 use crate::live::Live;
+use crate::search::words_of;
 
 /// The code of a task whose runner is not registered any more.
 const RUNNER_GONE: &str = "runner_gone";
@@ -110,7 +111,9 @@ pub(crate) fn ending(seq: i64, task: Task, result: Arc<ExecutionResult>) -> Endi
         result: Some(result),
         ..task
     };
-    Ending { seq, task, result_json, unrecorded: false }
+    let is_success = task.result.as_ref().is_some_and(|result| result.success);
+    let words = (!is_success).then(|| words_of(&task));
+    Ending { seq, task, result_json, words, unrecorded: false }
 }
 
 /// The terminal state that a result means to the service.

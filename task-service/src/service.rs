@@ -295,6 +295,7 @@ fn open(
         runtime,
         clock,
         receiver,
+        words: Vec::new(),
         unwritten: Vec::new(),
         ending: BTreeSet::new(),
         failing_alone: false,
@@ -311,6 +312,7 @@ fn open(
     keeper.spawn().map_err(OpenError::Thread)?;
     let readers = Readers::new(state_dir);
     let submissions = Arc::new(Semaphore::new(MAX_EVENTS));
+    store::check_in_background(readers.clone());
     let inner = Inner { events, submissions, readers, records, registry, stats: watched, live };
     Ok(TaskService { inner: Arc::new(inner) })
 }

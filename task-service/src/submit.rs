@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use crate::digest;
 use crate::keeper::Event;
+use crate::search::words_of;
 use crate::service::{Inner, TaskService};
 use crate::store::{self, NewTask};
 
@@ -156,7 +157,9 @@ fn prepare(inner: &Inner, mut spec: TaskSpec, created_by: String) -> Result<Prep
         unreachable_since: None,
         result: None,
     };
-    Ok(Prepared::New(Box::new(NewTask { task, runner, plan, secrets, digest, spec_json, retry_json })))
+    let words = words_of(&task);
+    let new = NewTask { task, runner, plan, secrets, digest, spec_json, words, retry_json };
+    Ok(Prepared::New(Box::new(new)))
 }
 
 /// Takes the values of secret parameters out of a checked spec: from here on it is written and shown. What a caller holds

@@ -1,5 +1,5 @@
 //! `cargo xtask bench`: the figures, as ratios to a floor that is measured in the same run, and the system calls and
-//! flushes that a task costs; and what a large scripts folder costs.
+//! flushes that a task costs; and what a large scripts folder and a long history cost.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ const COUNTED: u64 = 200;
 const FLUSHES: [&str; 4] = ["fsync", "fdatasync", "syncfs", "sync_file_range"];
 
 /// What can be measured.
-const PARTS: [&str; 4] = ["engine", "calls", "http", "catalogue"];
+const PARTS: [&str; 5] = ["engine", "calls", "http", "catalogue", "history"];
 
 /// Measures the named parts, or everything, in memory and on disk.
 pub(crate) fn run(folder: &Path, arguments: &[String]) -> Result<(), Failure> {
@@ -41,6 +41,9 @@ pub(crate) fn run(folder: &Path, arguments: &[String]) -> Result<(), Failure> {
         }
         if wants("catalogue") {
             steps.cargo(&["bench", "--package", "task-runners", "--bench", "catalogue", "--", &place]);
+        }
+        if wants("history") {
+            steps.cargo(&["bench", "--package", "task-service", "--bench", "history", "--", &place]);
         }
     }
     steps.finish()

@@ -36,7 +36,7 @@ const COMMANDS: &[Command] = &[
     Command { name: "check", help: "formatting, lints, documentation, shell scripts", run: check::run },
     Command {
         name: "bench",
-        help: "[engine] [calls] [http] [catalogue]  measure, in memory and on disk, as ratios to a floor",
+        help: "[engine] [calls] [http] [catalogue] [history]  measure, in memory and on disk, as ratios to a floor",
         run: bench::run,
     },
     Command {

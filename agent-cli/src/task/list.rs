@@ -47,7 +47,8 @@ fn pages(client: &Client, args: &TaskListArgs) -> Result<(Vec<Value>, Value), Fa
             serde_json::from_value(page["tasks"].take()).map_err(|error| no_list(&error))?;
         next = page["next"].take();
         wanted = wanted.saturating_sub(u32::try_from(found.len()).unwrap_or(u32::MAX));
-        let is_last = found.is_empty() || next.is_null() || wanted == 0;
+        // A page may be empty although there is a next one, where little fits a filter.
+        let is_last = next.is_null() || wanted == 0;
         tasks.extend(found);
         if is_last {
             return Ok((tasks, next));
@@ -65,7 +66,13 @@ fn query(args: &TaskListArgs, limit: u32, cursor: &Value) -> String {
     if let Some(cursor) = cursor.as_str() {
         query.push_str(&format!("&cursor={}", segment(cursor)));
     }
-    let texts = [("status", &args.status), ("name", &args.name), ("since", &args.since)];
+    let texts = [
+        ("status", &args.status),
+        ("name", &args.name),
+        ("since", &args.since),
+        ("node", &args.node),
+        ("q", &args.search),
+    ];
     let texts = texts.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
     for (name, value) in texts.chain(args.labels.iter().map(|label| ("label", label))) {
         query.push_str(&format!("&{name}={}", segment(value)));

@@ -141,6 +141,8 @@ fn every_command_has_an_example() {
         "task cancel",
         "task debug-script",
         "token create",
+        "backup",
+        "restore",
     ] {
         let line = format!("agent-cli {command} ");
         let is_used = |example: &Example| format!("{} ", example.command).contains(&line);

@@ -135,7 +135,9 @@ pub(crate) async fn abandon(
         ("status" = Option<Vec<schema::Status>>, Query, description = "`queued` or `running`; both when left out."),
         ("name" = Option<String>, Query, description = "Of exactly this script or runner."),
         ("label" = Option<Vec<String>>, Query, description = "With this label, as `team=web`; repeated, all must be there."),
-        ("since" = Option<String>, Query, description = "Accepted at this time (RFC 3339) or later.")
+        ("node" = Option<String>, Query, description = "Of this node."),
+        ("since" = Option<String>, Query, description = "Accepted at this time (RFC 3339) or later."),
+        ("q" = Option<String>, Query, description = "With all these words, as in the list of tasks.")
     ),
     responses(
         (status = 202, description = "They were asked to end.", body = CancelledTasks),
@@ -148,8 +150,9 @@ pub(crate) async fn cancel_many(State(state): State<AppState>, caller: Caller, r
     caller.require(Scope::Cancel)?;
     let mut query = Query::of(&uri);
     let filter = tasks::filter(&mut query);
-    let is_bare = filter.statuses.is_empty() && filter.name.is_none() && filter.labels.is_empty();
-    if is_bare && filter.since.is_none() {
+    let is_any = filter.statuses.is_empty() && filter.labels.is_empty();
+    let is_anybodys = filter.name.is_none() && filter.node.is_none() && filter.search.is_none();
+    if is_any && is_anybodys && filter.since.is_none() {
         query.problem("status", "required", "one filter at least; `status=queued,running` for all tasks");
     }
     if filter.statuses.iter().any(|status| status.is_terminal()) {

@@ -145,7 +145,9 @@ pub(super) async fn check(state: &AppState, spec: TaskSpec) -> Result<(), Refusa
         ("status" = Option<Vec<schema::Status>>, Query, description = "In one of these states; repeated, or with commas."),
         ("name" = Option<String>, Query, description = "Of exactly this script or runner."),
         ("label" = Option<Vec<String>>, Query, description = "With this label, as `team=web`; repeated, all must be there."),
+        ("node" = Option<String>, Query, description = "Of this node."),
         ("since" = Option<String>, Query, description = "Accepted at this time (RFC 3339) or later."),
+        ("q" = Option<String>, Query, description = "With all these words, the last of which may be the beginning of one: in its name, id, labels, parameters and arguments, who asked for it, and what went wrong."),
         ("limit" = Option<u64>, Query, description = "Most tasks in the page, 1 to 1000; 100 when left out."),
         ("cursor" = Option<String>, Query, description = "`next` of the page before.")
     ),
@@ -174,11 +176,12 @@ pub(super) fn visible_to(caller: &Caller) -> Option<Visible> {
         return None;
     }
     let caller = caller.clone();
-    Some(Arc::new(move |task| caller.sees_task(task)))
+    Some(Arc::new(move |spec| caller.sees_task_of(spec)))
 }
 
 pub(super) fn filter(query: &mut Query) -> TaskFilter {
-    let mut filter = TaskFilter { name: query.one("name"), ..TaskFilter::default() };
+    let (name, node) = (query.one("name"), query.one("node"));
+    let mut filter = TaskFilter { name, node, ..TaskFilter::default() };
     for text in query.all("status").iter().flat_map(|text| text.split(',')) {
         match TaskStatus::from_str(text) {
             Ok(status) => filter.statuses.push(status),
@@ -193,6 +196,7 @@ pub(super) fn filter(query: &mut Query) -> TaskFilter {
             _ => query.problem("label", "label", "a label's name and value, as `team=web`"),
         }
     }
+    filter.search = query.parsed("q", "words", "1 to 16 words of letters or digits, which a task has all of");
     filter.since = query.parsed("since", "time", "a time as in RFC 3339, such as 2030-01-31T12:00:00Z");
     filter
 }

@@ -90,7 +90,11 @@ impl Keeper {
                 Ok(Outcome::Written)
             }
             Event::Cancel { id, .. } => self.cancel(id).map(Outcome::Cancelled),
-            Event::Forget { before, .. } => store::forget(&self.db, *before).map(Outcome::Forgotten),
+            Event::Forget { places, .. } => {
+                let forgotten = store::forget(&self.db, places)?;
+                self.words.extend(forgotten.iter().map(|&place| (place, None)));
+                Ok(Outcome::Forgotten(forgotten.len()))
+            }
             // Carried out when they were taken from the channel.
             Event::Drain { .. } | Event::Close { .. } | Event::Unwatched { .. } | Event::Tick => {
                 Ok(Outcome::Written)
@@ -99,11 +103,14 @@ impl Keeper {
     }
 
     /// Writes the end of a task. One that had ended before is told as it did then.
-    fn end(&self, ending: &Ending) -> rusqlite::Result<Outcome> {
-        match store::end(&self.db, ending.seq, &ending.task, &ending.result_json)? {
-            true => Ok(Outcome::Written),
-            false => self.had_ended(&ending.task.id),
+    fn end(&mut self, ending: &Ending) -> rusqlite::Result<Outcome> {
+        if !store::end(&self.db, ending.seq, &ending.task, &ending.result_json)? {
+            return self.had_ended(&ending.task.id);
         }
+        if let Some(words) = &ending.words {
+            self.words.push((ending.seq, Some(words.clone())));
+        }
+        Ok(Outcome::Written)
     }
 
     fn had_ended(&self, id: &TaskId) -> rusqlite::Result<Outcome> {
@@ -153,6 +160,7 @@ impl Keeper {
                 task.status = TaskStatus::Running;
                 task.started_at = Some(task.created_at);
                 let seq = store::insert(&self.db, new, &task)?;
+                self.words.push((seq, Some(new.words.clone())));
                 self.board.start_new(id.clone(), &needs);
                 let runner = self.registry.get(&new.runner).cloned();
                 let (runner_name, pinned) = (new.runner.clone(), new.plan.pinned.clone());
@@ -161,6 +169,7 @@ impl Keeper {
             }
             Placement::Wait => {
                 let seq = store::insert(&self.db, new, &task)?;
+                self.words.push((seq, Some(new.words.clone())));
                 self.board.wait(seq, id.clone(), &needs);
             }
             Placement::Busy => {
@@ -200,7 +209,7 @@ impl Keeper {
         };
         let result = ExecutionResult::without_run(RunOutcome::Cancelled, "cancelled_in_queue", message);
         let ending = run::ending(stored.seq, stored.task, Arc::new(result));
-        store::end(&self.db, ending.seq, &ending.task, &ending.result_json)?;
+        self.end(&ending)?;
         self.board.remove_waiting(stored.seq);
         Ok(CancelAnswer::Done(Box::new(ending.task)))
     }

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use task_runners::{Attempt, Outcome, Task, TaskId, TaskStatus};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use crate::store::{Forgotten, NewTask};
+use crate::store::NewTask;
 use crate::submit::{SubmitError, Submitted};
 
 /// Something that happened or is asked for. Whoever asked holds the other end of `answer`; it may have gone away.
@@ -32,8 +31,8 @@ pub(crate) enum Event {
     Tick,
     /// A waiting task shall not start.
     Cancel { id: TaskId, answer: oneshot::Sender<CancelAnswer> },
-    /// Some of the tasks that ended before a time shall be forgotten.
-    Forget { before: Timestamp, answer: oneshot::Sender<Result<Forgotten, String>> },
+    /// The tasks in these places shall be forgotten, as far as they have ended. The answer is how many those were.
+    Forget { places: Vec<i64>, answer: oneshot::Sender<Result<usize, String>> },
     /// No task shall start any more.
     Drain { answer: oneshot::Sender<()> },
     /// The keeper shall end: now when somebody waits for the answer, otherwise when no task runs.
@@ -63,6 +62,8 @@ pub(crate) struct Ending {
     pub(crate) task: Task,
     /// Its result as JSON.
     pub(crate) result_json: String,
+    /// The words by which it is found from now on, where something went wrong.
+    pub(crate) words: Option<String>,
     /// Whether its record may lack the result, so that the keeper writes it there too.
     pub(crate) unrecorded: bool,
 }

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode};
 
-use super::{DATABASE_FILE, schema};
+use super::check::{self, Verdict};
+use super::{DATABASE_FILE, schema, words};
 
 /// How long a statement waits for another program that writes, such as a database shell.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -17,8 +18,6 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const WAL_BYTES: i64 = 16 << 20;
 /// Prepared statements that a connection keeps.
 pub(crate) const STATEMENTS: usize = 64;
-/// Databases up to this size are checked for damage at each start, which takes about 3 s for a GiB.
-const MAX_CHECKED_BYTES: i64 = 1 << 30;
 /// What SQLite appends to a database's name for its companions.
 const COMPANIONS: [&str; 3] = ["", "-wal", "-shm"];
 
@@ -93,41 +92,28 @@ fn try_open(path: &Path) -> Result<Connection, StoreError> {
     // SQLite would make the file readable by others; its companions get the mode of the file.
     OpenOptions::new().append(true).create(true).mode(0o600).open(path).map_err(io("make the database"))?;
     let mut connection = Connection::open(path).map_err(sqlite)?;
-    prepare(&connection).map_err(sqlite)?;
+    let verdict = prepare(&connection).map_err(sqlite)?;
     let found = schema::version(&connection).map_err(sqlite)?;
     if found > schema::VERSION {
         return Err(StoreError::Newer { path: path.to_owned(), found, known: schema::VERSION });
     }
     schema::migrate(&mut connection).map_err(sqlite)?;
+    if verdict == Verdict::Words {
+        tracing::error!("the index of words is damaged and is made anew from the rows");
+        words::make_anew(&mut connection).map_err(sqlite)?;
+    }
+    check::unmark(path).map_err(io("remove the mark beside"))?;
     Ok(connection)
 }
 
-fn prepare(connection: &Connection) -> rusqlite::Result<()> {
+fn prepare(connection: &Connection) -> rusqlite::Result<Verdict> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "journal_size_limit", WAL_BYTES)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
-    check(connection)
-}
-
-/// Reads every page once: damage is better found now than when a task's row is asked for.
-fn check(connection: &Connection) -> rusqlite::Result<()> {
-    let bytes: i64 = connection.query_row(
-        "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size",
-        [],
-        |row| row.get(0),
-    )?;
-    if bytes > MAX_CHECKED_BYTES {
-        tracing::info!(bytes, "the database is too large to be checked for damage at each start");
-        return Ok(());
-    }
-    let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    if verdict == "ok" {
-        return Ok(());
-    }
-    Err(corrupt(verdict))
+    check::at_start(connection)
 }
 
 /// The error of a database in which `what` was found.

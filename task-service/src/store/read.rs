@@ -1,9 +1,9 @@
 //! Reads one task, and pages of tasks in the order of acceptance, newest first.
 
-use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension, params_from_iter};
-use task_runners::{Task, TaskId, TaskStatus};
+use rusqlite::{Connection, OptionalExtension, Row};
+use task_runners::{Task, TaskId};
 
+use super::places::{Next, Places};
 use super::row::{COLUMNS, Stored, nanoseconds};
 use crate::list::TaskFilter;
 
@@ -11,7 +11,17 @@ use crate::list::TaskFilter;
 /// few large tasks.
 const MAX_PAGE_BYTES: usize = 8 << 20;
 /// A page ends early when this many tasks were looked at and most of them were not for the caller's eyes.
-const MAX_SCANNED: usize = 20_000;
+const MAX_SCANNED: usize = 5000;
+/// The lowest place of the hours from that of a time on; behind all places where there are none.
+const OLDEST_PLACE: &str = "
+    WITH RECURSIVE present (hour, place) AS (
+        SELECT * FROM (SELECT hour, seq FROM task INDEXED BY task_hour
+            WHERE hour >= ?1 / 3600000000000 ORDER BY hour, seq LIMIT 1)
+        UNION ALL
+        SELECT next.hour, next.seq FROM present JOIN task AS next ON next.seq = (
+            SELECT seq FROM task INDEXED BY task_hour WHERE hour > present.hour ORDER BY hour, seq LIMIT 1)
+    )
+    SELECT coalesce(min(place), 9223372036854775807) FROM present";
 
 /// One task.
 pub(crate) fn by_id(db: &Connection, id: &TaskId) -> rusqlite::Result<Option<Task>> {
@@ -35,20 +45,18 @@ pub(crate) fn page(
 ) -> rusqlite::Result<(Vec<Task>, Option<i64>)> {
     // One transaction is one state of the database, whatever is accepted meanwhile.
     let snapshot = db.unchecked_transaction()?;
-    let oldest = oldest_place(&snapshot, filter)?;
+    let mut places = Places::new(&snapshot, filter, oldest_place(&snapshot, filter)?)?;
     let mut page = Page { tasks: Vec::new(), bytes: 0, scanned: 0, before };
     loop {
-        let places = places(&snapshot, filter, (oldest, page.before), limit + 1)?;
-        let last = places.len() <= limit;
-        for place in places {
-            if page.tasks.len() == limit || page.bytes >= MAX_PAGE_BYTES || page.scanned == MAX_SCANNED {
-                return Ok((page.tasks, Some(page.before)));
-            }
-            page.look_at(&snapshot, filter, place)?;
+        let place = match places.at_or_before(page.before.saturating_sub(1))? {
+            Next::None => return Ok((page.tasks, None)),
+            Next::Later(place) => return Ok((page.tasks, Some(place))),
+            Next::Found(place) => place,
+        };
+        if page.tasks.len() == limit || page.bytes >= MAX_PAGE_BYTES || page.scanned == MAX_SCANNED {
+            return Ok((page.tasks, Some(page.before)));
         }
-        if last {
-            return Ok((page.tasks, None));
-        }
+        page.look_at(&snapshot, filter, place)?;
     }
 }
 
@@ -65,12 +73,14 @@ impl Page {
         self.scanned += 1;
         self.before = place;
         let sql = format!("SELECT {COLUMNS} FROM task WHERE seq = ?1");
-        match db.prepare_cached(&sql)?.query_row([place], Stored::read) {
-            Ok(stored) if filter.shows(&stored.task) => {
+        let read = |row: &Row<'_>| Stored::read_if(row, |facts| filter.shows(facts));
+        match db.prepare_cached(&sql)?.query_row([place], read).optional() {
+            Ok(Some(Some(stored))) => {
                 self.bytes += stored.size;
                 self.tasks.push(stored.task);
                 Ok(())
             }
+            // Not wanted; or an index names a row that is not there, which is damage that hides nothing.
             Ok(_) => Ok(()),
             // One row that cannot be read must not hide all others.
             Err(error @ rusqlite::Error::FromSqlConversionFailure(..)) => {
@@ -82,108 +92,19 @@ impl Page {
     }
 }
 
-/// The lowest place that `since` leaves. Clocks step, so that it is no replacement for comparing each row's time; but
-/// it keeps a list of the last hour from reading the whole history.
+/// A place before which `since` leaves nothing. Clocks step, so that it is no replacement for comparing each row's time;
+/// but it keeps a list of the last hour from reading the whole history.
+///
+/// Within each hour an index has the lowest place first. So it takes as many look-ups as there are hours since then, and
+/// none where the whole history is wanted.
 fn oldest_place(db: &Connection, filter: &TaskFilter) -> rusqlite::Result<i64> {
-    let Some(since) = filter.since else {
+    let Some(since) = filter.since.map(nanoseconds) else {
         return Ok(0);
     };
-    let sql = "SELECT min(seq) FROM task INDEXED BY task_created WHERE created_at >= ?1";
-    let oldest: Option<i64> = db.prepare_cached(sql)?.query_row([nanoseconds(since)], |row| row.get(0))?;
-    Ok(oldest.unwrap_or(i64::MAX))
-}
-
-/// The places of up to `count` tasks within `range` (from, before), newest first.
-///
-/// An index on a column holds the places in their order, but only within one value of it: a set of states is
-/// therefore asked for one by one, and merged. So the effort depends on the page's length, not on the history's.
-fn places(
-    db: &Connection,
-    filter: &TaskFilter,
-    range: (i64, i64),
-    count: usize,
-) -> rusqlite::Result<Vec<i64>> {
-    let mut statuses = filter.statuses.clone();
-    statuses.sort_unstable_by_key(|status| status.as_str());
-    statuses.dedup();
-    if statuses.is_empty() && filter.name.is_some() {
-        statuses.extend(TaskStatus::ALL);
+    let first = "SELECT created_at FROM task ORDER BY seq LIMIT 1";
+    let first: Option<i64> = db.prepare_cached(first)?.query_row([], |row| row.get(0)).optional()?;
+    if first.is_none_or(|first| first >= since) {
+        return Ok(0);
     }
-    if statuses.is_empty() || !filter.labels.is_empty() {
-        return Query::new(filter, range, &statuses).run(db, count);
-    }
-    let mut merged = Vec::new();
-    for status in statuses {
-        merged.extend(Query::new(filter, range, &[status]).run(db, count)?);
-    }
-    merged.sort_unstable_by(|a, b| b.cmp(a));
-    merged.truncate(count);
-    Ok(merged)
-}
-
-/// A query for places, while it is put together.
-struct Query {
-    sql: String,
-    values: Vec<Value>,
-}
-
-impl Query {
-    fn new(filter: &TaskFilter, (from, before): (i64, i64), statuses: &[TaskStatus]) -> Self {
-        let mut labels = filter.labels.iter();
-        let mut query = match labels.next() {
-            // The first label leads: its key holds the places in order. CROSS JOIN keeps SQLite from swapping.
-            Some((key, value)) => {
-                let mut query = Self::starting("label AS l CROSS JOIN task AS t ON t.seq = l.seq", "l.seq");
-                query.condition("l.key = ", key.clone());
-                query.condition("l.value = ", value.clone());
-                query.condition("l.seq >= ", from);
-                query.condition("l.seq < ", before);
-                query
-            }
-            None => {
-                let mut query = Self::starting("task AS t", "t.seq");
-                query.condition("t.seq >= ", from);
-                query.condition("t.seq < ", before);
-                query
-            }
-        };
-        for (key, value) in labels {
-            query.sql.push_str(" AND EXISTS (SELECT 1 FROM label AS m WHERE m.seq = t.seq");
-            query.condition("m.key = ", key.clone());
-            query.condition("m.value = ", value.clone());
-            query.sql.push(')');
-        }
-        if let [status] = statuses {
-            query.condition("t.status = ", status.as_str().to_owned());
-        } else if !statuses.is_empty() {
-            let names: Vec<String> = statuses.iter().map(|status| format!("'{status}'")).collect();
-            query.sql.push_str(&format!(" AND t.status IN ({})", names.join(", ")));
-        }
-        if let Some(name) = &filter.name {
-            query.condition("t.name = ", name.clone());
-        }
-        if let Some(created_by) = &filter.created_by {
-            query.condition("t.created_by = ", created_by.clone());
-        }
-        if let Some(since) = filter.since {
-            query.condition("+t.created_at >= ", nanoseconds(since));
-        }
-        query
-    }
-
-    fn starting(tables: &str, place: &str) -> Self {
-        Self { sql: format!("SELECT {place} AS place FROM {tables} WHERE TRUE"), values: Vec::new() }
-    }
-
-    fn condition(&mut self, left: &str, value: impl Into<Value>) {
-        self.values.push(value.into());
-        self.sql.push_str(&format!(" AND {left}?{}", self.values.len()));
-    }
-
-    fn run(mut self, db: &Connection, count: usize) -> rusqlite::Result<Vec<i64>> {
-        self.values.push(Value::from(i64::try_from(count).unwrap_or(i64::MAX)));
-        self.sql.push_str(&format!(" ORDER BY place DESC LIMIT ?{}", self.values.len()));
-        let mut statement = db.prepare_cached(&self.sql)?;
-        statement.query_map(params_from_iter(self.values), |row| row.get(0))?.collect()
-    }
+    db.prepare_cached(OLDEST_PLACE)?.query_row([since], |row| row.get(0))
 }

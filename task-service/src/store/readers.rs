@@ -27,6 +27,11 @@ impl Readers {
         Self { path: Arc::new(state_dir.join(DATABASE_FILE)), idle: Arc::default() }
     }
 
+    /// The database's file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Reads something, on the calling thread.
     pub(crate) fn read_here<T>(
         &self,

@@ -34,6 +34,16 @@ pub(crate) struct Stored {
     pub(crate) damage: Option<&'static str>,
 }
 
+/// What a list decides by whether to show a task.
+pub(crate) struct Facts<'a> {
+    /// What was asked for.
+    pub(crate) spec: &'a TaskSpec,
+    /// Who asked.
+    pub(crate) created_by: &'a str,
+    /// When it was accepted.
+    pub(crate) created_at: Timestamp,
+}
+
 impl Stored {
     /// Reads a row of [`COLUMNS`]. A column that is damaged hides no task: its text is read as far as that can be, and
     /// a spec counts as one that only names the script, a result as none.
@@ -41,25 +51,42 @@ impl Stored {
     /// # Errors
     /// When the id or the state cannot be read.
     pub(crate) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Self::read_if(row, |_| true)?.ok_or(rusqlite::Error::QueryReturnedNoRows)
+    }
+
+    /// The same for a task that is wanted by its facts. Of one that is not, no more than these is read.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub(crate) fn read_if(
+        row: &Row<'_>,
+        wanted: impl FnOnce(&Facts<'_>) -> bool,
+    ) -> rusqlite::Result<Option<Self>> {
         let mut columns = Columns { row, damage: None };
         let name = columns.text("name", 2)?;
+        let spec = columns.spec(14, &name)?;
+        let created_by = columns.text("created_by", 6)?;
+        let created_at = time(row, 7)?.unwrap_or(Timestamp::UNIX_EPOCH);
+        if !wanted(&Facts { spec: &spec, created_by: &created_by, created_at }) {
+            return Ok(None);
+        }
         let task = Task {
             id: parsed(row, 1)?,
             status: parsed(row, 3)?,
             node: columns.optional_text("node", 4)?,
             attempt: columns.attempt(5)?,
             attempts: columns.json("attempts", 17)?.unwrap_or_default(),
-            created_by: columns.text("created_by", 6)?,
-            created_at: time(row, 7)?.unwrap_or(Timestamp::UNIX_EPOCH),
+            created_by,
+            created_at,
             started_at: time(row, 8)?,
             ended_at: time(row, 9)?,
             unreachable_since: time(row, 10)?,
             log_bytes: row.get::<_, i64>(11)?.unsigned_abs(),
-            spec: Arc::new(columns.spec(14, &name)?),
+            spec: Arc::new(spec),
             result: columns.json("result", 15)?,
             name,
         };
-        Ok(Self {
+        Ok(Some(Self {
             seq: row.get(0)?,
             size: bytes(row, 14)?.len() + bytes(row, 15)?.len(),
             runner: columns.text("runner", 12)?,
@@ -67,7 +94,7 @@ impl Stored {
             retry: columns.json("retry", 16)?.unwrap_or_default(),
             damage: columns.damage,
             task,
-        })
+        }))
     }
 }
 

@@ -3,6 +3,8 @@
 
 use rusqlite::{Connection, TransactionBehavior};
 
+use super::words;
+
 /// One step for each version. Steps that were released are never changed; new ones are added behind.
 const STEPS: &[&str] = &[
     // 1: tasks. `seq` is the order of acceptance and the key of pages; clocks step, sequences do not. The long
@@ -43,7 +45,28 @@ const STEPS: &[&str] = &[
     ALTER TABLE task ADD COLUMN retry TEXT;
     ALTER TABLE task ADD COLUMN not_before INTEGER;
     ALTER TABLE task ADD COLUMN attempts TEXT;",
+    // 3: words; hours, in each of which an index has the lowest place first, in place of times; nodes. Labels go with
+    // their row by its spec, which saves an index as large as all of them.
+    "DROP INDEX task_created;
+    ALTER TABLE task ADD COLUMN hour INTEGER GENERATED ALWAYS AS (created_at / 3600000000000) VIRTUAL;
+    CREATE INDEX task_hour ON task (hour);
+    CREATE INDEX task_node ON task (node) WHERE node IS NOT NULL;
+    CREATE TABLE label_of_place (
+        key TEXT NOT NULL,
+        value TEXT NOT NULL,
+        seq INTEGER NOT NULL,
+        PRIMARY KEY (key, value, seq)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO label_of_place SELECT key, value, seq FROM label ORDER BY key, value, seq;
+    DROP TABLE label;
+    ALTER TABLE label_of_place RENAME TO label;
+    CREATE VIRTUAL TABLE task_text USING fts5(words, content = '', contentless_delete = 1, detail = none,
+        tokenize = 'ascii');
+    CREATE VIRTUAL TABLE task_word USING fts5vocab(task_text, instance);",
 ];
+
+/// The version with which words came, which are made from rows that are there.
+const WORDS: i64 = 3;
 
 /// The version that this build writes.
 pub(crate) const VERSION: i64 = STEPS.len() as i64;
@@ -59,7 +82,11 @@ pub(crate) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
     for (index, step) in STEPS.iter().enumerate().skip(from) {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.execute_batch(step)?;
-        transaction.pragma_update(None, "user_version", index as i64 + 1)?;
+        let version = index as i64 + 1;
+        if version == WORDS {
+            words::fill(&transaction)?;
+        }
+        transaction.pragma_update(None, "user_version", version)?;
         transaction.commit()?;
     }
     Ok(())

@@ -10,9 +10,6 @@ use task_runners::{Lane, Plan, RunnerRegistry, Secrets, Task, TaskId, TaskStatus
 use super::row::{COLUMNS, Stored, nanoseconds, parsed, time};
 use crate::keeper::Needs;
 
-/// Rows that are forgotten in one step, so that nobody waits long for it.
-const FORGOTTEN_AT_ONCE: u32 = 64;
-
 /// A checked task that asks to be accepted, with what its row needs beside it.
 #[derive(Debug)]
 pub(crate) struct NewTask {
@@ -28,6 +25,8 @@ pub(crate) struct NewTask {
     pub(crate) digest: [u8; 32],
     /// Its spec as JSON.
     pub(crate) spec_json: String,
+    /// The words by which it is found.
+    pub(crate) words: String,
     /// What of it is tried again, as JSON, where something is.
     pub(crate) retry_json: Option<String>,
 }
@@ -142,32 +141,6 @@ pub(crate) fn end_nameless(
     let sql = "UPDATE task SET status = ?2, ended_at = ?3, result = ?4 WHERE seq = ?1";
     let ended_at = nanoseconds(Timestamp::now());
     one_row(db.prepare_cached(sql)?.execute(params![seq, status.as_str(), ended_at, result_json])?)
-}
-
-/// Rows that are no more.
-#[derive(Debug, Default)]
-pub(crate) struct Forgotten {
-    /// How many there were.
-    pub(crate) rows: usize,
-    /// The ids of those whose id could be read.
-    pub(crate) ids: Vec<TaskId>,
-}
-
-/// Removes some of the rows of tasks that ended before a time, the oldest first, with their labels.
-pub(crate) fn forget(db: &Connection, before: Timestamp) -> rusqlite::Result<Forgotten> {
-    // Who was accepted later cannot have ended before, and only times of acceptance have an index.
-    let sql = "DELETE FROM task WHERE seq IN (
-            SELECT seq FROM task INDEXED BY task_created
-            WHERE created_at < ?1 AND ended_at < ?1 AND status NOT IN ('queued', 'running') LIMIT ?2)
-        RETURNING id";
-    let mut statement = db.prepare_cached(sql)?;
-    let mut rows = statement.query(params![nanoseconds(before), FORGOTTEN_AT_ONCE])?;
-    let mut forgotten = Forgotten::default();
-    while let Some(row) = rows.next()? {
-        forgotten.rows += 1;
-        forgotten.ids.extend(parsed::<TaskId>(row, 0));
-    }
-    Ok(forgotten)
 }
 
 /// A task that has not ended, as far as its turn depends on it.

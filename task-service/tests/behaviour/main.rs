@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
+mod backups;
 mod cancelling;
 mod changes;
 mod crash;
@@ -19,6 +20,7 @@ mod restarted_attempts;
 mod retention;
 mod retries;
 mod scripts;
+mod searching;
 mod secrets;
 mod submission;
 mod support;

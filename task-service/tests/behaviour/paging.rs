@@ -13,6 +13,7 @@ async fn add(bench: &Bench, number: usize, labels: &BTreeMap<String, String>) {
     let spec = TaskSpec {
         id: Some(format!("t{number}").parse().unwrap()),
         labels: labels.clone(),
+        on_behalf_of: number.is_multiple_of(3).then(|| "Somebody Else".to_owned()),
         ..TaskSpec::new("instant")
     };
     let created_by = if number.is_multiple_of(3) { "alice" } else { "bob" };
@@ -95,14 +96,17 @@ async fn a_filter_gives_what_trying_it_on_every_task_gives() {
             for labels in [BTreeMap::new(), label("team", "web"), both.clone(), label("team", "none")] {
                 for created_by in [None, Some("alice"), Some("tester")] {
                     // Go's and other languages' zero times lie before all that the database holds.
-                    for since in [None, Some(since), Some(jiff::Timestamp::MIN)] {
+                    let first = Some(jiff::Timestamp::MIN);
+                    let all_times = [(None, None), (Some(since), None), (first, None), (None, Some("web"))];
+                    for (since, search) in all_times {
                         let filter = TaskFilter {
                             statuses: statuses.clone(),
                             name: name.map(str::to_owned),
                             labels: labels.clone(),
                             created_by: created_by.map(str::to_owned),
                             since,
-                            visible: None,
+                            search: search.map(|text| text.parse().unwrap()),
+                            ..TaskFilter::default()
                         };
                         let expected: Vec<usize> = numbers(
                             &all.iter().filter(|task| fits(&filter, task)).cloned().collect::<Vec<_>>(),
@@ -122,6 +126,7 @@ fn fits(filter: &TaskFilter, task: &Task) -> bool {
         && filter.name.as_ref().is_none_or(|name| *name == task.name)
         && filter.created_by.as_ref().is_none_or(|by| *by == task.created_by)
         && filter.since.is_none_or(|since| task.created_at >= since)
+        && (filter.search.is_none() || task.spec.labels.values().any(|value| value == "web"))
         && filter.labels.iter().all(|(key, value)| task.spec.labels.get(key) == Some(value))
 }
 
@@ -132,7 +137,7 @@ async fn a_page_holds_only_what_its_reader_may_see() {
         add(&bench, number, &BTreeMap::new()).await;
     }
     let filter = TaskFilter {
-        visible: Some(std::sync::Arc::new(|task: &Task| task.created_by == "alice")),
+        visible: Some(std::sync::Arc::new(|spec: &TaskSpec| spec.on_behalf_of.is_some())),
         ..TaskFilter::default()
     };
     let expected: Vec<usize> = (0..30).rev().filter(|number: &usize| number.is_multiple_of(3)).collect();

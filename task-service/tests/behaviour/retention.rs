@@ -20,7 +20,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Keeps tasks for thirty days and workspaces for one.
 fn retention(bench: &Bench) -> Retention {
-    Retention { tasks: 30 * DAY, workspaces: DAY, work_dir: work_dir(bench) }
+    Retention { tasks: 30 * DAY, max_tasks: 0, max_bytes: 0, workspaces: DAY, work_dir: work_dir(bench) }
 }
 
 fn work_dir(bench: &Bench) -> PathBuf {
@@ -231,6 +231,88 @@ async fn hundreds_are_forgotten_a_few_at_a_time_while_tasks_are_accepted() {
     assert!(bench.service.stats().commits - commits >= 5, "in one commit, others would wait for all of it");
     assert_eq!(bench.service.list(TaskFilter::default(), 1000, None).await.unwrap().tasks.len(), 1);
     bench.manual.next().await.exit(0);
+}
+
+/// The ids of the history, oldest first.
+async fn ids(bench: &Bench) -> Vec<String> {
+    let page = bench.service.list(TaskFilter::default(), 1000, None).await.unwrap();
+    page.tasks.iter().rev().map(|task| task.id.to_string()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_too_many_tasks_the_oldest_that_have_ended_go_with_their_records() {
+    let bench = Bench::new(1, 10).await;
+    bench.submit(with_id("runs")).await;
+    let runs = bench.manual.next().await;
+    bench.submit(with_id("waits")).await;
+    let at_most = |max_tasks| Retention { max_tasks, ..retention(&bench) };
+    assert_eq!(bench.service.clean_up(&at_most(1)).await.unwrap(), Removed::default());
+    runs.exit(0);
+    bench.manual.next().await.exit(0);
+    bench.wait("waits").await;
+    for id in ["a", "b", "c"] {
+        ended(&bench, id).await;
+    }
+    assert_eq!(bench.service.clean_up(&at_most(0)).await.unwrap(), Removed::default());
+    assert_eq!(bench.service.clean_up(&at_most(5)).await.unwrap(), Removed::default());
+    let removed = bench.service.clean_up(&at_most(2)).await.unwrap();
+    assert_eq!((removed.tasks, removed.records), (3, 3));
+    assert_eq!(ids(&bench).await, ["b", "c"]);
+    let record = |id: &str| bench.state().join("tasks").join(id).exists();
+    assert_eq!(["runs", "waits", "a", "b", "c"].map(record), [false, false, false, true, true]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_too_many_bytes_as_many_tasks_go_as_it_takes() {
+    let bench = Bench::new(1, 10).await;
+    for id in ["a", "b", "c", "d"] {
+        bench.submit(with_id(id)).await;
+        let mut result = exited(0);
+        result.log.bytes = 1 << 20;
+        bench.manual.next().await.driver.finish(result);
+        bench.wait(id).await;
+    }
+    let at_most = |max_bytes| Retention { max_bytes, ..retention(&bench) };
+    assert_eq!(bench.service.clean_up(&at_most(5 << 20)).await.unwrap(), Removed::default());
+    // Each takes a MiB and a few blocks.
+    assert_eq!(bench.service.clean_up(&at_most((3 << 20) + (1 << 18))).await.unwrap().tasks, 1);
+    assert_eq!(ids(&bench).await, ["b", "c", "d"]);
+    assert_eq!(bench.service.clean_up(&at_most(1 << 20)).await.unwrap().tasks, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_crash_left_half_removed_goes_in_the_next_round() {
+    let bench = Bench::new(1, 10).await;
+    ended(&bench, "old").await;
+    // Died behind the putting away, before the row was forgotten; and within the removal.
+    let tasks = bench.state().join("tasks");
+    fs::rename(tasks.join("old"), tasks.join(".leaving-old")).unwrap();
+    let half = work_dir(&bench).join("tasks/.leaving-gone");
+    fs::create_dir_all(half.join("deep")).unwrap();
+    age_task(&bench, "old", 31 * DAY);
+    let bench = bench.reopen(1, 10).await;
+    assert_eq!(bench.service.clean_up(&retention(&bench)).await.unwrap().tasks, 1);
+    assert!(!tasks.join(".leaving-old").exists() && !half.exists());
+    assert_eq!(ids(&bench).await, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_in_the_place_of_all_working_folders_leads_the_removal_nowhere() {
+    let bench = Bench::new(1, 10).await;
+    let decoy = tempfile::tempdir().unwrap();
+    ended(&bench, "old").await;
+    age_task(&bench, "old", 31 * DAY);
+    fs::create_dir(decoy.path().join("old")).unwrap();
+    fs::write(decoy.path().join("old/precious"), "x").unwrap();
+    age(&decoy.path().join("old"), 31 * DAY);
+    fs::rename(work_dir(&bench).join("tasks"), work_dir(&bench).join("moved")).unwrap();
+    std::os::unix::fs::symlink(decoy.path(), work_dir(&bench).join("tasks")).unwrap();
+    assert!(bench.service.clean_up(&retention(&bench)).await.is_err());
+    assert!(decoy.path().join("old/precious").exists());
+    // The twin: the same folder in its own place goes.
+    fs::remove_file(work_dir(&bench).join("tasks")).unwrap();
+    fs::rename(work_dir(&bench).join("moved"), work_dir(&bench).join("tasks")).unwrap();
+    assert_eq!(bench.service.clean_up(&retention(&bench)).await.unwrap().workspaces, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

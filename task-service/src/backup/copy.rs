@@ -1,0 +1,154 @@
+//! Copies folders whose files may change, grow and go away meanwhile. Links and what is no file are not copied.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use nix::fcntl::OFlag;
+use task_runners::RESULT_FILE;
+
+use super::{BackupError, failed};
+
+/// Times that the folder of a task is copied anew because something in it was moved meanwhile.
+const TRIES: usize = 3;
+
+/// What was copied.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Copied {
+    pub(super) files: u64,
+    pub(super) bytes: u64,
+}
+
+impl Copied {
+    fn add(&mut self, other: Self) {
+        self.files += other.files;
+        self.bytes += other.bytes;
+    }
+}
+
+/// Copies what is in a state folder into another one, but for what is left out by its name.
+pub(super) fn folder(
+    from: &Path,
+    to: &Path,
+    is_left_out: &dyn Fn(&str) -> bool,
+) -> Result<Copied, BackupError> {
+    let mut copied = Copied::default();
+    for name in names(from)? {
+        if is_left_out(&name) {
+            continue;
+        }
+        let (from, to) = (from.join(&name), to.join(&name));
+        if name == "tasks" {
+            copied.add(records(&from, &to)?);
+        } else {
+            copied.add(entry(&from, &to)?.unwrap_or_default());
+        }
+    }
+    Ok(copied)
+}
+
+/// Copies the records of all tasks.
+fn records(from: &Path, to: &Path) -> Result<Copied, BackupError> {
+    let mut copied = Copied::default();
+    make(to)?;
+    for name in names(from)? {
+        // What was put away is on its way out.
+        if !name.starts_with('.') {
+            copied.add(record(&from.join(&name), &to.join(&name))?);
+        }
+    }
+    Ok(copied)
+}
+
+/// Copies one record. An attempt that is set aside just now moves its files: then it is begun anew.
+fn record(from: &Path, to: &Path) -> Result<Copied, BackupError> {
+    for _ in 0..TRIES {
+        if let Some(copied) = entry(from, to)? {
+            return Ok(copied);
+        }
+        match fs::remove_dir_all(to) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("remove", to)(error)),
+            _ => {}
+        }
+    }
+    // It was removed, or is tried again and again. What can be had of it is better than nothing.
+    Ok(entry(from, to)?.unwrap_or_default())
+}
+
+/// Copies a file, or a folder with all that is in it, for the owner only; none when something of it went away meanwhile.
+fn entry(from: &Path, to: &Path) -> Result<Option<Copied>, BackupError> {
+    match fs::symlink_metadata(from) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed("read", from)(error)),
+        Ok(metadata) if metadata.is_dir() => tree(from, to, &metadata),
+        Ok(metadata) if metadata.is_file() => file(from, to),
+        Ok(_) => Ok(Some(Copied::default())),
+    }
+}
+
+fn tree(from: &Path, to: &Path, metadata: &fs::Metadata) -> Result<Option<Copied>, BackupError> {
+    let mut copied = Some(Copied::default());
+    make(to)?;
+    for name in names(from)? {
+        match (entry(&from.join(&name), &to.join(&name))?, &mut copied) {
+            (Some(part), Some(all)) => all.add(part),
+            _ => copied = None,
+        }
+    }
+    // Retention goes by the time of the last change in a folder.
+    let opened = File::open(to).and_then(|to| to.set_modified(metadata.modified()?));
+    opened
+        .and_then(|()| fs::set_permissions(to, private(metadata)))
+        .map_err(failed("finish the copy", to))?;
+    Ok(copied)
+}
+
+fn file(from: &Path, to: &Path) -> Result<Option<Copied>, BackupError> {
+    let opened = OpenOptions::new().read(true).custom_flags(OFlag::O_NOFOLLOW.bits()).open(from);
+    let source = match opened {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(failed("open", from))?,
+    };
+    let copy = || {
+        let metadata = source.metadata()?;
+        let mut target = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
+        // A log that grows is copied as long as it is by now.
+        let bytes = io::copy(&mut (&source).take(metadata.len()), &mut target)?;
+        target.set_permissions(private(&metadata))?;
+        Ok(Some(Copied { files: 1, bytes }))
+    };
+    copy().map_err(failed("copy", from))
+}
+
+fn private(metadata: &fs::Metadata) -> fs::Permissions {
+    fs::Permissions::from_mode(metadata.permissions().mode() & 0o700)
+}
+
+fn make(path: &Path) -> Result<(), BackupError> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(failed("make the folder", path)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The names in a folder, a result before all others: whoever has a result has the whole log behind it. None where the folder
+/// has gone.
+fn names(folder: &Path) -> Result<Vec<String>, BackupError> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(failed("read", folder))?,
+    };
+    let mut names: Vec<String> =
+        entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort_unstable_by_key(|name| name != RESULT_FILE);
+    Ok(names)
+}
+
+/// Flushes the file system that a folder is on, which for many files takes less than each of them.
+pub(super) fn flush(folder: &Path) -> Result<(), BackupError> {
+    let flushed = File::open(folder).and_then(|folder| Ok(nix::unistd::syncfs(folder)?));
+    flushed.map_err(failed("flush", folder))
+}

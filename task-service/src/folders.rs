@@ -1,0 +1,126 @@
+//! Folders of tasks that are removed. Everything is done beneath a descriptor of the folder that they stand in, and no link
+//! is followed, so that nothing outside is touched whatever a script has left there.
+//!
+//! A folder is put away first, under a name that no task has: from then on it is nobody's. What was put away and not
+//! removed, because the agent died in between, is removed at the next start.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat, renameat};
+use nix::sys::stat::Mode;
+use task_runners::{TaskId, remove_folder};
+
+/// What the names of folders that were put away begin with. No task's id does.
+const PUT_AWAY: &str = ".leaving-";
+/// A folder that is opened, and no link to one.
+const FOLDER: OFlag =
+    OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+
+/// A folder that holds folders of tasks.
+#[derive(Debug)]
+pub(crate) struct Folders {
+    path: PathBuf,
+    dir: File,
+}
+
+impl Folders {
+    /// Opens it; none where there is none.
+    pub(crate) fn open(path: &Path) -> io::Result<Option<Self>> {
+        match nix::fcntl::open(path, FOLDER, Mode::empty()) {
+            Ok(dir) => Ok(Some(Self { path: path.to_owned(), dir: dir.into() })),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The tasks in whose folders nothing has been made or removed for `age`.
+    pub(crate) fn old(&self, age: Duration) -> io::Result<Vec<TaskId>> {
+        let Some(before) = SystemTime::now().checked_sub(age) else { return Ok(Vec::new()) };
+        let mut old = Vec::new();
+        for name in names(&self.dir)? {
+            // A link is no folder here, and what went away meanwhile is none any more.
+            let (Ok(id), Ok(folder)) = (name.parse(), open(&self.dir, &name)) else { continue };
+            if File::from(folder).metadata()?.modified()? < before {
+                old.push(id);
+            }
+        }
+        Ok(old)
+    }
+
+    /// Puts the folder of a task away; whether there was one.
+    pub(crate) fn put_away(&self, id: &TaskId) -> io::Result<bool> {
+        let away = format!("{PUT_AWAY}{id}");
+        remove(&self.dir, &away)?;
+        match renameat(&self.dir, id.as_str(), &self.dir, away.as_str()) {
+            Ok(()) => Ok(true),
+            Err(Errno::ENOENT) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Undoes [`put_away`](Self::put_away).
+    pub(crate) fn take_back(&self, id: &TaskId) -> io::Result<()> {
+        Ok(renameat(&self.dir, format!("{PUT_AWAY}{id}").as_str(), &self.dir, id.as_str())?)
+    }
+
+    /// Removes the folder of a task that was put away; whether it is gone. One that cannot be removed is told in the log.
+    pub(crate) fn remove(&self, id: &TaskId) -> bool {
+        self.remove_named(&format!("{PUT_AWAY}{id}"))
+    }
+
+    /// Removes what was put away and is still there.
+    pub(crate) fn remove_put_away(&self) -> io::Result<()> {
+        names(&self.dir)?.iter().filter(|name| name.starts_with(PUT_AWAY)).for_each(|name| {
+            self.remove_named(name);
+        });
+        Ok(())
+    }
+
+    fn remove_named(&self, name: &str) -> bool {
+        let removed = remove(&self.dir, name);
+        if let Err(error) = &removed {
+            let folder = self.path.join(name);
+            tracing::warn!(folder = %folder.display(), %error, "a folder that was kept long enough cannot be removed");
+        }
+        removed.is_ok()
+    }
+}
+
+/// Removes what has this name beneath `parent`, with all that is in it. It is no error where there is nothing.
+fn remove(parent: &File, name: &str) -> io::Result<()> {
+    // The path begins at the descriptor, wherever the path that it was opened by leads by now (proc(5)).
+    match remove_folder(Path::new(&format!("/proc/self/fd/{}/{name}", parent.as_raw_fd()))) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn open(parent: &impl AsFd, name: &str) -> nix::Result<OwnedFd> {
+    openat(parent, name, FOLDER, Mode::empty())
+}
+
+/// The names in a folder, those that are text.
+fn names(folder: &impl AsFd) -> io::Result<Vec<String>> {
+    let entries = entries(folder)?;
+    Ok(entries.iter().filter_map(|name| name.to_str().ok().map(str::to_owned)).collect())
+}
+
+/// All names in a folder.
+fn entries(folder: &impl AsFd) -> io::Result<Vec<std::ffi::CString>> {
+    // A descriptor of its own, since reading moves it on.
+    let mut dir = Dir::openat(folder, ".", FOLDER, Mode::empty())?;
+    let mut names = Vec::new();
+    for entry in dir.iter() {
+        let entry = entry?;
+        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            names.push(entry.file_name().to_owned());
+        }
+    }
+    Ok(names)
+}
