@@ -42,6 +42,7 @@ fn whole_task() -> Value {
         on_behalf_of: Some("o".to_owned()),
         stdin: Some("s".to_owned()),
         on_busy: task_service::OnBusy::Refuse,
+        target: Some(task_runners::Target { node: "n".to_owned() }),
         retries: Some(1),
         confirm: Some("c".to_owned()),
         ..task_service::TaskSpec::new("n")
