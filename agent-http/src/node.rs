@@ -46,7 +46,7 @@ pub(crate) async fn open(settings: &Settings, state: &AppState) -> Result<Option
             accepted: accepted.map_err(|error| format!("node.assignment_public_keys: {error}"))?,
             state_dir,
         };
-        Node::open(settings, service, scripts).map_err(|error| error.to_string())
+        Node::open(settings, &service, scripts).map_err(|error| error.to_string())
     });
     let opened = opened.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
     opened.map(Some).map_err(AgentError::Node)

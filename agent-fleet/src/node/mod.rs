@@ -80,7 +80,7 @@ impl Node {
     /// See [`NodeError`].
     pub fn open(
         settings: NodeSettings,
-        service: TaskService,
+        service: &TaskService,
         scripts: Arc<Scripts>,
     ) -> Result<Self, NodeError> {
         let folder = settings.state_dir.join("node");
