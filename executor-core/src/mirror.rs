@@ -13,7 +13,7 @@ use crate::record::{LOG_FILE, Records};
 use crate::result::ExecutionResult;
 
 /// The writing end of such a copy. Dropped without a result, it leaves the execution open: how it ends is the other agent's
-/// to say, to whoever takes it up [again](Self::resume).
+/// to say, to whoever [opens](Self::open) it again.
 #[derive(Debug)]
 pub struct Mirror {
     records: Records,

@@ -190,14 +190,16 @@ impl Pattern {
             ));
         }
         // By itself first: a parenthesis that closes none of its own would close the one that makes it match as a whole.
-        match regex(text).and_then(|_| Self::compile(text)) {
+        let by_itself =
+            regex_syntax::ast::parse::Parser::new().parse(text).map_err(|error| error.to_string());
+        match by_itself.and_then(|_| Self::compile(text).map_err(|error| error.to_string())) {
             Ok(_) => Ok(Self { text: text.to_owned(), compiled: OnceLock::new() }),
-            Err(error) => Err(error.to_string().lines().last().unwrap_or_default().trim().to_owned()),
+            Err(error) => Err(error.lines().last().unwrap_or_default().trim().to_owned()),
         }
     }
 
     fn compile(text: &str) -> Result<Regex, regex::Error> {
-        regex(&format!("^(?:{text})$"))
+        regex::RegexBuilder::new(&format!("^(?:{text})$")).size_limit(1 << 20).build()
     }
 
     /// As it was written.
@@ -211,10 +213,6 @@ impl Pattern {
         let compiled = self.compiled.get_or_init(|| Self::compile(&self.text).ok());
         compiled.as_ref().is_some_and(|whole| whole.is_match(value))
     }
-}
-
-fn regex(text: &str) -> Result<Regex, regex::Error> {
-    regex::RegexBuilder::new(text).size_limit(1 << 20).build()
 }
 
 /// The first escape that means something other than its own character, but for the few that all readers know.
