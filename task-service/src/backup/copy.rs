@@ -9,9 +9,12 @@ use nix::fcntl::OFlag;
 use task_runners::RESULT_FILE;
 
 use super::{BackupError, failed};
+use crate::store;
 
 /// Times that the folder of a task is copied anew because something in it was moved meanwhile.
 const TRIES: usize = 3;
+/// How the names of databases end; their companions have more behind it.
+const DATABASE: &str = ".db";
 
 /// What was copied.
 #[derive(Debug, Clone, Copy, Default)]
@@ -39,9 +42,26 @@ pub(super) fn folder(
             continue;
         }
         let (from, to) = (from.join(&name), to.join(&name));
-        if name == "tasks" {
-            copied.add(records(&from, &to)?);
-        } else {
+        copied.add(match name.as_str() {
+            "tasks" => records(&from, &to)?,
+            "fleet" | "node" => with_databases(&from, &to)?,
+            _ => entry(&from, &to)?.unwrap_or_default(),
+        });
+    }
+    Ok(copied)
+}
+
+/// Copies a folder of files and of databases that others have open: a copy of those by bytes could be torn, and lack what
+/// stands in their companions.
+fn with_databases(from: &Path, to: &Path) -> Result<Copied, BackupError> {
+    let mut copied = Copied::default();
+    make(to)?;
+    for name in names(from)? {
+        let (from, to) = (from.join(&name), to.join(&name));
+        if name.ends_with(DATABASE) {
+            store::copy_any(&from, &to)?;
+            copied.add(Copied { files: 1, bytes: super::size(&to)? });
+        } else if !name.contains(&format!("{DATABASE}-")) {
             copied.add(entry(&from, &to)?.unwrap_or_default());
         }
     }

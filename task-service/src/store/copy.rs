@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::backup::Backup;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, Transaction};
 
 use super::open::{StoreError, corrupt};
 use super::schema;
@@ -21,30 +21,45 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// # Errors
 /// When it cannot be read or written, is of a newer agent, or is damaged.
 pub(crate) fn copy(from: &Path, to: &Path) -> Result<u64, StoreError> {
-    let sqlite = |path: &Path| {
-        let path = path.to_owned();
-        move |source| StoreError::Sqlite { path, source }
-    };
-    let source = open_source(from).map_err(sqlite(from))?;
-    let found = schema::version(&source).map_err(sqlite(from))?;
+    let source = open_source(from).map_err(at(from))?;
+    let found = schema::version(&source).map_err(at(from))?;
     if found > schema::VERSION {
         return Err(StoreError::Newer { path: from.to_owned(), found, known: schema::VERSION });
     }
+    // A transaction is one state of the database; without one each change of it would begin the copy anew.
+    let snapshot = source.unchecked_transaction().map_err(at(from))?;
+    let tasks = super::old::count(&snapshot).map_err(at(from))?;
+    write(&snapshot, to)?;
+    Ok(tasks)
+}
+
+/// The same of any database, whatever is in it.
+///
+/// # Errors
+/// When it cannot be read or written, or is damaged.
+pub(crate) fn copy_any(from: &Path, to: &Path) -> Result<(), StoreError> {
+    let source = open_source(from).map_err(at(from))?;
+    write(&source.unchecked_transaction().map_err(at(from))?, to)
+}
+
+fn write(snapshot: &Transaction<'_>, to: &Path) -> Result<(), StoreError> {
     OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(to)
         .map_err(|source| StoreError::Io { operation: "make the copy", path: to.to_owned(), source })?;
-    let mut target = Connection::open(to).map_err(sqlite(to))?;
-    // A transaction is one state of the database; without one each change of it would begin the copy anew.
-    let snapshot = source.unchecked_transaction().map_err(sqlite(from))?;
-    let tasks = super::old::count(&snapshot).map_err(sqlite(from))?;
-    Backup::new(&snapshot, &mut target)
+    let mut target = Connection::open(to).map_err(at(to))?;
+    Backup::new(snapshot, &mut target)
         .and_then(|backup| backup.run_to_completion(PAGES, Duration::ZERO, None))
-        .map_err(sqlite(to))?;
-    finish(&target).map_err(sqlite(to))?;
-    Ok(tasks)
+        .map_err(at(to))?;
+    finish(&target).map_err(at(to))
+}
+
+/// Names the database that SQLite speaks of, for `map_err`.
+fn at(path: &Path) -> impl FnOnce(rusqlite::Error) -> StoreError {
+    let path = path.to_owned();
+    move |source| StoreError::Sqlite { path, source }
 }
 
 fn open_source(path: &Path) -> rusqlite::Result<Connection> {

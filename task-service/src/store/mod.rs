@@ -28,7 +28,7 @@ mod words;
 mod write;
 
 pub(crate) use check::in_background as check_in_background;
-pub(crate) use copy::copy;
+pub(crate) use copy::{copy, copy_any};
 pub(crate) use old::{Old, bytes_within, count, ended_before, forget, oldest_ended};
 pub use open::StoreError;
 pub(crate) use open::{corrupt, is_damage, open, open_anew};

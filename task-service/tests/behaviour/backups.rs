@@ -161,3 +161,42 @@ async fn a_damaged_database_is_not_taken_for_a_backup() {
     fs::write(&database, sound).unwrap();
     back_up(&bench.state(), &place.path().join("sound")).unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn databases_of_nodes_are_copied_as_they_are_while_they_are_written() {
+    let bench = Bench::new(4, 1000).await;
+    let fleet = bench.state().join("fleet");
+    fs::create_dir(&fleet).unwrap();
+    fs::write(fleet.join("server.key"), "key").unwrap();
+    // What was written last stands in the companion only, and somebody writes just now.
+    let mut open_by_another = rusqlite::Connection::open(fleet.join("fleet.db")).unwrap();
+    open_by_another
+        .execute_batch(
+            "PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0; CREATE TABLE intent (task);",
+        )
+        .unwrap();
+    open_by_another.execute("INSERT INTO intent VALUES ('a')", ()).unwrap();
+    let writing = open_by_another.transaction().unwrap();
+    writing.execute("INSERT INTO intent VALUES ('b')", ()).unwrap();
+    let place = tempfile::tempdir().unwrap();
+    let (saved, restored) = (place.path().join("saved"), place.path().join("restored"));
+    back_up(&bench.state(), &saved).unwrap();
+    drop(writing);
+    restore(&saved, &restored).unwrap();
+    for state in [saved.join("state"), restored] {
+        let names: Vec<String> = fs::read_dir(state.join("fleet"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        assert!(names.len() == 2 && names.contains(&"fleet.db".to_owned()), "{names:?}");
+        let copy = rusqlite::Connection::open(state.join("fleet/fleet.db")).unwrap();
+        let tasks: Vec<String> = copy
+            .prepare("SELECT task FROM intent")
+            .unwrap()
+            .query_map((), |row| row.get(0))
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        assert_eq!(tasks, ["a"]);
+    }
+}
