@@ -99,11 +99,7 @@ fn a_log_is_followed_while_the_script_runs_and_a_cancel_reaches_it() {
     let server = Service::usual();
     let node = node_site(&server, "").start();
     connected(&server);
-    let gate = node.site.path("gate");
-    let id = submit(&server, &json!({ "name": "gate.sh", "args": [gate] }));
-    eventually("the first line of the log", || {
-        String::from_utf8_lossy(&log(&server, &id)).contains("waiting\n").then_some(())
-    });
+    let (id, gate) = running(&server, &node);
     let running = server.get(&format!("/api/v1/tasks/{id}")).json();
     assert_eq!(running["status"], "running");
     assert_eq!(server.post(&format!("/api/v1/tasks/{id}/cancel"), &json!({})).status, 202);
@@ -150,17 +146,23 @@ fn a_secret_reaches_the_script_and_no_disk_of_either_end() {
     }
 }
 
+/// A task that runs at the node until its gate is there, and whose log has begun to come.
+fn running(server: &Service, node: &Service) -> (String, std::path::PathBuf) {
+    let gate = node.site.path("gate");
+    let id = submit(server, &json!({ "name": "gate.sh", "args": [gate] }));
+    eventually("the first line of the log", || {
+        String::from_utf8_lossy(&log(server, &id)).contains("waiting\n").then_some(())
+    });
+    (id, gate)
+}
+
 #[test]
 fn an_api_server_that_dies_and_comes_back_has_the_log_whole_and_the_end_once() {
     let server = Service::usual();
     let at = server.at;
     let node = node_site(&server, "").start();
     connected(&server);
-    let gate = node.site.path("gate");
-    let id = submit(&server, &json!({ "name": "gate.sh", "args": [gate] }));
-    eventually("the first line of the log", || {
-        String::from_utf8_lossy(&log(&server, &id)).contains("waiting\n").then_some(())
-    });
+    let (id, gate) = running(&server, &node);
     server.signal(Signal::SIGKILL);
     let (_, site, _) = server.ended_with();
     fs::write(&gate, "").unwrap();
@@ -179,11 +181,7 @@ fn a_node_that_dies_and_comes_back_tells_how_its_task_ended_and_starts_nothing_a
     let server = Service::usual();
     let node = node_site(&server, "").start();
     connected(&server);
-    let gate = node.site.path("gate");
-    let id = submit(&server, &json!({ "name": "gate.sh", "args": [gate] }));
-    eventually("the first line of the log", || {
-        String::from_utf8_lossy(&log(&server, &id)).contains("waiting\n").then_some(())
-    });
+    let (id, _gate) = running(&server, &node);
     node.signal(Signal::SIGKILL);
     let (_, site, _) = node.ended_with();
     let node = site.start();
