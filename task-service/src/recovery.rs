@@ -77,10 +77,8 @@ fn take_over(
     }
     let transaction = db.transaction()?;
     for ending in &endings {
-        store::end(&transaction, ending.seq, &ending.task, &ending.result_json)?;
+        store::end(&transaction, ending)?;
     }
-    let words = endings.iter().filter_map(|ending| Some((ending.seq, Some(ending.words.clone()?))));
-    store::write_words(&transaction, &words.collect::<Vec<_>>())?;
     for Retrying { ending, delay, .. } in retries.iter().map(|retrying| &**retrying) {
         store::retry(&transaction, ending.seq, &ending.next(), now.after(*delay).wall)?;
     }
