@@ -8,7 +8,7 @@ mod tls;
 pub(crate) use authority::Authority;
 pub(crate) use http::{Reply, connect, connect_local, exchange, exchange_over, read_reply, request_text};
 pub(crate) use site::{Service, Site, memory_kib, with, without};
-pub(crate) use tls::{TLS, TlsConnection, install, tls_connect, tls_site};
+pub(crate) use tls::{TLS, TlsConnection, install, request_over_tls, tls_connect, tls_site};
 
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,11 @@ pub(crate) const LONG: Duration = Duration::from_secs(60);
 
 /// The promise: changed settings are in force by then.
 pub(crate) const IN_FORCE: Duration = Duration::from_secs(1);
+
+/// A port of this host that nobody listens on just now.
+pub(crate) fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
 
 /// Looks again and again until what is waited for has come.
 pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
