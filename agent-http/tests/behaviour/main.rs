@@ -33,6 +33,8 @@ mod losing;
 mod measuring;
 mod names;
 mod nodes;
+mod nodes_proxy;
+mod nodes_storm;
 mod nodes_tls;
 #[path = "../../../task-runners/tests/behaviour/probe.rs"]
 mod probe;

@@ -90,11 +90,7 @@ impl Keeper {
                 Ok(Outcome::Written)
             }
             Event::Cancel { id, .. } => self.cancel(id).map(Outcome::Cancelled),
-            Event::Forget { places, .. } => {
-                let forgotten = store::forget(&self.db, places)?;
-                self.words.extend(forgotten.iter().map(|&place| (place, None)));
-                Ok(Outcome::Forgotten(forgotten.len()))
-            }
+            Event::Forget { places, .. } => Ok(Outcome::Forgotten(store::forget(&self.db, places)?)),
             // Carried out when they were taken from the channel.
             Event::Drain { .. } | Event::Close { .. } | Event::Unwatched { .. } | Event::Tick => {
                 Ok(Outcome::Written)
@@ -104,11 +100,8 @@ impl Keeper {
 
     /// Writes the end of a task. One that had ended before is told as it did then.
     fn end(&mut self, ending: &Ending) -> rusqlite::Result<Outcome> {
-        if !store::end(&self.db, ending.seq, &ending.task, &ending.result_json)? {
+        if !store::end(&self.db, ending)? {
             return self.had_ended(&ending.task.id);
-        }
-        if let Some(words) = &ending.words {
-            self.words.push((ending.seq, Some(words.clone())));
         }
         Ok(Outcome::Written)
     }
@@ -160,7 +153,6 @@ impl Keeper {
                 task.status = TaskStatus::Running;
                 task.started_at = Some(task.created_at);
                 let seq = store::insert(&self.db, new, &task)?;
-                self.words.push((seq, Some(new.words.clone())));
                 self.board.start_new(id.clone(), &needs);
                 let runner = self.registry.get(&new.runner).cloned();
                 let (runner_name, pinned) = (new.runner.clone(), new.plan.pinned.clone());
@@ -169,7 +161,6 @@ impl Keeper {
             }
             Placement::Wait => {
                 let seq = store::insert(&self.db, new, &task)?;
-                self.words.push((seq, Some(new.words.clone())));
                 self.board.wait(seq, id.clone(), &needs);
             }
             Placement::Busy => {

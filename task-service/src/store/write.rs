@@ -8,7 +8,8 @@ use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 use task_runners::{Lane, Plan, RunnerRegistry, Secrets, Task, TaskId, TaskStatus};
 
 use super::row::{COLUMNS, Stored, nanoseconds, parsed, time};
-use crate::keeper::Needs;
+use super::words;
+use crate::keeper::{Ending, Needs};
 
 /// A checked task that asks to be accepted, with what its row needs beside it.
 #[derive(Debug)]
@@ -26,12 +27,12 @@ pub(crate) struct NewTask {
     /// Its spec as JSON.
     pub(crate) spec_json: String,
     /// The words by which it is found.
-    pub(crate) words: String,
+    pub(crate) words: Vec<String>,
     /// What of it is tried again, as JSON, where something is.
     pub(crate) retry_json: Option<String>,
 }
 
-/// Adds a task with its labels, in the state that `task` has by now, and gives its place in the order of acceptance.
+/// Adds a task with its labels and words, in the state that `task` has by now, and gives its place in the order of acceptance.
 pub(crate) fn insert(db: &Connection, new: &NewTask, task: &Task) -> rusqlite::Result<i64> {
     let sql =
         "INSERT INTO task (id, name, runner, status, node, attempt, workspace, pinned, created_by, created_at,
@@ -62,6 +63,7 @@ pub(crate) fn insert(db: &Connection, new: &NewTask, task: &Task) -> rusqlite::R
         db.prepare_cached("INSERT INTO label (key, value, seq) VALUES (?1, ?2, ?3)")?
             .execute(params![key, value, seq])?;
     }
+    words::add(db, seq, &new.words)?;
     Ok(seq)
 }
 
@@ -106,9 +108,9 @@ pub(crate) fn forbid_retries(db: &Connection, id: &TaskId) -> rusqlite::Result<(
     db.prepare_cached(sql)?.execute([id.as_str()]).map(drop)
 }
 
-/// Writes the terminal state of the task in the place `seq`; `result_json` is its result as text. Whether the row was
-/// not terminal before.
-pub(crate) fn end(db: &Connection, seq: i64, task: &Task, result_json: &str) -> rusqlite::Result<bool> {
+/// Writes the end of a task, and the words that came with it. Whether the row was not terminal before.
+pub(crate) fn end(db: &Connection, ending: &Ending) -> rusqlite::Result<bool> {
+    let Ending { seq, task, result_json, words, .. } = ending;
     let sql = "UPDATE task SET status = :status, started_at = :started_at, ended_at = :ended_at,
             log_bytes = :log_bytes, result = :result, attempt = :attempt, attempts = :attempts, not_before = NULL
         WHERE seq = :seq AND status IN ('queued', 'running')";
@@ -122,7 +124,11 @@ pub(crate) fn end(db: &Connection, seq: i64, task: &Task, result_json: &str) -> 
         ":attempt": task.attempt,
         ":attempts": attempts_json(task),
     })?;
-    Ok(changed == 1)
+    let has_ended = changed == 1;
+    if has_ended {
+        words::add(db, *seq, words)?;
+    }
+    Ok(has_ended)
 }
 
 /// The row of a waiting task whose turn has come.

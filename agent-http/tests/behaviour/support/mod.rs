@@ -1,13 +1,17 @@
 //! A service of its own for each test: a folder with scripts and settings, and the real program on a free port.
 
 mod authority;
+mod connect_proxy;
 mod http;
+mod random;
 mod site;
 mod tls;
 
 pub(crate) use authority::Authority;
+pub(crate) use connect_proxy::{Answer, Proxy};
 pub(crate) use http::{Reply, connect, connect_local, exchange, exchange_over, read_reply, request_text};
-pub(crate) use site::{Service, Site, memory_kib, with, without};
+pub(crate) use random::Random;
+pub(crate) use site::{Service, Site, memory_kib, tasks, with, without};
 pub(crate) use tls::{TLS, TlsConnection, install, request_over_tls, tls_connect, tls_site};
 
 use std::time::{Duration, Instant};
