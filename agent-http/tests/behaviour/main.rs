@@ -33,6 +33,7 @@ mod losing;
 mod measuring;
 mod names;
 mod nodes;
+mod nodes_authenticity;
 mod nodes_proxy;
 mod nodes_storm;
 mod nodes_tls;
