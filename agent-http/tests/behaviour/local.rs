@@ -300,7 +300,7 @@ fn a_link_of_another_user_is_no_way_to_it() {
         fs::set_permissions(site.path(name), fs::Permissions::from_mode(mode)).unwrap();
     }
     let link = site.path("open/link");
-    std::os::unix::fs::symlink(site.path("real"), &link).unwrap();
+    symlink(site.path("real"), &link).unwrap();
     if geteuid().is_root() {
         std::os::unix::fs::lchown(&link, Some(54_321), None).unwrap();
         let said = complaint(&site);
