@@ -31,7 +31,7 @@ pub(crate) struct Known {
     pub(crate) token: Token,
     /// Users who prove to be this caller.
     uids: Vec<u32>,
-    rate: Option<Rate>,
+    rate: Option<Arc<Rate>>,
 }
 
 /// What a request shows of who calls. It is looked up among the tokens of the time, then and later.
@@ -72,7 +72,7 @@ impl Proof {
 }
 
 impl Tokens {
-    /// Those of the settings.
+    /// Those of the settings. Looking up the users that they list may take its time.
     ///
     /// # Errors
     /// When users that they list cannot be let in.
@@ -86,6 +86,21 @@ impl Tokens {
         let digest = |known: &Arc<Known>| Some((*known.token.sha256?.as_bytes(), known.clone()));
         let by_digest = all.iter().filter_map(digest).collect();
         Ok(Self { all, by_digest })
+    }
+
+    /// The same, where each that may call as often as before goes on from the calls that it has made.
+    pub(crate) fn after(self, before: &Self) -> Self {
+        let same = |token: &Token| {
+            let is_same = |old: &&Arc<Known>| {
+                old.token.name == token.name && old.token.requests_per_minute == token.requests_per_minute
+            };
+            before.0.iter().find(is_same).and_then(|old| old.rate.clone())
+        };
+        let known = self.0.iter().map(|known| {
+            let rate = same(&known.token).or_else(|| known.rate.clone());
+            Arc::new(Known { token: known.token.clone(), uids: known.uids.clone(), rate })
+        });
+        Self(known.collect())
     }
 
     /// Whom a proof names, whether that is accepted still or not.
@@ -138,7 +153,7 @@ impl Tokens {
 
 impl Known {
     pub(crate) fn new(token: Token, uids: Vec<u32>) -> Self {
-        let rate = token.requests_per_minute.map(|calls| Rate::per_minute(calls, Instant::now()));
+        let rate = token.requests_per_minute.map(|calls| Arc::new(Rate::per_minute(calls, Instant::now())));
         Self { token, uids, rate }
     }
 
