@@ -82,25 +82,29 @@ impl Tokens {
             users.warn(&token.name);
             Arc::new(Known::new(token, users.uids))
         });
-        let all: Vec<_> = known.collect();
+        Ok(Self::of(known.collect()))
+    }
+
+    fn of(all: Vec<Arc<Known>>) -> Self {
         let digest = |known: &Arc<Known>| Some((*known.token.sha256?.as_bytes(), known.clone()));
         let by_digest = all.iter().filter_map(digest).collect();
-        Ok(Self { all, by_digest })
+        Self { all, by_digest }
     }
 
     /// The same, where each that may call as often as before goes on from the calls that it has made.
     pub(crate) fn after(self, before: &Self) -> Self {
         let same = |token: &Token| {
+            token.requests_per_minute?;
             let is_same = |old: &&Arc<Known>| {
                 old.token.name == token.name && old.token.requests_per_minute == token.requests_per_minute
             };
-            before.0.iter().find(is_same).and_then(|old| old.rate.clone())
+            before.all.iter().find(is_same).and_then(|old| old.rate.clone())
         };
-        let known = self.0.iter().map(|known| {
+        let known = self.all.iter().map(|known| {
             let rate = same(&known.token).or_else(|| known.rate.clone());
             Arc::new(Known { token: known.token.clone(), uids: known.uids.clone(), rate })
         });
-        Self(known.collect())
+        Self::of(known.collect())
     }
 
     /// Whom a proof names, whether that is accepted still or not.
