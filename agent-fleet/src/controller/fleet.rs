@@ -11,9 +11,10 @@ use task_runners::{
     Mirror, NODE_RUNNER, Plan, Records, Refusal, StartError, StartFuture, TaskOrder, TaskRunner, TaskSpec,
     check_remote,
 };
-use task_service::Execution;
+use task_service::{Execution, TaskId, TaskService};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::Desk;
 use super::store::{Store, StoreError};
@@ -26,6 +27,10 @@ use crate::message::{Hello, ToNode, ToServer, decode, encode};
 
 /// Inputs that wait for the work for a node. A node that sends more waits with them.
 const INPUTS: usize = 32;
+/// Questions that wait for the history.
+const ASKS: usize = 256;
+/// Time between two tries to take a task up.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Time in which a node answers the challenge.
 const GREET_WITHIN: Duration = Duration::from_secs(10);
 
@@ -42,6 +47,9 @@ pub(super) struct Inner {
     records: Records,
     nodes: Mutex<BTreeMap<String, Arc<Seat>>>,
     sessions: AtomicU64,
+    /// Questions about tasks that are on no desk, each with the node that asks.
+    asks: mpsc::Sender<(String, TaskId)>,
+    asked: Mutex<Option<mpsc::Receiver<(String, TaskId)>>>,
 }
 
 /// The place of one node.
@@ -67,6 +75,11 @@ impl Inner {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Asks whether a task has ended, or never was. A question that finds no room is put again by the node.
+    pub(super) fn ask(&self, node: &str, task: TaskId) {
+        let _ = self.asks.try_send((node.to_owned(), task));
+    }
+
     fn seats(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Seat>>> {
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -88,12 +101,34 @@ impl Fleet {
         let store = Store::open(&folder.join("fleet.db"))?;
         let known = store.nodes()?;
         let (store, nodes, sessions) = (Mutex::new(store), Mutex::default(), AtomicU64::default());
-        let fleet = Self { inner: Arc::new(Inner { key, store, records, nodes, sessions }) };
+        let (asks, asked) = mpsc::channel(ASKS);
+        let asked = Mutex::new(Some(asked));
+        let fleet = Self { inner: Arc::new(Inner { key, store, records, nodes, sessions, asks, asked }) };
         for node in known {
             let offered = Offered::read(node.digest, &node.scripts);
             fleet.seat(node.name, View::of_offer(offered));
         }
         Ok(fleet)
+    }
+
+    /// Answers what nodes say of tasks that no desk knows, by the history: one that runs here is about to be taken up. Until
+    /// this is polled they get no answer, and say it again.
+    pub async fn answer_by(self, service: TaskService) {
+        let asked = self.inner.asked.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(mut asked) = asked else { return };
+        while let Some((node, task)) = asked.recv().await {
+            let is_over = match service.task(&task).await {
+                Ok(task) => task.is_none_or(|task| task.status.is_terminal()),
+                Err(error) => {
+                    tracing::warn!(task_id = %task, %error, "whether a node's task has ended cannot be read");
+                    false
+                }
+            };
+            if is_over && let Some(seat) = self.inner.seat(&node) {
+                // An agent that stops needs not be told.
+                let _ = seat.inputs.send(Input::Over { task }).await;
+            }
+        }
     }
 
     /// The runner of tasks with a target.
@@ -135,16 +170,14 @@ impl Fleet {
         if seat.inputs.send(connected).await.is_err() {
             return "this agent stops".to_owned();
         }
-        let why = tokio::select! {
+        let _line = Line { inputs: seat.inputs.clone(), session };
+        tokio::select! {
             sent = send_all(sender, to_send, Pace::calm()) => match sent {
                 Ok(()) => "another connection of this node has replaced it".to_owned(),
                 Err(error) => error.to_string(),
             },
             why = pass_on(&seat, session, receiver) => why,
-        };
-        // An agent that stops needs not be told.
-        let _ = seat.inputs.send(Input::Lost { session }).await;
-        why
+        }
     }
 
     /// Makes sure that the node is who it was.
@@ -215,6 +248,22 @@ impl Fleet {
     }
 }
 
+/// A connection that is served. Dropped, also because nobody serves it any more, it is told to be cut.
+struct Line {
+    inputs: mpsc::Sender<Input>,
+    session: u64,
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        let (inputs, session) = (self.inputs.clone(), self.session);
+        // An agent that stops needs not be told.
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move { inputs.send(Input::Lost { session }).await });
+        }
+    }
+}
+
 /// Hands what comes by a connection to the work for its node; gives why nothing more comes.
 async fn pass_on(seat: &Seat, session: u64, mut receiver: impl LinkReceiver) -> String {
     let mut pace = Pace::calm();
@@ -254,29 +303,46 @@ impl NodeRunner {
         let name = target.map(|target| target.node.clone()).unwrap_or_default();
         let seat = self.fleet.inner.seat(&name).ok_or_else(|| StartError::Away(name.clone()))?;
         let is_there = seat.view.lock().unwrap_or_else(PoisonError::into_inner).connected.is_some();
-        let (inner, id) = (self.fleet.inner.clone(), order.id.clone());
-        let begun = tokio::task::spawn_blocking(move || {
-            let nonce = inner.store().nonce(&id).map_err(io::Error::other)?;
-            // Nobody has heard of it: it waits in the queue, where it can still be cancelled.
-            if nonce.is_none() && !is_there {
-                return Ok(None);
-            }
-            let was_handed = nonce.is_some();
-            let nonce = nonce.map_or_else(|| Nonce::random().map_err(io::Error::other), Ok)?;
-            let (execution, mirror) = Mirror::open(&inner.records, &id)?;
-            Ok(Some((execution, mirror, nonce, was_handed)))
-        });
-        let begun = begun.await.unwrap_or_else(|error| Err(io::Error::other(error)));
-        let failed = |source| StartError::Host { operation: format!("hand out task {}", order.id), source };
-        let Some((execution, mirror, nonce, was_handed)) = begun.map_err(failed)? else {
+        let Some((execution, mirror, nonce, was_handed)) = self.begin(&order.id, is_there).await else {
             return Err(StartError::Away(name));
         };
         watch_cancels(&execution, seat.inputs.clone());
-        let remote = Remote { order, mirror, nonce, was_handed };
+        let remote = Remote { order, mirror, nonce, was_handed, withheld: None };
         // Where the work has ended the agent stops, and the task is taken up at the next start.
         let _ = seat.inputs.send(Input::Submit(Box::new(remote))).await;
         Ok(execution)
     }
+
+    /// Opens the copy of a task. The node may run it, so that what does not work is tried until it does: it is no end.
+    async fn begin(&self, id: &TaskId, is_there: bool) -> Option<(Execution, Mirror, Nonce, bool)> {
+        let mut is_told = false;
+        loop {
+            let (inner, task) = (self.fleet.inner.clone(), id.clone());
+            let begun = tokio::task::spawn_blocking(move || begin(&inner, &task, is_there)).await;
+            match begun.unwrap_or_else(|error| Err(io::Error::other(error))) {
+                Ok(begun) => return begun,
+                Err(error) if !is_told => {
+                    tracing::error!(task_id = %id, %error, "a node's task cannot be taken up; trying until it can");
+                    is_told = true;
+                }
+                Err(_) => {}
+            }
+            sleep(AGAIN_AFTER).await;
+        }
+    }
+}
+
+/// Opens the copy of a task, where its node may have heard of it or is there to hear of it.
+fn begin(inner: &Inner, id: &TaskId, is_there: bool) -> io::Result<Option<(Execution, Mirror, Nonce, bool)>> {
+    let nonce = inner.store().nonce(id).map_err(io::Error::other)?;
+    // Nobody has heard of it: it waits in the queue, where it can still be cancelled.
+    if nonce.is_none() && !is_there {
+        return Ok(None);
+    }
+    let was_handed = nonce.is_some();
+    let nonce = nonce.map_or_else(|| Nonce::random().map_err(io::Error::other), Ok)?;
+    let (execution, mirror) = Mirror::open(&inner.records, id)?;
+    Ok(Some((execution, mirror, nonce, was_handed)))
 }
 
 impl TaskRunner for NodeRunner {

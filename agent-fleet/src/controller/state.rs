@@ -3,7 +3,7 @@
 //!
 //! Actions are performed in their order, up to the first one that fails. See `docs/design/nodes.md`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use task_service::TaskId;
 
@@ -23,6 +23,21 @@ pub enum Event {
     },
     /// That a task is to be handed out could not be written.
     NotWritten {
+        /// The task.
+        task: TaskId,
+    },
+    /// What a task asks for is not here any more, or cannot be written down, so that it cannot be assigned.
+    NotAssigned {
+        /// The task.
+        task: TaskId,
+    },
+    /// The node says that it has forgotten a task, or knows another one under its id.
+    Refused {
+        /// The task.
+        task: TaskId,
+    },
+    /// A task that is not here has ended, or never was.
+    Over {
         /// The task.
         task: TaskId,
     },
@@ -112,6 +127,16 @@ pub enum Action {
         /// The task.
         task: TaskId,
     },
+    /// End a task of which the node does not know any more how it ended.
+    EndGone {
+        /// The task.
+        task: TaskId,
+    },
+    /// Look whether a task that is not here has ended, or never was.
+    Ask {
+        /// The task.
+        task: TaskId,
+    },
     /// End a task of which the node has not heard.
     EndUnheard {
         /// The task.
@@ -133,6 +158,8 @@ impl Action {
             | Self::Append { task, .. }
             | Self::Finish { task }
             | Self::EndUnheard { task }
+            | Self::EndGone { task }
+            | Self::Ask { task }
             | Self::Forget { task }
             | Self::Send(
                 ToNode::Held { task, .. } | ToNode::Cancel { task, .. } | ToNode::Settled { task },
@@ -149,8 +176,12 @@ enum Stage {
     Waiting,
     /// It may have.
     Handed,
+    /// It may have, and cannot be told what is asked for: it is to end the task.
+    Withheld,
     /// It has.
     Taken,
+    /// The node has not heard of it, and its end is being written.
+    EndingUnheard,
     /// Its end is being written.
     Finishing,
     /// It was given up; the node is to end it all the same.
@@ -168,6 +199,8 @@ struct Entry {
 #[derive(Debug, Default)]
 pub struct Desk {
     tasks: BTreeMap<TaskId, Entry>,
+    /// What the node had when it connected: some of it may be submitted here only now.
+    begun: BTreeSet<TaskId>,
     is_connected: bool,
 }
 
@@ -199,8 +232,16 @@ impl Desk {
         match event {
             Event::Submitted { task, was_handed, held } => self.submitted(&task, was_handed, held, &mut todo),
             Event::NotWritten { task } => self.not_written(&task),
+            Event::NotAssigned { task } => self.not_assigned(&task, &mut todo),
+            Event::Refused { task } => self.refused(task, &mut todo),
+            Event::Over { task } => {
+                // One that came here meanwhile goes its way.
+                if !self.tasks.contains_key(&task) {
+                    todo.push(Action::Send(ToNode::Settled { task }));
+                }
+            }
             Event::Connected { unsettled } => self.connected(&unsettled, &mut todo),
-            Event::Disconnected => self.is_connected = false,
+            Event::Disconnected => (self.is_connected, self.begun) = (false, BTreeSet::new()),
             Event::Taken { task } => self.taken(&task),
             Event::Log { task, offset, bytes } => self.log(task, offset, bytes, &mut todo),
             Event::Holds { task, bytes } => {
@@ -215,20 +256,16 @@ impl Desk {
                 todo.push(Action::Send(ToNode::Settled { task }));
             }
             Event::NotFinished { task } => {
-                // The node says its end again.
+                // The node is asked for its end again. What it has not heard of is tried again by itself.
                 if let Some(entry) = self.tasks.get_mut(&task)
                     && entry.stage == Stage::Finishing
                 {
-                    entry.stage = Stage::Taken;
+                    entry.stage = Stage::Handed;
                 }
             }
             Event::Cancel { task } => self.cancel(&task, &mut todo),
             Event::GiveUp { task } => self.give_up(&task, &mut todo),
-            Event::Tick => {
-                for (task, entry) in &self.tasks {
-                    entry.say_again(task, &mut todo);
-                }
-            }
+            Event::Tick => self.tick(&mut todo),
         }
         if !self.is_connected {
             todo.retain(|action| !matches!(action, Action::Send(_) | Action::Assign { .. }));
@@ -237,7 +274,11 @@ impl Desk {
     }
 
     fn submitted(&mut self, task: &TaskId, was_handed: bool, held: u64, todo: &mut Vec<Action>) {
-        let stage = if was_handed { Stage::Handed } else { Stage::Waiting };
+        let stage = match was_handed {
+            true if self.begun.contains(task) => Stage::Taken,
+            true => Stage::Handed,
+            false => Stage::Waiting,
+        };
         self.tasks.insert(task.clone(), Entry { stage, held, cancels: 0 });
         if self.is_connected {
             self.hand_out(task, todo);
@@ -262,15 +303,55 @@ impl Desk {
         }
     }
 
+    /// A task that cannot be assigned is not asked for again. A node that has it says so; one that has not ends it.
+    fn not_assigned(&mut self, task: &TaskId, todo: &mut Vec<Action>) {
+        if let Some(entry) = self.tasks.get_mut(task)
+            && entry.stage == Stage::Handed
+        {
+            entry.stage = Stage::Withheld;
+            entry.say_again(task, todo);
+        }
+    }
+
+    /// What a node that has taken a task says of it counts, and not what it says of an assignment that came late.
+    fn refused(&mut self, task: TaskId, todo: &mut Vec<Action>) {
+        let Some(entry) = self.tasks.get_mut(&task) else { return };
+        match entry.stage {
+            Stage::Handed | Stage::Withheld => {
+                entry.stage = Stage::Finishing;
+                todo.push(Action::EndGone { task });
+            }
+            Stage::GivenUp => {
+                self.tasks.remove(&task);
+                todo.push(Action::Forget { task });
+            }
+            Stage::Waiting | Stage::EndingUnheard | Stage::Taken | Stage::Finishing => {}
+        }
+    }
+
+    fn tick(&mut self, todo: &mut Vec<Action>) {
+        for task in self.tasks.keys().cloned().collect::<Vec<_>>() {
+            let stage = self.tasks.get(&task).map(|entry| entry.stage);
+            match stage {
+                Some(Stage::EndingUnheard) => todo.push(Action::EndUnheard { task }),
+                // What could not be written is tried again.
+                Some(_) if self.is_connected => self.hand_out(&task, todo),
+                _ => {}
+            }
+        }
+    }
+
     fn connected(&mut self, unsettled: &[Unsettled], todo: &mut Vec<Action>) {
         self.is_connected = true;
-        let begun: BTreeMap<&TaskId, bool> =
-            unsettled.iter().map(|named| (&named.task, named.is_begun)).collect();
+        self.begun =
+            unsettled.iter().filter(|named| named.is_begun).map(|named| named.task.clone()).collect();
         for (task, entry) in &mut self.tasks {
-            // A node that was restarted may have it in its journal and not what it asks for.
-            if entry.stage == Stage::Taken && begun.get(task) != Some(&true) {
-                entry.stage = Stage::Handed;
-            }
+            entry.stage = match (entry.stage, self.begun.contains(task)) {
+                (Stage::Handed | Stage::Withheld, true) => Stage::Taken,
+                // A node that was restarted may have it in its journal and not what it asks for.
+                (Stage::Taken | Stage::Withheld, false) => Stage::Handed,
+                (stage, _) => stage,
+            };
         }
         for task in self.tasks.keys().cloned().collect::<Vec<_>>() {
             self.hand_out(&task, todo);
@@ -279,7 +360,7 @@ impl Desk {
 
     fn taken(&mut self, task: &TaskId) {
         if let Some(entry) = self.tasks.get_mut(task)
-            && entry.stage == Stage::Handed
+            && matches!(entry.stage, Stage::Handed | Stage::Withheld)
         {
             entry.stage = Stage::Taken;
         }
@@ -309,13 +390,13 @@ impl Desk {
     fn ended(&mut self, task: TaskId, log_bytes: u64, todo: &mut Vec<Action>) {
         self.taken(&task);
         let Some(entry) = self.tasks.get_mut(&task) else {
-            // It has ended here, or never was: the node has nothing to keep.
-            todo.push(Action::Send(ToNode::Settled { task }));
+            // It has ended here, or never was: the node has nothing to keep. Or it is about to be taken up.
+            todo.push(Action::Ask { task });
             return;
         };
         match entry.stage {
             // A node cannot end what it has not heard of; or it is being written.
-            Stage::Waiting | Stage::Handed | Stage::Finishing => {}
+            Stage::Waiting | Stage::Handed | Stage::Withheld | Stage::EndingUnheard | Stage::Finishing => {}
             Stage::Taken if entry.held < log_bytes => {
                 todo.push(Action::Send(ToNode::Held { task, bytes: entry.held, again: true }));
             }
@@ -333,8 +414,8 @@ impl Desk {
 
     fn cancel(&mut self, task: &TaskId, todo: &mut Vec<Action>) {
         let Some(entry) = self.tasks.get_mut(task) else { return };
-        if entry.stage == Stage::Waiting {
-            self.tasks.remove(task);
+        if matches!(entry.stage, Stage::Waiting | Stage::EndingUnheard) {
+            entry.stage = Stage::EndingUnheard;
             todo.push(Action::EndUnheard { task: task.clone() });
             return;
         }
@@ -345,13 +426,13 @@ impl Desk {
     fn give_up(&mut self, task: &TaskId, todo: &mut Vec<Action>) {
         let Some(entry) = self.tasks.get_mut(task) else { return };
         match entry.stage {
-            Stage::Waiting => {
+            Stage::Waiting | Stage::EndingUnheard => {
                 self.tasks.remove(task);
                 todo.push(Action::Forget { task: task.clone() });
             }
             // Its end is here already.
             Stage::Finishing => {}
-            Stage::Handed | Stage::Taken | Stage::GivenUp => {
+            Stage::Handed | Stage::Withheld | Stage::Taken | Stage::GivenUp => {
                 (entry.stage, entry.cancels) = (Stage::GivenUp, 2);
                 entry.say_again(task, todo);
             }
@@ -365,8 +446,9 @@ impl Entry {
         if self.stage == Stage::Handed {
             todo.push(Action::Assign { task: task.clone() });
         }
-        if self.cancels > 0 && self.stage != Stage::Finishing {
-            let (task, times) = (task.clone(), self.cancels);
+        let cancels = if self.stage == Stage::Withheld { self.cancels.max(1) } else { self.cancels };
+        if cancels > 0 && !matches!(self.stage, Stage::Finishing | Stage::EndingUnheard) {
+            let (task, times) = (task.clone(), cancels);
             todo.push(Action::Send(ToNode::Cancel { task, times }));
         }
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 
 use jiff::Timestamp;
-use task_runners::Mirror;
+use task_runners::{ErrorReport, Mirror};
 use task_service::{ExecutionResult, Outcome, TaskId, TaskOrder};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
@@ -13,11 +13,13 @@ use super::fleet::Inner;
 use super::state::{Action, Desk, Event};
 use super::view::{Offered, View};
 use crate::TICK;
-use crate::assignment::{self, Order};
+use crate::assignment::{self, Order, SignError};
 use crate::frame::LogFrame;
 use crate::keys::Nonce;
 use crate::link::Outgoing;
-use crate::message::{CataloguePart, CatalogueScript, Ended, Hello, ToNode, ToServer, encode};
+use crate::message::{
+    CataloguePart, CatalogueScript, Ended, Hello, OTHER_ASSIGNMENT, SETTLED_BEFORE, ToNode, ToServer, encode,
+};
 
 /// Most scripts that a node may offer, and the bytes of their headers.
 const MAX_SCRIPTS: usize = 100_000;
@@ -37,6 +39,8 @@ pub(super) enum Input {
     Lost { session: u64 },
     /// The end of a task is asked for.
     Cancel { task: TaskId },
+    /// A task that was asked about has ended, or never was.
+    Over { task: TaskId },
 }
 
 /// A task that runs on the node, or is to.
@@ -46,6 +50,8 @@ pub(super) struct Remote {
     pub(super) mirror: Mirror,
     pub(super) nonce: Nonce,
     pub(super) was_handed: bool,
+    /// Why it cannot be assigned, if that is so.
+    pub(super) withheld: Option<SignError>,
 }
 
 /// The work for one node.
@@ -104,6 +110,7 @@ impl Work {
             // Of a connection that another one has replaced.
             Input::Lost { .. } | Input::Message { .. } | Input::Log { .. } => {}
             Input::Cancel { task } => self.on(Event::Cancel { task }, Came::Nothing).await,
+            Input::Over { task } => self.on(Event::Over { task }, Came::Nothing).await,
         }
     }
 
@@ -143,6 +150,11 @@ impl Work {
             ToServer::Catalogue(part) => self.catalogue(part).await,
             ToServer::Complaint { task, code, message } => {
                 tracing::error!(node = %self.name, ?task, code, message, "a node complains");
+                if let Some(task) = task
+                    && matches!(code.as_str(), SETTLED_BEFORE | OTHER_ASSIGNMENT)
+                {
+                    self.on(Event::Refused { task }, Came::Nothing).await;
+                }
             }
             ToServer::Hello(_) => {}
         }
@@ -233,7 +245,16 @@ impl Work {
             Action::EndUnheard { task } => {
                 let message = "cancelled before the node had heard of it; nothing was started";
                 let result = ExecutionResult::without_run(Outcome::Cancelled, "cancelled_unheard", message);
-                self.finish(task, result).await.map(|_| None)
+                self.finish(task, result).await.map(Some)
+            }
+            Action::EndGone { task } => {
+                let message = "the node has forgotten this task; whether and how it ran is not known";
+                let result = ExecutionResult::without_run(Outcome::Interrupted, "history_gone", message);
+                self.finish(task, result).await.map(Some)
+            }
+            Action::Ask { task } => {
+                self.fleet.ask(&self.name, task);
+                Ok(None)
             }
             Action::Forget { task } => {
                 self.tasks.remove(&task);
@@ -258,9 +279,9 @@ impl Work {
         Err(Event::NotWritten { task })
     }
 
-    /// Signs an assignment and sends it. One that cannot be made is cancelled, in case the node has heard of it.
-    fn assign(&self, task: TaskId) -> Option<Event> {
-        let (remote, (_, hello, _)) = (self.tasks.get(&task)?, self.line.as_ref()?);
+    /// Signs an assignment and sends it.
+    fn assign(&mut self, task: TaskId) -> Option<Event> {
+        let (remote, (_, hello, _)) = (self.tasks.get_mut(&task)?, self.line.as_ref()?);
         let offered = self.view.lock().unwrap_or_else(PoisonError::into_inner).offered.clone();
         let order = Order {
             node: &self.name,
@@ -272,21 +293,30 @@ impl Work {
             spec: &remote.order.spec,
             created_by: &remote.order.created_by,
         };
-        match assignment::sign(&self.fleet.key, &order, Timestamp::now()) {
-            Ok(signed) => {
-                self.say(&ToNode::Assign(signed));
+        let signed = assignment::sign(&self.fleet.key, &order, Timestamp::now());
+        let message = signed.and_then(|signed| {
+            encode(&ToNode::Assign(signed)).map_err(|error| SignError::Unwritable(error.to_string()))
+        });
+        match message {
+            Ok(text) => {
+                self.send(text);
                 None
             }
-            Err(why) => {
-                tracing::error!(task_id = %task, why, "a task cannot be handed to its node, and is cancelled");
-                Some(Event::Cancel { task })
+            Err(error) => {
+                tracing::error!(task_id = %task, %error, "a task cannot be handed to its node, which is to end it");
+                remote.withheld = Some(error);
+                Some(Event::NotAssigned { task })
             }
         }
     }
 
     /// Writes log and result of a task, and ends it.
     async fn finish(&mut self, task: TaskId, result: ExecutionResult) -> Result<Event, Event> {
-        let Some(mut remote) = self.tasks.remove(&task) else { return Ok(Event::Finished { task }) };
+        let Some(mut remote) = self.tasks.remove(&task) else {
+            tracing::error!(task_id = %task, "the log of a node's task is gone; it is taken up at the next start");
+            return Err(Event::NotFinished { task });
+        };
+        let result = remote.own_words(result);
         let finished = tokio::task::spawn_blocking(move || {
             let finished = remote.mirror.finish(result);
             (remote, finished)
@@ -306,11 +336,16 @@ impl Work {
     }
 
     fn say(&self, message: &ToNode) {
-        let Some((_, _, line)) = &self.line else { return };
         match encode(message) {
-            // A line that is gone is made again.
-            Ok(text) => drop(line.send(Outgoing::Control(text))),
+            Ok(text) => self.send(text),
             Err(error) => tracing::error!(node = %self.name, %error, "a message cannot be sent"),
+        }
+    }
+
+    fn send(&self, text: String) {
+        if let Some((_, _, line)) = &self.line {
+            // A line that is gone is made again.
+            let _ = line.send(Outgoing::Control(text));
         }
     }
 
@@ -320,5 +355,18 @@ impl Work {
 
     fn change_view(&self, change: impl FnOnce(&mut View)) {
         change(&mut self.view.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+impl Remote {
+    /// The result of a node that was asked to end what could not be assigned to it says why that was.
+    fn own_words(&self, result: ExecutionResult) -> ExecutionResult {
+        match &self.withheld {
+            Some(error) if result.outcome == Outcome::Cancelled => {
+                let report = ErrorReport { code: error.code().to_owned(), message: error.to_string() };
+                ExecutionResult { outcome: Outcome::Interrupted, error: Some(report), ..result }
+            }
+            _ => result,
+        }
     }
 }

@@ -9,7 +9,7 @@ use task_service::TaskId;
 
 use super::event::{Action, Event, Flow, Journaled, Verdict};
 use crate::keys::Nonce;
-use crate::message::{Standing, ToServer, Unsettled};
+use crate::message::{OTHER_ASSIGNMENT, SETTLED_BEFORE, Standing, ToServer, Unsettled};
 
 /// Most ticks between two repetitions of what nobody answered.
 const MOST_SILENCE: u32 = 12;
@@ -131,8 +131,7 @@ impl NodeState {
     fn assign(&mut self, task: TaskId, nonce: Nonce, journaled: Journaled, todo: &mut Vec<Action>) {
         let Some(open) = self.open.get_mut(&task) else {
             if journaled == Journaled::Settled {
-                let message = "this task was settled before; it is not started again".to_owned();
-                todo.push(complaint(task, "settled_before", message));
+                todo.push(settled_before(task));
                 return;
             }
             self.open.insert(task.clone(), Open::new(Stage::Starting, Some(nonce)));
@@ -143,7 +142,7 @@ impl NodeState {
         };
         if open.nonce.is_some_and(|known| known != nonce) {
             let message = "another assignment of this id is in the journal; this one was dropped".to_owned();
-            todo.push(complaint(task, "other_assignment", message));
+            todo.push(complaint(task, OTHER_ASSIGNMENT, message));
             return;
         }
         if open.stage == Stage::Wanted {
@@ -155,12 +154,14 @@ impl NodeState {
 
     fn cancel(&mut self, task: &TaskId, times: u32, journaled: Journaled, todo: &mut Vec<Action>) {
         let Some(open) = self.open.get_mut(task) else {
-            if journaled == Journaled::Unknown {
-                // The assignment may still be on its way, and is to start nothing.
-                self.open.insert(task.clone(), Open::new(Stage::Ended, None));
-                todo.push(Action::JournalNever { task: task.clone(), verdict: Verdict::cancelled() });
-                self.pump(task, todo);
+            if journaled == Journaled::Settled {
+                todo.push(settled_before(task.clone()));
+                return;
             }
+            // The assignment may still be on its way, and is to start nothing.
+            self.open.insert(task.clone(), Open::new(Stage::Ended, None));
+            todo.push(Action::JournalNever { task: task.clone(), verdict: Verdict::cancelled() });
+            self.pump(task, todo);
             return;
         };
         open.cancels = open.cancels.max(times);
@@ -312,6 +313,11 @@ impl Open {
 
 fn is_sent(action: &Action) -> bool {
     matches!(action, Action::Send(_) | Action::SendLog { .. } | Action::SendEnd { .. })
+}
+
+fn settled_before(task: TaskId) -> Action {
+    let message = "this task was settled before; it is not started again".to_owned();
+    complaint(task, SETTLED_BEFORE, message)
 }
 
 fn complaint(task: TaskId, code: &str, message: String) -> Action {

@@ -25,6 +25,10 @@ pub(crate) enum Weakness {
     NoRepetition,
     /// The node is told to forget before the result is written.
     SettledTooEarly,
+    /// A task that is not taken up yet counts as one that has ended.
+    SettlesUnknown,
+    /// What cannot be assigned is cancelled as a person would.
+    CancelsWhatCannotBeAssigned,
 }
 
 /// Something that happens: what, and to which of those that it may happen to.
@@ -74,6 +78,9 @@ impl World {
     }
 
     pub(crate) fn step(&mut self, Step { what, which }: Step) {
+        if self.server.spins {
+            return;
+        }
         let pick = usize::from(which);
         match what {
             0 | 1 => self.submit(which),
@@ -104,6 +111,8 @@ impl World {
             17 => self.now += i64::from(which) * 10,
             18 if which < 200 => self.server.cancel(pick, &mut self.link, self.now),
             18 => self.server.give_up(pick, &mut self.link, self.now),
+            19 => self.server.take_up(pick, &mut self.link, self.now),
+            20 => self.server.disk_fails = which.is_multiple_of(2),
             _ => {}
         }
         self.crashes();
@@ -112,7 +121,11 @@ impl World {
     /// Nothing is lost any more, and all scripts come to their end.
     pub(crate) fn calm(&mut self) {
         (self.node.crash_at, self.server.crash_at) = (None, None);
+        self.server.disk_fails = false;
         for _ in 0..60 {
+            if self.server.spins {
+                return;
+            }
             self.connect();
             for _ in 0..400 {
                 match (self.link.down.is_empty(), self.link.up.is_empty()) {
@@ -127,6 +140,8 @@ impl World {
                     (true, true) => break,
                 }
             }
+            // Nodes are there before the API server knows of their tasks.
+            self.server.take_all_up(&mut self.link, self.now);
             self.node.finish_all(&mut self.link, self.now);
             self.now += 5;
             self.tick();
@@ -135,6 +150,9 @@ impl World {
 
     /// What is wrong, if anything is.
     pub(crate) fn verdict(&self) -> Result<(), String> {
+        if self.server.spins {
+            return Err("the API server does not come to rest".to_owned());
+        }
         for (task, ends) in &self.server.ends {
             let starts = self.node.starts.get(task).copied().unwrap_or_default();
             if starts > 1 {
@@ -148,6 +166,7 @@ impl World {
                 ["unheard"] if starts > 0 => {
                     return Err(format!("{task} ended as one that nobody had heard of, and was started"));
                 }
+                ["gone"] => return Err(format!("what became of {task} is lost")),
                 [_] => {}
                 several => return Err(format!("{task} has several ends: {several:?}")),
             }
