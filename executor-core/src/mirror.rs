@@ -5,12 +5,13 @@ use std::io::{self, Read, Seek, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 
+use crate::boot;
 use crate::durable;
 use crate::execution::{Execution, ExecutionDriver};
 use crate::log_lines::LineCounter;
 use crate::names::TaskId;
 use crate::record::{LOG_FILE, Records};
-use crate::result::ExecutionResult;
+use crate::result::{ExecutionResult, LogSummary};
 
 /// The writing end of such a copy. Dropped without a result, it leaves the execution open: how it ends is the other agent's
 /// to say, to whoever [opens](Self::open) it again.
@@ -33,6 +34,7 @@ impl Mirror {
         let (folder, log) = match records.make(id) {
             Ok(folder) => {
                 let log = durable::create_new(&folder, LOG_FILE, 0o600)?;
+                boot::note(&folder)?;
                 (folder, log)
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -59,11 +61,14 @@ impl Mirror {
         }
     }
 
-    /// Appends to the log: all of it or nothing.
+    /// Appends to the log: all of it or nothing. What is beyond the bound on logs here is dropped, as it is of scripts here;
+    /// another agent is not trusted with this disk.
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let room = self.records.most_of_a_copy().saturating_sub(self.bytes);
+        let bytes = &bytes[..bytes.len().min(usize::try_from(room).unwrap_or(usize::MAX))];
         if let Err(error) = self.log.write_all(bytes) {
             // What is torn would stand where the same bytes are to come again.
             self.log.set_len(self.bytes)?;
@@ -74,17 +79,15 @@ impl Mirror {
         Ok(())
     }
 
-    /// Flushes the log, writes the other agent's result, and gives it to those who wait. Where the log here is longer than
-    /// the result says, since the other agent lost its end with its power, the longer one counts.
+    /// Flushes the log, writes the other agent's result, and gives it to those who wait. What it says of the log is what is
+    /// here: longer, since the other agent lost its end with its power; or shorter, for the bound on logs.
     ///
     /// # Errors
     /// When either cannot be written; then nobody is told, and it can be tried again.
     pub fn finish(&mut self, mut result: ExecutionResult) -> io::Result<()> {
         let Some(driver) = &self.driver else { return Ok(()) };
         self.log.sync_data()?;
-        if self.bytes > result.log.bytes {
-            (result.log.bytes, result.log.footer_bytes) = (self.bytes, 0);
-        }
+        describe(&mut result.log, self.bytes);
         self.records.write_result(driver.id(), &result)?;
         if let Err(error) = driver.progress().lines().keep(&self.folder) {
             tracing::warn!(%error, "the marks of a log's lines could not be kept; they can be made again");
@@ -100,7 +103,14 @@ impl Mirror {
     fn reopen(records: &Records, id: &TaskId) -> io::Result<File> {
         let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
         let path = records.log_path(id);
-        OpenOptions::new().read(true).write(true).create(true).mode(0o600).custom_flags(flags).open(path)
+        let mut options = OpenOptions::new();
+        let log = options.read(true).write(true).create(true).mode(0o600).custom_flags(flags).open(path)?;
+        let folder = records.open_record(id)?;
+        if !boot::is_of_this(&folder) {
+            log.set_len(0)?;
+            boot::note(&folder)?;
+        }
+        Ok(log)
     }
 
     /// Counts what is there already.
@@ -123,6 +133,18 @@ impl Mirror {
             driver.progress().update(|progress| progress.bytes = self.bytes);
         }
     }
+}
+
+/// Makes what another agent says of a log true of the copy that is here.
+fn describe(log: &mut LogSummary, held: u64) {
+    if held != log.bytes {
+        // What is missing here is from the end on: the banner there, and what the script wrote before it.
+        let missing = log.bytes.saturating_sub(held).saturating_sub(log.footer_bytes);
+        log.truncated_bytes = log.truncated_bytes.saturating_add(missing);
+        (log.bytes, log.footer_bytes) = (held, 0);
+    }
+    log.header_bytes = log.header_bytes.min(held);
+    log.footer_bytes = log.footer_bytes.min(held - log.header_bytes);
 }
 
 impl Drop for Mirror {

@@ -40,6 +40,8 @@ pub(crate) struct Inner {
     pub(crate) records: Records,
     pub(crate) registry: RunnerRegistry,
     pub(crate) stats: watch::Receiver<ServiceStats>,
+    /// Closed when the keeper has gone.
+    stopped: watch::Receiver<()>,
     live: Arc<Live>,
 }
 
@@ -220,6 +222,13 @@ impl TaskService {
         *self.inner.stats.borrow()
     }
 
+    /// Waits until the service has stopped: it was drained, or the thread that decides and writes has panicked. Nothing is
+    /// accepted any more then, and no end of a task is written; the next start finds how those that ran have ended.
+    pub async fn stopped(&self) {
+        // The other end never says anything: it goes.
+        let _ = self.inner.stopped.clone().changed().await;
+    }
+
     /// Follows every change of a task's state from now on, each after it was written. Who is more than 1,024 changes
     /// behind is told that it has missed some, and no task waits for it.
     pub fn changes(&self) -> broadcast::Receiver<TaskChange> {
@@ -305,6 +314,7 @@ fn open(
     clock.on_advance(move || drop(tick.send(Event::Tick)));
     let first = ServiceStats { slots: settings.slots(), ..ServiceStats::default() };
     let (stats, watched) = watch::channel(first);
+    let (alive, stopped) = watch::channel(());
     let context = Context { live: live.clone(), records: records.clone(), events: events.clone() };
     let mut keeper = Keeper {
         db,
@@ -325,6 +335,7 @@ fn open(
         stale: false,
         failing: false,
         orphaned: false,
+        _alive: alive,
         _lock: lock,
     };
     keeper.leave_out();
@@ -334,6 +345,6 @@ fn open(
     let readers = Readers::new(state_dir);
     let submissions = Arc::new(Semaphore::new(MAX_EVENTS));
     store::check_in_background(readers.clone());
-    let inner = Inner { events, submissions, readers, records, registry, stats: watched, live };
+    let inner = Inner { events, submissions, readers, records, registry, stats: watched, stopped, live };
     Ok(TaskService { inner: Arc::new(inner) })
 }
