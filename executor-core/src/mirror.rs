@@ -1,9 +1,9 @@
 //! A copy of an execution that another agent carries out: its log as it comes, byte for byte, and in the end its result.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
 use crate::durable;
 use crate::execution::{Execution, ExecutionDriver};
@@ -64,27 +64,24 @@ impl Mirror {
     /// # Errors
     /// When it cannot be written.
     pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if let Err(error) = self.log.write_all(bytes) {
-            // What is torn would stand where the same bytes are to come again.
-            self.log.set_len(self.bytes)?;
-            self.log.seek(io::SeekFrom::End(0))?;
+        if let Err(error) = self.log.write_all_at(bytes, self.bytes) {
+            // What is torn is written over when the same bytes come again, whether it can be cut off or not.
+            let _ = self.log.set_len(self.bytes);
             return Err(error);
         }
         self.count(bytes);
         Ok(())
     }
 
-    /// Flushes the log, writes the other agent's result, and gives it to those who wait. Where the log here is longer than
-    /// the result says, since the other agent lost its end with its power, the longer one counts.
+    /// Flushes the log, writes the other agent's result, and gives it to those who wait. What the result says of the log is
+    /// brought into line with what is here: the other agent may have lost the end of it with its power, or not tell the truth.
     ///
     /// # Errors
     /// When either cannot be written; then nobody is told, and it can be tried again.
     pub fn finish(&mut self, mut result: ExecutionResult) -> io::Result<()> {
         let Some(driver) = &self.driver else { return Ok(()) };
         self.log.sync_data()?;
-        if self.bytes > result.log.bytes {
-            (result.log.bytes, result.log.footer_bytes) = (self.bytes, 0);
-        }
+        result.log.fit(self.bytes);
         self.records.write_result(driver.id(), &result)?;
         if let Err(error) = driver.progress().lines().keep(&self.folder) {
             tracing::warn!(%error, "the marks of a log's lines could not be kept; they can be made again");

@@ -15,6 +15,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, broadcast, watch};
 
 use crate::clock::Clock;
+use crate::held::Held;
 use crate::keeper::{Board, Event, Keeper, MAX_EVENTS, Vault};
 use crate::live::{Live, Phase, TaskChange};
 use crate::lock::{LockError, ServiceLock};
@@ -40,6 +41,7 @@ pub(crate) struct Inner {
     pub(crate) records: Records,
     pub(crate) registry: RunnerRegistry,
     pub(crate) stats: watch::Receiver<ServiceStats>,
+    pub(crate) held: Held,
     live: Arc<Live>,
 }
 
@@ -312,6 +314,15 @@ fn open(
     let readers = Readers::new(state_dir);
     let submissions = Arc::new(Semaphore::new(MAX_EVENTS));
     store::check_in_background(readers.clone());
-    let inner = Inner { events, submissions, readers, records, registry, stats: watched, live };
+    let inner = Inner {
+        events,
+        submissions,
+        readers,
+        records,
+        registry,
+        stats: watched,
+        held: Held::default(),
+        live,
+    };
     Ok(TaskService { inner: Arc::new(inner) })
 }

@@ -210,8 +210,10 @@ impl Work {
 
     async fn act(&mut self, action: Action) {
         match action {
-            Action::JournalTaken { .. } | Action::JournalNever { .. } => {}
+            Action::JournalTaken { task, .. } => self.service.hold(&task),
+            Action::JournalNever { .. } => {}
             Action::JournalSettled { task } => {
+                self.service.let_go_of(&task);
                 self.logs.remove(&task);
                 self.assignments.remove(&task);
             }
