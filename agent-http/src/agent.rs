@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use agent_config::Settings;
 use agent_fleet::controller::{Fleet, FleetError};
+use agent_fleet::node::Node;
 use axum::Router;
 use metrics_exporter_prometheus::BuildError as MetricsError;
 use task_runners::{
@@ -129,6 +130,7 @@ impl Agent {
         let registry = registry(&metrics, ScriptRunner::new(executor, scripts.clone()), &fleet);
         let service = TaskService::open(service_settings(settings), registry).await?;
         let (tokens, first_token) = tokens(settings)?;
+        let node = node::open(settings, &service, &scripts).await?;
         let access = Access { tokens, hosts: HostRules::new(&settings.http, tls.clone()) };
         let audit = audit(settings, metrics.clone())?;
         let state = AppState::new(Shared {
@@ -139,6 +141,7 @@ impl Agent {
             access: watch::Sender::new(Arc::new(access)),
             metrics,
             audit,
+            node: node.as_ref().map(Node::counts),
             tls,
             body_limit: settings.limits.body,
             public_metrics: settings.http.public_metrics,
@@ -149,7 +152,7 @@ impl Agent {
         });
         let verify_now = Arc::new(Notify::new());
         let mut background = JoinSet::new();
-        if let Some(node) = node::open(settings, &state).await? {
+        if let Some(node) = node {
             background.spawn(node.run());
         }
         // A node has said by now what it needs.

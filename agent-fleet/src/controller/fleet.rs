@@ -21,7 +21,7 @@ use super::view::{NodeEntry, Offered, View};
 use super::work::{Input, Remote, Work};
 use crate::greeting::{self, Stranger};
 use crate::keys::{KeyError, Nonce, SigningKey};
-use crate::link::{Frame, LinkReceiver, LinkSender, receive, send_all};
+use crate::link::{Frame, LinkReceiver, LinkSender, Pace, receive, send_all};
 use crate::message::{Hello, ToNode, ToServer, decode, encode};
 
 /// Inputs that wait for the work for a node. A node that sends more waits with them.
@@ -170,7 +170,7 @@ impl Fleet {
             return "this agent stops".to_owned();
         }
         let why = tokio::select! {
-            sent = send_all(sender, to_send) => match sent {
+            sent = send_all(sender, to_send, Pace::calm()) => match sent {
                 Ok(()) => "another connection of this node has replaced it".to_owned(),
                 Err(error) => error.to_string(),
             },
@@ -190,7 +190,7 @@ impl Fleet {
     ) -> Result<Hello, String> {
         let challenge = greeting::challenge(&self.inner.key).map_err(|error| error.to_string())?;
         say(sender, &ToNode::Challenge(challenge.clone())).await?;
-        let text = match receive(receiver).await.map_err(|error| error.to_string())? {
+        let text = match receive(receiver, &mut Pace::calm()).await.map_err(|error| error.to_string())? {
             Frame::Control(text) => text,
             _ => return Err("it begins with something else than a hello".to_owned()),
         };
@@ -251,8 +251,9 @@ impl Fleet {
 
 /// Hands what comes by a connection to the work for its node; gives why nothing more comes.
 async fn pass_on(seat: &Seat, session: u64, mut receiver: impl LinkReceiver) -> String {
+    let mut pace = Pace::calm();
     loop {
-        let input = match receive(&mut receiver).await {
+        let input = match receive(&mut receiver, &mut pace).await {
             Ok(Frame::Control(text)) => match decode(&text) {
                 Ok(message) => Input::Message { session, message: Box::new(message) },
                 Err(error) => return error.to_string(),

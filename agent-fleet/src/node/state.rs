@@ -77,6 +77,16 @@ impl NodeState {
         self.open.contains_key(task)
     }
 
+    /// How many tasks are not settled.
+    pub fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Whether all are.
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
     /// Takes an event, and gives what is to be done because of it.
     pub fn on(&mut self, event: Event) -> Vec<Action> {
         let mut todo = Vec::new();

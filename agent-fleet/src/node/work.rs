@@ -8,9 +8,10 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use task_runners::Scripts;
 use task_service::{LogReader, TaskId, TaskService};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::counts::NodeCounts;
 use super::event::{Action, Event};
 use super::state::NodeState;
 use crate::TICK;
@@ -60,6 +61,9 @@ pub(super) struct Work {
     pub(super) logs: HashMap<TaskId, Arc<LogReader>>,
     pub(super) line: Option<(u64, mpsc::UnboundedSender<Outgoing>)>,
     pub(super) trusted: Vec<PublicKey>,
+    /// Tells whether there are tasks that are not settled.
+    pub(super) is_busy: watch::Sender<bool>,
+    pub(super) counts: NodeCounts,
 }
 
 impl Work {
@@ -154,9 +158,8 @@ impl Work {
         let assignment = match assignment::verify(signed, &self.trusted, &self.name, &self.keys, now) {
             Ok(assignment) => assignment,
             Err(disbelief) => {
-                tracing::error!(%disbelief, "an assignment is not believed");
                 let (code, message) = (disbelief.code().to_owned(), disbelief.to_string());
-                self.say(&ToServer::Complaint { task: None, code, message });
+                self.complain(&ToServer::Complaint { task: None, code, message });
                 return None;
             }
         };
@@ -169,6 +172,7 @@ impl Work {
 
     /// Writes what is to be written, in one flush, then does the rest. What could not be written is not done.
     pub(super) async fn perform(&mut self, mut todo: Vec<Action>) {
+        self.tell_how_many();
         let records: Vec<Record> = todo.iter().filter_map(record).collect();
         if !records.is_empty()
             && let Err(error) = self.write(records.clone()).await
@@ -184,6 +188,13 @@ impl Work {
         for action in todo {
             self.act(action).await;
         }
+    }
+
+    /// Tells whoever wants to know how many tasks are not settled.
+    fn tell_how_many(&self) {
+        let unsettled = self.state.len();
+        self.counts.unsettled(unsettled);
+        self.is_busy.send_if_modified(|is_busy| std::mem::replace(is_busy, unsettled > 0) != (unsettled > 0));
     }
 
     async fn write(&mut self, records: Vec<Record>) -> Result<(), String> {
@@ -226,6 +237,7 @@ impl Work {
                     }
                 });
             }
+            Action::Send(complaint @ ToServer::Complaint { .. }) => self.complain(&complaint),
             Action::Send(message) => self.say(&message),
             Action::SendLog { task, offset, bytes } => {
                 if let (Some((_, line)), Some(reader)) = (&self.line, self.logs.get(&task)) {
@@ -235,6 +247,16 @@ impl Work {
             }
             Action::SendEnd { task, log_bytes } => self.send_end(task, log_bytes).await,
         }
+    }
+
+    /// Says at both ends why an assignment is refused.
+    fn complain(&self, complaint: &ToServer) {
+        if let ToServer::Complaint { task, code, message } = complaint {
+            let task_id = task.as_ref().map(tracing::field::display);
+            tracing::error!(task_id, code, "{message}");
+            self.counts.refused(code);
+        }
+        self.say(complaint);
     }
 
     pub(super) fn say(&self, message: &ToServer) {

@@ -37,6 +37,11 @@ pub(super) const KILLS: &str = "devops_agent_task_kills_total";
 pub(super) const LEFTOVERS: &str = "devops_agent_task_leftovers_killed_total";
 pub(super) const LOG_BYTES: &str = "devops_agent_task_log_bytes_total";
 pub(super) const MISSED: &str = "devops_agent_task_changes_missed_total";
+pub(super) const NODE_CONNECTED: &str = "devops_agent_node_connected";
+pub(super) const NODE_CONNECTIONS: &str = "devops_agent_node_connections_total";
+pub(super) const NODE_LOG_BYTES: &str = "devops_agent_node_log_bytes_sent_total";
+pub(super) const NODE_REFUSED: &str = "devops_agent_node_assignments_refused_total";
+pub(super) const NODE_UNSETTLED: &str = "devops_agent_node_tasks_unsettled";
 pub(super) const PROBLEMS: &str = "devops_agent_scripts_problems";
 pub(super) const QUEUED: &str = "devops_agent_tasks_queued";
 pub(super) const REFUSALS: &str = "devops_agent_refusals_total";
@@ -83,6 +88,19 @@ pub(super) const TABLE: &[Measurement] = &[
         &[],
         "When the service's certificate expires, in seconds since 1970-01-01T00:00:00Z.",
     ),
+    gauge(NODE_CONNECTED, &[], "Whether this node is connected to its API server: 1 or 0."),
+    counter(
+        NODE_CONNECTIONS,
+        &[],
+        "How often the API server has let this node in: beyond the first, after a cut line.",
+    ),
+    counter(
+        NODE_LOG_BYTES,
+        &[],
+        "Bytes of logs that this node has sent to its API server, repetitions among them.",
+    ),
+    gauge(NODE_UNSETTLED, &[], "Tasks of the API server whose log and result it does not have yet."),
+    counter(NODE_REFUSED, &["code"], "Assignments that this node did not believe or take, by code."),
 ];
 
 /// Tells the recorder what each measurement is.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
-use super::open::corrupt;
+use super::open::{corrupt, is_damage};
 use super::readers::Readers;
 
 /// Databases up to this size are checked at each start, which takes up to 0.1 s.
@@ -30,8 +30,10 @@ pub(crate) fn at_start(db: &Connection) -> rusqlite::Result<()> {
 pub(crate) fn in_background(readers: Readers) {
     let check = move || {
         let checked = readers.read_here(|db| if bytes(db)? > MAX_CHECKED_BYTES { look(db) } else { Ok(()) });
-        if let Err(error) = checked {
-            mark(readers.path(), &error);
+        match checked {
+            Err(error) if is_damage(&error) => mark(readers.path(), &error),
+            Err(error) => tracing::warn!(%error, "the database is not checked for damage"),
+            Ok(()) => {}
         }
     };
     if let Err(error) = std::thread::Builder::new().name("task-checker".to_owned()).spawn(check) {

@@ -118,6 +118,13 @@ impl Site {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
+    /// Writes a file that nobody else may read.
+    pub(crate) fn write_secret(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
     /// The service's program, on this site and a free port.
     pub(crate) fn command(&self) -> Command {
         self.command_at(0)
@@ -294,6 +301,22 @@ impl Drop for Site {
             let folder = |name: &str| self.path(name);
             let next = ScriptExecutor::builder().script_dir(folder("scripts")).work_dir(folder("workspace"));
             drop(next.state_dir(folder("state")).build());
+        }
+    }
+}
+
+/// All tasks that a query finds, page by page.
+pub(crate) fn tasks(service: &Service, query: &str) -> Vec<Value> {
+    let mut found = Vec::new();
+    let mut cursor = String::new();
+    loop {
+        let reply = service.get(&format!("/api/v1/tasks?limit=1000{query}{cursor}"));
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        let page = reply.json();
+        found.extend(page["tasks"].as_array().unwrap().iter().cloned());
+        match page["next"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return found,
         }
     }
 }
