@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use agent_config::Settings;
@@ -117,7 +117,8 @@ pub enum AccessError {
 
 impl Agent {
     /// Opens everything that the settings name, in this order: executor (which ends what a dead agent left running),
-    /// scripts, task service (which takes the lock of the state folder), first token.
+    /// scripts, task service (which takes the lock of the state folder), first token. No task starts before
+    /// [`begin`](Self::begin).
     ///
     /// # Errors
     /// See [`AgentError`]. A scripts folder that does not verify is none: the service says so in its answers.
@@ -128,7 +129,7 @@ impl Agent {
         let records = executor.records().clone();
         let fleet = open_fleet(settings, records.clone()).await?;
         let registry = registry(&metrics, ScriptRunner::new(executor, scripts.clone()), &fleet);
-        let service = TaskService::open(service_settings(settings), registry).await?;
+        let service = TaskService::open_held(service_settings(settings), registry).await?;
         let (tokens, first_token) = tokens(settings)?;
         let node = node::open(settings, &service, &scripts).await?;
         let access = Access { tokens, hosts: HostRules::new(&settings.http, tls.clone()) };
@@ -170,6 +171,12 @@ impl Agent {
         Ok(Self { state, settings, first_token, verify_now, _background: background, _watch: watch })
     }
 
+    /// Lets tasks start that wait since the last run. Called when nothing can fail any more, so that a start which fails
+    /// has started none of them.
+    pub fn begin(&self) {
+        self.state.service().begin();
+    }
+
     /// The routes, with everything in front of them.
     pub fn app(&self) -> Router {
         app::app(self.state.clone())
@@ -201,14 +208,24 @@ impl Agent {
     /// # Errors
     /// When it cannot be said who is let in by them, for one because they name no token where those in force do; everything
     /// stays as it was then.
-    pub fn reload(&self, new: &Settings) -> Result<Vec<&'static str>, AccessError> {
-        let mut settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
-        let state_dir = &settings.script_executor.state_dir;
-        let tokens = Tokens::new(match (new.auth.tokens.is_empty(), settings.auth.tokens.is_empty()) {
-            (false, _) => new.auth.tokens.clone(),
-            (true, true) => vec![first_token::open_again(state_dir)?.token],
-            (true, false) => return Err(AccessError::NoToken),
-        })?;
+    pub async fn reload(&self, new: &Settings) -> Result<Vec<&'static str>, AccessError> {
+        let (had_none, state_dir) = {
+            let settings = self.settings();
+            (settings.auth.tokens.is_empty(), settings.script_executor.state_dir.clone())
+        };
+        let named = new.auth.tokens.clone();
+        // Files are read, and users looked up, which may be over a network.
+        let made = tokio::task::spawn_blocking(move || {
+            let tokens = match (named.is_empty(), had_none) {
+                (false, _) => named,
+                (true, true) => vec![first_token::open_again(&state_dir)?.token],
+                (true, false) => return Err(AccessError::NoToken),
+            };
+            Ok(Tokens::new(tokens)?)
+        });
+        let made = made.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+        let tokens = made?.after(&self.state.access().tokens);
+        let mut settings = self.settings();
         settings.auth = new.auth.clone();
         settings.http.hosts.clone_from(&new.http.hosts);
         settings.http.origins.clone_from(&new.http.origins);
@@ -216,6 +233,11 @@ impl Agent {
         let hosts = HostRules::new(&settings.http, self.tls().cloned());
         self.state.set_access(Access { tokens, hosts });
         Ok(settings.sections_that_differ(new))
+    }
+
+    fn settings(&self) -> MutexGuard<'_, Settings> {
+        // They are replaced part by part, each of which is whole.
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Stops the task service: nothing more is accepted, `/readyz` says so, what runs has `patience` to end by itself.

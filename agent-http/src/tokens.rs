@@ -26,7 +26,7 @@ pub(crate) struct Known {
     pub(crate) token: Token,
     /// Users who prove to be this caller.
     uids: Vec<u32>,
-    rate: Option<Rate>,
+    rate: Option<Arc<Rate>>,
 }
 
 /// What a request shows of who calls. It is looked up among the tokens of the time, then and later.
@@ -67,7 +67,7 @@ impl Proof {
 }
 
 impl Tokens {
-    /// Those of the settings.
+    /// Those of the settings. Looking up the users that they list may take its time.
     ///
     /// # Errors
     /// When users that they list cannot be let in.
@@ -78,6 +78,21 @@ impl Tokens {
             Arc::new(Known::new(token, users.uids))
         });
         Ok(Self(known.collect()))
+    }
+
+    /// The same, where each that may call as often as before goes on from the calls that it has made.
+    pub(crate) fn after(self, before: &Self) -> Self {
+        let same = |token: &Token| {
+            let is_same = |old: &&Arc<Known>| {
+                old.token.name == token.name && old.token.requests_per_minute == token.requests_per_minute
+            };
+            before.0.iter().find(is_same).and_then(|old| old.rate.clone())
+        };
+        let known = self.0.iter().map(|known| {
+            let rate = same(&known.token).or_else(|| known.rate.clone());
+            Arc::new(Known { token: known.token.clone(), uids: known.uids.clone(), rate })
+        });
+        Self(known.collect())
     }
 
     /// Whom a proof names, whether that is accepted still or not.
@@ -135,7 +150,7 @@ impl Tokens {
 
 impl Known {
     pub(crate) fn new(token: Token, uids: Vec<u32>) -> Self {
-        let rate = token.requests_per_minute.map(|calls| Rate::per_minute(calls, Instant::now()));
+        let rate = token.requests_per_minute.map(|calls| Arc::new(Rate::per_minute(calls, Instant::now())));
         Self { token, uids, rate }
     }
 

@@ -112,6 +112,20 @@ impl TaskService {
         Self::open_with_clock(settings, registry, Clock::default()).await
     }
 
+    /// The same, but no task starts before [`begin`](Self::begin): a start that fails elsewhere has started none then.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_held(settings: ServiceSettings, registry: RunnerRegistry) -> Result<Self, OpenError> {
+        open_off_the_runtime(settings, registry, Clock::default()).await
+    }
+
+    /// Lets tasks start. Of a service that was not opened as held they do already.
+    pub fn begin(&self) {
+        // A keeper that has gone starts nothing, as whoever has stopped it wants.
+        let _ = self.inner.events.send(Event::Begin);
+    }
+
     /// The same with a clock by which waiting tasks become due.
     ///
     /// # Errors
@@ -121,12 +135,9 @@ impl TaskService {
         registry: RunnerRegistry,
         clock: Clock,
     ) -> Result<Self, OpenError> {
-        let runtime = Handle::current();
-        let opened = tokio::task::spawn_blocking(move || open(&settings, registry, runtime, clock));
-        match opened.await {
-            Ok(opened) => opened,
-            Err(error) => Err(OpenError::Thread(io::Error::other(error))),
-        }
+        let service = open_off_the_runtime(settings, registry, clock).await?;
+        service.begin();
+        Ok(service)
     }
 
     /// One task as it stands.
@@ -245,6 +256,17 @@ impl Drop for Inner {
         // The keeper has gone already when the service was drained.
         let _ = self.events.send(Event::Close { answer: None });
     }
+}
+
+/// Opens on a thread for blocking work.
+async fn open_off_the_runtime(
+    settings: ServiceSettings,
+    registry: RunnerRegistry,
+    clock: Clock,
+) -> Result<TaskService, OpenError> {
+    let runtime = Handle::current();
+    let opened = tokio::task::spawn_blocking(move || open(&settings, registry, runtime, clock));
+    opened.await.unwrap_or_else(|error| Err(OpenError::Thread(io::Error::other(error))))
 }
 
 fn open(

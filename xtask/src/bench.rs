@@ -1,5 +1,5 @@
 //! `cargo xtask bench`: the figures, as ratios to a floor that is measured in the same run, and the system calls and
-//! flushes that a task costs; and what a large scripts folder and a long history cost.
+//! flushes that a task costs; and what nodes, a large scripts folder and a long history cost.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ const COUNTED: u64 = 200;
 const FLUSHES: [&str; 4] = ["fsync", "fdatasync", "syncfs", "sync_file_range"];
 
 /// What can be measured.
-const PARTS: [&str; 5] = ["engine", "calls", "http", "catalogue", "history"];
+const PARTS: [&str; 6] = ["engine", "calls", "http", "fleet", "catalogue", "history"];
 
 /// Measures the named parts, or everything, in memory and on disk.
 pub(crate) fn run(folder: &Path, arguments: &[String]) -> Result<(), Failure> {
@@ -38,6 +38,9 @@ pub(crate) fn run(folder: &Path, arguments: &[String]) -> Result<(), Failure> {
         }
         if wants("http") {
             steps.cargo(&["bench", "--package", "agent-http", "--bench", "http", "--", &place]);
+        }
+        if wants("fleet") {
+            steps.cargo(&["bench", "--package", "agent-http", "--bench", "fleet", "--", &place]);
         }
         if wants("catalogue") {
             steps.cargo(&["bench", "--package", "task-runners", "--bench", "catalogue", "--", &place]);

@@ -12,6 +12,7 @@ use task_runners::{
     check_remote,
 };
 use task_service::{Execution, TaskId, TaskService};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
@@ -169,16 +170,14 @@ impl Fleet {
         if seat.inputs.send(connected).await.is_err() {
             return "this agent stops".to_owned();
         }
-        let why = tokio::select! {
+        let _line = Line { inputs: seat.inputs.clone(), session };
+        tokio::select! {
             sent = send_all(sender, to_send, Pace::calm()) => match sent {
                 Ok(()) => "another connection of this node has replaced it".to_owned(),
                 Err(error) => error.to_string(),
             },
             why = pass_on(&seat, session, receiver) => why,
-        };
-        // An agent that stops needs not be told.
-        let _ = seat.inputs.send(Input::Lost { session }).await;
-        why
+        }
     }
 
     /// Makes sure that the node is who it was.
@@ -246,6 +245,22 @@ impl Fleet {
         tokio::spawn(work.run(coming));
         seats.insert(name, seat.clone());
         seat
+    }
+}
+
+/// A connection that is served. Dropped, also because nobody serves it any more, it is told to be cut.
+struct Line {
+    inputs: mpsc::Sender<Input>,
+    session: u64,
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        let (inputs, session) = (self.inputs.clone(), self.session);
+        // An agent that stops needs not be told.
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move { inputs.send(Input::Lost { session }).await });
+        }
     }
 }
 

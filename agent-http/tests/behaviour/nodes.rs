@@ -99,7 +99,7 @@ fn a_log_is_followed_while_the_script_runs_and_a_cancel_reaches_it() {
     let server = Service::usual();
     let node = node_site(&server, "").start();
     connected(&server);
-    let (id, gate) = running(&server, &node);
+    let (id, _gate) = running(&server, &node);
     let running = server.get(&format!("/api/v1/tasks/{id}")).json();
     assert_eq!(running["status"], "running");
     assert_eq!(server.post(&format!("/api/v1/tasks/{id}/cancel"), &json!({})).status, 202);

@@ -92,9 +92,11 @@ impl Keeper {
             Event::Cancel { id, .. } => self.cancel(id).map(Outcome::Cancelled),
             Event::Forget { places, .. } => Ok(Outcome::Forgotten(store::forget(&self.db, places)?)),
             // Carried out when they were taken from the channel.
-            Event::Drain { .. } | Event::Close { .. } | Event::Unwatched { .. } | Event::Tick => {
-                Ok(Outcome::Written)
-            }
+            Event::Begin
+            | Event::Drain { .. }
+            | Event::Close { .. }
+            | Event::Unwatched { .. }
+            | Event::Tick => Ok(Outcome::Written),
         }
     }
 

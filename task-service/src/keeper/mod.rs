@@ -122,6 +122,7 @@ impl Keeper {
         let mut next = self.first_event(!events.is_empty());
         while let Some(event) = next {
             match event {
+                Event::Begin => self.board.begin(),
                 Event::Drain { answer } => {
                     self.board.drain();
                     let _ = answer.send(());
