@@ -90,11 +90,11 @@ pub struct LogSummary {
 }
 
 impl LogSummary {
-    /// Brings what another agent says of a log into line with its length here.
-    pub(crate) fn fit(&mut self, bytes: u64) {
+    /// Brings what is said of a log into line with how much of it there is.
+    pub fn fit(&mut self, bytes: u64) {
         if self.bytes > bytes {
             let missing =
-                format!("the log ends at byte {bytes} of {}: the rest of it never came", self.bytes);
+                format!("the log ends at byte {bytes} of {}: the rest of it is not there", self.bytes);
             self.incomplete.get_or_insert(missing);
         }
         if self.bytes != bytes {

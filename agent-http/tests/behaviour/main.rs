@@ -34,6 +34,7 @@ mod measuring;
 mod names;
 mod nodes;
 mod nodes_authenticity;
+mod nodes_faults;
 mod nodes_proxy;
 mod nodes_storm;
 mod nodes_tls;

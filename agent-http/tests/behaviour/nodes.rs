@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Service, Site, eventually, exchange, request_text};
 
-/// A script with a secret that it must not lose, and one with a choice.
+/// Scripts with a secret that they must not lose, and one with a choice.
 const SCRIPTS: &[(&str, &str)] = &[
     ("where.sh", "#!/bin/sh\necho \"on $TASK_NODE as $TASK_ID for $TASK_CREATED_BY\"\n"),
     ("lines.sh", "#!/bin/sh\nseq 1 200000\n"),
@@ -18,13 +18,18 @@ const SCRIPTS: &[(&str, &str)] = &[
         "#!/bin/sh\n#TASK effect=\"read\" secret=\"key\"\n#USAGE flag \"--key <key>\"\nwc -c < \"$usage_key_file\"\n",
     ),
     (
+        "keeps.sh",
+        "#!/bin/sh\n#TASK effect=\"read\" secret=\"key\"\n#USAGE flag \"--key <key>\"\n#USAGE arg \"<gate>\"\n\
+         echo waiting; while [ ! -e \"$1\" ]; do sleep 0.05; done; wc -c < \"$usage_key_file\"\n",
+    ),
+    (
         "choice.sh",
         "#!/bin/sh\n#TASK effect=\"read\"\n#USAGE arg \"<where>\" { choices \"a\" \"b\" }\necho \"$1\"\n",
     ),
 ];
 
 /// A site that is a node of an API server. It has the scripts above; the API server has none of them.
-fn node_site(server: &Service, settings: &str) -> Site {
+pub(crate) fn node_site(server: &Service, settings: &str) -> Site {
     let at = server.at;
     let site = Site::new(&format!(
         "[node]\napi_server = \"ws://{at}\"\nname = \"node\"\ntoken_file = \"node.token\"\n{settings}\n"
@@ -39,7 +44,7 @@ fn node_site(server: &Service, settings: &str) -> Site {
 }
 
 /// Waits until the node is there and what it offers is known.
-fn connected(server: &Service) -> Value {
+pub(crate) fn connected(server: &Service) -> Value {
     eventually("the node's catalogue", || {
         let node = server.get("/api/v1/nodes/node").json();
         let offers = node["scripts"].as_object().is_some_and(|scripts| scripts.contains_key("where.sh"));
@@ -47,7 +52,7 @@ fn connected(server: &Service) -> Value {
     })
 }
 
-fn submit(server: &Service, spec: &Value) -> String {
+pub(crate) fn submit(server: &Service, spec: &Value) -> String {
     let mut spec = spec.clone();
     spec["target"] = json!({ "node": "node" });
     let reply = server.post("/api/v1/tasks", &spec);
@@ -55,7 +60,7 @@ fn submit(server: &Service, spec: &Value) -> String {
     reply.id()
 }
 
-fn log(server: &Service, id: &str) -> Vec<u8> {
+pub(crate) fn log(server: &Service, id: &str) -> Vec<u8> {
     server.get(&format!("/api/v1/tasks/{id}/log")).body
 }
 
@@ -147,7 +152,7 @@ fn a_secret_reaches_the_script_and_no_disk_of_either_end() {
 }
 
 /// A task that runs at the node until its gate is there, and whose log has begun to come.
-fn running(server: &Service, node: &Service) -> (String, std::path::PathBuf) {
+pub(crate) fn running(server: &Service, node: &Service) -> (String, std::path::PathBuf) {
     let gate = node.site.path("gate");
     let id = submit(server, &json!({ "name": "gate.sh", "args": [gate] }));
     eventually("the first line of the log", || {
