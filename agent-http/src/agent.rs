@@ -240,6 +240,11 @@ impl Agent {
         self.settings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Waits until the task service has stopped, though nobody told it to: the thread that decides and writes has panicked.
+    pub async fn failed(&self) {
+        self.state.service().stopped().await;
+    }
+
     /// Stops the task service: nothing more is accepted, `/readyz` says so, what runs has `patience` to end by itself.
     /// Called again meanwhile, with a patience of zero, it cancels at once.
     pub async fn drain(&self, patience: Duration) -> DrainReport {

@@ -128,16 +128,18 @@ async fn serve(
         agent.read_scripts_again();
         reload_now.notify_one();
     };
-    let ended = tokio::select! {
+    // Either ends by itself only when it panics: then nobody would be served any more, and what restarts services is to
+    // hear of it.
+    let failure = tokio::select! {
         () = signals.told_to_stop(at_hangup) => None,
         never = reload::whenever_changed(&agent, arguments, loaded, &reload_now) => match never {},
-        // It ends by itself only when it panics: then nobody would be served any more.
-        ended = &mut serving => Some(ended),
+        ended = &mut serving => ended.err().map(failed),
+        () = agent.failed() => Some("the task service failed; the log says why".to_owned()),
     };
     drain(&agent, settings.limits.drain, &mut signals).await;
     stop.cancel();
-    match ended {
-        Some(ended) => ended.map_err(failed),
+    match failure {
+        Some(failure) => Err(failure),
         None => serving.await.map_err(failed),
     }
 }

@@ -42,6 +42,8 @@ pub(crate) struct Inner {
     pub(crate) registry: RunnerRegistry,
     pub(crate) stats: watch::Receiver<ServiceStats>,
     pub(crate) held: Held,
+    /// Closed when the keeper has gone.
+    stopped: watch::Receiver<()>,
     live: Arc<Live>,
 }
 
@@ -222,6 +224,13 @@ impl TaskService {
         *self.inner.stats.borrow()
     }
 
+    /// Waits until the service has stopped: it was drained, or the thread that decides and writes has panicked. Nothing is
+    /// accepted any more then, and no end of a task is written; the next start finds how those that ran have ended.
+    pub async fn stopped(&self) {
+        // The other end never says anything: it goes.
+        let _ = self.inner.stopped.clone().changed().await;
+    }
+
     /// Follows every change of a task's state from now on, each after it was written. Who is more than 1,024 changes
     /// behind is told that it has missed some, and no task waits for it.
     pub fn changes(&self) -> broadcast::Receiver<TaskChange> {
@@ -307,6 +316,7 @@ fn open(
     clock.on_advance(move || drop(tick.send(Event::Tick)));
     let first = ServiceStats { slots: settings.slots(), ..ServiceStats::default() };
     let (stats, watched) = watch::channel(first);
+    let (alive, stopped) = watch::channel(());
     let context = Context { live: live.clone(), records: records.clone(), events: events.clone() };
     let mut keeper = Keeper {
         db,
@@ -327,6 +337,7 @@ fn open(
         stale: false,
         failing: false,
         orphaned: false,
+        _alive: alive,
         _lock: lock,
     };
     keeper.leave_out();
@@ -344,6 +355,7 @@ fn open(
         registry,
         stats: watched,
         held: Held::default(),
+        stopped,
         live,
     };
     Ok(TaskService { inner: Arc::new(inner) })

@@ -15,6 +15,9 @@ const COUNTED: u64 = 200;
 /// System calls that wait for a disk.
 const FLUSHES: [&str; 4] = ["fsync", "fdatasync", "syncfs", "sync_file_range"];
 
+/// Tasks of a long history.
+const TASKS: &str = "1000000";
+
 /// What can be measured.
 const PARTS: [&str; 6] = ["engine", "calls", "http", "fleet", "catalogue", "history"];
 
@@ -46,10 +49,19 @@ pub(crate) fn run(folder: &Path, arguments: &[String]) -> Result<(), Failure> {
             steps.cargo(&["bench", "--package", "task-runners", "--bench", "catalogue", "--", &place]);
         }
         if wants("history") {
-            steps.cargo(&["bench", "--package", "task-service", "--bench", "history", "--", &place]);
+            history(&mut steps, folder, &place);
         }
     }
     steps.finish()
+}
+
+/// A long history, and the start of the service on it.
+fn history(steps: &mut Steps, folder: &Path, place: &str) {
+    let program = folder.join("target/release/agent-http").to_string_lossy().into_owned();
+    if steps.cargo(&["build", "--release", "--package", "agent-http"]) {
+        let words = ["bench", "--package", "task-service", "--bench", "history", "--"];
+        steps.cargo(&[&words[..], &[place, TASKS, &program]].concat());
+    }
 }
 
 fn make_folder(path: &Path) -> Result<(), Failure> {

@@ -407,8 +407,8 @@ fn a_token_is_not_sent_to_a_stranger_behind_a_socket() {
         return;
     }
     let open = site.path("open");
-    std::fs::create_dir(&open).unwrap();
-    std::fs::set_permissions(&open, std::os::unix::fs::PermissionsExt::from_mode(0o1777)).unwrap();
+    fs::create_dir(&open).unwrap();
+    fs::set_permissions(&open, std::os::unix::fs::PermissionsExt::from_mode(0o1777)).unwrap();
     let socket = open.join("agent.sock");
     let listen = "use IO::Socket::UNIX; my $s = IO::Socket::UNIX->new(Local => $ARGV[0], Listen => 1) or die; chmod 0666, $ARGV[0]; \
         $| = 1; print \"listens\\n\"; $s->accept; my $c = $s->accept; print scalar <$c>;";

@@ -69,6 +69,8 @@ pub(crate) struct Keeper {
     pub(crate) failing: bool,
     /// Whether all handles are gone.
     pub(crate) orphaned: bool,
+    /// Goes with the keeper, which is how others hear that it has gone.
+    pub(crate) _alive: watch::Sender<()>,
     /// Held until the database is closed.
     pub(crate) _lock: ServiceLock,
 }
