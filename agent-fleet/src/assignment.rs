@@ -124,6 +124,8 @@ impl Disbelief {
 /// Text, when a secret cannot be sealed or the whole cannot be written.
 pub fn sign(key: &SigningKey, order: &Order<'_>, now: Timestamp) -> Result<SignedAssignment, String> {
     let mut spec = order.spec.clone();
+    // How long the node may be away is nothing that it needs to know.
+    spec.unreachable_after = None;
     let values = spec.secrets.take_values();
     let mut sealed = BTreeMap::new();
     for name in values.names() {

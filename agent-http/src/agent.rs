@@ -159,6 +159,7 @@ impl Agent {
         if let Some(node) = node::open(settings, &state).await? {
             background.spawn(node.run());
         }
+        background.spawn(state.fleet().clone().attend(state.service().clone()));
         let (scripts, service) = (state.scripts().clone(), state.service().clone());
         background.spawn(background::verify_scripts(scripts, service, verify_now.clone()));
         background.spawn(background::tidy_metrics(state.clone()));

@@ -47,6 +47,18 @@ impl Mirror {
         Ok((execution, mirror))
     }
 
+    /// Takes up the log of a task that was given up: what still comes of it is kept, and nobody waits for it.
+    ///
+    /// # Errors
+    /// When the record cannot be opened or read.
+    pub fn open_late(records: &Records, id: &TaskId) -> io::Result<Self> {
+        let (folder, log) = (records.open_record(id)?, Self::reopen(records, id)?);
+        let (records, lines) = (records.clone(), LineCounter::default());
+        let mut mirror = Self { records, driver: None, folder, log, bytes: 0, lines };
+        mirror.take_up()?;
+        Ok(mirror)
+    }
+
     /// How much of the log is here.
     pub fn bytes(&self) -> u64 {
         self.bytes
@@ -95,6 +107,15 @@ impl Mirror {
             driver.finish(result);
         }
         Ok(())
+    }
+
+    /// Flushes the log of a task that was given up, and writes how it ended after all beside its result.
+    ///
+    /// # Errors
+    /// When either cannot be written.
+    pub fn finish_late(&mut self, result: &ExecutionResult) -> io::Result<()> {
+        self.log.sync_data()?;
+        self.records.write_late_result(&self.folder, result)
     }
 
     fn reopen(records: &Records, id: &TaskId) -> io::Result<File> {

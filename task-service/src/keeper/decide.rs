@@ -7,9 +7,10 @@ use jiff::Timestamp;
 use task_runners::{ExecutionResult, Outcome as RunOutcome, Task, TaskId, TaskStatus};
 
 use super::board::Placement;
-use super::{CancelAnswer, Ending, Event, Keeper, Needs, Outcome, Retrying, vault};
+use super::{CancelAnswer, Ending, Event, Keeper, Needs, Note, Outcome, Retrying, vault};
 use crate::recovery;
 use crate::run::{self, Start};
+use crate::search::words_of;
 use crate::store::{self, NewTask};
 use crate::submit::{SubmitError, Submitted};
 
@@ -79,14 +80,17 @@ impl Keeper {
             }
             Event::Retry(retrying) => self.retry(retrying),
             Event::LastAttempt { id, .. } => store::forbid_retries(&self.db, id).map(|()| Outcome::Written),
-            Event::PutBack { seq, id, cancelled } => {
+            Event::PutBack { seq, id, door, cancelled } => {
                 store::put_back(&self.db, *seq)?;
                 if *cancelled {
                     let cancelled = self.cancel(id)?;
                     self.board.remove_running(id);
                     return Ok(Outcome::Cancelled(cancelled));
                 }
-                self.board.put_back(*seq, id, self.clock.now().instant);
+                match door {
+                    Some(door) => self.board.put_before(door, *seq, id),
+                    None => self.board.put_back(*seq, id, self.clock.now().instant),
+                }
                 Ok(Outcome::Written)
             }
             Event::Cancel { id, .. } => self.cancel(id).map(Outcome::Cancelled),
@@ -95,9 +99,30 @@ impl Keeper {
                 self.words.extend(forgotten.iter().map(|&place| (place, None)));
                 Ok(Outcome::Forgotten(forgotten.len()))
             }
-            // Carried out when they were taken from the channel.
-            Event::Drain { .. } | Event::Close { .. } | Event::Unwatched { .. } | Event::Tick => {
+            Event::Note { notes } => {
+                for (id, note) in notes {
+                    self.note(id, note)?;
+                }
                 Ok(Outcome::Written)
+            }
+            // Carried out when they were taken from the channel.
+            Event::Drain { .. }
+            | Event::Close { .. }
+            | Event::Unwatched { .. }
+            | Event::LetIn { .. }
+            | Event::Tick => Ok(Outcome::Written),
+        }
+    }
+
+    /// Notes something of a task that runs elsewhere; nothing where it does not run any more.
+    fn note(&mut self, id: &TaskId, note: &Note) -> rusqlite::Result<()> {
+        match note {
+            Note::Unreachable(since) => store::note_unreachable(&self.db, id, *since),
+            Note::Node(node) => {
+                if let Some((seq, task)) = store::note_node(&self.db, id, node)? {
+                    self.words.push((seq, Some(words_of(&task))));
+                }
+                Ok(())
             }
         }
     }

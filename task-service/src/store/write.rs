@@ -106,11 +106,32 @@ pub(crate) fn forbid_retries(db: &Connection, id: &TaskId) -> rusqlite::Result<(
     db.prepare_cached(sql)?.execute([id.as_str()]).map(drop)
 }
 
+/// Writes the node that a task runs on; gives the task with its place where that is new.
+pub(crate) fn note_node(db: &Connection, id: &TaskId, node: &str) -> rusqlite::Result<Option<(i64, Task)>> {
+    let sql = "UPDATE task SET node = ?2 WHERE id = ?1 AND status = 'running' AND node IS NOT ?2";
+    if db.prepare_cached(sql)?.execute([id.as_str(), node])? == 0 {
+        return Ok(None);
+    }
+    Ok(unfinished_by_id(db, id)?.map(|stored| (stored.seq, stored.task)))
+}
+
+/// Writes since when what carries a task out has been out of reach, where it is not written yet; or that it no longer is.
+pub(crate) fn note_unreachable(
+    db: &Connection,
+    id: &TaskId,
+    since: Option<Timestamp>,
+) -> rusqlite::Result<()> {
+    let sql = "UPDATE task SET unreachable_since = iif(?2 IS NULL, NULL, coalesce(unreachable_since, ?2))
+        WHERE id = ?1 AND status = 'running'";
+    db.prepare_cached(sql)?.execute(params![id.as_str(), since.map(nanoseconds)]).map(drop)
+}
+
 /// Writes the terminal state of the task in the place `seq`; `result_json` is its result as text. Whether the row was
 /// not terminal before.
 pub(crate) fn end(db: &Connection, seq: i64, task: &Task, result_json: &str) -> rusqlite::Result<bool> {
     let sql = "UPDATE task SET status = :status, started_at = :started_at, ended_at = :ended_at,
-            log_bytes = :log_bytes, result = :result, attempt = :attempt, attempts = :attempts, not_before = NULL
+            log_bytes = :log_bytes, result = :result, attempt = :attempt, attempts = :attempts, not_before = NULL,
+            unreachable_since = iif(:status = 'lost', unreachable_since, NULL)
         WHERE seq = :seq AND status IN ('queued', 'running')";
     let changed = db.prepare_cached(sql)?.execute(named_params! {
         ":seq": seq,
@@ -201,7 +222,7 @@ fn needs(row: &Row<'_>) -> rusqlite::Result<Needs> {
     };
     let concurrency = row.get::<_, Option<i64>>(4)?.and_then(|most| u32::try_from(most).ok()).unwrap_or(1);
     let lane = text(3)?.map(|name| Lane { name, concurrency: concurrency.max(1), queue: None });
-    Ok(Needs { workspace: text(2)?, lane, is_elsewhere: false })
+    Ok(Needs { workspace: text(2)?, lane, ..Needs::default() })
 }
 
 /// The places of rows in a state that no agent writes. The index is asked for one state after the other, so that the

@@ -9,6 +9,7 @@ mod crash;
 mod damage;
 mod disk;
 mod draining;
+mod elsewhere;
 mod group_commit;
 mod lanes;
 mod logs;

@@ -71,10 +71,9 @@ impl Server {
     }
 
     pub(crate) fn give_up(&mut self, pick: usize, link: &mut Link, now: i64) {
-        let Some(task) = nth(&self.ends, pick).filter(|task| self.ends[task].is_empty()) else { return };
-        self.ends.get_mut(&task).unwrap().push("lost");
-        self.given_up.push(task.clone());
-        self.on(Event::GiveUp { task }, &[], link, now);
+        if let Some(task) = nth(&self.ends, pick) {
+            self.on(Event::GiveUp { task }, &[], link, now);
+        }
     }
 
     pub(crate) fn receive(&mut self, frame: Up, link: &mut Link, now: i64) {
@@ -99,18 +98,23 @@ impl Server {
         }
     }
 
-    pub(crate) fn restart(&mut self) {
+    pub(crate) fn restart(&mut self, link: &mut Link, now: i64) {
         self.desk = Desk::new();
+        let mut unfinished = Vec::new();
         for (task, (_, was_handed)) in &self.intents {
-            let is_given_up = self.given_up.contains(task);
-            if !self.ends[task].is_empty() && !is_given_up {
-                continue;
-            }
             let held = self.logs.get(task).map_or(0, |log| log.len() as u64);
-            self.desk.on(Event::Submitted { task: task.clone(), was_handed: *was_handed, held });
-            if is_given_up {
-                self.desk.on(Event::GiveUp { task: task.clone() });
+            let task = task.clone();
+            match (self.given_up.contains(&task), self.ends[&task].is_empty()) {
+                (false, false) => {}
+                (true, false) => drop(self.desk.on(Event::LeftOver { task, held })),
+                (is_given_up, true) => {
+                    self.desk.on(Event::Submitted { task: task.clone(), was_handed: *was_handed, held });
+                    unfinished.extend(is_given_up.then_some(task));
+                }
             }
+        }
+        for task in unfinished {
+            self.on(Event::GiveUp { task }, &[], link, now);
         }
     }
 
@@ -156,6 +160,13 @@ impl Server {
                 self.ends.get_mut(&task).unwrap().push("unheard");
                 self.intents.remove(&task);
             }
+            Action::WriteGivenUp { task } => self.given_up.push(task),
+            Action::EndLost { task } => {
+                self.logs.entry(task.clone()).or_default();
+                self.ends.get_mut(&task).unwrap().push("lost");
+                self.on(Event::GaveUp { task }, came, link, now);
+            }
+            Action::FinishLate { task } => self.on(Event::Finished { task }, came, link, now),
             Action::Forget { task } => {
                 self.intents.remove(&task);
             }

@@ -142,7 +142,10 @@ impl World {
             }
             match ends.as_slice() {
                 [] => return Err(format!("{task} has no end")),
-                ["ended"] if self.server.logs.get(task) != self.node.logs.get(task) && starts > 0 => {
+                // Also what comes of a task that was given up is kept whole.
+                ["ended" | "lost"]
+                    if self.server.logs.get(task) != self.node.logs.get(task) && starts > 0 =>
+                {
                     return Err(format!("the logs of {task} differ"));
                 }
                 ["unheard"] if starts > 0 => {
@@ -218,7 +221,7 @@ impl World {
             self.node.restart(self.now);
         }
         if std::mem::take(&mut self.server.has_crashed) {
-            self.server.restart();
+            self.server.restart(&mut self.link, self.now);
         }
     }
 }
