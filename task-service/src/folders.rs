@@ -53,14 +53,19 @@ impl Folders {
         Ok(old)
     }
 
-    /// Puts the folder of a task away; whether there was one.
-    pub(crate) fn put_away(&self, id: &TaskId) -> io::Result<bool> {
+    /// Puts the folder of a task away; whether it was there and is away now. One that cannot be is told in the log, and
+    /// keeps none of the others.
+    pub(crate) fn put_away(&self, id: &TaskId) -> bool {
         let away = format!("{PUT_AWAY}{id}");
-        remove(&self.dir, &away)?;
-        match renameat(&self.dir, id.as_str(), &self.dir, away.as_str()) {
-            Ok(()) => Ok(true),
-            Err(Errno::ENOENT) => Ok(false),
-            Err(error) => Err(error.into()),
+        let renamed = remove(&self.dir, &away)
+            .and_then(|()| Ok(renameat(&self.dir, id.as_str(), &self.dir, away.as_str())?));
+        match renamed {
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            Err(error) => {
+                self.warn(id.as_str(), &error);
+                false
+            }
         }
     }
 
@@ -85,10 +90,14 @@ impl Folders {
     fn remove_named(&self, name: &str) -> bool {
         let removed = remove(&self.dir, name);
         if let Err(error) = &removed {
-            let folder = self.path.join(name);
-            tracing::warn!(folder = %folder.display(), %error, "a folder that was kept long enough cannot be removed");
+            self.warn(name, error);
         }
         removed.is_ok()
+    }
+
+    fn warn(&self, name: &str, error: &io::Error) {
+        let folder = self.path.join(name);
+        tracing::warn!(folder = %folder.display(), %error, "a folder that was kept long enough cannot be removed");
     }
 }
 

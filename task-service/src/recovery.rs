@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use rusqlite::Connection;
-use task_runners::{ExecutionResult, Outcome, Records, RunnerRegistry, Task, TaskStatus};
+use task_runners::{ExecutionResult, Outcome, Records, RunnerRegistry, TASK_FILE, Task, TaskId, TaskStatus};
 
 use crate::clock::Moment;
 use crate::keeper::{Ending, Retrying};
@@ -23,6 +23,7 @@ const ROW_DAMAGED: &str = "row_damaged";
 /// | `running` | the result's terminal state | `interrupted` |
 /// | `running`, on another agent | the same | runs on |
 /// | `queued` | the result's terminal state (the row is of a restored, older database) | waits on |
+/// | `queued`, with the record of a run (the same) | the same | `interrupted` |
 /// | `queued`, with secrets | the same | `interrupted`: no disk held them |
 /// | `queued`, damaged | the same | `failed` |
 ///
@@ -77,10 +78,8 @@ fn take_over(
     }
     let transaction = db.transaction()?;
     for ending in &endings {
-        store::end(&transaction, ending.seq, &ending.task, &ending.result_json)?;
+        store::end(&transaction, ending)?;
     }
-    let words = endings.iter().filter_map(|ending| Some((ending.seq, Some(ending.words.clone()?))));
-    store::write_words(&transaction, &words.collect::<Vec<_>>())?;
     for Retrying { ending, delay, .. } in retries.iter().map(|retrying| &**retrying) {
         store::retry(&transaction, ending.seq, &ending.next(), now.after(*delay).wall)?;
     }
@@ -138,6 +137,8 @@ pub(crate) fn verdict(records: &Records, stored: Stored, registry: &RunnerRegist
         (Some(result), ..) => result,
         // It did not die with this agent.
         (None, TaskStatus::Running, None) if is_elsewhere => return Ok(Verdict::Waits),
+        // A database that is older than the records, of a backup: it was started later.
+        (None, TaskStatus::Queued, None) if was_started(records, &task.id)? => records.interrupted(&task.id),
         (None, TaskStatus::Queued, None) if has_secrets => secret_gone(),
         (None, TaskStatus::Queued, None) => {
             return Ok(aside.map_or(Verdict::Waits, |retrying| Verdict::Retries(Box::new(retrying))));
@@ -152,6 +153,11 @@ pub(crate) fn verdict(records: &Records, stored: Stored, registry: &RunnerRegist
         return Ok(Verdict::Retries(Box::new(run::retrying(seq, task, &retry, Arc::new(result)))));
     }
     Ok(ended(records, seq, task, result))
+}
+
+/// Whether the record of a task is one of a run, or was to become one. Attempts that were set aside are not looked at.
+fn was_started(records: &Records, id: &TaskId) -> io::Result<bool> {
+    records.folder(id).join(TASK_FILE).try_exists().map_err(failed("its record cannot be read"))
 }
 
 /// The result of the attempt that the row names, where it was set aside.

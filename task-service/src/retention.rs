@@ -175,11 +175,11 @@ impl TaskService {
         let inner = self.inner.clone();
         let away = blocking(move || {
             let Some(records) = Folders::open(inner.records.root())? else { return Ok(Vec::new()) };
+            // One that cannot be put away is found again when all folders are looked through.
             let ids = old.into_iter().filter_map(|task| task.id);
-            ids.filter_map(|id| records.put_away(&id).map(|is_there| is_there.then_some(id)).transpose())
-                .collect()
-        });
-        let away: Vec<TaskId> = away.await?;
+            Ok(ids.filter(|id| records.put_away(id)).collect::<Vec<TaskId>>())
+        })
+        .await?;
         removed.tasks += self.forget(places).await?;
         let inner = self.inner.clone();
         removed.records += blocking(move || {
@@ -252,7 +252,7 @@ fn remove_where(
     let Some(folders) = Folders::open(parent)? else { return Ok(0) };
     let mut removed = 0;
     for id in folders.old(age)? {
-        if !may_go(&id) || !folders.put_away(&id)? {
+        if !may_go(&id) || !folders.put_away(&id) {
             continue;
         }
         // The id may be used again just now. A task's row is written before its folder is looked for, so that whoever

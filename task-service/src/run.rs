@@ -128,7 +128,7 @@ pub(crate) fn ending(seq: i64, task: Task, result: Arc<ExecutionResult>) -> Endi
         ..task
     };
     let is_success = task.result.as_ref().is_some_and(|result| result.success);
-    let words = (!is_success).then(|| words_of(&task));
+    let words = if is_success { Vec::new() } else { words_of(&task) };
     Ending { seq, task, result_json, words, unrecorded: false }
 }
 

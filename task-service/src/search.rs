@@ -13,6 +13,8 @@ use task_runners::{ExecutionResult, Task};
 const MAX_ASKED: usize = 16;
 /// Most words of one task that are found again, so that a huge spec costs no more than a large one.
 const MAX_WORDS: usize = 256;
+/// Most words beside these of what went wrong.
+const MAX_WORDS_OF_AN_END: usize = 64;
 /// Characters of a word that count.
 const MAX_CHARACTERS: usize = 64;
 
@@ -57,11 +59,13 @@ fn words(text: &str) -> impl Iterator<Item = String> {
     })
 }
 
-/// The words by which a task is found, with a blank between: what it is called, who asked for it, its labels, parameters
-/// and arguments, and what went wrong. Values of secrets are in none of them; variables and standard input are left out,
+/// The words by which a task is found, each once: what it is called, who asked for it, its labels, parameters and
+/// arguments, and what went wrong. Values of secrets are in none of them; variables and standard input are left out,
 /// since they often hold what should have been a secret.
-pub(crate) fn words_of(task: &Task) -> String {
-    let mut found = Words::default();
+///
+/// A task that goes on gets more words and loses none, so that these are all that it ever had.
+pub(crate) fn words_of(task: &Task) -> Vec<String> {
+    let mut found = Words { all: Vec::new(), seen: HashSet::new(), most: MAX_WORDS };
     let spec = &task.spec;
     for text in [&task.name, task.id.as_str(), &task.created_by] {
         found.add(text);
@@ -73,34 +77,34 @@ pub(crate) fn words_of(task: &Task) -> String {
         found.add(workspace.as_str());
     }
     spec.labels.iter().flat_map(|(key, value)| [key, value]).for_each(|text| found.add(text));
-    if let Some(result) = &task.result {
-        found.add_outcome(task, result);
-    }
     spec.args.iter().for_each(|text| found.add(text));
     for (name, value) in &spec.params {
         found.add(name);
         found.add_value(value);
     }
-    found.text
+    if let Some(result) = &task.result {
+        found.most = found.all.len() + MAX_WORDS_OF_AN_END;
+        found.add_outcome(task, result);
+    }
+    found.all
 }
 
-/// Words with a blank between, each once.
-#[derive(Default)]
+/// Words, each once.
 struct Words {
-    text: String,
+    all: Vec<String>,
     seen: HashSet<String>,
+    /// How many there may be.
+    most: usize,
 }
 
 impl Words {
     fn add(&mut self, text: &str) {
         for word in words(text) {
-            if self.seen.len() == MAX_WORDS {
+            if self.all.len() == self.most {
                 return;
             }
-            if !self.seen.contains(&word) {
-                self.text.push_str(if self.text.is_empty() { "" } else { " " });
-                self.text.push_str(&word);
-                self.seen.insert(word);
+            if self.seen.insert(word.clone()) {
+                self.all.push(word);
             }
         }
     }

@@ -314,7 +314,6 @@ fn open(
         runtime,
         clock,
         receiver,
-        words: Vec::new(),
         unwritten: Vec::new(),
         ending: BTreeSet::new(),
         failing_alone: false,

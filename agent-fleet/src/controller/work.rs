@@ -155,9 +155,10 @@ impl Work {
     async fn message(&mut self, message: ToServer) {
         match message {
             ToServer::Taken { task } => self.on(Event::Taken { task }, Came::Nothing).await,
-            ToServer::Started { task, header_bytes } => {
-                if let Some(remote) = self.tasks.get(&task) {
+            ToServer::Started { task, header_bytes, body_end } => {
+                if let Some(remote) = self.tasks.get_mut(&task) {
                     remote.mirror.set_header(header_bytes);
+                    body_end.into_iter().for_each(|end| remote.mirror.set_body_end(end));
                 }
                 self.on(Event::Taken { task }, Came::Nothing).await;
             }

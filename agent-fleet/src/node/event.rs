@@ -72,6 +72,13 @@ pub enum Event {
         /// Length of the banner.
         header_bytes: u64,
     },
+    /// The script has written its last byte.
+    Written {
+        /// The task.
+        task: TaskId,
+        /// Where its output ends in the log.
+        body_end: u64,
+    },
     /// The task service could not take it now.
     NotYet {
         /// The task.

@@ -5,15 +5,21 @@
 //! | `event` | what the state machine is told, and what it wants done |
 //! | `state` | the state machine |
 //! | `work` | journal, task service and link around it |
+//! | `take_up` | what is done first after a start |
+//! | `start`, `follow`, `ending` | a task in the task service: its start, its log as it grows, its end |
 //! | `session` | one connection after the other |
 //! | `dial` | how a connection is made |
 //! | `catalogue` | what the node offers |
 
 mod catalogue;
 mod dial;
+mod ending;
 mod event;
+mod follow;
 mod session;
+mod start;
 mod state;
+mod take_up;
 mod work;
 
 use std::collections::{BTreeMap, HashMap};

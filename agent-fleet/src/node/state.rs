@@ -37,6 +37,8 @@ struct Open {
     /// How often its end was asked for, and how often the task service was told.
     cancels: u32,
     cancelled: u32,
+    /// Where the script's output ends in its log, once that is known.
+    body_end: Option<u64>,
     /// Length of its log here.
     log: u64,
     /// How much of it the API server holds.
@@ -90,6 +92,12 @@ impl NodeState {
                 self.open.remove(&task);
             }
             Event::Begun { task, header_bytes } => self.begun(&task, header_bytes, &mut todo),
+            Event::Written { task, body_end } => {
+                if let Some(open) = self.open.get_mut(&task) {
+                    open.body_end = Some(body_end);
+                    todo.extend(open.started(&task));
+                }
+            }
             Event::NotYet { task } => self.not_yet(&task, &mut todo),
             Event::Never { task, verdict } => self.never(&task, verdict, &mut todo),
             Event::Grew { task, bytes } => {
@@ -169,7 +177,7 @@ impl NodeState {
         }
         open.stage = Stage::Running { header_bytes };
         open.pass_cancels_on(task, todo);
-        todo.push(Action::Send(ToServer::Started { task: task.clone(), header_bytes }));
+        todo.extend(open.started(task));
     }
 
     fn not_yet(&mut self, task: &TaskId, todo: &mut Vec<Action>) {
@@ -243,13 +251,11 @@ impl NodeState {
     /// Says how a task stands, and goes on with its log.
     fn say_again(&mut self, task: &TaskId, todo: &mut Vec<Action>) {
         let Some(open) = self.open.get_mut(task) else { return };
-        let (task_id, taken) = (task.clone(), ToServer::Taken { task: task.clone() });
+        let taken = ToServer::Taken { task: task.clone() };
         match open.stage {
             Stage::Wanted => {}
             Stage::Waiting | Stage::Starting => todo.push(Action::Send(taken)),
-            Stage::Running { header_bytes } => {
-                todo.push(Action::Send(ToServer::Started { task: task_id, header_bytes }));
-            }
+            Stage::Running { .. } => todo.extend(open.started(task)),
             Stage::Ended => open.is_end_sent = false,
         }
         self.pump(task, todo);
@@ -278,7 +284,26 @@ impl Open {
     fn new(stage: Stage, nonce: Option<Nonce>) -> Self {
         let (cancels, cancelled, silence, repeat_at) = (0, 0, 0, 1);
         let (log, held, next, is_end_sent) = (0, 0, 0, false);
-        Self { stage, nonce, cancels, cancelled, log, held, next, is_end_sent, silence, repeat_at }
+        Self {
+            stage,
+            nonce,
+            cancels,
+            cancelled,
+            body_end: None,
+            log,
+            held,
+            next,
+            is_end_sent,
+            silence,
+            repeat_at,
+        }
+    }
+
+    /// What is said of a task that runs.
+    fn started(&self, task: &TaskId) -> Option<Action> {
+        let Stage::Running { header_bytes } = self.stage else { return None };
+        let (task, body_end) = (task.clone(), self.body_end);
+        Some(Action::Send(ToServer::Started { task, header_bytes, body_end }))
     }
 
     /// What was sent behind this place has to be sent again, and the end behind it.

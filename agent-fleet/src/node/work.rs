@@ -6,21 +6,19 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use task_runners::{ScriptName, Scripts};
-use task_service::{
-    ExecutionResult, LogReader, LogSource, Outcome, SubmitError, Task, TaskId, TaskService, TaskSpec,
-};
+use task_runners::Scripts;
+use task_service::{LogReader, TaskId, TaskService};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::event::{Action, Event, Verdict};
+use super::event::{Action, Event};
 use super::state::NodeState;
 use crate::TICK;
 use crate::assignment::{self, Assignment, SignedAssignment};
-use crate::journal::{Journal, JournalError, Record};
+use crate::journal::{Journal, Record};
 use crate::keys::{NodeKeys, PublicKey};
 use crate::link::Outgoing;
-use crate::message::{Ended, Standing, ToNode, ToServer, Unsettled, encode};
+use crate::message::{Standing, ToNode, ToServer, Unsettled, encode};
 
 /// Most events that are decided together.
 const MAX_EVENTS: usize = 128;
@@ -102,33 +100,6 @@ impl Work {
         }
     }
 
-    /// What the journal holds is open again; what the task service knows of goes on.
-    async fn take_up(&mut self) -> Result<(), JournalError> {
-        let Some(journal) = &mut self.journal else { return Ok(()) };
-        for entry in journal.unfinished(Timestamp::now())? {
-            let task = entry.task;
-            let mut todo = self.state.on(Event::Wanted { task: task.clone(), nonce: entry.nonce });
-            if entry.verdict.is_some() {
-                todo.extend(self.state.on(Event::Ended { task, log_bytes: 0 }));
-                self.perform(todo).await;
-                continue;
-            }
-            // A history that cannot be read is one that knows: what it knows is waited for.
-            let is_known = !matches!(self.service.task(&task).await, Ok(None));
-            if is_known {
-                todo.extend(self.state.on(Event::Begun { task: task.clone(), header_bytes: 0 }));
-                self.watch(task);
-            } else if entry.is_old {
-                let message =
-                    "the node's history does not know this task any more; whether it ran is not known";
-                let verdict = Verdict { code: "history_gone".to_owned(), message: message.to_owned() };
-                todo.extend(self.state.on(Event::Never { task, verdict }));
-            }
-            self.perform(todo).await;
-        }
-        Ok(())
-    }
-
     fn take(&mut self, input: Input, todo: &mut Vec<Action>) {
         let event = match input {
             Input::Describe { answer } => {
@@ -197,7 +168,7 @@ impl Work {
     }
 
     /// Writes what is to be written, in one flush, then does the rest. What could not be written is not done.
-    async fn perform(&mut self, mut todo: Vec<Action>) {
+    pub(super) async fn perform(&mut self, mut todo: Vec<Action>) {
         let records: Vec<Record> = todo.iter().filter_map(record).collect();
         if !records.is_empty()
             && let Err(error) = self.write(records.clone()).await
@@ -264,139 +235,12 @@ impl Work {
         }
     }
 
-    fn say(&self, message: &ToServer) {
+    pub(super) fn say(&self, message: &ToServer) {
         let Some((_, line)) = &self.line else { return };
         match encode(message) {
             // A line that is gone is made again.
             Ok(text) => drop(line.send(Outgoing::Control(text))),
             Err(error) => tracing::error!(%error, "a message cannot be sent"),
-        }
-    }
-
-    async fn send_end(&mut self, task: TaskId, log_bytes: u64) {
-        let verdict = self.journal.as_ref().and_then(|journal| journal.verdict(&task).ok().flatten());
-        let (result, attempts) = match verdict {
-            Some(verdict) => (never_started(verdict), Vec::new()),
-            None => match self.service.task(&task).await {
-                Ok(Some(Task { result: Some(result), attempts, .. })) => ((*result).clone(), attempts),
-                Ok(_) => (history_gone(), Vec::new()),
-                // It is said again.
-                Err(_) => return,
-            },
-        };
-        self.say(&ToServer::Ended(Box::new(Ended { task, log_bytes, result, attempts })));
-    }
-
-    /// Submits a task to the task service, which starts an id once, and follows it.
-    fn start(&self, task: TaskId) {
-        let Some(assignment) = self.assignments.get(&task) else { return };
-        let (service, inputs) = (self.service.clone(), self.inputs.clone());
-        let created_by = assignment.created_by.clone();
-        let (scripts, wanted) = (self.scripts.clone(), assignment.script_sha256.clone());
-        let spec = TaskSpec {
-            id: Some(task.clone()),
-            target: None,
-            // Attempts would be tasks of their own for the API server, which knows of one.
-            retries: Some(0),
-            ..assignment.spec.clone()
-        };
-        tokio::spawn(async move {
-            if let Some(verdict) = is_other_script(&service, scripts, &spec, wanted).await {
-                // Nobody listens where the node stops.
-                let _ = inputs.send(Input::Event(Event::Never { task, verdict })).await;
-                return;
-            }
-            let event = match service.submit(spec, &created_by).await {
-                Ok(_) => {
-                    let begun = Event::Begun { task: task.clone(), header_bytes: 0 };
-                    // Nobody listens where the node stops.
-                    let _ = inputs.send(Input::Event(begun)).await;
-                    return follow(task, service, inputs).await;
-                }
-                Err(error) => after(task, &error),
-            };
-            let _ = inputs.send(Input::Event(event)).await;
-        });
-    }
-
-    fn watch(&self, task: TaskId) {
-        tokio::spawn(follow(task, self.service.clone(), self.inputs.clone()));
-    }
-}
-
-/// Why a task is not started, where its script is not the one that the API server has seen here. A task that the service
-/// has by now runs what it was accepted with.
-async fn is_other_script(
-    service: &TaskService,
-    scripts: Arc<Scripts>,
-    spec: &TaskSpec,
-    wanted: Option<String>,
-) -> Option<Verdict> {
-    let (wanted, id) = (wanted?, spec.id.as_ref()?);
-    if !matches!(service.task(id).await, Ok(None)) {
-        return None;
-    }
-    let name: ScriptName = spec.name.parse().ok()?;
-    let found = tokio::task::spawn_blocking(move || scripts.get(&name)).await.ok()?.ok()??;
-    (found.sha256 != wanted).then(|| Verdict {
-        code: "script_changed".to_owned(),
-        message:
-            "the script on the node is not the one that the API server has seen there; submit the task again"
-                .to_owned(),
-    })
-}
-
-/// Tells of a task's log and end.
-async fn follow(task: TaskId, service: TaskService, inputs: mpsc::Sender<Input>) {
-    let source = match service.log(&task).await {
-        Ok(LogSource::NotYet(wait)) => wait.opened().await,
-        other => other,
-    };
-    let mut log_bytes = 0;
-    if let Ok(LogSource::Log(reader)) = source {
-        log_bytes = follow_log(&task, reader, &service, &inputs).await;
-    }
-    loop {
-        match service.wait(&task).await {
-            Ok(Some(ended)) if ended.status.is_terminal() => {
-                log_bytes = log_bytes.max(ended.log_bytes);
-                break;
-            }
-            // The service stops: the next start goes on from here.
-            Ok(_) => return,
-            Err(error) => {
-                tracing::warn!(task_id = %task, %error, "the end of a task cannot be read; trying again");
-                tokio::time::sleep(TICK).await;
-            }
-        }
-    }
-    // Nobody listens where the node stops.
-    let _ = inputs.send(Input::Event(Event::Ended { task, log_bytes })).await;
-}
-
-/// Tells how far a log has come, to its end; gives its length.
-async fn follow_log(
-    task: &TaskId,
-    mut reader: LogReader,
-    service: &TaskService,
-    inputs: &mpsc::Sender<Input>,
-) -> u64 {
-    // One to wait with, another one to read with.
-    if let Ok(LogSource::Log(other)) = service.log(task).await {
-        let log = Input::Log { task: task.clone(), reader: Arc::new(other) };
-        let _ = inputs.send(log).await;
-    }
-    let mut bytes = 0;
-    loop {
-        let progress = reader.wait_beyond(bytes).await;
-        if progress.bytes > bytes {
-            bytes = progress.bytes;
-            if inputs.send(Input::Event(Event::Grew { task: task.clone(), bytes })).await.is_err() {
-                return bytes;
-            }
-        }
-        if progress.is_complete() {
-            return bytes;
         }
     }
 }
@@ -409,40 +253,4 @@ fn record(action: &Action) -> Option<Record> {
         Action::JournalSettled { task } => Some(Record::Settled { task }),
         _ => None,
     }
-}
-
-/// What a refused submission means: never, or not now.
-fn after(task: TaskId, error: &SubmitError) -> Event {
-    match error {
-        SubmitError::Refused(task_service::Refusal::Unavailable(_))
-        | SubmitError::Busy { .. }
-        | SubmitError::ScriptFull { .. }
-        | SubmitError::Full { .. }
-        | SubmitError::SecretsFull { .. }
-        | SubmitError::Draining
-        | SubmitError::Unavailable(_) => Event::NotYet { task },
-        SubmitError::Refused(_) | SubmitError::Conflict { .. } => {
-            let code = match error.code() {
-                // What the API server's task service calls a task that was accepted and is not allowed.
-                "not_found" => "script_not_found",
-                code => code,
-            };
-            Event::Never { task, verdict: Verdict { code: code.to_owned(), message: error.to_string() } }
-        }
-    }
-}
-
-fn never_started(verdict: Verdict) -> ExecutionResult {
-    let Verdict { code, message } = verdict;
-    let outcome = match code.as_str() {
-        super::CANCELLED_BEFORE_START => Outcome::Cancelled,
-        "history_gone" => Outcome::Interrupted,
-        _ => Outcome::NotStarted,
-    };
-    ExecutionResult::without_run(outcome, &code, message)
-}
-
-fn history_gone() -> ExecutionResult {
-    let message = "the node's history does not know how this task ended";
-    ExecutionResult::without_run(Outcome::Interrupted, "history_gone", message)
 }

@@ -5,12 +5,12 @@ use std::io::{BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{LONG, Service, Site, eventually, read_reply, request_text};
+use crate::support::{LONG, Random, Service, Site, eventually, read_reply, request_text, tasks};
 
 /// How often the service is killed.
 const KILLS: u64 = 100;
@@ -117,21 +117,6 @@ fn check_no_old_task_is_running(service: &Service, since: jiff::Timestamp, befor
     }
 }
 
-fn tasks(service: &Service, query: &str) -> Vec<Value> {
-    let mut found = Vec::new();
-    let mut cursor = String::new();
-    loop {
-        let reply = service.get(&format!("/api/v1/tasks?limit=1000{query}{cursor}"));
-        assert_eq!(reply.status, 200, "{}", reply.text());
-        let page = reply.json();
-        found.extend(page["tasks"].as_array().unwrap().iter().cloned());
-        match page["next"].as_str() {
-            Some(next) => cursor = format!("&cursor={next}"),
-            None => return found,
-        }
-    }
-}
-
 impl Known {
     /// Looks at all tasks: an end that was told once stays as it was.
     fn look(&mut self, service: &Service) {
@@ -219,20 +204,4 @@ fn print_summary(known: &Known, ends: &BTreeMap<String, Value>) {
         count("interrupted"),
     );
     assert!(count("interrupted") > 0 && count("succeeded") > 0, "the kills met no running task");
-}
-
-/// Random enough for moments (Numerical Recipes' linear congruential generator); the seed is printed.
-struct Random(u64);
-
-impl Random {
-    fn new() -> Self {
-        let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos();
-        println!("seed {nanos}");
-        Self(u64::from(nanos))
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % limit
-    }
 }

@@ -33,6 +33,7 @@ mod losing;
 mod measuring;
 mod names;
 mod nodes;
+mod nodes_storm;
 #[path = "../../../task-runners/tests/behaviour/probe.rs"]
 mod probe;
 mod quota;

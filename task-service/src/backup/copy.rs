@@ -1,5 +1,6 @@
 //! Copies folders whose files may change, grow and go away meanwhile. Links and what is no file are not copied.
 
+use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -38,11 +39,13 @@ pub(super) fn folder(
 ) -> Result<Copied, BackupError> {
     let mut copied = Copied::default();
     for name in names(from)? {
+        let (from, to) = (from.join(&name), to.join(&name));
+        // One that is no text is none of those that are known.
+        let name = name.to_string_lossy();
         if is_left_out(&name) {
             continue;
         }
-        let (from, to) = (from.join(&name), to.join(&name));
-        copied.add(match name.as_str() {
+        copied.add(match &*name {
             "tasks" => records(&from, &to)?,
             "fleet" | "node" => with_databases(&from, &to)?,
             _ => entry(&from, &to)?.unwrap_or_default(),
@@ -58,6 +61,7 @@ fn with_databases(from: &Path, to: &Path) -> Result<Copied, BackupError> {
     make(to)?;
     for name in names(from)? {
         let (from, to) = (from.join(&name), to.join(&name));
+        let name = name.to_string_lossy();
         if name.ends_with(DATABASE) {
             store::copy_any(&from, &to)?;
             copied.add(Copied { files: 1, bytes: super::size(&to)? });
@@ -74,7 +78,7 @@ fn records(from: &Path, to: &Path) -> Result<Copied, BackupError> {
     make(to)?;
     for name in names(from)? {
         // What was put away is on its way out.
-        if !name.starts_with('.') {
+        if !name.as_encoded_bytes().starts_with(b".") {
             copied.add(record(&from.join(&name), &to.join(&name))?);
         }
     }
@@ -156,13 +160,13 @@ fn make(path: &Path) -> Result<(), BackupError> {
 
 /// The names in a folder, a result before all others: whoever has a result has the whole log behind it. None where the folder
 /// has gone.
-fn names(folder: &Path) -> Result<Vec<String>, BackupError> {
+fn names(folder: &Path) -> Result<Vec<OsString>, BackupError> {
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other.map_err(failed("read", folder))?,
     };
-    let mut names: Vec<String> =
-        entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    let names = entries.map(|entry| entry.map(|entry| entry.file_name()));
+    let mut names: Vec<OsString> = names.collect::<Result<_, _>>().map_err(failed("read", folder))?;
     names.sort_unstable_by_key(|name| name != RESULT_FILE);
     Ok(names)
 }

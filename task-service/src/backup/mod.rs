@@ -61,8 +61,11 @@ pub enum BackupError {
     /// What is to be written has something in it already.
     #[error("{} is not empty; name a folder that is new, or move away what is in it", .0.display())]
     NotEmpty(PathBuf),
+    /// The backup would be made in the state folder, and be part of itself.
+    #[error("{} is in the state folder itself; name a folder outside it, on another disk if there is one", .0.display())]
+    Inside(PathBuf),
     /// Somebody else's state folder.
-    #[error("{} belongs to the user {owner}; run this as that user, so that what is copied belongs to it too", .path.display())]
+    #[error("{} belongs to the user {owner}; run this as that user, so that what is written belongs to it too", .path.display())]
     Foreign {
         /// The folder.
         path: PathBuf,
@@ -95,6 +98,7 @@ pub enum BackupError {
 pub fn back_up(state_dir: &Path, target: &Path) -> Result<Backup, BackupError> {
     let created_at = Timestamp::now();
     owned(state_dir)?;
+    outside(target, state_dir)?;
     make_folder(target)?;
     if !is_empty(target)? {
         return Err(BackupError::NotEmpty(target.to_owned()));
@@ -118,6 +122,7 @@ pub fn restore(backup_dir: &Path, state_dir: &Path) -> Result<Backup, BackupErro
     let backup = read_whole(backup_dir)?;
     let saved = backup_dir.join(STATE);
     make_folder(state_dir)?;
+    owned(state_dir)?;
     let _lock = ServiceLock::take(state_dir).map_err(|error| match error {
         LockError::Held(holder) => BackupError::Held { path: state_dir.to_owned(), holder },
         LockError::Io(source) => failed("lock", state_dir)(source),
@@ -149,6 +154,15 @@ fn owned(state_dir: &Path) -> Result<(), BackupError> {
     Err(BackupError::Foreign { path: state_dir.to_owned(), owner })
 }
 
+/// Refuses a backup that would be part of what it copies.
+fn outside(target: &Path, state_dir: &Path) -> Result<(), BackupError> {
+    let state_dir = state_dir.canonicalize().map_err(failed("read", state_dir))?;
+    let target = std::path::absolute(target).map_err(failed("name", target))?;
+    // What is there of the way to it already leads where it leads, by links too.
+    let existing = target.ancestors().find_map(|folder| folder.canonicalize().ok()).unwrap_or_default();
+    if existing.starts_with(&state_dir) { Err(BackupError::Inside(target)) } else { Ok(()) }
+}
+
 /// Makes a folder for its owner only, where there is none.
 fn make_folder(path: &Path) -> Result<(), BackupError> {
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("make the folder", path))
@@ -157,7 +171,8 @@ fn make_folder(path: &Path) -> Result<(), BackupError> {
 /// Whether nothing is in a folder, but for the lock that is held on it.
 fn is_empty(path: &Path) -> Result<bool, BackupError> {
     let entries = fs::read_dir(path).map_err(failed("read", path))?;
-    Ok(entries.flatten().all(|entry| entry.file_name() == LOCK_FILE))
+    let names: io::Result<Vec<_>> = entries.map(|entry| Ok(entry?.file_name())).collect();
+    Ok(names.map_err(failed("read", path))?.iter().all(|name| name == LOCK_FILE))
 }
 
 fn size(path: &Path) -> Result<u64, BackupError> {

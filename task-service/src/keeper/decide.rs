@@ -10,7 +10,6 @@ use super::board::Placement;
 use super::{CancelAnswer, Ending, Event, Keeper, Needs, Note, Outcome, Retrying, vault};
 use crate::recovery;
 use crate::run::{self, Start};
-use crate::search::words_of;
 use crate::store::{self, NewTask};
 use crate::submit::{SubmitError, Submitted};
 
@@ -94,14 +93,13 @@ impl Keeper {
                 Ok(Outcome::Written)
             }
             Event::Cancel { id, .. } => self.cancel(id).map(Outcome::Cancelled),
-            Event::Forget { places, .. } => {
-                let forgotten = store::forget(&self.db, places)?;
-                self.words.extend(forgotten.iter().map(|&place| (place, None)));
-                Ok(Outcome::Forgotten(forgotten.len()))
-            }
+            Event::Forget { places, .. } => Ok(Outcome::Forgotten(store::forget(&self.db, places)?)),
             Event::Note { notes } => {
                 for (id, note) in notes {
-                    self.note(id, note)?;
+                    match note {
+                        Note::Node(node) => store::note_node(&self.db, id, node)?,
+                        Note::Unreachable(since) => store::note_unreachable(&self.db, id, *since)?,
+                    }
                 }
                 Ok(Outcome::Written)
             }
@@ -114,26 +112,10 @@ impl Keeper {
         }
     }
 
-    /// Notes something of a task that runs elsewhere; nothing where it does not run any more.
-    fn note(&mut self, id: &TaskId, note: &Note) -> rusqlite::Result<()> {
-        match note {
-            Note::Unreachable(since) => store::note_unreachable(&self.db, id, *since),
-            Note::Node(node) => {
-                if let Some((seq, task)) = store::note_node(&self.db, id, node)? {
-                    self.words.push((seq, Some(words_of(&task))));
-                }
-                Ok(())
-            }
-        }
-    }
-
     /// Writes the end of a task. One that had ended before is told as it did then.
     fn end(&mut self, ending: &Ending) -> rusqlite::Result<Outcome> {
-        if !store::end(&self.db, ending.seq, &ending.task, &ending.result_json)? {
+        if !store::end(&self.db, ending)? {
             return self.had_ended(&ending.task.id);
-        }
-        if let Some(words) = &ending.words {
-            self.words.push((ending.seq, Some(words.clone())));
         }
         Ok(Outcome::Written)
     }
@@ -185,7 +167,6 @@ impl Keeper {
                 task.status = TaskStatus::Running;
                 task.started_at = Some(task.created_at);
                 let seq = store::insert(&self.db, new, &task)?;
-                self.words.push((seq, Some(new.words.clone())));
                 self.board.start_new(id.clone(), &needs);
                 let runner = self.registry.get(&new.runner).cloned();
                 let (runner_name, pinned) = (new.runner.clone(), new.plan.pinned.clone());
@@ -194,7 +175,6 @@ impl Keeper {
             }
             Placement::Wait => {
                 let seq = store::insert(&self.db, new, &task)?;
-                self.words.push((seq, Some(new.words.clone())));
                 self.board.wait(seq, id.clone(), &needs);
             }
             Placement::Busy => {

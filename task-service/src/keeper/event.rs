@@ -76,8 +76,8 @@ pub(crate) struct Ending {
     pub(crate) task: Task,
     /// Its result as JSON.
     pub(crate) result_json: String,
-    /// The words by which it is found from now on, where something went wrong.
-    pub(crate) words: Option<String>,
+    /// The words by which it is found from now on, where something went wrong; otherwise none that are new.
+    pub(crate) words: Vec<String>,
     /// Whether its record may lack the result, so that the keeper writes it there too.
     pub(crate) unrecorded: bool,
 }

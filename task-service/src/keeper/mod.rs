@@ -56,8 +56,6 @@ pub(crate) struct Keeper {
     pub(crate) runtime: Handle,
     pub(crate) clock: Clock,
     pub(crate) receiver: Receiver<Event>,
-    /// The words of this turn's tasks, to be written once for all of them.
-    pub(crate) words: Vec<store::WordsChange>,
     /// Ends of tasks that could not be written yet.
     pub(crate) unwritten: Vec<Event>,
     /// Places of tasks whose end this turn is to write.
@@ -235,15 +233,12 @@ impl Keeper {
         self.refresh()?;
         let changes = self.db.total_changes();
         self.db.execute_batch("BEGIN IMMEDIATE")?;
-        self.words.clear();
         self.admit(starts)?;
         for event in events {
-            let before = self.words.len();
             match self.guarded(|keeper| keeper.apply(&event, starts)) {
                 Ok(outcome) => done.push((event, outcome)),
                 // The transaction goes on: this event alone could not be written.
                 Err(error) if !self.db.is_autocommit() => {
-                    self.words.truncate(before);
                     if !std::mem::replace(&mut self.failing_alone, true) {
                         tracing::error!(place = event.place(), %error,
                             "what became of a task cannot be written; trying until it can");
@@ -257,7 +252,6 @@ impl Keeper {
             }
             self.admit(starts)?;
         }
-        store::write_words(&self.db, &self.words)?;
         self.db.execute_batch("COMMIT")?;
         let retries = done.iter().filter(|(_, outcome)| matches!(outcome, Outcome::WaitsAgain)).count();
         self.stats.send_modify(|stats| {

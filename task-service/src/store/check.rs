@@ -9,63 +9,40 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
-use super::open::corrupt;
+use super::open::{corrupt, is_damage};
 use super::readers::Readers;
 
 /// Databases up to this size are checked at each start, which takes up to 0.1 s.
 const MAX_CHECKED_BYTES: i64 = 16 << 20;
 /// What the mark's name has behind that of the database.
 const MARK: &str = ".check";
-/// Part of how SQLite says that the index of words does not agree with itself.
-const WORDS_DAMAGED: &str = "inverted index for FTS5 table";
-
-/// What a look at the database at the start came to, other than damage.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// Nothing is wrong.
-    Sound,
-    /// It is too large for that to be waited for.
-    Unknown,
-    /// The index of words is damaged, and only that; or something was, and it is nothing else.
-    Words,
-}
 
 /// Looks at a database that is small or marked.
 ///
 /// # Errors
 /// When it is damaged.
-pub(crate) fn at_start(db: &Connection) -> rusqlite::Result<Verdict> {
+pub(crate) fn at_start(db: &Connection) -> rusqlite::Result<()> {
     let is_marked = db.path().is_some_and(|path| mark_of(Path::new(path)).exists());
-    if bytes(db)? > MAX_CHECKED_BYTES && !is_marked {
-        return Ok(Verdict::Unknown);
-    }
-    let problems = problems(db)?;
-    match problems.iter().find(|problem| !problem.contains(WORDS_DAMAGED)) {
-        Some(problem) => Err(corrupt(problem.clone())),
-        // An index of words that has lost all of them does agree with itself.
-        None if problems.is_empty() && !is_marked => Ok(Verdict::Sound),
-        None => Ok(Verdict::Words),
-    }
+    if bytes(db)? > MAX_CHECKED_BYTES && !is_marked { Ok(()) } else { look(db) }
 }
 
 /// Looks at a database that was too large for the start, on a thread of its own. It is told in the log what was found.
 pub(crate) fn in_background(readers: Readers) {
-    let look = move || {
-        let checked = readers.read_here(|db| {
-            let found = if bytes(db)? > MAX_CHECKED_BYTES { problems(db)? } else { Vec::new() };
-            found.into_iter().next().map_or(Ok(()), |problem| Err(corrupt(problem)))
-        });
-        if let Err(error) = checked {
-            mark(readers.path(), &error);
+    let check = move || {
+        let checked = readers.read_here(|db| if bytes(db)? > MAX_CHECKED_BYTES { look(db) } else { Ok(()) });
+        match checked {
+            Err(error) if is_damage(&error) => mark(readers.path(), &error),
+            Err(error) => tracing::warn!(%error, "the database is not checked for damage"),
+            Ok(()) => {}
         }
     };
-    if let Err(error) = std::thread::Builder::new().name("task-checker".to_owned()).spawn(look) {
+    if let Err(error) = std::thread::Builder::new().name("task-checker".to_owned()).spawn(check) {
         tracing::warn!(%error, "the database is not checked for damage");
     }
 }
 
 /// Marks a database in which something is wrong, and says so.
-pub(crate) fn mark(database: &Path, error: &rusqlite::Error) {
+fn mark(database: &Path, error: &rusqlite::Error) {
     tracing::error!(database = %database.display(), %error,
         "the database is damaged; the next start looks at all of it, and sets it aside if it must");
     let made = OpenOptions::new().append(true).create(true).mode(0o600).open(mark_of(database));
@@ -93,9 +70,8 @@ fn bytes(db: &Connection) -> rusqlite::Result<i64> {
     db.query_row(sql, [], |row| row.get(0))
 }
 
-/// What SQLite finds wrong, a few of it.
-fn problems(db: &Connection) -> rusqlite::Result<Vec<String>> {
-    let mut statement = db.prepare("PRAGMA quick_check(3)")?;
-    let found: Vec<String> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
-    Ok(found.into_iter().filter(|line| line != "ok").collect())
+/// Looks at all of a database; the first thing that is wrong is an error.
+fn look(db: &Connection) -> rusqlite::Result<()> {
+    let found: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if found == "ok" { Ok(()) } else { Err(corrupt(found)) }
 }

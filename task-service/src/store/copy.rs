@@ -26,10 +26,10 @@ pub(crate) fn copy(from: &Path, to: &Path) -> Result<u64, StoreError> {
     if found > schema::VERSION {
         return Err(StoreError::Newer { path: from.to_owned(), found, known: schema::VERSION });
     }
-    // A transaction is one state of the database; without one each change of it would begin the copy anew.
+    // What is said of it must be of the state that is copied.
     let snapshot = source.unchecked_transaction().map_err(at(from))?;
     let tasks = super::old::count(&snapshot).map_err(at(from))?;
-    write(&snapshot, to)?;
+    write(snapshot, from, to)?;
     Ok(tasks)
 }
 
@@ -39,10 +39,13 @@ pub(crate) fn copy(from: &Path, to: &Path) -> Result<u64, StoreError> {
 /// When it cannot be read or written, or is damaged.
 pub(crate) fn copy_any(from: &Path, to: &Path) -> Result<(), StoreError> {
     let source = open_source(from).map_err(at(from))?;
-    write(&source.unchecked_transaction().map_err(at(from))?, to)
+    write(source.unchecked_transaction().map_err(at(from))?, from, to)
 }
 
-fn write(snapshot: &Transaction<'_>, to: &Path) -> Result<(), StoreError> {
+fn write(snapshot: Transaction<'_>, from: &Path, to: &Path) -> Result<(), StoreError> {
+    // A transaction is one state of the database from its first look on; without one each change of it would begin the
+    // copy anew.
+    snapshot.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())).map_err(at(from))?;
     OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -50,9 +53,11 @@ fn write(snapshot: &Transaction<'_>, to: &Path) -> Result<(), StoreError> {
         .open(to)
         .map_err(|source| StoreError::Io { operation: "make the copy", path: to.to_owned(), source })?;
     let mut target = Connection::open(to).map_err(at(to))?;
-    Backup::new(snapshot, &mut target)
+    Backup::new(&snapshot, &mut target)
         .and_then(|backup| backup.run_to_completion(PAGES, Duration::ZERO, None))
         .map_err(at(to))?;
+    // As long as it lasts the write-ahead log grows by all that is written.
+    drop(snapshot);
     finish(&target).map_err(at(to))
 }
 

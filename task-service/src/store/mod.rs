@@ -35,7 +35,6 @@ pub(crate) use open::{corrupt, is_damage, open, open_anew};
 pub(crate) use read::{by_id, digest_by_id, page};
 pub(crate) use readers::Readers;
 pub(crate) use row::{Facts, Stored};
-pub(crate) use words::{Change as WordsChange, write as write_words};
 pub(crate) use write::{
     NewTask, Unfinished, end, end_nameless, forbid_retries, insert, mark_running, note_node,
     note_unreachable, pinned, put_back, retry, unfinished, unfinished_by_id, unfinished_by_seq, waiting,

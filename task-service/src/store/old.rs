@@ -5,6 +5,8 @@ use rusqlite::{Connection, Row, params};
 use task_runners::TaskId;
 
 use super::row::{COLUMNS, Stored, nanoseconds, parsed};
+use super::words;
+use crate::search::words_of;
 
 /// What a task takes on a disk with blocks of 4 KiB: its record's folder, the logs of all attempts, `task.json` and
 /// `result.json`, which are about as long as spec and result in its row, and the row. No folder is looked into for that.
@@ -71,23 +73,25 @@ pub(crate) fn bytes_within(db: &Connection, behind: i64, most: u32) -> rusqlite:
     })
 }
 
-/// Removes the rows of tasks that have ended, with their labels; gives the places of those that there were.
-pub(crate) fn forget(db: &Connection, places: &[i64]) -> rusqlite::Result<Vec<i64>> {
+/// Removes the rows of tasks that have ended, with their labels and words; says how many there were.
+pub(crate) fn forget(db: &Connection, places: &[i64]) -> rusqlite::Result<usize> {
     let mut find = db.prepare_cached(&format!(
         "DELETE FROM task WHERE seq = ?1 AND status NOT IN ('queued', 'running') RETURNING {COLUMNS}"
     ))?;
     let mut unlabel = db.prepare_cached("DELETE FROM label WHERE key = ?1 AND value = ?2 AND seq = ?3")?;
-    let mut forgotten = Vec::new();
-    for place in places {
+    let (mut forgotten, mut entries) = (0, Vec::new());
+    for &place in places {
         let mut rows = find.query([place])?;
         while let Some(row) = rows.next()? {
-            forgotten.push(*place);
-            // Of a row that cannot be read the labels stay; they lead to no task, and lists know that.
+            forgotten += 1;
+            // Of a row that cannot be read labels and words stay; they lead to no task, and lists know that.
             let Ok(stored) = Stored::read(row) else { continue };
+            entries.extend(words_of(&stored.task).into_iter().map(|word| (word, place)));
             for (key, value) in &stored.task.spec.labels {
                 unlabel.execute(params![key, value, place])?;
             }
         }
     }
+    words::remove(db, entries)?;
     Ok(forgotten)
 }

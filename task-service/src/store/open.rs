@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode};
 
-use super::check::{self, Verdict};
-use super::{DATABASE_FILE, schema, words};
+use super::{DATABASE_FILE, check, schema};
 
 /// How long a statement waits for another program that writes, such as a database shell.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -92,21 +91,17 @@ fn try_open(path: &Path) -> Result<Connection, StoreError> {
     // SQLite would make the file readable by others; its companions get the mode of the file.
     OpenOptions::new().append(true).create(true).mode(0o600).open(path).map_err(io("make the database"))?;
     let mut connection = Connection::open(path).map_err(sqlite)?;
-    let verdict = prepare(&connection).map_err(sqlite)?;
+    prepare(&connection).map_err(sqlite)?;
     let found = schema::version(&connection).map_err(sqlite)?;
     if found > schema::VERSION {
         return Err(StoreError::Newer { path: path.to_owned(), found, known: schema::VERSION });
     }
     schema::migrate(&mut connection).map_err(sqlite)?;
-    if verdict == Verdict::Words {
-        tracing::error!("the index of words is damaged and is made anew from the rows");
-        words::make_anew(&mut connection).map_err(sqlite)?;
-    }
     check::unmark(path).map_err(io("remove the mark beside"))?;
     Ok(connection)
 }
 
-fn prepare(connection: &Connection) -> rusqlite::Result<Verdict> {
+fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;

@@ -15,12 +15,8 @@ use crate::list::TaskFilter;
 
 /// Most places that are read ahead from an index. What is read and passed over is lost.
 const MOST_AHEAD: usize = 256;
-/// How many are read ahead from the index of words: to find a place in it takes as long as reading hundreds from there on.
-const WORDS_AHEAD: usize = 1024;
 /// Places that may be looked up for one page in all indexes together, about 1 µs each.
 const MAX_EFFORT: usize = 30_000;
-/// What finding a place in the index of words counts as.
-const WORDS_EFFORT: usize = 256;
 
 /// What comes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +39,6 @@ pub(crate) struct Places<'db> {
 /// The places of one condition: those of any of its values.
 struct Condition<'db> {
     statement: CachedStatement<'db>,
-    is_words: bool,
     indexed: Vec<Indexed>,
 }
 
@@ -92,7 +87,6 @@ impl<'db> Condition<'db> {
         let indexed = |values| Indexed { values, ahead: VecDeque::new(), batch: 1, is_over: false };
         Ok(Self {
             statement: db.prepare_cached(&query.sql)?,
-            is_words: query.is_words,
             indexed: query.values.into_iter().map(indexed).collect(),
         })
     }
@@ -103,13 +97,9 @@ impl<'db> Condition<'db> {
             let passed = indexed.pass(place);
             if indexed.ahead.is_empty() && !indexed.is_over {
                 // Who steps from place to place reads more at a time, who leaps reads little.
-                indexed.batch = match (self.is_words, passed <= 1) {
-                    (true, _) => WORDS_AHEAD,
-                    (false, true) => (indexed.batch * 2).min(MOST_AHEAD),
-                    (false, false) => 1,
-                };
+                indexed.batch = if passed <= 1 { (indexed.batch * 2).min(MOST_AHEAD) } else { 1 };
                 indexed.read(&mut self.statement, place)?;
-                *effort += if self.is_words { WORDS_EFFORT } else { 2 + indexed.batch / 4 };
+                *effort += 2 + indexed.batch / 4;
             }
             newest = newest.max(indexed.ahead.front().copied());
         }
@@ -142,7 +132,6 @@ impl Indexed {
 /// rows are added to the values.
 struct Query {
     sql: String,
-    is_words: bool,
     values: Vec<Vec<Value>>,
 }
 
@@ -153,7 +142,7 @@ impl Query {
         let sql = format!(
             "SELECT {place} FROM {table} WHERE {condition} AND {place} <= ?{from} ORDER BY {place} DESC LIMIT ?{limit}"
         );
-        Self { sql, is_words: false, values: Vec::new() }
+        Self { sql, values: Vec::new() }
     }
 
     fn or<const N: usize>(mut self, values: [&str; N]) -> Self {
@@ -166,12 +155,11 @@ impl Query {
 fn queries(db: &Connection, filter: &TaskFilter) -> rusqlite::Result<Vec<Query>> {
     let mut queries = Vec::new();
     if let Some(search) = &filter.search {
-        let query = Query::new("task_text", "rowid", "task_text MATCH ?1", 1);
-        let query = Query { is_words: true, ..query };
-        queries.push(match words::expression(db, search)? {
-            Some(expression) => query.or([&expression]),
-            None => query,
-        });
+        let (whole, beginning) = search.parts();
+        let query = || Query::new("word", "seq", "text = ?1", 1);
+        queries.extend(whole.iter().map(|word| query().or([word])));
+        let completions = words::completions(db, beginning)?;
+        queries.push(completions.iter().fold(query(), |query, word| query.or([word])));
     }
     for (key, value) in &filter.labels {
         queries.push(Query::new("label", "seq", "key = ?1 AND value = ?2", 2).or([key, value]));

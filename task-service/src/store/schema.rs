@@ -63,10 +63,18 @@ const STEPS: &[&str] = &[
     CREATE VIRTUAL TABLE task_text USING fts5(words, content = '', contentless_delete = 1, detail = none,
         tokenize = 'ascii');
     CREATE VIRTUAL TABLE task_word USING fts5vocab(task_text, instance);",
+    // 4: words in a table as labels have it.
+    "DROP TABLE task_word;
+    DROP TABLE task_text;
+    CREATE TABLE word (
+        text TEXT NOT NULL,
+        seq INTEGER NOT NULL,
+        PRIMARY KEY (text, seq)
+    ) STRICT, WITHOUT ROWID;",
 ];
 
-/// The version with which words came, which are made from rows that are there.
-const WORDS: i64 = 3;
+/// The version with which the table of words came, which is made from rows that are there.
+const WORDS: i64 = 4;
 
 /// The version that this build writes.
 pub(crate) const VERSION: i64 = STEPS.len() as i64;

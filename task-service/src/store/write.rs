@@ -8,7 +8,9 @@ use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 use task_runners::{Lane, Plan, RunnerRegistry, Secrets, Task, TaskId, TaskStatus};
 
 use super::row::{COLUMNS, Stored, nanoseconds, parsed, time};
-use crate::keeper::Needs;
+use super::words;
+use crate::keeper::{Ending, Needs};
+use crate::search::words_of;
 
 /// A checked task that asks to be accepted, with what its row needs beside it.
 #[derive(Debug)]
@@ -26,12 +28,12 @@ pub(crate) struct NewTask {
     /// Its spec as JSON.
     pub(crate) spec_json: String,
     /// The words by which it is found.
-    pub(crate) words: String,
+    pub(crate) words: Vec<String>,
     /// What of it is tried again, as JSON, where something is.
     pub(crate) retry_json: Option<String>,
 }
 
-/// Adds a task with its labels, in the state that `task` has by now, and gives its place in the order of acceptance.
+/// Adds a task with its labels and words, in the state that `task` has by now, and gives its place in the order of acceptance.
 pub(crate) fn insert(db: &Connection, new: &NewTask, task: &Task) -> rusqlite::Result<i64> {
     let sql =
         "INSERT INTO task (id, name, runner, status, node, attempt, workspace, pinned, created_by, created_at,
@@ -62,6 +64,7 @@ pub(crate) fn insert(db: &Connection, new: &NewTask, task: &Task) -> rusqlite::R
         db.prepare_cached("INSERT INTO label (key, value, seq) VALUES (?1, ?2, ?3)")?
             .execute(params![key, value, seq])?;
     }
+    words::add(db, seq, &new.words)?;
     Ok(seq)
 }
 
@@ -106,13 +109,14 @@ pub(crate) fn forbid_retries(db: &Connection, id: &TaskId) -> rusqlite::Result<(
     db.prepare_cached(sql)?.execute([id.as_str()]).map(drop)
 }
 
-/// Writes the node that a task runs on; gives the task with its place where that is new.
-pub(crate) fn note_node(db: &Connection, id: &TaskId, node: &str) -> rusqlite::Result<Option<(i64, Task)>> {
+/// Writes the node that a task runs on, with the words by which it is found because of that.
+pub(crate) fn note_node(db: &Connection, id: &TaskId, node: &str) -> rusqlite::Result<()> {
     let sql = "UPDATE task SET node = ?2 WHERE id = ?1 AND status = 'running' AND node IS NOT ?2";
     if db.prepare_cached(sql)?.execute([id.as_str(), node])? == 0 {
-        return Ok(None);
+        return Ok(());
     }
-    Ok(unfinished_by_id(db, id)?.map(|stored| (stored.seq, stored.task)))
+    let stored = unfinished_by_id(db, id)?;
+    stored.map_or(Ok(()), |stored| words::add(db, stored.seq, &words_of(&stored.task)))
 }
 
 /// Writes since when what carries a task out has been out of reach, where it is not written yet; or that it no longer is.
@@ -126,9 +130,9 @@ pub(crate) fn note_unreachable(
     db.prepare_cached(sql)?.execute(params![id.as_str(), since.map(nanoseconds)]).map(drop)
 }
 
-/// Writes the terminal state of the task in the place `seq`; `result_json` is its result as text. Whether the row was
-/// not terminal before.
-pub(crate) fn end(db: &Connection, seq: i64, task: &Task, result_json: &str) -> rusqlite::Result<bool> {
+/// Writes the end of a task, and the words that came with it. Whether the row was not terminal before.
+pub(crate) fn end(db: &Connection, ending: &Ending) -> rusqlite::Result<bool> {
+    let Ending { seq, task, result_json, words, .. } = ending;
     let sql = "UPDATE task SET status = :status, started_at = :started_at, ended_at = :ended_at,
             log_bytes = :log_bytes, result = :result, attempt = :attempt, attempts = :attempts, not_before = NULL,
             unreachable_since = iif(:status = 'lost', unreachable_since, NULL)
@@ -143,7 +147,11 @@ pub(crate) fn end(db: &Connection, seq: i64, task: &Task, result_json: &str) -> 
         ":attempt": task.attempt,
         ":attempts": attempts_json(task),
     })?;
-    Ok(changed == 1)
+    let has_ended = changed == 1;
+    if has_ended {
+        words::add(db, *seq, words)?;
+    }
+    Ok(has_ended)
 }
 
 /// The row of a waiting task whose turn has come.

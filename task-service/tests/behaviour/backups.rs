@@ -141,6 +141,66 @@ async fn nothing_that_is_there_is_written_over_and_no_half_backup_is_restored() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_backup_into_the_state_folder_itself_is_refused_before_anything_is_made() {
+    let bench = Bench::new(1, 10).await;
+    let elsewhere = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(bench.state(), elsewhere.path().join("link")).unwrap();
+    for target in [bench.state(), bench.state().join("saved"), elsewhere.path().join("link/new/saved")] {
+        let refused = back_up(&bench.state(), &target).unwrap_err();
+        assert!(matches!(refused, BackupError::Inside(_)), "{refused}");
+    }
+    assert!(!bench.state().join("saved").exists() && !bench.state().join("new").exists());
+    back_up(&bench.state(), &elsewhere.path().join("saved")).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_restored_into_a_folder_of_somebody_else() {
+    let bench = Bench::new(1, 10).await;
+    let place = tempfile::tempdir().unwrap();
+    let (saved, state) = (place.path().join("saved"), place.path().join("state"));
+    back_up(&bench.state(), &saved).unwrap();
+    fs::create_dir(&state).unwrap();
+    if nix::unistd::geteuid().is_root() {
+        std::os::unix::fs::chown(&state, Some(65534), None).unwrap();
+        let refused = restore(&saved, &state).unwrap_err();
+        assert!(matches!(refused, BackupError::Foreign { .. }), "{refused}");
+        assert_eq!(fs::read_dir(&state).unwrap().count(), 0);
+        std::os::unix::fs::chown(&state, Some(0), None).unwrap();
+    } else {
+        println!("tier: no root, folders of other users cannot be made");
+    }
+    restore(&saved, &state).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_started_behind_the_copy_of_the_database_is_restored_as_one_that_ran() {
+    let bench = Bench::new(1, 10).await;
+    bench.submit(with_id("runs")).await;
+    let runs = bench.manual.next().await;
+    for id in ["started", "waits"] {
+        bench.submit(with_id(id)).await;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let (saved, state) = (place.path().join("saved"), place.path().join("state"));
+    back_up(&bench.state(), &saved).unwrap();
+    // Its record, as it is when its turn comes before the records are copied.
+    let record = saved.join("state/tasks/started");
+    fs::create_dir_all(&record).unwrap();
+    fs::write(record.join("task.json"), "{}").unwrap();
+    fs::write(record.join("stdout.txt"), "half of its log").unwrap();
+    restore(&saved, &state).unwrap();
+    let (service, manual) = open(&state, 1, 10).await;
+    let started = service.task(&"started".parse().unwrap()).await.unwrap().unwrap();
+    assert_eq!((started.status, started.log_bytes), (TaskStatus::Interrupted, 15));
+    // The twin: who has no record has not been started, and is now.
+    let next = manual.next().await;
+    assert_eq!(next.id(), "waits");
+    next.exit(0);
+    soon(service.drain(Duration::from_secs(5))).await;
+    runs.exit(0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_database_is_not_taken_for_a_backup() {
     let bench = Bench::new(1, 100).await;
     for _ in 0..50 {

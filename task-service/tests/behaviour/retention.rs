@@ -361,3 +361,41 @@ fn folders_that_a_script_made_read_only_go_too() {
         assert!(!workspace(&bench, "old").exists());
     });
 }
+
+#[test]
+fn a_folder_that_cannot_be_put_away_keeps_no_other() {
+    const WITHIN: &str = "DEVOPS_AGENT_TEST_OWN_MOUNTS";
+    if std::env::var_os(WITHIN).is_none() {
+        // Mounts of its own, which go with it.
+        let mut command = std::process::Command::new("unshare");
+        command.args(["--map-root-user", "--mount"]).arg(std::env::current_exe().unwrap());
+        command.args(["--exact", "retention::a_folder_that_cannot_be_put_away_keeps_no_other"]);
+        let output = command.env(WITHIN, "1").output().unwrap();
+        assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "{output:?}");
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let bench = Bench::new(1, 10).await;
+        for id in ["a", "b", "c", "d"] {
+            ended(&bench, id).await;
+            age_task(&bench, id, 31 * DAY);
+        }
+        let stuck = [workspace(&bench, "b"), bench.state().join("tasks/c")];
+        for folder in &stuck {
+            let mounted =
+                std::process::Command::new("mount").args(["-t", "tmpfs", "none"]).arg(folder).status();
+            assert!(mounted.unwrap().success());
+            age(folder, 31 * DAY);
+        }
+        let removed = bench.service.clean_up(&retention(&bench)).await.unwrap();
+        // Whose record cannot be looked into may run yet, as far as its workspace can tell.
+        assert_eq!(removed, Removed { tasks: 4, records: 3, workspaces: 2 });
+        for folder in &stuck {
+            assert!(std::process::Command::new("umount").arg(folder).status().unwrap().success());
+            age(folder, 31 * DAY);
+        }
+        let removed = bench.service.clean_up(&retention(&bench)).await.unwrap();
+        assert_eq!(removed, Removed { tasks: 0, records: 1, workspaces: 2 });
+    });
+}

@@ -193,13 +193,16 @@ fn no_text_is_more_than_words() {
 
 /// The tables as earlier versions of this agent made them, with a task in each state that matters.
 const EARLIER: [&str; 2] = [include_str!("version_1.sql"), include_str!("version_2.sql")];
+/// What was done to tables of version 2 to become those of version 3.
+const TO_VERSION_3: &str = include_str!("to_version_3.sql");
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_tasks_of_earlier_versions_are_found_too() {
-    for version in EARLIER {
+    for (version, step) in [(EARLIER[0], ""), (EARLIER[1], ""), (EARLIER[1], TO_VERSION_3)] {
         let folder = tempfile::tempdir().unwrap();
         let database = rusqlite::Connection::open(folder.path().join("agent.db")).unwrap();
         database.execute_batch(version).unwrap();
+        database.execute_batch(step).unwrap();
         database.execute("INSERT INTO label (key, value, seq) VALUES ('team', 'web', 1)", []).unwrap();
         database
             .execute(
@@ -223,43 +226,38 @@ async fn the_tasks_of_earlier_versions_are_found_too() {
         assert_eq!(found(&bench, TaskFilter { since, ..TaskFilter::default() }).await.len(), 3);
         let bench = bench.reopen(2, 10).await;
         assert_eq!(found(&bench, wanted("tester")).await.len(), 3);
-        // Labels go with their task.
-        let nothing = std::time::Duration::ZERO;
-        let work_dir = bench.state().join("workspace");
-        let retention = task_service::Retention {
-            tasks: nothing,
-            max_tasks: 0,
-            max_bytes: 0,
-            workspaces: nothing,
-            work_dir,
-        };
-        assert_eq!(bench.service.clean_up(&retention).await.unwrap().tasks, 3);
-        soon(bench.service.drain(nothing)).await;
-        let database = rusqlite::Connection::open(bench.state().join("agent.db")).unwrap();
-        let labels: i64 = database.query_row("SELECT count(*) FROM label", [], |row| row.get(0)).unwrap();
-        assert_eq!(labels, 0);
+        // Labels and words go with their task.
+        let bench = remove_everything(bench).await;
+        assert_eq!([rows_of("label", &bench), rows_of("word", &bench)], [0, 0]);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_damaged_index_of_words_keeps_no_task_out_and_is_made_anew_at_the_next_start() {
+async fn what_is_not_among_the_words_of_a_huge_task_is_what_it_was_asked_with_and_not_why_it_failed() {
     let bench = Bench::new(1, 10).await;
-    let runs = three(&bench).await;
+    let words: Vec<String> = (0..1000).map(|n| format!("many{n:03}")).collect();
+    bench.submit(spec(json!({"id": "huge", "args": words}))).await;
+    bench.manual.next().await.exit(1);
+    bench.wait("huge").await;
+    assert_eq!(found(&bench, wanted("many100")).await, ["huge"]);
+    assert_eq!(found(&bench, wanted("many999")).await, [""; 0]);
+    assert_eq!(found(&bench, wanted("failed")).await, ["huge"]);
+    assert_eq!(rows_of("word", &remove_everything(bench).await), 0);
+}
+
+/// Removes all tasks, and stops.
+async fn remove_everything(bench: Bench) -> Bench {
+    let nothing = std::time::Duration::ZERO;
+    let work_dir = bench.state().join("workspace");
+    let retention =
+        task_service::Retention { tasks: nothing, max_tasks: 0, max_bytes: 0, workspaces: nothing, work_dir };
+    bench.service.clean_up(&retention).await.unwrap();
+    assert_eq!(bench.service.list(TaskFilter::default(), 1, None).await.unwrap().tasks, []);
+    soon(bench.service.drain(nothing)).await;
+    bench
+}
+
+fn rows_of(table: &str, bench: &Bench) -> i64 {
     let database = rusqlite::Connection::open(bench.state().join("agent.db")).unwrap();
-    database.busy_timeout(std::time::Duration::from_secs(10)).unwrap();
-    database.execute("UPDATE task_text_data SET block = zeroblob(length(block))", []).unwrap();
-    drop(database);
-    let spec = TaskSpec { id: Some("later".parse().unwrap()), ..TaskSpec::new("instant") };
-    assert!(soon(bench.service.submit(spec, "tester")).await.unwrap().created);
-    runs.exit(0);
-    bench.wait("later").await;
-    let bench = bench.reopen(1, 10).await;
-    assert_eq!(found(&bench, wanted("tester")).await, ["later", "runs-1", "bad-1", "good-1"]);
-    assert_eq!(found(&bench, wanted("disk_full")).await, ["bad-1"]);
-    let names = std::fs::read_dir(bench.state()).unwrap().map(|entry| entry.unwrap().file_name());
-    assert!(
-        names
-            .map(|name| name.into_string().unwrap())
-            .all(|name| !name.contains("damaged") && !name.contains("check"))
-    );
+    database.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
 }

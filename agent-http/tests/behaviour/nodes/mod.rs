@@ -7,6 +7,7 @@ mod draining;
 mod line;
 mod lost;
 mod pools;
+mod reading;
 mod running;
 mod trust;
 

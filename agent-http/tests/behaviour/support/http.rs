@@ -113,7 +113,7 @@ pub(crate) fn read_reply(stream: &mut impl BufRead, is_head: bool) -> Option<Rep
     } else {
         let length =
             reply.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(u64::MAX);
-        stream.take(length).read_to_end(&mut reply.body).unwrap();
+        stream.take(length).read_to_end(&mut reply.body).ok()?;
     }
     Some(reply)
 }

@@ -2,12 +2,14 @@
 
 mod authority;
 mod http;
+mod random;
 mod site;
 mod tls;
 
 pub(crate) use authority::Authority;
 pub(crate) use http::{Reply, connect, connect_local, exchange, exchange_over, read_reply, request_text};
-pub(crate) use site::{Service, Site, memory_kib, with, without};
+pub(crate) use random::Random;
+pub(crate) use site::{Service, Site, memory_kib, tasks, with, without};
 pub(crate) use tls::{TLS, TlsConnection, install, tls_connect, tls_site};
 
 use std::time::{Duration, Instant};

@@ -298,6 +298,22 @@ impl Drop for Site {
     }
 }
 
+/// All tasks that a query finds, page by page.
+pub(crate) fn tasks(service: &Service, query: &str) -> Vec<Value> {
+    let mut found = Vec::new();
+    let mut cursor = String::new();
+    loop {
+        let reply = service.get(&format!("/api/v1/tasks?limit=1000{query}{cursor}"));
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        let page = reply.json();
+        found.extend(page["tasks"].as_array().unwrap().iter().cloned());
+        match page["next"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return found,
+        }
+    }
+}
+
 /// Settings without a token's section.
 pub(crate) fn without(text: &str, name: &str) -> String {
     let mut parts = text.split("[[auth.token]]\n");

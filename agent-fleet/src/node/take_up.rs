@@ -1,0 +1,37 @@
+//! What a node takes up when it has started: what its journal holds is open again, and what its task service knows of
+//! goes on.
+
+use jiff::Timestamp;
+
+use super::event::{Event, Verdict};
+use super::work::Work;
+use crate::journal::JournalError;
+
+impl Work {
+    /// Opens again what the journal holds.
+    pub(super) async fn take_up(&mut self) -> Result<(), JournalError> {
+        let Some(journal) = &mut self.journal else { return Ok(()) };
+        for entry in journal.unfinished(Timestamp::now())? {
+            let task = entry.task;
+            let mut todo = self.state.on(Event::Wanted { task: task.clone(), nonce: entry.nonce });
+            if entry.verdict.is_some() {
+                todo.extend(self.state.on(Event::Ended { task, log_bytes: 0 }));
+                self.perform(todo).await;
+                continue;
+            }
+            // A history that cannot be read is one that knows: what it knows is waited for.
+            let is_known = !matches!(self.service.task(&task).await, Ok(None));
+            if is_known {
+                todo.extend(self.state.on(Event::Begun { task: task.clone(), header_bytes: 0 }));
+                self.watch(task);
+            } else if entry.is_old {
+                let message =
+                    "the node's history does not know this task any more; whether it ran is not known";
+                let verdict = Verdict { code: "history_gone".to_owned(), message: message.to_owned() };
+                todo.extend(self.state.on(Event::Never { task, verdict }));
+            }
+            self.perform(todo).await;
+        }
+        Ok(())
+    }
+}

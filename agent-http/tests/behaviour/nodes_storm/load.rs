@@ -1,0 +1,89 @@
+//! Who submits tasks while everything falls: asks again until there is an answer, under the id of before.
+
+use std::io::{BufReader, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::{LONG, Reply, Site, read_reply, request_text};
+
+/// Pause between two tasks, and before the same is asked again.
+const PAUSE: Duration = Duration::from_millis(40);
+const AGAIN: Duration = Duration::from_millis(50);
+
+/// What is submitted.
+#[derive(Debug, Clone)]
+pub(super) struct Load {
+    pub(super) at: SocketAddr,
+    /// The file in which scripts note their starts.
+    pub(super) starts: PathBuf,
+    pub(super) tasks: usize,
+    pub(super) nodes: usize,
+}
+
+impl Load {
+    pub(super) fn id(number: usize) -> String {
+        format!("storm-{number:04}")
+    }
+
+    /// The code with which a task's script ends if nothing comes between.
+    pub(super) fn code(number: usize) -> i64 {
+        if number.is_multiple_of(7) { 3 } else { 0 }
+    }
+
+    /// The node of a task, counted from 0.
+    pub(super) fn node(&self, number: usize) -> usize {
+        number % self.nodes
+    }
+
+    /// Whether somebody asks for the end of a task.
+    pub(super) fn is_cancelled(number: usize) -> bool {
+        number % 25 == 11
+    }
+
+    /// Submits all of them.
+    pub(super) fn submit_all(&self) {
+        for number in 0..self.tasks {
+            self.submit(number);
+            // Some of what came a little earlier.
+            if let Some(earlier) = number.checked_sub(2).filter(|earlier| Self::is_cancelled(*earlier)) {
+                let path = format!("/api/v1/tasks/{}/cancel", Self::id(earlier));
+                self.until_answered("POST", &path, &json!({}));
+            }
+            thread::sleep(PAUSE);
+        }
+    }
+
+    pub(super) fn submit(&self, number: usize) {
+        let pause = if number.is_multiple_of(12) || Self::is_cancelled(number) { "1.5" } else { "0.01" };
+        let args = json!([self.starts, pause, Self::code(number).to_string()]);
+        let node = format!("node-{}", self.node(number) + 1);
+        let spec =
+            json!({ "id": Self::id(number), "name": "work.sh", "args": args, "target": { "node": node } });
+        let reply = self.until_answered("POST", "/api/v1/tasks", &spec);
+        assert!([200, 202].contains(&reply.status), "{}", reply.text());
+    }
+
+    fn until_answered(&self, method: &str, path: &str, body: &Value) -> Reply {
+        loop {
+            match try_call(self.at, method, path, body) {
+                Some(reply) if reply.status < 500 => return reply,
+                _ => thread::sleep(AGAIN),
+            }
+        }
+    }
+}
+
+/// Calls once; none where the answer does not come whole.
+fn try_call(at: SocketAddr, method: &str, path: &str, body: &Value) -> Option<Reply> {
+    let text = request_text(method, path, Some(&Site::token("admin")), Some(body));
+    let mut stream = TcpStream::connect(at).ok()?;
+    stream.set_read_timeout(Some(LONG)).ok()?;
+    stream.write_all(text.as_bytes()).ok()?;
+    let reply = read_reply(&mut BufReader::new(stream), false)?;
+    let length = reply.header("content-length").and_then(|length| length.parse().ok());
+    (length == Some(reply.body.len())).then_some(reply)
+}
