@@ -159,6 +159,7 @@ impl Agent {
         // A node has said by now what it needs.
         state.service().keep_clean(retention(settings));
         background.spawn(state.fleet().clone().answer_by(state.service().clone()));
+        background.spawn(state.fleet().clone().attend(state.service().clone()));
         let (scripts, service) = (state.scripts().clone(), state.service().clone());
         background.spawn(background::verify_scripts(scripts, service, verify_now.clone()));
         background.spawn(background::tidy_metrics(state.clone()));

@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
+use crate::banner;
 use crate::durable;
 use crate::execution::{Execution, ExecutionDriver};
 use crate::log_lines::LineCounter;
@@ -21,6 +22,8 @@ pub struct Mirror {
     folder: OwnedFd,
     log: File,
     bytes: u64,
+    /// Where the script's own output ends, as far as that is known: nobody is shown what is behind it before the end.
+    body_end: Option<u64>,
     lines: LineCounter,
 }
 
@@ -42,9 +45,21 @@ impl Mirror {
         };
         let (execution, driver) = Execution::new(id.clone(), records.log_path(id));
         let (records, lines) = (records.clone(), LineCounter::default());
-        let mut mirror = Self { records, driver: Some(driver), folder, log, bytes: 0, lines };
+        let mut mirror = Self { records, driver: Some(driver), folder, log, bytes: 0, body_end: None, lines };
         mirror.take_up()?;
         Ok((execution, mirror))
+    }
+
+    /// Takes up the log of a task that was given up: what still comes of it is kept, and nobody waits for it.
+    ///
+    /// # Errors
+    /// When the record cannot be opened or read.
+    pub fn open_late(records: &Records, id: &TaskId) -> io::Result<Self> {
+        let (folder, log) = (records.open_record(id)?, Self::reopen(records, id)?);
+        let (records, lines) = (records.clone(), LineCounter::default());
+        let mut mirror = Self { records, driver: None, folder, log, bytes: 0, body_end: None, lines };
+        mirror.take_up()?;
+        Ok(mirror)
     }
 
     /// How much of the log is here.
@@ -55,8 +70,15 @@ impl Mirror {
     /// Tells followers how long the banner at the beginning is.
     pub fn set_header(&self, header_bytes: u64) {
         if let Some(driver) = &self.driver {
-            driver.progress().update(|progress| progress.header_bytes = header_bytes);
+            driver
+                .progress()
+                .update(|progress| progress.header_bytes = progress.header_bytes.max(header_bytes));
         }
+    }
+
+    /// Notes where the script's own output ends. As at home, the banner behind it is shown together with the result.
+    pub fn set_body_end(&mut self, body_end: u64) {
+        self.body_end = Some(body_end);
     }
 
     /// Appends to the log: all of it or nothing.
@@ -88,10 +110,21 @@ impl Mirror {
         }
         if let Some(driver) = self.driver.take() {
             let body_end = self.bytes.saturating_sub(result.log.footer_bytes);
-            driver.progress().update(|progress| progress.body_end = Some(body_end));
+            driver.progress().update(|progress| {
+                (progress.bytes, progress.body_end) = (self.bytes, Some(body_end));
+            });
             driver.finish(result);
         }
         Ok(())
+    }
+
+    /// Flushes the log of a task that was given up, and writes how it ended after all beside its result.
+    ///
+    /// # Errors
+    /// When either cannot be written.
+    pub fn finish_late(&mut self, result: &ExecutionResult) -> io::Result<()> {
+        self.log.sync_data()?;
+        self.records.write_late_result(&self.folder, result)
     }
 
     fn reopen(records: &Records, id: &TaskId) -> io::Result<File> {
@@ -107,7 +140,12 @@ impl Mirror {
         while self.bytes < length {
             match self.log.read(&mut buffer)? {
                 0 => break,
-                count => self.count(&buffer[..count]),
+                count => {
+                    if self.bytes == 0 {
+                        self.set_header(banner::started_length(&buffer[..count]));
+                    }
+                    self.count(&buffer[..count]);
+                }
             }
         }
         Ok(())
@@ -117,7 +155,8 @@ impl Mirror {
         self.bytes += bytes.len() as u64;
         if let Some(driver) = &self.driver {
             self.lines.add(bytes, driver.progress().lines());
-            driver.progress().update(|progress| progress.bytes = self.bytes);
+            let shown = self.body_end.map_or(self.bytes, |end| self.bytes.min(end));
+            driver.progress().update(|progress| progress.bytes = progress.bytes.max(shown));
         }
     }
 }

@@ -18,6 +18,7 @@
 //! |---|---|
 //! | `service` | [`TaskService`]: opening, reading one task, waiting for its end |
 //! | `submit`, `cancel`, `list`, `log`, `drain` | one operation each, with its errors |
+//! | `elsewhere` | what is told of tasks that run on other agents |
 //! | `search` | the words by which tasks are found |
 //! | `keeper` | the one thread that decides and writes; its queue, slots and locks |
 //! | `clock` | the time by which waiting tasks become due |
@@ -35,6 +36,7 @@ mod cancel;
 mod clock;
 mod digest;
 mod drain;
+mod elsewhere;
 mod folders;
 mod held;
 mod keeper;
@@ -55,10 +57,13 @@ pub use backup::{Backup, BackupError, back_up, restore};
 pub use cancel::CancelError;
 pub use clock::{Clock, ManualClock};
 pub use drain::DrainReport;
+pub use elsewhere::Awaited;
+pub use keeper::Note;
 pub use list::{Cursor, ParseCursorError, TaskFilter, TaskPage, Visible};
 pub use live::TaskChange;
 pub use log::{LogError, LogSource, LogWait};
 pub use retention::{CleanUpError, Removed, Retention};
+pub use run::given_up;
 pub use search::{ParseSearchError, Search};
 pub use service::{OpenError, ReadError, ServiceStats, TaskService};
 pub use settings::ServiceSettings;

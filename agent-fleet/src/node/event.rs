@@ -60,8 +60,8 @@ pub enum Event {
         /// What the journal says.
         journaled: Journaled,
     },
-    /// What was to be written about a task is.
-    Written {
+    /// What was to be written about a task is in the journal.
+    Journaled {
         /// The task.
         task: TaskId,
     },
@@ -88,6 +88,13 @@ pub enum Event {
         task: TaskId,
         /// Length of the banner.
         header_bytes: u64,
+    },
+    /// The script has written its last byte.
+    Written {
+        /// The task.
+        task: TaskId,
+        /// Where its output ends in the log.
+        body_end: u64,
     },
     /// The task service could not take it now.
     NotYet {

@@ -91,6 +91,10 @@ async fn follow_log(
     let mut bytes = 0;
     loop {
         let progress = reader.wait_beyond(bytes).await;
+        if let Some(body_end) = progress.body_end {
+            // In front of the bytes behind it.
+            let _ = inputs.send(Input::Event(Event::Written { task: task.clone(), body_end })).await;
+        }
         if progress.bytes > bytes {
             bytes = progress.bytes;
             if inputs.send(Input::Event(Event::Grew { task: task.clone(), bytes })).await.is_err() {

@@ -49,6 +49,8 @@ struct Open {
     /// How often its end was asked for, and how often the task service was told.
     cancels: u32,
     cancelled: u32,
+    /// Where the script's output ends in its log, once that is known.
+    body_end: Option<u64>,
     /// Length of its log here.
     log: u64,
     /// How much of it the API server holds.
@@ -118,7 +120,7 @@ impl NodeState {
             }
             Event::Assign { task, nonce, journaled } => self.assign(task, nonce, journaled, &mut todo),
             Event::Cancel { task, times, journaled } => self.cancel(&task, times, journaled, &mut todo),
-            Event::Written { task } => self.written(&task, &mut todo),
+            Event::Journaled { task } => self.journaled(&task, &mut todo),
             Event::NotWritten { task } => {
                 if self.open.get(&task).is_some_and(|open| open.is_new) {
                     self.open.remove(&task);
@@ -131,6 +133,12 @@ impl NodeState {
             }
             Event::Unreadable { task, bytes } => self.unreadable(&task, bytes, &mut todo),
             Event::Begun { task, header_bytes } => self.begun(&task, header_bytes, &mut todo),
+            Event::Written { task, body_end } => {
+                if let Some(open) = self.open.get_mut(&task) {
+                    open.body_end = Some(body_end);
+                    todo.extend(open.started(&task));
+                }
+            }
             Event::NotYet { task } => self.not_yet(&task, &mut todo),
             Event::Never { task, verdict } => self.never(&task, verdict, &mut todo),
             Event::Grew { task, bytes } => {
@@ -210,7 +218,7 @@ impl NodeState {
         }
         open.stage = Stage::Running { header_bytes };
         open.pass_cancels_on(task, todo);
-        todo.push(Action::Send(ToServer::Started { task: task.clone(), header_bytes }));
+        todo.extend(open.started(task));
     }
 
     fn not_yet(&mut self, task: &TaskId, todo: &mut Vec<Action>) {
@@ -229,7 +237,7 @@ impl NodeState {
     }
 
     /// What is in the journal may be told.
-    fn written(&mut self, task: &TaskId, todo: &mut Vec<Action>) {
+    fn journaled(&mut self, task: &TaskId, todo: &mut Vec<Action>) {
         let Some(open) = self.open.get_mut(task) else { return };
         open.is_new = false;
         match open.owed.take() {
@@ -318,13 +326,11 @@ impl NodeState {
     /// Says how a task stands, and goes on with its log.
     fn say_again(&mut self, task: &TaskId, todo: &mut Vec<Action>) {
         let Some(open) = self.open.get_mut(task) else { return };
-        let (task_id, taken) = (task.clone(), ToServer::Taken { task: task.clone() });
+        let taken = ToServer::Taken { task: task.clone() };
         match open.stage {
             Stage::Wanted => {}
             Stage::Waiting | Stage::Starting => todo.push(Action::Send(taken)),
-            Stage::Running { header_bytes } => {
-                todo.push(Action::Send(ToServer::Started { task: task_id, header_bytes }));
-            }
+            Stage::Running { .. } => todo.extend(open.started(task)),
             Stage::Ended => open.is_end_sent = false,
         }
         self.pump(task, todo);
@@ -365,6 +371,7 @@ impl Open {
             nonce,
             cancels,
             cancelled,
+            body_end: None,
             log,
             held,
             next,
@@ -385,6 +392,13 @@ impl Open {
             Some(Owed::Settled) => todo.push(Action::JournalSettled { task }),
             None => {}
         }
+    }
+
+    /// What is said of a task that runs.
+    fn started(&self, task: &TaskId) -> Option<Action> {
+        let Stage::Running { header_bytes } = self.stage else { return None };
+        let (task, body_end) = (task.clone(), self.body_end);
+        Some(Action::Send(ToServer::Started { task, header_bytes, body_end }))
     }
 
     /// What was sent behind this place has to be sent again, and the end behind it.

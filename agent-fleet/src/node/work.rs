@@ -189,7 +189,7 @@ impl Work {
         let mut more = Vec::new();
         match self.write(records).await {
             Ok(()) => {
-                let written = tasks.into_iter().map(|task| Event::Written { task });
+                let written = tasks.into_iter().map(|task| Event::Journaled { task });
                 more.extend(written.flat_map(|event| self.state.on(event)));
             }
             Err(error) => {

@@ -34,7 +34,6 @@ mod measuring;
 mod names;
 mod nodes;
 mod nodes_authenticity;
-mod nodes_faults;
 mod nodes_proxy;
 mod nodes_storm;
 mod nodes_tls;

@@ -9,6 +9,7 @@ mod crash;
 mod damage;
 mod disk;
 mod draining;
+mod elsewhere;
 mod far;
 mod group_commit;
 mod lanes;

@@ -232,7 +232,7 @@ impl Node {
 
     /// As the work around the state machine does; gives what follows.
     fn perform(&mut self, action: Action, link: &mut Link, now: i64) -> Option<Event> {
-        let written = |task: &TaskId| Some(Event::Written { task: task.clone() });
+        let written = |task: &TaskId| Some(Event::Journaled { task: task.clone() });
         match action {
             Action::JournalTaken { task, .. } => {
                 self.journal.insert(task.clone(), (Row::Taken, now));

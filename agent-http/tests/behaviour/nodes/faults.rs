@@ -6,7 +6,7 @@ use std::fs;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::nodes::{connected, log, node_site, running, submit};
+use super::{connected, log, node_site, running, submit};
 use crate::support::{Service, eventually};
 
 #[test]
