@@ -32,9 +32,16 @@ fn a_node_that_speaks_of_another_s_task_changes_nothing_of_it() {
     }
     liar.middle.say(Way::ToServer, &ended.replace(&own, &id));
 
-    // What it says behind that is heard, so that this was too.
+    // Both ends say so, and the liar is let in again, later, as a node that was refused.
+    let words =
+        format!("refused, foreign_task: the task {id} was not handed to this node; nothing was changed");
+    eventually("the refusal", || liar.service.said().contains(&words).then_some(()));
+    let told =
+        |line: &str| line.contains("a node speaks of a task that was not handed to it") && line.contains(&id);
+    assert!(server.said().lines().any(|line| told(line) && line.contains("db-2")), "{}", server.said());
     let after = liar.submit(&server, "started.sh");
     assert_eq!(server.ended(&after)["status"], "succeeded");
+    assert!(!server.said().lines().any(|line| told(line) && line.contains("db-1")), "{}", server.said());
     assert_eq!(server.get(&format!("/api/v1/tasks/{id}")).json()["status"], "running");
     assert_eq!(log(), before);
     std::fs::write(honest.service.site.path("gate"), "").unwrap();
