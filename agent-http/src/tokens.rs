@@ -1,6 +1,7 @@
 //! The tokens that are accepted, and what a request shows of who calls: a token, the certificate of its connection, or the
 //! user at the other end of the Unix socket.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,11 @@ use crate::tls::ClientCertificate;
 
 /// The tokens that are accepted.
 #[derive(Debug)]
-pub(crate) struct Tokens(Vec<Arc<Known>>);
+pub(crate) struct Tokens {
+    all: Vec<Arc<Known>>,
+    /// By digest: there may be one for each of thousands of nodes.
+    by_digest: HashMap<[u8; 32], Arc<Known>>,
+}
 
 /// A token that is accepted, and how often it has called.
 #[derive(Debug)]
@@ -77,7 +82,10 @@ impl Tokens {
             users.warn(&token.name);
             Arc::new(Known::new(token, users.uids))
         });
-        Ok(Self(known.collect()))
+        let all: Vec<_> = known.collect();
+        let digest = |known: &Arc<Known>| Some((*known.token.sha256?.as_bytes(), known.clone()));
+        let by_digest = all.iter().filter_map(digest).collect();
+        Ok(Self { all, by_digest })
     }
 
     /// The same, where each that may call as often as before goes on from the calls that it has made.
@@ -107,7 +115,7 @@ impl Tokens {
             Proof::Certificate(certificate) => self.of_certificate(certificate),
             Proof::User(uid) => {
                 let is_listed = |known: &&Arc<Known>| known.uids.contains(uid);
-                self.0.iter().find(is_listed).cloned().ok_or_else(|| {
+                self.all.iter().find(is_listed).cloned().ok_or_else(|| {
                     let detail = format!(
                         "this needs a token: send `Authorization: Bearer <token>`, or have the user {uid} listed in \
                          peer_uids of a [[auth.token]]"
@@ -127,24 +135,19 @@ impl Tokens {
             return Err(unauthorized("certificate_expired", &detail));
         }
         let is_named = |known: &&Arc<Known>| known.token.certificate_sha256 == Some(*digest);
-        self.0.iter().find(is_named).cloned().ok_or_else(|| {
+        self.all.iter().find(is_named).cloned().ok_or_else(|| {
             let detail = "no [[auth.token]] names the certificate that you presented; add its certificate_sha256 \
                 there, or send a token";
             unauthorized("certificate_unknown", detail)
         })
     }
 
-    /// Compares with every token, each in constant time, so that the time taken tells nothing.
+    /// Looks a digest up. The table's order depends on random keys of this process (SipHash), so that the time of a miss
+    /// tells nothing of the digests that are there; the one that is found is compared in constant time.
     fn find(&self, digest: &TokenDigest) -> Option<Arc<Known>> {
-        let mut found = None;
-        for known in &self.0 {
-            let Some(own) = known.token.sha256 else { continue };
-            let is_same: Choice = own.as_bytes().ct_eq(digest.as_bytes());
-            if is_same.into() {
-                found = Some(known.clone());
-            }
-        }
-        found
+        let known = self.by_digest.get(digest.as_bytes())?;
+        let is_same: Choice = known.token.sha256?.as_bytes().ct_eq(digest.as_bytes());
+        bool::from(is_same).then(|| known.clone())
     }
 }
 
