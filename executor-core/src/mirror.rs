@@ -10,7 +10,7 @@ use crate::durable;
 use crate::execution::{Execution, ExecutionDriver};
 use crate::log_lines::LineCounter;
 use crate::names::TaskId;
-use crate::record::{LOG_FILE, Records};
+use crate::record::{DEBUG_FILE, LOG_FILE, Records};
 use crate::result::ExecutionResult;
 
 /// The writing end of such a copy. Dropped without a result, it leaves the execution open: how it ends is the other agent's
@@ -119,6 +119,14 @@ impl Mirror {
             driver.finish(result);
         }
         Ok(())
+    }
+
+    /// Keeps the script by which the other agent says that the run is reproduced.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn keep_debug_script(&self, script: &[u8]) -> io::Result<()> {
+        durable::write(&self.folder, DEBUG_FILE, script)
     }
 
     /// Flushes the log of a task that was given up, and writes how it ended after all beside its result.

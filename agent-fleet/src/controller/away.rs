@@ -99,7 +99,7 @@ impl Work {
         let by = self.tasks.get(&task).and_then(|remote| remote.given_up.clone());
         let result = given_up(by.as_ref().and_then(GivenUp::person));
         let bytes = self.tasks.get(&task).map_or(0, |remote| remote.mirror.bytes());
-        match self.finished(&task, result).await {
+        match self.finished(&task, result, None).await {
             Some(mirror) => {
                 add(&self.fleet.counts.given_up, 1);
                 self.late.insert(task.clone(), mirror);

@@ -257,13 +257,14 @@ impl Work {
                 })
             }
             Action::Finish { task } => match std::mem::replace(came, Came::Nothing) {
-                Came::End(ended) => self.finish(task, ended.result).await.map(Some),
+                Came::End(ended) => self.finish(task, *ended).await.map(Some),
                 _ => Ok(None),
             },
             Action::EndUnheard { task } => {
                 let message = "cancelled before the node had heard of it; nothing was started";
                 let result = ExecutionResult::without_run(Outcome::Cancelled, "cancelled_unheard", message);
-                self.finish(task, result).await.map(|_| None)
+                let unwritten = Event::NotFinished { task: task.clone() };
+                self.finished(&task, result, None).await.map(|_| None).ok_or(unwritten)
             }
             Action::WriteGivenUp { task } => self.write_given_up(task).await.map(|()| None),
             Action::EndLost { task } => self.end_lost(task).await.map(Some),
@@ -323,46 +324,6 @@ impl Work {
         }
     }
 
-    /// Writes log and result of a task, and ends it.
-    async fn finish(&mut self, task: TaskId, result: ExecutionResult) -> Result<Event, Event> {
-        if self.tasks.contains_key(&task) && self.finished(&task, result).await.is_none() {
-            return Err(Event::NotFinished { task });
-        }
-        Ok(Event::Finished { task })
-    }
-
-    /// Does that, and gives the log back; none where it cannot be written, and is to be tried again.
-    pub(super) async fn finished(&mut self, task: &TaskId, result: ExecutionResult) -> Option<Mirror> {
-        let mut remote = self.tasks.remove(task)?;
-        let finished = tokio::task::spawn_blocking(move || {
-            let finished = remote.mirror.finish(result);
-            (remote, finished)
-        });
-        match finished.await {
-            Ok((remote, Ok(()))) => {
-                self.gives_room(task);
-                return Some(remote.mirror);
-            }
-            Ok((remote, Err(error))) => {
-                tracing::error!(task_id = %task, %error, "the end of a node's task cannot be written; trying on");
-                self.tasks.insert(task.clone(), remote);
-            }
-            Err(error) => {
-                tracing::error!(task_id = %task, %error, "the end of a node's task was not written");
-            }
-        }
-        None
-    }
-
-    /// The task has no place on the node any more.
-    fn gives_room(&self, task: &TaskId) {
-        let mut is_less = false;
-        self.change_view(|view| is_less = view.tasks.remove(task));
-        if is_less {
-            self.fleet.room.notify_one();
-        }
-    }
-
     fn say(&self, message: &ToNode) {
         let Some((_, _, line)) = &self.line else { return };
         match encode(message) {
@@ -376,7 +337,7 @@ impl Work {
         self.line.as_ref().is_some_and(|(now, _, _)| *now == session)
     }
 
-    fn change_view(&self, change: impl FnOnce(&mut View)) {
+    pub(super) fn change_view(&self, change: impl FnOnce(&mut View)) {
         change(&mut self.view.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }

@@ -37,6 +37,14 @@ pub(super) const KILLS: &str = "devops_agent_task_kills_total";
 pub(super) const LEFTOVERS: &str = "devops_agent_task_leftovers_killed_total";
 pub(super) const LOG_BYTES: &str = "devops_agent_task_log_bytes_total";
 pub(super) const MISSED: &str = "devops_agent_task_changes_missed_total";
+pub(super) const NODES: &str = "devops_agent_nodes";
+pub(super) const NODES_DRAINING: &str = "devops_agent_nodes_draining";
+pub(super) const NODE_ASSIGNMENTS: &str = "devops_agent_node_assignments_total";
+pub(super) const NODE_CONNECTIONS: &str = "devops_agent_node_connections_total";
+pub(super) const NODE_GIVEN_UP: &str = "devops_agent_node_tasks_given_up_total";
+pub(super) const NODE_LOG_BYTES: &str = "devops_agent_node_log_bytes_total";
+pub(super) const NODE_REFUSALS: &str = "devops_agent_node_refusals_total";
+pub(super) const NODE_TASKS: &str = "devops_agent_node_tasks";
 pub(super) const PROBLEMS: &str = "devops_agent_scripts_problems";
 pub(super) const QUEUED: &str = "devops_agent_tasks_queued";
 pub(super) const REFUSALS: &str = "devops_agent_refusals_total";
@@ -74,6 +82,18 @@ pub(super) const TABLE: &[Measurement] = &[
     counter(AUDIT_LOST, &[], "Decisions that could not be written to the audit log."),
     gauge(CONNECTIONS, &["state"], "Open connections, by what they do: waiting, serving, finishing."),
     gauge(FOLLOWERS, &["form"], "Logs that are being followed, by form: bytes, events."),
+    gauge(NODES, &["state"], "Nodes that have ever connected, by state: connected, away."),
+    gauge(NODES_DRAINING, &[], "Nodes that take no new tasks."),
+    gauge(
+        NODE_TASKS,
+        &["state"],
+        "Tasks of nodes that have not ended, by state: handed to one, waiting for one that has room.",
+    ),
+    counter(NODE_CONNECTIONS, &[], "Connections of nodes that were let in."),
+    counter(NODE_REFUSALS, &["code"], "Connections of nodes that were not let in, by code."),
+    counter(NODE_ASSIGNMENTS, &[], "Assignments that were sent to nodes, repetitions too."),
+    counter(NODE_LOG_BYTES, &[], "Bytes of logs that came from nodes, repetitions too."),
+    counter(NODE_GIVEN_UP, &[], "Tasks of nodes that were given up."),
     gauge(VERIFICATION, &[], "Whether scripts are verified: 1 or 0."),
     gauge(USABLE, &[], "Whether scripts can be run: 1, or 0 while no verified copy of them is in use."),
     gauge(PROBLEMS, &[], "What is wrong with the scripts folder now, counted."),

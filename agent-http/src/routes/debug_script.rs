@@ -44,6 +44,7 @@ pub(crate) async fn debug_script(
     Query::of(&uri).finish()?;
     let place = state.debug_scripts().clone().acquire_owned().await.map_err(ApiError::unavailable)?;
     let records = state.records().clone();
+    let on_a_node = task.spec.target.is_some();
     let made = tokio::task::spawn_blocking(move || records.debug_script(&task.id)).await;
     match made.map_err(io::Error::other).and_then(|made| made) {
         Ok(Some(script)) => {
@@ -56,7 +57,12 @@ pub(crate) async fn debug_script(
         Ok(None) => Err(ApiError::new(
             StatusCode::NOT_FOUND,
             "no_debug_script",
-            "this task was not started, so there is nothing to reproduce",
+            match on_a_node {
+                true => {
+                    "the script of a task on a node comes with its end, and there is none of one that was not started"
+                }
+                false => "this task was not started, so there is nothing to reproduce",
+            },
         )),
         Err(error) => Err(ApiError::unavailable(format_args!("a task's record cannot be read: {error}"))),
     }
