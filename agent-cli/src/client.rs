@@ -10,7 +10,7 @@ use ureq::http::{Request, Response, StatusCode};
 use ureq::tls::TlsConfig;
 use ureq::{Agent, Body};
 
-use crate::address::{Address, read_token};
+use crate::address::{Address, Token, read_token};
 use crate::args::{Global, Server};
 use crate::context;
 use crate::failure::Failure;
@@ -81,12 +81,12 @@ impl Client {
             address.refuse_strangers(token)?;
             token.note.as_deref().into_iter().for_each(say);
         }
-        let token = token.map(|token| token.text);
         Ok(Self::of(address, token, trust::config(&server.trust)?))
     }
 
-    fn of(address: Address, token: Option<String>, tls: TlsConfig) -> Self {
-        let agent = agent(&address, tls);
+    fn of(address: Address, token: Option<Token>, tls: TlsConfig) -> Self {
+        let agent = agent(&address, token.as_ref().map(|token| token.owner), tls);
+        let token = token.map(|token| token.text);
         Self { agent, address, token, answer_timeout: ANSWER_TIMEOUT, silence_timeout: SILENCE_TIMEOUT }
     }
 
@@ -172,7 +172,7 @@ impl Client {
 }
 
 /// What sends requests. Redirects are not followed, since they would take the token along.
-fn agent(address: &Address, tls: TlsConfig) -> Agent {
+fn agent(address: &Address, token: Option<Option<u32>>, tls: TlsConfig) -> Agent {
     let config = Agent::config_builder()
         .http_status_as_error(false)
         .timeout_connect(Some(CONNECT_TIMEOUT))
@@ -183,7 +183,9 @@ fn agent(address: &Address, tls: TlsConfig) -> Agent {
     let config = if is_by_tls { config.build() } else { config.proxy(None).build() };
     match address {
         Address::Url(_) => config.into(),
-        Address::Socket(path) => Agent::with_parts(config, SocketConnector(path.clone()), NoResolver),
+        Address::Socket(path) => {
+            Agent::with_parts(config, SocketConnector { path: path.clone(), token }, NoResolver)
+        }
     }
 }
 
@@ -241,10 +243,11 @@ mod tests {
             }
         });
         let timeout = Duration::from_millis(200);
+        let token = Token { text: "dag_token".to_owned(), owner: None, note: None };
         let client = Client {
             answer_timeout: timeout,
             silence_timeout: timeout,
-            ..Client::of(address, Some("dag_token".to_owned()), TlsConfig::default())
+            ..Client::of(address, Some(token), TlsConfig::default())
         };
         (client, kept)
     }

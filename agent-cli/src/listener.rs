@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use nix::unistd::geteuid;
+use nix::unistd::{User, geteuid};
 
 use crate::failure::Failure;
 
@@ -20,20 +20,25 @@ const OF_SERVICES: std::ops::RangeInclusive<u32> = 61_184..=65_534;
 /// # Errors
 /// When it is another one.
 pub(crate) fn refuse_strangers(port: u16, token_owner: Option<u32>) -> Result<(), Failure> {
-    let is_stranger = |uid: &u32| {
-        *uid >= FIRST_PERSON
-            && !OF_SERVICES.contains(uid)
-            && *uid != geteuid().as_raw()
-            && Some(*uid) != token_owner
-    };
-    let Some(uid) = listeners(port).into_iter().find(is_stranger) else { return Ok(()) };
-    let name = nix::unistd::User::from_uid(uid.into()).ok().flatten();
-    let name = name.map_or_else(|| format!("user {uid}"), |user| user.name);
+    let stranger = listeners(port).into_iter().find(|uid| is_stranger(*uid, token_owner));
+    let Some(name) = stranger.map(name_of) else { return Ok(()) };
     let hint = "a service of another user is called over TLS, https://, which proves who it is";
     Err(Failure::new(format!(
         "on port {port} of this host {name} listens, who would get the token; nothing was sent"
     ))
     .with_hints(vec![hint.to_owned()]))
+}
+
+/// Whether a user is neither this one, nor the owner of the token's file, nor the system.
+pub(crate) fn is_stranger(uid: u32, token_owner: Option<u32>) -> bool {
+    let is_person = uid >= FIRST_PERSON && !OF_SERVICES.contains(&uid);
+    is_person && uid != geteuid().as_raw() && Some(uid) != token_owner
+}
+
+/// A user in words.
+pub(crate) fn name_of(uid: u32) -> String {
+    let user = User::from_uid(uid.into()).ok().flatten();
+    user.map_or_else(|| format!("user {uid}"), |user| user.name)
 }
 
 /// The users that listen on this port, at a loopback address or at all.

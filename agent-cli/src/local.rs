@@ -1,9 +1,13 @@
 //! HTTP over a Unix socket of this host: what ureq calls a transport. Each request has a connection of its own.
 
 use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
+use socket2::{Domain, SockAddr, Socket, Type};
 use ureq::Error;
 use ureq::config::Config;
 use ureq::http::Uri;
@@ -12,9 +16,15 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
 };
 
+use crate::listener;
+
 /// Connects to the socket, whatever a request names as its host.
 #[derive(Debug)]
-pub(crate) struct SocketConnector(pub(crate) PathBuf);
+pub(crate) struct SocketConnector {
+    pub(crate) path: PathBuf,
+    /// Whose file the token was read from, where one is sent: nobody else may listen.
+    pub(crate) token: Option<Option<u32>>,
+}
 
 /// Looks nothing up: the socket is where it is.
 #[derive(Debug)]
@@ -35,7 +45,10 @@ impl Connector for SocketConnector {
         details: &ConnectionDetails<'_>,
         _: Option<()>,
     ) -> Result<Option<SocketTransport>, Error> {
-        let stream = UnixStream::connect(&self.0)?;
+        let stream = connect(&self.path, details.timeout)?;
+        if let Some(owner) = self.token {
+            refuse_stranger(&stream, owner)?;
+        }
         let config = details.config;
         let buffers = LazyBuffers::new(config.input_buffer_size(), config.output_buffer_size());
         Ok(Some(SocketTransport { stream, buffers }))
@@ -78,6 +91,27 @@ impl Transport for SocketTransport {
         // Not worth keeping: another connection on this host costs nothing.
         false
     }
+}
+
+/// Connects within a time: a service that accepts nobody any more lets only so many wait.
+fn connect(path: &Path, timeout: NextTimeout) -> Result<UnixStream, Error> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // It holds for connect(2) as well (socket(7), SO_SNDTIMEO).
+    socket.set_write_timeout(timeout.not_zero().map(|time| *time))?;
+    socket.connect(&SockAddr::unix(path)?).map_err(|error| or_timeout(error, timeout))?;
+    Ok(OwnedFd::from(socket).into())
+}
+
+/// Makes sure that the token goes to nobody else than who may know it (unix(7), SO_PEERCRED).
+fn refuse_stranger(stream: &UnixStream, token_owner: Option<u32>) -> io::Result<()> {
+    let listener = getsockopt(stream, PeerCredentials)?.uid();
+    if listener::is_stranger(listener, token_owner) {
+        let name = listener::name_of(listener);
+        return Err(io::Error::other(format!(
+            "{name} listens there, who would get the token; nothing was sent"
+        )));
+    }
+    Ok(())
 }
 
 /// A socket whose time is over says that it would block.

@@ -15,6 +15,11 @@ const KEY: &str = "tls.key";
 const API_SERVER: &str = "node.api_server";
 const NODE_NAME: &str = "node.name";
 const TOKEN_FILE: &str = "node.token_file";
+const NODE_CA: &str = "node.ca";
+const NODE_CERTIFICATE: &str = "node.certificate";
+const NODE_KEY: &str = "node.key";
+const PROXY: &str = "node.proxy";
+const PROXY_CREDENTIALS: &str = "node.proxy_credentials_file";
 const CLIENT_CA: &str = "tls.client_ca";
 const DEFAULT_TIMEOUT: &str = "script_executor.default_timeout";
 const MAX_TIMEOUT: &str = "script_executor.max_timeout";
@@ -35,10 +40,18 @@ impl Draft {
             *path = current_dir.join(&path);
         }
         let node = &mut self.settings.node;
-        for path in [&mut node.token_file, &mut node.ca].into_iter().flatten() {
+        let files = [
+            &mut node.token_file,
+            &mut node.ca,
+            &mut node.certificate,
+            &mut node.key,
+            &mut node.proxy_credentials_file,
+        ];
+        for path in files.into_iter().flatten() {
             *path = current_dir.join(&path);
         }
         self.check_node();
+        self.check_way_to_the_api_server();
         let socket = &mut self.settings.http.socket;
         *socket = socket.take().map(|path| current_dir.join(path));
         self.check_tls();
@@ -55,13 +68,61 @@ impl Draft {
             (API_SERVER, node.api_server.is_some()),
             (NODE_NAME, node.name.is_some()),
             (TOKEN_FILE, node.token_file.is_some()),
+            (NODE_CERTIFICATE, node.certificate.is_some()),
         ];
-        let first = given.iter().find(|(_, is_given)| *is_given);
-        let missing = given.iter().find(|(_, is_given)| !is_given);
-        if let (Some((given, _)), Some((missing, _))) = (first, missing) {
-            let problem = format!("{given} is given and {missing} is not");
-            let remedy = format!("expected {API_SERVER}, {NODE_NAME} and {TOKEN_FILE}, all or none");
-            self.joint_mistake(&[given], problem, &remedy);
+        let [(_, has_server), (_, has_name), (_, has_token), (_, has_certificate)] = given;
+        let Some((first, _)) = given.into_iter().find(|(_, is_given)| *is_given) else { return };
+        let needed =
+            [(API_SERVER, has_server), (NODE_NAME, has_name), (TOKEN_FILE, has_token || has_certificate)];
+        if let Some((missing, _)) = needed.into_iter().find(|(_, is_given)| !is_given) {
+            let problem = format!("{first} is given and {missing} is not");
+            let remedy = format!(
+                "expected {API_SERVER}, {NODE_NAME} and {TOKEN_FILE}, all or none; {NODE_CERTIFICATE} may stand for {TOKEN_FILE}"
+            );
+            self.joint_mistake(&[first], problem, &remedy);
+        }
+    }
+
+    /// What TLS and a proxy need. Nothing is trusted that no setting names, and nothing in clear passes a proxy.
+    fn check_way_to_the_api_server(&mut self) {
+        let node = &self.settings.node;
+        let is_tls = node.api_server.as_ref().map(|address| address.starts_with("wss://"));
+        let (has_certificate, has_key) = (node.certificate.is_some(), node.key.is_some());
+        let (has_proxy, has_credentials) = (node.proxy.is_some(), node.proxy_credentials_file.is_some());
+        let mut wrong = Vec::new();
+        if is_tls == Some(true) && node.ca.is_none() {
+            let remedy = "expected the file with the CAs of the API server's certificate; those of the web are in \
+                /etc/ssl/certs/ca-certificates.crt on many systems";
+            wrong.push((API_SERVER, format!("{API_SERVER} is wss:// and {NODE_CA} is not given"), remedy));
+        }
+        let both = "expected node.certificate and node.key, both or neither";
+        match (has_certificate, has_key) {
+            (true, false) => {
+                wrong.push((
+                    NODE_CERTIFICATE,
+                    format!("{NODE_CERTIFICATE} is given and {NODE_KEY} is not"),
+                    both,
+                ));
+            }
+            (false, true) => {
+                wrong.push((NODE_KEY, format!("{NODE_KEY} is given and {NODE_CERTIFICATE} is not"), both));
+            }
+            _ => {}
+        }
+        if is_tls == Some(false) {
+            for (key, is_given) in [(NODE_CERTIFICATE, has_certificate), (PROXY, has_proxy)] {
+                if is_given {
+                    let problem = format!("{key} is given and {API_SERVER} is ws://, which is in clear");
+                    wrong.push((key, problem, "expected wss://"));
+                }
+            }
+        }
+        if has_credentials && !has_proxy {
+            let problem = format!("{PROXY_CREDENTIALS} is given and {PROXY} is not");
+            wrong.push((PROXY_CREDENTIALS, problem, "expected node.proxy, the proxy that they open"));
+        }
+        for (key, problem, remedy) in wrong {
+            self.joint_mistake(&[key], problem, remedy);
         }
     }
 

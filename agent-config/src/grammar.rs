@@ -107,11 +107,26 @@ pub(crate) fn is_api_server(text: &str) -> bool {
         Some((host, port)) if !port.ends_with(']') => (host, parse_port(port).is_some()),
         _ => (authority, true),
     };
-    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     let is_loopback =
-        host == "localhost" || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
-    let is_host = address.parse::<IpAddr>().is_ok() || parse_host_name(host).is_some();
-    is_host && has_port && (!is_clear || is_loopback)
+        host == "localhost" || unbracketed(host).parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    is_host(host) && has_port && (!is_clear || is_loopback)
+}
+
+/// `http://`, host and port. There is no usual port of proxies, and a password has no place in it.
+pub(crate) fn is_proxy(text: &str) -> bool {
+    let authority = text.strip_prefix("http://").and_then(|rest| rest.rsplit_once(':'));
+    authority.is_some_and(|(host, port)| is_host(host) && parse_port(port).is_some())
+}
+
+/// A name, or an address; that of IPv6 in brackets.
+fn is_host(host: &str) -> bool {
+    let address = unbracketed(host).parse::<IpAddr>();
+    let is_bracketed = unbracketed(host) != host;
+    address.is_ok_and(|address| address.is_ipv6() == is_bracketed) || parse_host_name(host).is_some()
+}
+
+fn unbracketed(host: &str) -> &str {
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
 /// A port that something can listen on, in digits alone.
@@ -206,6 +221,26 @@ mod tests {
             "wss://u@x",
         ] {
             assert!(!is_api_server(wrong), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_proxy_has_a_host_and_a_port_and_no_password() {
+        for right in ["http://proxy.example.com:3128", "http://10.0.0.1:8080", "http://[::1]:1"] {
+            assert!(is_proxy(right), "{right}");
+        }
+        for wrong in [
+            "",
+            "proxy:3128",
+            "http://proxy",
+            "https://proxy:3128",
+            "socks5://proxy:1080",
+            "http://user:password@proxy:3128",
+            "http://proxy:3128/",
+            "http://proxy:0",
+            "http://::1:1",
+        ] {
+            assert!(!is_proxy(wrong), "{wrong:?}");
         }
     }
 

@@ -102,6 +102,10 @@ pub(crate) const KEYS: &[Key] = &[
     key!(node.name, some_name),
     key!(node.token_file, some_path),
     key!(node.ca, some_path),
+    key!(node.certificate, some_path),
+    key!(node.key, some_path),
+    key!(node.proxy, proxy),
+    key!(node.proxy_credentials_file, some_path),
     key!(node.assignment_public_keys, assignment_keys),
 ];
 
@@ -137,6 +141,11 @@ fn some_name(input: Input<'_>) -> Checked<Option<String>> {
 fn api_server(input: Input<'_>) -> Checked<Option<String>> {
     let right = "wss://, host and port of the API server, such as \"wss://api.example.com:8848\"; ws:// to loopback only";
     input.text(right, own(grammar::is_api_server)).map(Some)
+}
+
+fn proxy(input: Input<'_>) -> Checked<Option<String>> {
+    let right = "http://, host and port of the proxy, such as \"http://proxy.example.com:3128\"; its user and password in node.proxy_credentials_file";
+    input.secret(right, own(grammar::is_proxy)).map(Some)
 }
 
 fn assignment_keys(input: Input<'_>) -> Checked<Vec<String>> {

@@ -176,15 +176,23 @@ pub struct Auth {
 /// `[node]`: the API server that this agent takes tasks from. Without [one](Self::api_server) it takes none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
-    /// `wss://` or, on this host, `ws://`, with host and port. With it there are [`name`](Self::name) and
-    /// [`token_file`](Self::token_file).
+    /// `wss://` or, on this host, `ws://`, with host and port. With it there is a [`name`](Self::name), and a
+    /// [`token_file`](Self::token_file), a [`certificate`](Self::certificate), or both.
     pub api_server: Option<String>,
     /// This node's name: that of its token.
     pub name: Option<String>,
     /// The file with the token.
     pub token_file: Option<PathBuf>,
-    /// The file with the CAs of the API server's certificate, in PEM. There are some with `wss://`.
+    /// The file with the CAs of the API server's certificate, in PEM. There is one with `wss://`.
     pub ca: Option<PathBuf>,
+    /// The file with the certificate that this node presents, and those that lead to its CA, in PEM.
+    pub certificate: Option<PathBuf>,
+    /// The file with the key of that certificate, in PEM. There is one with a certificate, and none without.
+    pub key: Option<PathBuf>,
+    /// `http://`, host and port of the proxy that leads to the API server.
+    pub proxy: Option<String>,
+    /// The file with what opens that proxy.
+    pub proxy_credentials_file: Option<PathBuf>,
     /// Labels that targets of tasks may name.
     pub labels: BTreeMap<String, String>,
     /// The keys of API servers whose assignments are accepted. With none, the first one that is shown.
@@ -271,6 +279,10 @@ impl Settings {
                 name: None,
                 token_file: None,
                 ca: None,
+                certificate: None,
+                key: None,
+                proxy: None,
+                proxy_credentials_file: None,
                 labels: BTreeMap::new(),
                 assignment_public_keys: Vec::new(),
             },

@@ -118,11 +118,36 @@ impl Disbelief {
     }
 }
 
+/// Why an assignment was not made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SignError {
+    /// The agent that knew the secret is gone.
+    #[error(
+        "the value of the secret parameter '{0}', which was kept in memory only, went with the agent that had accepted \
+         this task; submit it again under another id"
+    )]
+    SecretGone(String),
+    /// It cannot be sealed or written.
+    #[error("the assignment of this task cannot be written: {0}; submit it with smaller parameters")]
+    Unwritable(String),
+}
+
+impl SignError {
+    /// The stable code for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::SecretGone(_) => "secret_gone",
+            Self::Unwritable(_) => "assignment_unwritable",
+        }
+    }
+}
+
 /// Seals, writes and signs an assignment that is valid from now on.
 ///
 /// # Errors
-/// Text, when a secret cannot be sealed or the whole cannot be written.
-pub fn sign(key: &SigningKey, order: &Order<'_>, now: Timestamp) -> Result<SignedAssignment, String> {
+/// See [`SignError`].
+pub fn sign(key: &SigningKey, order: &Order<'_>, now: Timestamp) -> Result<SignedAssignment, SignError> {
+    let unwritable = SignError::Unwritable;
     let mut spec = order.spec.clone();
     // How long the node may be away is nothing that it needs to know.
     spec.unreachable_after = None;
@@ -130,8 +155,9 @@ pub fn sign(key: &SigningKey, order: &Order<'_>, now: Timestamp) -> Result<Signe
     let mut sealed = BTreeMap::new();
     for name in values.names() {
         // Only its name is left of one whose value went with an agent that died.
-        let value = values.get(name).ok_or_else(|| format!("the value of the secret '{name}' is gone"))?;
-        sealed.insert(name.to_owned(), sealing::seal(&order.sealing, value.expose_secret())?);
+        let value = values.get(name).ok_or_else(|| SignError::SecretGone(name.to_owned()))?;
+        let value = sealing::seal(&order.sealing, value.expose_secret()).map_err(unwritable)?;
+        sealed.insert(name.to_owned(), value);
     }
     let assignment = Assignment {
         node: order.node.to_owned(),
@@ -143,9 +169,9 @@ pub fn sign(key: &SigningKey, order: &Order<'_>, now: Timestamp) -> Result<Signe
         sealed,
         created_by: order.created_by.to_owned(),
         not_before: now,
-        expires: now.saturating_add(VALIDITY).map_err(|error| error.to_string())?,
+        expires: now.saturating_add(VALIDITY).map_err(|error| unwritable(error.to_string()))?,
     };
-    let payload = serde_json::to_string(&assignment).map_err(|error| error.to_string())?;
+    let payload = serde_json::to_string(&assignment).map_err(|error| unwritable(error.to_string()))?;
     let signature = key.sign(CONTEXT, payload.as_bytes());
     Ok(SignedAssignment { payload, signature })
 }

@@ -7,10 +7,11 @@
 //! | [`assignment`] | one task for one node, signed |
 //! | [`greeting`] | how both ends show who they are |
 //! | [`journal`] | what a node knows of assignments, on its disk |
-//! | `link`, [`websocket`] | what carries messages |
+//! | `link`, [`websocket`], [`accepted`] | what carries messages |
 //! | [`node`] | the node's end |
 //! | [`controller`] | the API server's end |
 
+pub mod accepted;
 pub mod assignment;
 pub mod controller;
 pub mod frame;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use task_service::{LogReader, TaskId};
-use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::frame::LogFrame;
 
@@ -15,6 +15,10 @@ use crate::frame::LogFrame;
 const PING_AFTER: Duration = Duration::from_secs(15);
 /// Silence of the other end after which the link is given up.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(40);
+/// The same where somebody waits for what the link carries: a line that was cut is noticed, or works again, before it is
+/// missed. Both together cost nothing where nothing runs.
+const BUSY_PING_AFTER: Duration = Duration::from_secs(2);
+const BUSY_GIVE_UP_AFTER: Duration = Duration::from_secs(7);
 /// Time that a write may take.
 const WRITE_WITHIN: Duration = Duration::from_secs(20);
 
@@ -36,8 +40,8 @@ pub enum LinkError {
     #[error("the line was cut: {0}")]
     Cut(String),
     /// Nothing came for too long.
-    #[error("nothing came for {} s", GIVE_UP_AFTER.as_secs())]
-    Silent,
+    #[error("nothing came for {} s", .0.as_secs())]
+    Silent(Duration),
     /// The other end takes nothing.
     #[error("nothing could be sent for {} s", WRITE_WITHIN.as_secs())]
     Stuck,
@@ -51,7 +55,7 @@ pub trait LinkSender: Send + 'static {
 
 /// The receiving half of a link.
 pub trait LinkReceiver: Send + 'static {
-    /// The next frame.
+    /// The next frame. What has come of it stays where this is dropped before its end.
     fn receive(&mut self) -> impl Future<Output = Result<Frame, LinkError>> + Send;
 }
 
@@ -64,13 +68,56 @@ pub(crate) enum Outgoing {
     Log { reader: Arc<LogReader>, task: TaskId, offset: u64, bytes: u64 },
 }
 
-/// Sends what comes by the channel until that is closed; pings where there is nothing to send.
+/// How often a sign of life is given, and how soon one is missed.
+#[derive(Debug, Clone)]
+pub(crate) struct Pace {
+    /// Whether somebody waits for what the link carries; without it nobody ever does.
+    is_busy: Option<watch::Receiver<bool>>,
+}
+
+impl Pace {
+    /// Never in a hurry: what an end keeps to that has thousands of links.
+    pub(crate) fn calm() -> Self {
+        Self { is_busy: None }
+    }
+
+    /// In a hurry while that says so.
+    pub(crate) fn of(is_busy: watch::Receiver<bool>) -> Self {
+        Self { is_busy: Some(is_busy) }
+    }
+
+    fn is_busy(&self) -> bool {
+        self.is_busy.as_ref().is_some_and(|is_busy| *is_busy.borrow())
+    }
+
+    fn ping_after(&self) -> Duration {
+        if self.is_busy() { BUSY_PING_AFTER } else { PING_AFTER }
+    }
+
+    fn give_up_after(&self) -> Duration {
+        if self.is_busy() { BUSY_GIVE_UP_AFTER } else { GIVE_UP_AFTER }
+    }
+
+    /// Waits until it is another one.
+    async fn changed(&mut self) {
+        if let Some(is_busy) = &mut self.is_busy
+            && is_busy.changed().await.is_ok()
+        {
+            return;
+        }
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Sends what comes by the channel until that is closed; pings where there is nothing to send. Who becomes busy has something
+/// to send, so that the pace is looked at then.
 pub(crate) async fn send_all(
     mut link: impl LinkSender,
     mut outgoing: mpsc::UnboundedReceiver<Outgoing>,
+    pace: Pace,
 ) -> Result<(), LinkError> {
     loop {
-        let frame = match timeout(PING_AFTER, outgoing.recv()).await {
+        let frame = match timeout(pace.ping_after(), outgoing.recv()).await {
             Ok(Some(Outgoing::Control(text))) => Some(Frame::Control(text)),
             Ok(Some(Outgoing::Log { reader, task, offset, bytes })) => read(&reader, task, offset, bytes),
             Ok(None) => return Ok(()),
@@ -83,12 +130,18 @@ pub(crate) async fn send_all(
 }
 
 /// The next frame that says something.
-pub(crate) async fn receive(link: &mut impl LinkReceiver) -> Result<Frame, LinkError> {
+pub(crate) async fn receive(link: &mut impl LinkReceiver, pace: &mut Pace) -> Result<Frame, LinkError> {
+    let mut heard = Instant::now();
     loop {
-        match timeout(GIVE_UP_AFTER, link.receive()).await {
-            Ok(Ok(Frame::Ping)) => {}
+        let patience = pace.give_up_after();
+        let heard_of = tokio::select! {
+            heard_of = timeout_at(heard + patience, link.receive()) => heard_of,
+            () = pace.changed() => continue,
+        };
+        match heard_of {
+            Ok(Ok(Frame::Ping)) => heard = Instant::now(),
             Ok(other) => return other,
-            Err(_) => return Err(LinkError::Silent),
+            Err(_) => return Err(LinkError::Silent(patience)),
         }
     }
 }

@@ -18,6 +18,11 @@ pub const VERSION: u32 = 1;
 /// at most, and the few MiB of arguments that the kernel takes.
 pub const MAX_MESSAGE_BYTES: usize = 16 << 20;
 
+/// The code of a complaint: the task was settled, and is not started again.
+pub const SETTLED_BEFORE: &str = "settled_before";
+/// The code of a complaint: another assignment is known under the task's id.
+pub const OTHER_ASSIGNMENT: &str = "other_assignment";
+
 /// What an API server says to a node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]

@@ -5,9 +5,10 @@ use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 
+use crate::accepted;
 use crate::link::{Frame, LinkError, LinkReceiver, LinkSender};
 use crate::message::MAX_MESSAGE_BYTES;
 
@@ -38,8 +39,11 @@ pub(crate) fn config() -> WebSocketConfig {
 }
 
 /// The API server's end of a connection whose upgrade has been answered.
-pub async fn accepted<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> (Sender<S>, Receiver<S>) {
-    split(WebSocketStream::from_raw_socket(stream, Role::Server, Some(config())).await)
+pub async fn accepted<S>(stream: S) -> (accepted::Sender<S>, accepted::Receiver<S>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    accepted::split(stream)
 }
 
 /// The two halves of a connection.

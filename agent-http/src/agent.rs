@@ -4,11 +4,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use agent_config::Settings;
 use agent_fleet::controller::{Fleet, FleetError};
+use agent_fleet::node::Node;
 use axum::Router;
 use metrics_exporter_prometheus::BuildError as MetricsError;
 use task_runners::{
@@ -116,7 +117,8 @@ pub enum AccessError {
 
 impl Agent {
     /// Opens everything that the settings name, in this order: executor (which ends what a dead agent left running),
-    /// scripts, task service (which takes the lock of the state folder), first token.
+    /// scripts, task service (which takes the lock of the state folder), first token. No task starts before
+    /// [`begin`](Self::begin).
     ///
     /// # Errors
     /// See [`AgentError`]. A scripts folder that does not verify is none: the service says so in its answers.
@@ -127,15 +129,9 @@ impl Agent {
         let records = executor.records().clone();
         let fleet = open_fleet(settings, records.clone()).await?;
         let registry = registry(&metrics, ScriptRunner::new(executor, scripts.clone()), &fleet);
-        let service = TaskService::open(service_settings(settings), registry).await?;
-        service.keep_clean(Retention {
-            tasks: settings.retention.tasks,
-            max_tasks: settings.retention.max_tasks,
-            max_bytes: settings.retention.max_bytes,
-            workspaces: settings.retention.workspaces,
-            work_dir: settings.script_executor.work_dir_prefix.clone(),
-        });
+        let service = TaskService::open_held(service_settings(settings), registry).await?;
         let (tokens, first_token) = tokens(settings)?;
+        let node = node::open(settings, &service, &scripts).await?;
         let access = Access { tokens, hosts: HostRules::new(&settings.http, tls.clone()) };
         let audit = audit(settings, metrics.clone())?;
         let state = AppState::new(Shared {
@@ -146,6 +142,7 @@ impl Agent {
             access: watch::Sender::new(Arc::new(access)),
             metrics,
             audit,
+            node: node.as_ref().map(Node::counts),
             tls,
             body_limit: settings.limits.body,
             public_metrics: settings.http.public_metrics,
@@ -156,9 +153,12 @@ impl Agent {
         });
         let verify_now = Arc::new(Notify::new());
         let mut background = JoinSet::new();
-        if let Some(node) = node::open(settings, &state).await? {
+        if let Some(node) = node {
             background.spawn(node.run());
         }
+        // A node has said by now what it needs.
+        state.service().keep_clean(retention(settings));
+        background.spawn(state.fleet().clone().answer_by(state.service().clone()));
         background.spawn(state.fleet().clone().attend(state.service().clone()));
         let (scripts, service) = (state.scripts().clone(), state.service().clone());
         background.spawn(background::verify_scripts(scripts, service, verify_now.clone()));
@@ -170,6 +170,12 @@ impl Agent {
         let settings = Mutex::new(settings.clone());
         let watch = state.scripts().watch();
         Ok(Self { state, settings, first_token, verify_now, _background: background, _watch: watch })
+    }
+
+    /// Lets tasks start that wait since the last run. Called when nothing can fail any more, so that a start which fails
+    /// has started none of them.
+    pub fn begin(&self) {
+        self.state.service().begin();
     }
 
     /// The routes, with everything in front of them.
@@ -203,14 +209,24 @@ impl Agent {
     /// # Errors
     /// When it cannot be said who is let in by them, for one because they name no token where those in force do; everything
     /// stays as it was then.
-    pub fn reload(&self, new: &Settings) -> Result<Vec<&'static str>, AccessError> {
-        let mut settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
-        let state_dir = &settings.script_executor.state_dir;
-        let tokens = Tokens::new(match (new.auth.tokens.is_empty(), settings.auth.tokens.is_empty()) {
-            (false, _) => new.auth.tokens.clone(),
-            (true, true) => vec![first_token::open_again(state_dir)?.token],
-            (true, false) => return Err(AccessError::NoToken),
-        })?;
+    pub async fn reload(&self, new: &Settings) -> Result<Vec<&'static str>, AccessError> {
+        let (had_none, state_dir) = {
+            let settings = self.settings();
+            (settings.auth.tokens.is_empty(), settings.script_executor.state_dir.clone())
+        };
+        let named = new.auth.tokens.clone();
+        // Files are read, and users looked up, which may be over a network.
+        let made = tokio::task::spawn_blocking(move || {
+            let tokens = match (named.is_empty(), had_none) {
+                (false, _) => named,
+                (true, true) => vec![first_token::open_again(&state_dir)?.token],
+                (true, false) => return Err(AccessError::NoToken),
+            };
+            Ok(Tokens::new(tokens)?)
+        });
+        let made = made.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+        let tokens = made?.after(&self.state.access().tokens);
+        let mut settings = self.settings();
         settings.auth = new.auth.clone();
         settings.http.hosts.clone_from(&new.http.hosts);
         settings.http.origins.clone_from(&new.http.origins);
@@ -218,6 +234,16 @@ impl Agent {
         let hosts = HostRules::new(&settings.http, self.tls().cloned());
         self.state.set_access(Access { tokens, hosts });
         Ok(settings.sections_that_differ(new))
+    }
+
+    fn settings(&self) -> MutexGuard<'_, Settings> {
+        // They are replaced part by part, each of which is whole.
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until the task service has stopped, though nobody told it to: the thread that decides and writes has panicked.
+    pub async fn failed(&self) {
+        self.state.service().stopped().await;
     }
 
     /// Stops the task service: nothing more is accepted, `/readyz` says so, what runs has `patience` to end by itself.
@@ -267,6 +293,16 @@ async fn run_blocking(settings: &Settings, host: Host) -> Result<(ScriptExecutor
         Ok((executor, Arc::new(scripts)))
     });
     opened.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+}
+
+fn retention(settings: &Settings) -> Retention {
+    Retention {
+        tasks: settings.retention.tasks,
+        max_tasks: settings.retention.max_tasks,
+        max_bytes: settings.retention.max_bytes,
+        workspaces: settings.retention.workspaces,
+        work_dir: settings.script_executor.work_dir_prefix.clone(),
+    }
 }
 
 fn service_settings(settings: &Settings) -> ServiceSettings {

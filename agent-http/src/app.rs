@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use agent_fleet::controller::Fleet;
+use agent_fleet::node::NodeCounts;
 use axum::Router;
 use axum::extract::{MatchedPath, Request};
 use axum::http::{Method, Uri};
@@ -47,6 +48,8 @@ pub(crate) struct Shared {
     pub(crate) service: TaskService,
     pub(crate) scripts: Arc<Scripts>,
     pub(crate) fleet: Fleet,
+    /// What is counted of this agent as a node, where it is one.
+    pub(crate) node: Option<NodeCounts>,
     pub(crate) records: Records,
     pub(crate) access: watch::Sender<Arc<Access>>,
     pub(crate) metrics: Arc<Metrics>,
@@ -80,6 +83,11 @@ impl AppState {
     /// The nodes.
     pub(crate) fn fleet(&self) -> &Fleet {
         &self.0.fleet
+    }
+
+    /// What is counted of this agent as a node, where it is one.
+    pub(crate) fn node(&self) -> Option<&NodeCounts> {
+        self.0.node.as_ref()
     }
 
     pub(crate) fn records(&self) -> &Records {

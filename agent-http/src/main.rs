@@ -117,6 +117,7 @@ async fn serve(
     let local = socket.as_ref().map(|socket| socket.path().to_path_buf());
     let server = server.with_tls(tls).with_socket(socket);
     let at = server.address().map_err(|error| cannot_listen(wanted, &error))?;
+    agent.begin();
     announce(&agent, at, local.as_deref());
 
     let stop = CancellationToken::new();
@@ -127,15 +128,20 @@ async fn serve(
         agent.read_scripts_again();
         reload_now.notify_one();
     };
-    tokio::select! {
-        () = signals.told_to_stop(at_hangup) => {}
+    // Either ends by itself only when it panics: then nobody would be served any more, and what restarts services is to
+    // hear of it.
+    let failure = tokio::select! {
+        () = signals.told_to_stop(at_hangup) => None,
         never = reload::whenever_changed(&agent, arguments, loaded, &reload_now) => match never {},
-        // It ends by itself only when it panics: then nobody would be served any more.
-        ended = &mut serving => return ended.map_err(failed),
-    }
+        ended = &mut serving => ended.err().map(failed),
+        () = agent.failed() => Some("the task service failed; the log says why".to_owned()),
+    };
     drain(&agent, settings.limits.drain, &mut signals).await;
     stop.cancel();
-    serving.await.map_err(failed)
+    match failure {
+        Some(failure) => Err(failure),
+        None => serving.await.map_err(failed),
+    }
 }
 
 fn announce(agent: &Agent, at: SocketAddr, local: Option<&Path>) {

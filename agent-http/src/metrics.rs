@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent_fleet::controller::FleetStats;
+use agent_fleet::node::NodeNumbers;
 use axum::http::{Method, StatusCode};
 use jiff::Timestamp;
 use metrics::{counter, gauge, histogram, with_local_recorder};
@@ -25,8 +26,9 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 use crate::server::OpenConnections;
 use table::{
     ANSWERS, AUDIT_LOST, BUILD_INFO, CERTIFICATE_EXPIRES, CHANGES, COMMITS, CONNECTIONS, DURATION, FOLLOWERS,
-    KILLS, LEFTOVERS, LOG_BYTES, MISSED, PROBLEMS, QUEUED, REFUSALS, RETRIES, RUNNING, RUNS, SLOTS,
-    UNWRITTEN, USABLE, VERIFICATION, WATCHED,
+    KILLS, LEFTOVERS, LOG_BYTES, MISSED, NODE_CONNECTED, NODE_CONNECTIONS, NODE_LOG_BYTES, NODE_REFUSED,
+    NODE_UNSETTLED, PROBLEMS, QUEUED, REFUSALS, RETRIES, RUNNING, RUNS, SLOTS, UNWRITTEN, USABLE,
+    VERIFICATION, WATCHED,
 };
 
 /// Upper bounds of the buckets for durations: from a bare start to a day.
@@ -54,6 +56,7 @@ pub(crate) struct Now<'a> {
     pub(crate) scripts: &'a ScriptsStatus,
     pub(crate) certificate_expires: Option<Timestamp>,
     pub(crate) connections: Option<OpenConnections>,
+    pub(crate) node: Option<NodeNumbers>,
 }
 
 /// The form in which a log is followed.
@@ -141,7 +144,7 @@ impl Metrics {
 
     /// Everything in the text format of Prometheus (0.0.4).
     pub(crate) fn render(&self, now: &Now<'_>) -> String {
-        let Now { service, fleet, awaited, scripts, certificate_expires, connections } = now;
+        let Now { service, fleet, awaited, scripts, certificate_expires, connections, node } = now;
         let is_usable = !scripts.verification || scripts.manifest.is_some();
         self.record(|| {
             gauge!(QUEUED).set(count(service.queued));
@@ -158,6 +161,9 @@ impl Metrics {
             gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
             if let Some(expires) = certificate_expires {
                 gauge!(CERTIFICATE_EXPIRES).set(expires.as_duration().as_secs_f64());
+            }
+            if let Some(node) = node {
+                record_node(node);
             }
             let OpenConnections { waiting, serving, finishing } = connections.unwrap_or_default();
             for (state, number) in [("waiting", waiting), ("serving", serving), ("finishing", finishing)] {
@@ -250,6 +256,17 @@ impl Drop for Following {
     fn drop(&mut self) {
         let form = self.form.as_str();
         self.metrics.record(|| gauge!(FOLLOWERS, "form" => form).decrement(1.0));
+    }
+}
+
+/// What a node counts. An agent that is none has no such numbers.
+fn record_node(node: &NodeNumbers) {
+    gauge!(NODE_CONNECTED).set(truth(node.is_connected));
+    counter!(NODE_CONNECTIONS).absolute(node.connections);
+    counter!(NODE_LOG_BYTES).absolute(node.log_bytes);
+    gauge!(NODE_UNSETTLED).set(count(node.unsettled));
+    for (code, refused) in &node.refused {
+        counter!(NODE_REFUSED, "code" => *code).absolute(*refused);
     }
 }
 

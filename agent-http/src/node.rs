@@ -1,50 +1,50 @@
 //! This agent as a node: what the settings say about that, made into what `agent-fleet` takes.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use agent_config::Settings;
-use agent_fleet::node::{Address, Node, NodeSettings};
-use rustls::crypto::ring;
-use rustls::{ClientConfig, RootCertStore};
+use agent_fleet::node::{Access, Address, Node, NodeSettings};
+use ct_codecs::{Base64, Encoder};
+use task_runners::Scripts;
+use task_service::TaskService;
 
 use crate::agent::AgentError;
-use crate::app::AppState;
 use crate::tls;
-
-/// Longest token that is read, with its line end.
-const MAX_TOKEN_BYTES: u64 = 4096;
 
 /// The node that the settings say, if they say one.
 ///
 /// # Errors
-/// When its token, its CAs, its keys or its journal cannot be had.
-pub(crate) async fn open(settings: &Settings, state: &AppState) -> Result<Option<Node>, AgentError> {
+/// When its files, its keys or its journal cannot be had.
+pub(crate) async fn open(
+    settings: &Settings,
+    service: &TaskService,
+    scripts: &Arc<Scripts>,
+) -> Result<Option<Node>, AgentError> {
     let node = settings.node.clone();
-    let (Some(api_server), Some(name), Some(token_file)) = (node.api_server, node.name, node.token_file)
-    else {
+    let (Some(api_server), Some(name)) = (node.api_server.clone(), node.name.clone()) else {
         return Ok(None);
     };
-    let (service, scripts) = (state.service().clone(), state.scripts().clone());
+    let (service, scripts) = (service.clone(), scripts.clone());
     let state_dir = settings.script_executor.state_dir.clone();
     let opened = tokio::task::spawn_blocking(move || {
-        let token = token(&token_file)
-            .map_err(|error| format!("node.token_file: {}: {error}", token_file.display()))?;
-        let tls = Arc::new(client(node.ca.as_deref(), api_server.starts_with("wss:"))?);
+        // What cannot be used at the start is told at once, and not by a node that never comes.
+        access(&node)?;
         // They were checked when the settings were loaded; one that cannot be read again must not be passed over.
         let accepted: Result<Vec<_>, _> =
             node.assignment_public_keys.iter().map(|key| key.to_ascii_lowercase().parse()).collect();
         let settings = NodeSettings {
             name,
-            labels: node.labels,
+            labels: node.labels.clone(),
             agent: env!("CARGO_PKG_VERSION").to_owned(),
             capacity: service.stats().slots,
-            address: Address { api_server, token, tls },
             accepted: accepted.map_err(|error| format!("node.assignment_public_keys: {error}"))?,
             state_dir,
+            address: Address {
+                api_server,
+                proxy: node.proxy.clone(),
+                access: Arc::new(move || access(&node)),
+            },
         };
         Node::open(settings, &service, scripts).map_err(|error| error.to_string())
     });
@@ -52,39 +52,36 @@ pub(crate) async fn open(settings: &Settings, state: &AppState) -> Result<Option
     opened.map(Some).map_err(AgentError::Node)
 }
 
-/// Reads a token that nobody else may read.
-fn token(path: &Path) -> io::Result<String> {
-    let file = File::open(path)?;
-    let metadata = file.metadata()?;
-    let is_ours = metadata.uid() == nix::unistd::geteuid().as_raw() || metadata.uid() == 0;
-    if !metadata.is_file() || !is_ours || metadata.mode() & 0o077 != 0 {
-        let problem =
-            "expected a file of root or of the user of the service that nobody else may read (mode 0600)";
-        return Err(io::Error::other(problem));
-    }
-    let mut text = String::new();
-    file.take(MAX_TOKEN_BYTES).read_to_string(&mut text)?;
-    let token = text.trim();
-    match !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic()) {
-        true => Ok(token.to_owned()),
-        false => Err(io::Error::other("expected a token, as `agent-cli token create` prints it")),
-    }
+/// Reads what opens the API server, and the proxy on the way: each time, since files may have changed.
+fn access(node: &agent_config::NodeSettings) -> Result<Access, String> {
+    let token = secret("node.token_file", node.token_file.as_deref(), |text| {
+        match text.bytes().all(|b| b.is_ascii_graphic()) {
+            true => Ok(text.to_owned()),
+            false => Err("expected a token, as `agent-cli token create` prints it"),
+        }
+    })?;
+    let credentials =
+        secret("node.proxy_credentials_file", node.proxy_credentials_file.as_deref(), |text| {
+            match text.contains(':') && !text.contains(char::is_control) {
+                true => Base64::encode_to_string(text).map_err(|_| "it is too long"),
+                false => Err("expected user:password in one line"),
+            }
+        })?;
+    let tls = tls::of_node(node).map_err(|error| error.to_string())?;
+    let proxy_authorization = credentials.map(|encoded| format!("Basic {encoded}"));
+    Ok(Access { token, tls: Arc::new(tls), proxy_authorization })
 }
 
-/// Whom the node trusts: the CAs of a file, and nobody else.
-fn client(ca: Option<&Path>, is_tls: bool) -> Result<ClientConfig, String> {
-    let mut roots = RootCertStore::empty();
-    match ca {
-        Some(path) => {
-            for certificate in tls::certificates("node.ca", path).map_err(|error| error.to_string())? {
-                roots.add(certificate).map_err(|error| format!("node.ca: {}: {error}", path.display()))?;
-            }
-        }
-        None if is_tls => return Err("node.ca must be given with wss://".to_owned()),
-        None => {}
-    }
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| format!("TLS cannot be used: {error}"))?;
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+/// What a file says that a setting names, if it names one; nobody else may read it.
+fn secret<T>(
+    key: &str,
+    path: Option<&Path>,
+    read: impl Fn(&str) -> Result<T, &'static str>,
+) -> Result<Option<T>, String> {
+    let Some(path) = path else { return Ok(None) };
+    let said = tls::secret(path).and_then(|bytes| match String::from_utf8(bytes) {
+        Ok(text) if !text.trim().is_empty() => read(text.trim()).map_err(ToOwned::to_owned),
+        _ => Err("there is no text in it".to_owned()),
+    });
+    said.map(Some).map_err(|problem| format!("{key}: {}: {problem}", path.display()))
 }

@@ -11,6 +11,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Part of the open files that connections may take: a followed log takes two, a task about ten.
 const CONNECTIONS_PER_FILE: u64 = 4;
+/// Part of them that nodes may take, each of which takes one.
+const NODES_PER_FILE: u64 = 2;
 
 /// The signals that mean something here.
 #[derive(Debug)]
@@ -87,7 +89,11 @@ impl OpenFiles {
 
     /// The limits of a server that leaves enough open files for tasks.
     pub(crate) fn bound(self, limits: ServerLimits) -> ServerLimits {
-        let most = usize::try_from(self.now / CONNECTIONS_PER_FILE).unwrap_or(usize::MAX);
-        ServerLimits { connections: limits.connections.min(most), ..limits }
+        let a_part = |part: u64| usize::try_from(self.now / part).unwrap_or(usize::MAX);
+        ServerLimits {
+            connections: limits.connections.min(a_part(CONNECTIONS_PER_FILE)),
+            upgraded: limits.upgraded.min(a_part(NODES_PER_FILE)),
+            ..limits
+        }
     }
 }

@@ -83,7 +83,7 @@ impl<'a> SettingsInForce<'a> {
         for warning in warnings {
             tracing::warn!(file = %warning.path.display(), "{warning}");
         }
-        let waiting = self.agent.reload(&new).map_err(|error| error_chain(&error))?;
+        let waiting = self.agent.reload(&new).await.map_err(|error| error_chain(&error))?;
         self.settings = new;
         if waiting.is_empty() {
             tracing::info!("settings read again");

@@ -1,16 +1,18 @@
-//! The right to an answer that takes long: a log that is followed, the end of a task that is waited for. It was looked at
-//! when the request was let in, and is looked at again whenever tokens change or expire, so that nobody goes on reading
-//! with a token that was taken away.
+//! The right to what takes long: a log that is followed, the end of a task or a place that is waited for, the connection of
+//! a node. It was looked at when the request was let in, and is looked at again whenever tokens change or expire, so that
+//! nobody goes on with a token that was taken away.
 
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use agent_config::Scope;
 use axum::body::{Body, Bytes};
+use axum::http::StatusCode;
 use axum::response::Response;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use jiff::Timestamp;
@@ -25,28 +27,33 @@ use crate::routes::no_task;
 /// Longest pause between two looks at the clock: it may be set while somebody waits for a time.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// A caller's right to something of a task.
+/// A caller's right to do something, or to something of a task.
 #[derive(Debug, Clone)]
 pub(crate) struct Right {
     state: AppState,
     caller: Caller,
     scope: Scope,
-    id: TaskId,
-    spec: Arc<TaskSpec>,
+    task: Option<(TaskId, Arc<TaskSpec>)>,
 }
 
 /// An answer's body that is cut when the right to it is lost.
 struct WhileLasting {
     body: Body,
-    /// Ends when the right is lost; gone once that was told.
+    /// Ends when the right is lost and that was written down; gone then.
     lost: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// Whether the right is lost: nothing more is sent while that is written down, which may take its time.
+    is_lost: Arc<AtomicBool>,
 }
 
 impl Right {
     /// The right of a scope to a task that the caller sees.
     pub(crate) fn to(state: &AppState, caller: &Caller, scope: Scope, task: &Task) -> Self {
-        let (state, caller) = (state.clone(), caller.clone());
-        Self { state, caller, scope, id: task.id.clone(), spec: task.spec.clone() }
+        Self { task: Some((task.id.clone(), task.spec.clone())), ..Self::of(state, caller, scope) }
+    }
+
+    /// The right that a scope gives, under the token's name of now.
+    pub(crate) fn of(state: &AppState, caller: &Caller, scope: Scope) -> Self {
+        Self { state: state.clone(), caller: caller.clone(), scope, task: None }
     }
 
     /// Does something for as long as the right lasts.
@@ -63,11 +70,20 @@ impl Right {
 
     /// Cuts the answer when the right is lost, which is written down.
     pub(crate) fn guard(self, answer: Response) -> Response {
+        let is_lost = Arc::new(AtomicBool::new(false));
+        let noticed = is_lost.clone();
         let lost = async move {
             let refusal = self.lost().await;
+            noticed.store(true, Ordering::Relaxed);
             self.tell_cut(&refusal).await;
         };
-        answer.map(|body| Body::new(WhileLasting { body, lost: Some(Box::pin(lost)) }))
+        answer.map(|body| Body::new(WhileLasting { body, lost: Some(Box::pin(lost)), is_lost }))
+    }
+
+    /// Waits until the right is lost, and writes down what that cuts.
+    pub(crate) async fn cut(self) {
+        let refusal = self.lost().await;
+        self.tell_cut(&refusal).await;
     }
 
     /// Waits until the right is lost, and gives what a new request would be refused with.
@@ -91,7 +107,15 @@ impl Right {
     fn lasts_until(&self, access: &Access) -> Result<Option<Timestamp>, ApiError> {
         let (caller, until) = self.caller.by(&access.tokens)?;
         caller.require(self.scope)?;
-        if caller.sees_task_of(&self.spec) { Ok(until) } else { Err(no_task(&self.id)) }
+        match &self.task {
+            Some((id, spec)) if !caller.sees_task_of(spec) => Err(no_task(id)),
+            // What is done is done under this name.
+            None if caller.name() != self.caller.name() => {
+                let detail = format!("the token of '{}' goes by another name now", self.caller.name());
+                Err(ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail))
+            }
+            _ => Ok(until),
+        }
     }
 
     async fn tell_cut(&self, refusal: &ApiError) {
@@ -123,6 +147,9 @@ impl HttpBody for WhileLasting {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let Some(lost) = &mut self.lost else { return Poll::Ready(None) };
         if lost.as_mut().poll(context).is_pending() {
+            if self.is_lost.load(Ordering::Relaxed) {
+                return Poll::Pending;
+            }
             let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
             return Poll::Ready(frame);
         }

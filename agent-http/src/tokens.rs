@@ -1,6 +1,7 @@
 //! The tokens that are accepted, and what a request shows of who calls: a token, the certificate of its connection, or the
 //! user at the other end of the Unix socket.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,11 @@ use crate::tls::ClientCertificate;
 
 /// The tokens that are accepted.
 #[derive(Debug)]
-pub(crate) struct Tokens(Vec<Arc<Known>>);
+pub(crate) struct Tokens {
+    all: Vec<Arc<Known>>,
+    /// By digest: there may be one for each of thousands of nodes.
+    by_digest: HashMap<[u8; 32], Arc<Known>>,
+}
 
 /// A token that is accepted, and how often it has called.
 #[derive(Debug)]
@@ -26,7 +31,7 @@ pub(crate) struct Known {
     pub(crate) token: Token,
     /// Users who prove to be this caller.
     uids: Vec<u32>,
-    rate: Option<Rate>,
+    rate: Option<Arc<Rate>>,
 }
 
 /// What a request shows of who calls. It is looked up among the tokens of the time, then and later.
@@ -67,7 +72,7 @@ impl Proof {
 }
 
 impl Tokens {
-    /// Those of the settings.
+    /// Those of the settings. Looking up the users that they list may take its time.
     ///
     /// # Errors
     /// When users that they list cannot be let in.
@@ -77,7 +82,25 @@ impl Tokens {
             users.warn(&token.name);
             Arc::new(Known::new(token, users.uids))
         });
-        Ok(Self(known.collect()))
+        let all: Vec<_> = known.collect();
+        let digest = |known: &Arc<Known>| Some((*known.token.sha256?.as_bytes(), known.clone()));
+        let by_digest = all.iter().filter_map(digest).collect();
+        Ok(Self { all, by_digest })
+    }
+
+    /// The same, where each that may call as often as before goes on from the calls that it has made.
+    pub(crate) fn after(self, before: &Self) -> Self {
+        let same = |token: &Token| {
+            let is_same = |old: &&Arc<Known>| {
+                old.token.name == token.name && old.token.requests_per_minute == token.requests_per_minute
+            };
+            before.0.iter().find(is_same).and_then(|old| old.rate.clone())
+        };
+        let known = self.0.iter().map(|known| {
+            let rate = same(&known.token).or_else(|| known.rate.clone());
+            Arc::new(Known { token: known.token.clone(), uids: known.uids.clone(), rate })
+        });
+        Self(known.collect())
     }
 
     /// Whom a proof names, whether that is accepted still or not.
@@ -92,7 +115,7 @@ impl Tokens {
             Proof::Certificate(certificate) => self.of_certificate(certificate),
             Proof::User(uid) => {
                 let is_listed = |known: &&Arc<Known>| known.uids.contains(uid);
-                self.0.iter().find(is_listed).cloned().ok_or_else(|| {
+                self.all.iter().find(is_listed).cloned().ok_or_else(|| {
                     let detail = format!(
                         "this needs a token: send `Authorization: Bearer <token>`, or have the user {uid} listed in \
                          peer_uids of a [[auth.token]]"
@@ -112,30 +135,25 @@ impl Tokens {
             return Err(unauthorized("certificate_expired", &detail));
         }
         let is_named = |known: &&Arc<Known>| known.token.certificate_sha256 == Some(*digest);
-        self.0.iter().find(is_named).cloned().ok_or_else(|| {
+        self.all.iter().find(is_named).cloned().ok_or_else(|| {
             let detail = "no [[auth.token]] names the certificate that you presented; add its certificate_sha256 \
                 there, or send a token";
             unauthorized("certificate_unknown", detail)
         })
     }
 
-    /// Compares with every token, each in constant time, so that the time taken tells nothing.
+    /// Looks a digest up. The table's order depends on random keys of this process (SipHash), so that the time of a miss
+    /// tells nothing of the digests that are there; the one that is found is compared in constant time.
     fn find(&self, digest: &TokenDigest) -> Option<Arc<Known>> {
-        let mut found = None;
-        for known in &self.0 {
-            let Some(own) = known.token.sha256 else { continue };
-            let is_same: Choice = own.as_bytes().ct_eq(digest.as_bytes());
-            if is_same.into() {
-                found = Some(known.clone());
-            }
-        }
-        found
+        let known = self.by_digest.get(digest.as_bytes())?;
+        let is_same: Choice = known.token.sha256?.as_bytes().ct_eq(digest.as_bytes());
+        bool::from(is_same).then(|| known.clone())
     }
 }
 
 impl Known {
     pub(crate) fn new(token: Token, uids: Vec<u32>) -> Self {
-        let rate = token.requests_per_minute.map(|calls| Rate::per_minute(calls, Instant::now()));
+        let rate = token.requests_per_minute.map(|calls| Arc::new(Rate::per_minute(calls, Instant::now())));
         Self { token, uids, rate }
     }
 

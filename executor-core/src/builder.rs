@@ -266,7 +266,7 @@ impl ScriptExecutorBuilder {
             .state_dir
             .canonicalize()
             .map_err(failed("find the state folder", &settings.state_dir))?;
-        let records = Records::open(&settings.state_dir).unwrap_or(records);
+        let records = Records::open(&settings.state_dir).unwrap_or(records).bounded(settings.max_log_bytes);
         let workspaces = Workspaces::open(&settings.work_dir, &settings.state_dir)
             .map_err(failed("make the folder of workspaces", &settings.work_dir))?;
         let name = uuid::Uuid::new_v4().simple().to_string();

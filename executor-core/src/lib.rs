@@ -95,6 +95,7 @@ compile_error!("this crate needs Linux: pidfds, openat2 and cgroups are what it 
 
 mod attempts;
 mod banner;
+mod boot;
 mod builder;
 mod callbacks;
 mod collect;

@@ -1,17 +1,18 @@
 //! A copy of an execution that another agent carries out: its log as it comes, byte for byte, and in the end its result.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
 use crate::banner;
+use crate::boot;
 use crate::durable;
 use crate::execution::{Execution, ExecutionDriver};
 use crate::log_lines::LineCounter;
 use crate::names::TaskId;
 use crate::record::{DEBUG_FILE, LOG_FILE, Records};
-use crate::result::ExecutionResult;
+use crate::result::{ExecutionResult, LogSummary};
 
 /// The writing end of such a copy. Dropped without a result, it leaves the execution open: how it ends is the other agent's
 /// to say, to whoever [opens](Self::open) it again.
@@ -36,10 +37,11 @@ impl Mirror {
         let (folder, log) = match records.make(id) {
             Ok(folder) => {
                 let log = durable::create_new(&folder, LOG_FILE, 0o600)?;
+                boot::note(&folder)?;
                 (folder, log)
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                (records.open_record(id)?, Self::reopen(records, id)?)
+                (records.open_record(id)?, Self::reopen(records, id, 0)?)
             }
             Err(error) => return Err(error),
         };
@@ -55,7 +57,9 @@ impl Mirror {
     /// # Errors
     /// When the record cannot be opened or read.
     pub fn open_late(records: &Records, id: &TaskId) -> io::Result<Self> {
-        let (folder, log) = (records.open_record(id)?, Self::reopen(records, id)?);
+        // So much was flushed before the result was written.
+        let flushed = records.read_result(id)?.map_or(0, |result| result.log.bytes);
+        let (folder, log) = (records.open_record(id)?, Self::reopen(records, id, flushed)?);
         let (records, lines) = (records.clone(), LineCounter::default());
         let mut mirror = Self { records, driver: None, folder, log, bytes: 0, body_end: None, lines };
         mirror.take_up()?;
@@ -81,32 +85,32 @@ impl Mirror {
         self.body_end = Some(body_end);
     }
 
-    /// Appends to the log: all of it or nothing.
+    /// Appends to the log: all of it or nothing. What is beyond the bound on logs here is dropped, as it is of scripts here;
+    /// another agent is not trusted with this disk.
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if let Err(error) = self.log.write_all(bytes) {
-            // What is torn would stand where the same bytes are to come again.
-            self.log.set_len(self.bytes)?;
-            self.log.seek(io::SeekFrom::End(0))?;
+        let bytes = &bytes[..bytes.len().min(usize::try_from(self.room()).unwrap_or(usize::MAX))];
+        if let Err(error) = self.log.write_all_at(bytes, self.bytes) {
+            // What is torn is written over when the same bytes come again, whether it can be cut off or not.
+            let _ = self.log.set_len(self.bytes);
             return Err(error);
         }
         self.count(bytes);
         Ok(())
     }
 
-    /// Flushes the log, writes the other agent's result, and gives it to those who wait. Where the log here is longer than
-    /// the result says, since the other agent lost its end with its power, the longer one counts.
+    /// Flushes the log, writes the other agent's result, and gives it to those who wait. What the result says of the log is
+    /// brought into line with what is here: the other agent may have lost the end of it with its power, have written more
+    /// than may be here, or not tell the truth.
     ///
     /// # Errors
     /// When either cannot be written; then nobody is told, and it can be tried again.
     pub fn finish(&mut self, mut result: ExecutionResult) -> io::Result<()> {
         let Some(driver) = &self.driver else { return Ok(()) };
         self.log.sync_data()?;
-        if self.bytes > result.log.bytes {
-            (result.log.bytes, result.log.footer_bytes) = (self.bytes, 0);
-        }
+        self.describe(&mut result.log);
         self.records.write_result(driver.id(), &result)?;
         if let Err(error) = driver.progress().lines().keep(&self.folder) {
             tracing::warn!(%error, "the marks of a log's lines could not be kept; they can be made again");
@@ -133,15 +137,40 @@ impl Mirror {
     ///
     /// # Errors
     /// When either cannot be written.
-    pub fn finish_late(&mut self, result: &ExecutionResult) -> io::Result<()> {
+    pub fn finish_late(&mut self, mut result: ExecutionResult) -> io::Result<()> {
         self.log.sync_data()?;
-        self.records.write_late_result(&self.folder, result)
+        self.describe(&mut result.log);
+        self.records.write_late_result(&self.folder, &result)
     }
 
-    fn reopen(records: &Records, id: &TaskId) -> io::Result<File> {
+    /// What may still come.
+    fn room(&self) -> u64 {
+        self.records.most_of_a_copy().saturating_sub(self.bytes)
+    }
+
+    /// Makes what another agent says of a log true of the copy that is here.
+    fn describe(&self, log: &mut LogSummary) {
+        if log.bytes > self.bytes && self.room() == 0 {
+            // What is missing here is from the end on: the banner there, and what the script wrote before it.
+            let missing = (log.bytes - self.bytes).saturating_sub(log.footer_bytes);
+            log.truncated_bytes = log.truncated_bytes.saturating_add(missing);
+            (log.bytes, log.footer_bytes) = (self.bytes, 0);
+        }
+        log.fit(self.bytes);
+    }
+
+    /// Opens a log that is there. What was written before this boot, and not flushed, may be anything, and is fetched again.
+    fn reopen(records: &Records, id: &TaskId, flushed: u64) -> io::Result<File> {
         let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
         let path = records.log_path(id);
-        OpenOptions::new().read(true).write(true).create(true).mode(0o600).custom_flags(flags).open(path)
+        let mut options = OpenOptions::new();
+        let log = options.read(true).write(true).create(true).mode(0o600).custom_flags(flags).open(path)?;
+        let folder = records.open_record(id)?;
+        if !boot::is_of_this(&folder) {
+            log.set_len(flushed.min(log.metadata()?.len()))?;
+            boot::note(&folder)?;
+        }
+        Ok(log)
     }
 
     /// Counts what is there already.

@@ -34,6 +34,8 @@ pub const DEBUG_FILE: &str = "debug.sh";
 /// Largest result that is read back: output parameters of 1 MiB and the few MiB of arguments that the kernel takes, of
 /// which JSON escapes a byte by six at most.
 const MAX_RESULT_BYTES: u64 = 64 << 20;
+/// More than both banners of a log ever have together.
+const BANNER_ROOM: u64 = 64 << 10;
 /// Mode of a record's folder.
 pub(crate) const FOLDER_MODE: Mode = Mode::S_IRWXU;
 
@@ -45,6 +47,8 @@ pub(crate) const FOLDER_MODE: Mode = Mode::S_IRWXU;
 pub struct Records {
     tasks: PathBuf,
     dir: Arc<OwnedFd>,
+    /// Most bytes of a log that another agent sends.
+    most_of_a_copy: u64,
 }
 
 impl Records {
@@ -56,7 +60,16 @@ impl Records {
         let tasks = state_dir.join("tasks");
         DirBuilder::new().recursive(true).mode(0o700).create(&tasks)?;
         let dir = Arc::new(folder::open_folder(&tasks)?);
-        Ok(Self { tasks, dir })
+        Ok(Self { tasks, dir, most_of_a_copy: u64::MAX })
+    }
+
+    /// Takes no more of a script's output from another agent than of one of its own, banners aside.
+    pub(crate) fn bounded(self, max_log_bytes: u64) -> Self {
+        Self { most_of_a_copy: max_log_bytes.saturating_add(BANNER_ROOM), ..self }
+    }
+
+    pub(crate) fn most_of_a_copy(&self) -> u64 {
+        self.most_of_a_copy
     }
 
     /// The folder that holds the folders of all tasks.
@@ -210,7 +223,7 @@ fn open(tasks: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
 }
 
 /// Reads the beginning of a file that is no link and no device.
-fn read_regular(folder: &OwnedFd, name: &str, most: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn read_regular(folder: &OwnedFd, name: &str, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     open_regular(folder, name)?.take(most).read_to_end(&mut bytes)?;
     Ok(bytes)

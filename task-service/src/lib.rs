@@ -26,6 +26,7 @@
 //! | `live` | the tasks that have not ended, for whoever follows them |
 //! | `recovery` | what happens to the tasks of an agent that died |
 //! | `retention` | removes what has been kept long enough |
+//! | `held` | the tasks that it leaves because somebody else needs them |
 //! | `folders` | removes folders of tasks, following no link |
 //! | `backup` | copies of a state folder, and what is restored from them |
 //! | `store` | the database: schema, rows, queries, damage |
@@ -37,6 +38,7 @@ mod digest;
 mod drain;
 mod elsewhere;
 mod folders;
+mod held;
 mod keeper;
 mod list;
 mod live;

@@ -16,6 +16,7 @@ use tokio::sync::{Semaphore, broadcast, watch};
 
 use crate::clock::Clock;
 use crate::elsewhere::Awaited;
+use crate::held::Held;
 use crate::keeper::{Board, Event, Keeper, MAX_EVENTS, Vault};
 use crate::live::{Live, Phase, TaskChange};
 use crate::lock::{LockError, ServiceLock};
@@ -41,7 +42,10 @@ pub(crate) struct Inner {
     pub(crate) records: Records,
     pub(crate) registry: RunnerRegistry,
     pub(crate) stats: watch::Receiver<ServiceStats>,
+    pub(crate) held: Held,
     pub(crate) awaited: watch::Receiver<Awaited>,
+    /// Closed when the keeper has gone.
+    stopped: watch::Receiver<()>,
     live: Arc<Live>,
 }
 
@@ -112,6 +116,20 @@ impl TaskService {
         Self::open_with_clock(settings, registry, Clock::default()).await
     }
 
+    /// The same, but no task starts before [`begin`](Self::begin): a start that fails elsewhere has started none then.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_held(settings: ServiceSettings, registry: RunnerRegistry) -> Result<Self, OpenError> {
+        open_off_the_runtime(settings, registry, Clock::default()).await
+    }
+
+    /// Lets tasks start. Of a service that was not opened as held they do already.
+    pub fn begin(&self) {
+        // A keeper that has gone starts nothing, as whoever has stopped it wants.
+        let _ = self.inner.events.send(Event::Begin);
+    }
+
     /// The same with a clock by which waiting tasks become due.
     ///
     /// # Errors
@@ -121,12 +139,9 @@ impl TaskService {
         registry: RunnerRegistry,
         clock: Clock,
     ) -> Result<Self, OpenError> {
-        let runtime = Handle::current();
-        let opened = tokio::task::spawn_blocking(move || open(&settings, registry, runtime, clock));
-        match opened.await {
-            Ok(opened) => opened,
-            Err(error) => Err(OpenError::Thread(io::Error::other(error))),
-        }
+        let service = open_off_the_runtime(settings, registry, clock).await?;
+        service.begin();
+        Ok(service)
     }
 
     /// One task as it stands.
@@ -214,6 +229,13 @@ impl TaskService {
         *self.inner.stats.borrow()
     }
 
+    /// Waits until the service has stopped: it was drained, or the thread that decides and writes has panicked. Nothing is
+    /// accepted any more then, and no end of a task is written; the next start finds how those that ran have ended.
+    pub async fn stopped(&self) {
+        // The other end never says anything: it goes.
+        let _ = self.inner.stopped.clone().changed().await;
+    }
+
     /// Follows every change of a task's state from now on, each after it was written. Who is more than 1,024 changes
     /// behind is told that it has missed some, and no task waits for it.
     pub fn changes(&self) -> broadcast::Receiver<TaskChange> {
@@ -262,6 +284,17 @@ impl Drop for Inner {
     }
 }
 
+/// Opens on a thread for blocking work.
+async fn open_off_the_runtime(
+    settings: ServiceSettings,
+    registry: RunnerRegistry,
+    clock: Clock,
+) -> Result<TaskService, OpenError> {
+    let runtime = Handle::current();
+    let opened = tokio::task::spawn_blocking(move || open(&settings, registry, runtime, clock));
+    opened.await.unwrap_or_else(|error| Err(OpenError::Thread(io::Error::other(error))))
+}
+
 fn open(
     settings: &ServiceSettings,
     registry: RunnerRegistry,
@@ -300,6 +333,7 @@ fn open(
     clock.on_advance(move || drop(tick.send(Event::Tick)));
     let first = ServiceStats { slots: settings.slots(), ..ServiceStats::default() };
     let (stats, watched) = watch::channel(first);
+    let (alive, stopped) = watch::channel(());
     let (doors, awaited) = watch::channel(Awaited::new());
     let context = Context { live: live.clone(), records: records.clone(), events: events.clone() };
     let mut keeper = Keeper {
@@ -322,6 +356,7 @@ fn open(
         stale: false,
         failing: false,
         orphaned: false,
+        _alive: alive,
         _lock: lock,
     };
     keeper.leave_out();
@@ -331,6 +366,17 @@ fn open(
     let readers = Readers::new(state_dir);
     let submissions = Arc::new(Semaphore::new(MAX_EVENTS));
     store::check_in_background(readers.clone());
-    let inner = Inner { events, submissions, readers, records, registry, stats: watched, awaited, live };
+    let inner = Inner {
+        events,
+        submissions,
+        readers,
+        records,
+        registry,
+        stats: watched,
+        held: Held::default(),
+        awaited,
+        stopped,
+        live,
+    };
     Ok(TaskService { inner: Arc::new(inner) })
 }

@@ -1,5 +1,5 @@
 //! `cargo xtask bench`: the figures, as ratios to a floor that is measured in the same run, and the system calls and
-//! flushes that a task costs; and what a large scripts folder and a long history cost.
+//! flushes that a task costs; and what nodes, a large scripts folder and a long history cost.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -15,8 +15,11 @@ const COUNTED: u64 = 200;
 /// System calls that wait for a disk.
 const FLUSHES: [&str; 4] = ["fsync", "fdatasync", "syncfs", "sync_file_range"];
 
+/// Tasks of a long history.
+const TASKS: &str = "1000000";
+
 /// What can be measured.
-const PARTS: [&str; 5] = ["engine", "calls", "http", "catalogue", "history"];
+const PARTS: [&str; 6] = ["engine", "calls", "http", "fleet", "catalogue", "history"];
 
 /// Measures the named parts, or everything, in memory and on disk.
 pub(crate) fn run(folder: &Path, arguments: &[String]) -> Result<(), Failure> {
@@ -39,14 +42,26 @@ pub(crate) fn run(folder: &Path, arguments: &[String]) -> Result<(), Failure> {
         if wants("http") {
             steps.cargo(&["bench", "--package", "agent-http", "--bench", "http", "--", &place]);
         }
+        if wants("fleet") {
+            steps.cargo(&["bench", "--package", "agent-http", "--bench", "fleet", "--", &place]);
+        }
         if wants("catalogue") {
             steps.cargo(&["bench", "--package", "task-runners", "--bench", "catalogue", "--", &place]);
         }
         if wants("history") {
-            steps.cargo(&["bench", "--package", "task-service", "--bench", "history", "--", &place]);
+            history(&mut steps, folder, &place);
         }
     }
     steps.finish()
+}
+
+/// A long history, and the start of the service on it.
+fn history(steps: &mut Steps, folder: &Path, place: &str) {
+    let program = folder.join("target/release/agent-http").to_string_lossy().into_owned();
+    if steps.cargo(&["build", "--release", "--package", "agent-http"]) {
+        let words = ["bench", "--package", "task-service", "--bench", "history", "--"];
+        steps.cargo(&[&words[..], &[place, TASKS, &program]].concat());
+    }
 }
 
 fn make_folder(path: &Path) -> Result<(), Failure> {

@@ -398,3 +398,57 @@ fn a_service_that_takes_a_request_and_never_answers_is_given_up() {
     assert_eq!(ended.code, Some(1), "{}", ended.stderr);
     assert!(ended.stderr.contains("cannot reach the service at ") && ended.stderr.contains("timeout"));
 }
+
+#[test]
+fn a_token_is_not_sent_to_a_stranger_behind_a_socket() {
+    let site = site();
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("not as root: no other user can be made to listen here");
+        return;
+    }
+    let open = site.path("open");
+    fs::create_dir(&open).unwrap();
+    fs::set_permissions(&open, std::os::unix::fs::PermissionsExt::from_mode(0o1777)).unwrap();
+    let socket = open.join("agent.sock");
+    let listen = "use IO::Socket::UNIX; my $s = IO::Socket::UNIX->new(Local => $ARGV[0], Listen => 1) or die; chmod 0666, $ARGV[0]; \
+        $| = 1; print \"listens\\n\"; $s->accept; my $c = $s->accept; print scalar <$c>;";
+    let mut stranger = Command::new("perl");
+    stranger.args(["-e", listen]).arg(&socket).uid(STRANGER).current_dir("/").stdout(Stdio::piped());
+    let mut stranger = stranger.spawn().unwrap();
+    let mut said = BufReader::new(stranger.stdout.take().unwrap()).lines();
+    said.next().unwrap().unwrap();
+    let address = format!("unix:{}", socket.display());
+    let ended = list(&site, &address);
+    assert_eq!(ended.code, Some(1));
+    let expected = format!("user {STRANGER} listens there, who would get the token; nothing was sent");
+    assert!(ended.stderr.contains(&expected), "{}", ended.stderr);
+    // The twin: whose token it is may get it.
+    std::os::unix::fs::chown(site.path("token"), Some(STRANGER), None).unwrap();
+    let asked = thread::spawn(move || said.next().unwrap().unwrap());
+    list(&site, &address);
+    assert!(asked.join().unwrap().starts_with("GET /api/v1/tasks"));
+    stranger.wait().unwrap();
+}
+
+#[test]
+fn a_socket_at_which_nobody_accepts_is_given_up() {
+    let site = site();
+    let path = site.path("full.sock");
+    let address = socket2::SockAddr::unix(&path).unwrap();
+    let socket = || socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+    let listener = socket();
+    listener.bind(&address).unwrap();
+    listener.listen(0).unwrap();
+    let mut waiting = Vec::new();
+    loop {
+        let another = socket();
+        another.set_nonblocking(true).unwrap();
+        match another.connect(&address) {
+            Ok(()) => waiting.push(another),
+            Err(error) => break assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock),
+        }
+    }
+    let ended = list(&site, &format!("unix:{}", path.display()));
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains("full.sock"), "{}", ended.stderr);
+}

@@ -119,6 +119,44 @@ fn a_node_has_an_api_server_a_name_and_a_token_or_none_of_them() {
 }
 
 #[test]
+fn a_node_trusts_nobody_by_default_and_sends_nothing_in_clear_through_a_proxy() {
+    let place = Place::new();
+    let node = |rest: &str| format!("[node]\nname = \"db-1\"\n{rest}\n");
+    let tls = "api_server = \"wss://x:1\"\nca = \"ca.pem\"\n";
+    let pair = "certificate = \"node.pem\"\nkey = \"node.key\"\n";
+    let proxy = "proxy = \"http://proxy:3128\"\nproxy_credentials_file = \"p\"\n";
+    let all = place.load(&node(&format!("{tls}{pair}{proxy}"))).unwrap().settings.node;
+    assert!(all.certificate.unwrap().is_absolute() && all.proxy_credentials_file.unwrap().is_absolute());
+
+    let by_token = "token_file = \"t\"\n";
+    let clear = "api_server = \"ws://127.0.0.1:1\"\n";
+    for (rest, words) in [
+        (format!("api_server = \"wss://x:1\"\n{by_token}"), "node.ca is not given"),
+        (
+            format!("{tls}{by_token}certificate = \"node.pem\""),
+            "node.certificate is given and node.key is not",
+        ),
+        (format!("{tls}{by_token}key = \"node.key\""), "node.key is given and node.certificate is not"),
+        (format!("{clear}{by_token}{pair}"), "node.certificate is given and node.api_server is ws://"),
+        (
+            format!("{clear}{by_token}proxy = \"http://proxy:1\""),
+            "node.proxy is given and node.api_server is ws://",
+        ),
+        (format!("{tls}{by_token}proxy_credentials_file = \"p\""), "node.proxy is not"),
+        (tls.to_owned(), "node.certificate may stand for node.token_file"),
+    ] {
+        let complaint = place.complaint(&node(&rest));
+        assert!(complaint.contains(words), "{words}: {complaint}");
+    }
+    // A password that was put where it does not belong is not repeated.
+    let complaint = place.complaint(&node(&format!("{tls}{by_token}proxy = \"http://u:c4n4ry@proxy:1\"")));
+    assert!(
+        complaint.contains("node.proxy_credentials_file") && !complaint.contains("c4n4ry"),
+        "{complaint}"
+    );
+}
+
+#[test]
 fn another_address_than_loopback_needs_tls_or_a_proxy_that_speaks_it() {
     let place = Place::new();
     for host in ["0.0.0.0", "::", "192.0.2.1", "::ffff:192.0.2.1"] {

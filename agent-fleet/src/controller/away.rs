@@ -117,7 +117,7 @@ impl Work {
         result: ExecutionResult,
     ) -> Result<Event, Event> {
         let Some(mut mirror) = self.late.remove(&task) else { return Ok(Event::Finished { task }) };
-        let kept = tokio::task::spawn_blocking(move || (mirror.finish_late(&result), mirror)).await;
+        let kept = tokio::task::spawn_blocking(move || (mirror.finish_late(result), mirror)).await;
         match kept {
             Ok((Err(error), mirror)) if error.kind() != io::ErrorKind::NotFound => {
                 tracing::error!(task_id = %task, %error, "what came of a task that was given up cannot be written; trying on");

@@ -8,16 +8,35 @@ use super::work::Work;
 use crate::message::Ended;
 
 impl Work {
-    /// Writes log and result of a task, and ends it.
+    /// Ends a task as its node says.
     pub(super) async fn finish(&mut self, task: TaskId, ended: Ended) -> Result<Event, Event> {
         let script = ended.debug_script.map(|script| for_the_node(&self.name, &script));
-        if self.tasks.contains_key(&task) && self.finished(&task, ended.result, script).await.is_none() {
-            return Err(Event::NotFinished { task });
-        }
-        Ok(Event::Finished { task })
+        self.end(task, ended.result, script).await
     }
 
-    /// Does that, and gives the log back; none where it cannot be written, and is to be tried again.
+    /// Ends a task of which its node says nothing.
+    pub(super) async fn finish_as(&mut self, task: TaskId, result: ExecutionResult) -> Result<Event, Event> {
+        self.end(task, result, None).await
+    }
+
+    async fn end(
+        &mut self,
+        task: TaskId,
+        result: ExecutionResult,
+        debug_script: Option<String>,
+    ) -> Result<Event, Event> {
+        let Some(remote) = self.tasks.get(&task) else {
+            tracing::error!(task_id = %task, "the log of a node's task is gone; it is taken up at the next start");
+            return Err(Event::NotFinished { task });
+        };
+        let result = remote.own_words(result);
+        match self.finished(&task, result, debug_script).await {
+            Some(_) => Ok(Event::Finished { task }),
+            None => Err(Event::NotFinished { task }),
+        }
+    }
+
+    /// Writes log and result of a task, and gives the log back; none where they cannot be written, which is tried again.
     pub(super) async fn finished(
         &mut self,
         task: &TaskId,

@@ -21,6 +21,21 @@ pub enum Event {
         /// The task.
         task: TaskId,
     },
+    /// What a task asks for is not here any more, or cannot be written down, so that it cannot be assigned.
+    NotAssigned {
+        /// The task.
+        task: TaskId,
+    },
+    /// The node says that it has forgotten a task, or knows another one under its id.
+    Refused {
+        /// The task.
+        task: TaskId,
+    },
+    /// A task that is not here has ended, or never was.
+    Over {
+        /// The task.
+        task: TaskId,
+    },
     /// The node is there.
     Connected {
         /// The tasks that it knows of.
@@ -119,6 +134,16 @@ pub enum Action {
         /// The task.
         task: TaskId,
     },
+    /// End a task of which the node does not know any more how it ended.
+    EndGone {
+        /// The task.
+        task: TaskId,
+    },
+    /// Look whether a task that is not here has ended, or never was.
+    Ask {
+        /// The task.
+        task: TaskId,
+    },
     /// End a task of which the node has not heard.
     EndUnheard {
         /// The task.
@@ -155,6 +180,8 @@ impl Action {
             | Self::Append { task, .. }
             | Self::Finish { task }
             | Self::EndUnheard { task }
+            | Self::EndGone { task }
+            | Self::Ask { task }
             | Self::WriteGivenUp { task }
             | Self::EndLost { task }
             | Self::FinishLate { task }

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use task_runners::{Records, TaskRunner};
-use task_service::{Note, TaskId};
+use task_service::{Note, TaskId, TaskService};
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::timeout;
 
@@ -19,11 +20,13 @@ use super::view::{NodeEntry, View};
 use super::work::{Input, Work};
 use crate::greeting::{self, Stranger};
 use crate::keys::{KeyError, SigningKey};
-use crate::link::{Frame, LinkReceiver, LinkSender, receive, send_all};
+use crate::link::{Frame, LinkReceiver, LinkSender, Pace, receive, send_all};
 use crate::message::{Hello, ToNode, ToServer, decode, encode};
 
 /// Inputs that wait for the work for a node. A node that sends more waits with them.
 const INPUTS: usize = 32;
+/// Questions that wait for the history.
+const ASKS: usize = 256;
 /// Time in which a node answers the challenge.
 const GREET_WITHIN: Duration = Duration::from_secs(10);
 
@@ -40,6 +43,9 @@ pub(super) struct Inner {
     pub(super) records: Records,
     nodes: Mutex<BTreeMap<String, Arc<Seat>>>,
     sessions: AtomicU64,
+    /// Questions about tasks that are on no desk, each with the node that asks.
+    asks: mpsc::Sender<(String, TaskId)>,
+    asked: Mutex<Option<mpsc::Receiver<(String, TaskId)>>>,
     /// Told when a node may have room that it had not before.
     pub(super) room: Notify,
     /// What the task service is to note of tasks, and where whoever tells it takes that from.
@@ -100,6 +106,11 @@ impl Inner {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Asks whether a task has ended, or never was. A question that finds no room is put again by the node.
+    pub(super) fn ask(&self, node: &str, task: TaskId) {
+        let _ = self.asks.try_send((node.to_owned(), task));
+    }
+
     pub(super) fn seats(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Seat>>> {
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -131,12 +142,15 @@ impl Fleet {
             given_up.entry(node).or_default().push(task);
         }
         let (notes, to_note) = mpsc::unbounded_channel();
+        let (asks, asked) = mpsc::channel(ASKS);
         let inner = Inner {
             key,
             store: Mutex::new(store),
             records,
             nodes: Mutex::default(),
             sessions: AtomicU64::default(),
+            asks,
+            asked: Mutex::new(Some(asked)),
             room: Notify::new(),
             notes,
             to_note: Mutex::new(Some(to_note)),
@@ -148,6 +162,26 @@ impl Fleet {
             fleet.seat(node.name.clone(), View::of_known(node), left_over);
         }
         Ok(fleet)
+    }
+
+    /// Answers what nodes say of tasks that no desk knows, by the history: one that runs here is about to be taken up. Until
+    /// this is polled they get no answer, and say it again.
+    pub async fn answer_by(self, service: TaskService) {
+        let asked = self.inner.asked.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(mut asked) = asked else { return };
+        while let Some((node, task)) = asked.recv().await {
+            let is_over = match service.task(&task).await {
+                Ok(task) => task.is_none_or(|task| task.status.is_terminal()),
+                Err(error) => {
+                    tracing::warn!(task_id = %task, %error, "whether a node's task has ended cannot be read");
+                    false
+                }
+            };
+            if is_over && let Some(seat) = self.inner.seat(&node) {
+                // An agent that stops needs not be told.
+                let _ = seat.inputs.send(Input::Over { task }).await;
+            }
+        }
     }
 
     /// The runner of tasks with a target.
@@ -222,16 +256,14 @@ impl Fleet {
         if seat.inputs.send(connected).await.is_err() {
             return "this agent stops".to_owned();
         }
-        let why = tokio::select! {
-            sent = send_all(sender, to_send) => match sent {
+        let _line = Line { inputs: seat.inputs.clone(), session };
+        tokio::select! {
+            sent = send_all(sender, to_send, Pace::calm()) => match sent {
                 Ok(()) => "another connection of this node has replaced it".to_owned(),
                 Err(error) => error.to_string(),
             },
             why = pass_on(&seat, session, receiver) => why,
-        };
-        // An agent that stops needs not be told.
-        let _ = seat.inputs.send(Input::Lost { session }).await;
-        why
+        }
     }
 
     /// Makes sure that the node is who it was.
@@ -243,7 +275,7 @@ impl Fleet {
     ) -> Result<Hello, String> {
         let challenge = greeting::challenge(&self.inner.key).map_err(|error| error.to_string())?;
         say(sender, &ToNode::Challenge(challenge.clone())).await?;
-        let text = match receive(receiver).await.map_err(|error| error.to_string())? {
+        let text = match receive(receiver, &mut Pace::calm()).await.map_err(|error| error.to_string())? {
             Frame::Control(text) => text,
             _ => return Err("it begins with something else than a hello".to_owned()),
         };
@@ -305,10 +337,27 @@ impl Fleet {
     }
 }
 
+/// A connection that is served. Dropped, also because nobody serves it any more, it is told to be cut.
+struct Line {
+    inputs: mpsc::Sender<Input>,
+    session: u64,
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        let (inputs, session) = (self.inputs.clone(), self.session);
+        // An agent that stops needs not be told.
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move { inputs.send(Input::Lost { session }).await });
+        }
+    }
+}
+
 /// Hands what comes by a connection to the work for its node; gives why nothing more comes.
 async fn pass_on(seat: &Seat, session: u64, mut receiver: impl LinkReceiver) -> String {
+    let mut pace = Pace::calm();
     loop {
-        let input = match receive(&mut receiver).await {
+        let input = match receive(&mut receiver, &mut pace).await {
             Ok(Frame::Control(text)) => match decode(&text) {
                 Ok(message) => Input::Message { session, message: Box::new(message) },
                 Err(error) => return error.to_string(),

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use task_runners::{
@@ -10,12 +11,16 @@ use task_runners::{
     TaskSpec, check_remote,
 };
 use tokio::sync::mpsc;
+use tokio::time::sleep;
 
 use super::attend::room_behind;
 use super::fleet::{Fleet, Inner, Seat};
 use super::store::Intent;
 use super::work::{Input, Remote};
 use crate::keys::Nonce;
+
+/// Time between two tries to take a task up.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Hands tasks with a target to nodes.
 pub(super) struct NodeRunner {
@@ -50,12 +55,9 @@ impl Door {
 
 impl NodeRunner {
     async fn hand_out(&self, order: TaskOrder) -> Result<Execution, StartError> {
-        let (inner, id) = (self.fleet.inner.clone(), order.id.clone());
+        let id = order.id.clone();
         let away = order.spec.target.as_ref().map(|target| Door::of(target, &order.spec).text());
-        let begun = tokio::task::spawn_blocking(move || begin(&inner, &order)).await;
-        let begun = begun.unwrap_or_else(|error| Err(io::Error::other(error)));
-        let failed = |source| StartError::Host { operation: format!("hand out task {id}"), source };
-        let Some(Begun { seat, execution, remote }) = begun.map_err(failed)? else {
+        let Some(Begun { seat, execution, remote }) = self.begun(order).await else {
             return Err(StartError::Away(away.unwrap_or_default()));
         };
         watch_cancels(&execution, seat.inputs.clone());
@@ -66,6 +68,25 @@ impl NodeRunner {
             let _ = seat.inputs.send(Input::GiveUp { task: id, given_up, answer: None }).await;
         }
         Ok(execution)
+    }
+
+    /// Finds a task's node. That may run the task by now, so that what does not work is tried until it does: it is no end.
+    async fn begun(&self, order: TaskOrder) -> Option<Begun> {
+        let mut is_told = false;
+        loop {
+            let (inner, order) = (self.fleet.inner.clone(), order.clone());
+            let id = order.id.clone();
+            let begun = tokio::task::spawn_blocking(move || begin(&inner, &order)).await;
+            match begun.unwrap_or_else(|error| Err(io::Error::other(error))) {
+                Ok(begun) => return begun,
+                Err(error) if !is_told => {
+                    tracing::error!(task_id = %id, %error, "a node's task cannot be taken up; trying until it can");
+                    is_told = true;
+                }
+                Err(_) => {}
+            }
+            sleep(AGAIN_AFTER).await;
+        }
     }
 }
 
@@ -97,7 +118,10 @@ fn remote(inner: &Inner, order: &TaskOrder, intent: Option<Intent>) -> io::Resul
     };
     let (execution, mirror) = Mirror::open(&inner.records, &order.id)?;
     let away = order.unreachable_since;
-    Ok((execution, Remote { order: order.clone(), mirror, nonce, was_handed, given_up, away }))
+    Ok((
+        execution,
+        Remote { order: order.clone(), mirror, nonce, was_handed, withheld: None, given_up, away },
+    ))
 }
 
 /// The node that a task goes to, where one has room for it, with the place taken there.

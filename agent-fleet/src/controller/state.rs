@@ -3,7 +3,7 @@
 //!
 //! Actions are performed in their order, up to the first one that fails. See `docs/design/nodes.md`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use task_service::TaskId;
 
@@ -20,8 +20,12 @@ enum Stage {
     Waiting,
     /// It may have.
     Handed,
+    /// It may have, and cannot be told what is asked for: it is to end the task.
+    Withheld,
     /// It has.
     Taken,
+    /// The node has not heard of it, and its end is being written.
+    EndingUnheard,
     /// Its end is being written.
     Finishing,
     /// It was given up and has ended; the node is to end it all the same, and what comes of it is kept.
@@ -41,6 +45,8 @@ struct Entry {
 #[derive(Debug, Default)]
 pub struct Desk {
     tasks: BTreeMap<TaskId, Entry>,
+    /// What the node had when it connected: some of it may be submitted here only now.
+    begun: BTreeSet<TaskId>,
     is_connected: bool,
 }
 
@@ -72,8 +78,16 @@ impl Desk {
         match event {
             Event::Submitted { task, was_handed, held } => self.submitted(&task, was_handed, held, &mut todo),
             Event::NotWritten { task } => self.not_written(&task),
+            Event::NotAssigned { task } => self.not_assigned(&task, &mut todo),
+            Event::Refused { task } => self.refused(task, &mut todo),
+            Event::Over { task } => {
+                // One that came here meanwhile goes its way.
+                if !self.tasks.contains_key(&task) {
+                    todo.push(Action::Send(ToNode::Settled { task }));
+                }
+            }
             Event::Connected { unsettled } => self.connected(&unsettled, &mut todo),
-            Event::Disconnected => self.is_connected = false,
+            Event::Disconnected => (self.is_connected, self.begun) = (false, BTreeSet::new()),
             Event::Taken { task } => self.taken(&task),
             Event::Log { task, offset, bytes } => self.log(task, offset, bytes, &mut todo),
             Event::Holds { task, bytes } => {
@@ -88,10 +102,10 @@ impl Desk {
                 todo.push(Action::Send(ToNode::Settled { task }));
             }
             Event::NotFinished { task } => {
-                // The node says its end again.
+                // The node is asked for its end again. What it has not heard of is tried again by itself.
                 if let Some(entry) = self.tasks.get_mut(&task) {
                     entry.stage = match entry.stage {
-                        Stage::Finishing => Stage::Taken,
+                        Stage::Finishing => Stage::Handed,
                         Stage::FinishingLate => Stage::GivenUp,
                         other => other,
                     };
@@ -103,11 +117,7 @@ impl Desk {
             Event::LeftOver { task, held } => {
                 self.tasks.insert(task, Entry { stage: Stage::GivenUp, held, cancels: MOST_CANCELS });
             }
-            Event::Tick => {
-                for (task, entry) in &self.tasks {
-                    entry.say_again(task, &mut todo);
-                }
-            }
+            Event::Tick => self.tick(&mut todo),
         }
         if !self.is_connected {
             todo.retain(|action| !matches!(action, Action::Send(_) | Action::Assign { .. }));
@@ -116,7 +126,11 @@ impl Desk {
     }
 
     fn submitted(&mut self, task: &TaskId, was_handed: bool, held: u64, todo: &mut Vec<Action>) {
-        let stage = if was_handed { Stage::Handed } else { Stage::Waiting };
+        let stage = match was_handed {
+            true if self.begun.contains(task) => Stage::Taken,
+            true => Stage::Handed,
+            false => Stage::Waiting,
+        };
         self.tasks.insert(task.clone(), Entry { stage, held, cancels: 0 });
         if self.is_connected {
             self.hand_out(task, todo);
@@ -141,15 +155,59 @@ impl Desk {
         }
     }
 
+    /// A task that cannot be assigned is not asked for again. A node that has it says so; one that has not ends it.
+    fn not_assigned(&mut self, task: &TaskId, todo: &mut Vec<Action>) {
+        if let Some(entry) = self.tasks.get_mut(task)
+            && entry.stage == Stage::Handed
+        {
+            entry.stage = Stage::Withheld;
+            entry.say_again(task, todo);
+        }
+    }
+
+    /// What a node that has taken a task says of it counts, and not what it says of an assignment that came late.
+    fn refused(&mut self, task: TaskId, todo: &mut Vec<Action>) {
+        let Some(entry) = self.tasks.get_mut(&task) else { return };
+        match entry.stage {
+            Stage::Handed | Stage::Withheld => {
+                entry.stage = Stage::Finishing;
+                todo.push(Action::EndGone { task });
+            }
+            Stage::GivenUp => {
+                self.tasks.remove(&task);
+                todo.push(Action::Forget { task });
+            }
+            Stage::Waiting
+            | Stage::EndingUnheard
+            | Stage::Taken
+            | Stage::Finishing
+            | Stage::FinishingLate => {}
+        }
+    }
+
+    fn tick(&mut self, todo: &mut Vec<Action>) {
+        for task in self.tasks.keys().cloned().collect::<Vec<_>>() {
+            let stage = self.tasks.get(&task).map(|entry| entry.stage);
+            match stage {
+                Some(Stage::EndingUnheard) => todo.push(Action::EndUnheard { task }),
+                // What could not be written is tried again.
+                Some(_) if self.is_connected => self.hand_out(&task, todo),
+                _ => {}
+            }
+        }
+    }
+
     fn connected(&mut self, unsettled: &[Unsettled], todo: &mut Vec<Action>) {
         self.is_connected = true;
-        let begun: BTreeMap<&TaskId, bool> =
-            unsettled.iter().map(|named| (&named.task, named.is_begun)).collect();
+        self.begun =
+            unsettled.iter().filter(|named| named.is_begun).map(|named| named.task.clone()).collect();
         for (task, entry) in &mut self.tasks {
-            // A node that was restarted may have it in its journal and not what it asks for.
-            if entry.stage == Stage::Taken && begun.get(task) != Some(&true) {
-                entry.stage = Stage::Handed;
-            }
+            entry.stage = match (entry.stage, self.begun.contains(task)) {
+                (Stage::Handed | Stage::Withheld, true) => Stage::Taken,
+                // A node that was restarted may have it in its journal and not what it asks for.
+                (Stage::Taken | Stage::Withheld, false) => Stage::Handed,
+                (stage, _) => stage,
+            };
         }
         for task in self.tasks.keys().cloned().collect::<Vec<_>>() {
             self.hand_out(&task, todo);
@@ -158,7 +216,7 @@ impl Desk {
 
     fn taken(&mut self, task: &TaskId) {
         if let Some(entry) = self.tasks.get_mut(task)
-            && entry.stage == Stage::Handed
+            && matches!(entry.stage, Stage::Handed | Stage::Withheld)
         {
             entry.stage = Stage::Taken;
         }
@@ -188,13 +246,18 @@ impl Desk {
     fn ended(&mut self, task: TaskId, log_bytes: u64, todo: &mut Vec<Action>) {
         self.taken(&task);
         let Some(entry) = self.tasks.get_mut(&task) else {
-            // It has ended here, or never was: the node has nothing to keep.
-            todo.push(Action::Send(ToNode::Settled { task }));
+            // It has ended here, or never was: the node has nothing to keep. Or it is about to be taken up.
+            todo.push(Action::Ask { task });
             return;
         };
         match entry.stage {
             // A node cannot end what it has not heard of; or it is being written.
-            Stage::Waiting | Stage::Handed | Stage::Finishing | Stage::FinishingLate => {}
+            Stage::Waiting
+            | Stage::Handed
+            | Stage::Withheld
+            | Stage::EndingUnheard
+            | Stage::Finishing
+            | Stage::FinishingLate => {}
             Stage::Taken | Stage::GivenUp if entry.held < log_bytes => {
                 todo.push(Action::Send(ToNode::Held { task, bytes: entry.held, again: true }));
             }
@@ -211,8 +274,8 @@ impl Desk {
 
     fn cancel(&mut self, task: &TaskId, todo: &mut Vec<Action>) {
         let Some(entry) = self.tasks.get_mut(task) else { return };
-        if entry.stage == Stage::Waiting {
-            self.tasks.remove(task);
+        if matches!(entry.stage, Stage::Waiting | Stage::EndingUnheard) {
+            entry.stage = Stage::EndingUnheard;
             todo.push(Action::EndUnheard { task: task.clone() });
             return;
         }
@@ -223,8 +286,8 @@ impl Desk {
     /// Nothing where its end is here already, or was before.
     fn give_up(&self, task: TaskId, todo: &mut Vec<Action>) {
         match self.tasks.get(&task).map(|entry| entry.stage) {
-            Some(Stage::Waiting) => todo.push(Action::EndLost { task }),
-            Some(Stage::Handed | Stage::Taken) => {
+            Some(Stage::Waiting | Stage::EndingUnheard) => todo.push(Action::EndLost { task }),
+            Some(Stage::Handed | Stage::Withheld | Stage::Taken) => {
                 todo.push(Action::WriteGivenUp { task: task.clone() });
                 todo.push(Action::EndLost { task });
             }
@@ -234,7 +297,7 @@ impl Desk {
 
     fn gave_up(&mut self, task: &TaskId, todo: &mut Vec<Action>) {
         let Some(entry) = self.tasks.get_mut(task) else { return };
-        if entry.stage == Stage::Waiting {
+        if matches!(entry.stage, Stage::Waiting | Stage::EndingUnheard) {
             self.tasks.remove(task);
             todo.push(Action::Forget { task: task.clone() });
             return;
@@ -250,8 +313,10 @@ impl Entry {
         if self.stage == Stage::Handed {
             todo.push(Action::Assign { task: task.clone() });
         }
-        if self.cancels > 0 && !matches!(self.stage, Stage::Finishing | Stage::FinishingLate) {
-            let (task, times) = (task.clone(), self.cancels);
+        let cancels = if self.stage == Stage::Withheld { self.cancels.max(1) } else { self.cancels };
+        let is_ending = matches!(self.stage, Stage::Finishing | Stage::FinishingLate | Stage::EndingUnheard);
+        if cancels > 0 && !is_ending {
+            let (task, times) = (task.clone(), cancels);
             todo.push(Action::Send(ToNode::Cancel { task, times }));
         }
     }

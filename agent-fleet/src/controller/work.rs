@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 
 use jiff::Timestamp;
-use task_runners::Mirror;
+use task_runners::{ErrorReport, Mirror};
 use task_service::{ExecutionResult, Outcome, TaskId, TaskOrder};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, sleep};
@@ -16,11 +16,13 @@ use super::stats::add;
 use super::store::GivenUp;
 use super::view::{Offered, View};
 use crate::TICK;
-use crate::assignment::{self, Order};
+use crate::assignment::{self, Order, SignError};
 use crate::frame::LogFrame;
 use crate::keys::Nonce;
 use crate::link::Outgoing;
-use crate::message::{CataloguePart, CatalogueScript, Ended, Hello, ToNode, ToServer, encode};
+use crate::message::{
+    CataloguePart, CatalogueScript, Ended, Hello, OTHER_ASSIGNMENT, SETTLED_BEFORE, ToNode, ToServer, encode,
+};
 
 /// Most scripts that a node may offer, and the bytes of their headers.
 const MAX_SCRIPTS: usize = 100_000;
@@ -40,6 +42,8 @@ pub(super) enum Input {
     Lost { session: u64 },
     /// The end of a task is asked for.
     Cancel { task: TaskId },
+    /// A task that was asked about has ended, or never was.
+    Over { task: TaskId },
     /// A task is given up.
     GiveUp { task: TaskId, given_up: GivenUp, answer: Option<oneshot::Sender<Result<(), AbandonError>>> },
 }
@@ -51,6 +55,8 @@ pub(super) struct Remote {
     pub(super) mirror: Mirror,
     pub(super) nonce: Nonce,
     pub(super) was_handed: bool,
+    /// Why it cannot be assigned, if that is so.
+    pub(super) withheld: Option<SignError>,
     /// Who gave it up, where somebody did.
     pub(super) given_up: Option<GivenUp>,
     /// Since when its node is away.
@@ -119,6 +125,7 @@ impl Work {
             // Of a connection that another one has replaced.
             Input::Lost { .. } | Input::Message { .. } | Input::Log { .. } => {}
             Input::Cancel { task } => self.on(Event::Cancel { task }, Came::Nothing).await,
+            Input::Over { task } => self.on(Event::Over { task }, Came::Nothing).await,
             Input::GiveUp { task, given_up, answer } => {
                 let done = self.give_up(&task, given_up).await;
                 if let Some(answer) = answer {
@@ -169,6 +176,11 @@ impl Work {
             ToServer::Catalogue(part) => self.catalogue(part).await,
             ToServer::Complaint { task, code, message } => {
                 tracing::error!(node = %self.name, ?task, code, message, "a node complains");
+                if let Some(task) = task
+                    && matches!(code.as_str(), SETTLED_BEFORE | OTHER_ASSIGNMENT)
+                {
+                    self.on(Event::Refused { task }, Came::Nothing).await;
+                }
             }
             ToServer::Hello(_) => {}
         }
@@ -263,8 +275,16 @@ impl Work {
             Action::EndUnheard { task } => {
                 let message = "cancelled before the node had heard of it; nothing was started";
                 let result = ExecutionResult::without_run(Outcome::Cancelled, "cancelled_unheard", message);
-                let unwritten = Event::NotFinished { task: task.clone() };
-                self.finished(&task, result, None).await.map(|_| None).ok_or(unwritten)
+                self.finish_as(task, result).await.map(Some)
+            }
+            Action::EndGone { task } => {
+                let message = "the node has forgotten this task; whether and how it ran is not known";
+                let result = ExecutionResult::without_run(Outcome::Interrupted, "history_gone", message);
+                self.finish_as(task, result).await.map(Some)
+            }
+            Action::Ask { task } => {
+                self.fleet.ask(&self.name, task);
+                Ok(None)
             }
             Action::WriteGivenUp { task } => self.write_given_up(task).await.map(|()| None),
             Action::EndLost { task } => self.end_lost(task).await.map(Some),
@@ -297,9 +317,9 @@ impl Work {
         Err(Event::NotWritten { task })
     }
 
-    /// Signs an assignment and sends it. One that cannot be made is cancelled, in case the node has heard of it.
-    fn assign(&self, task: TaskId) -> Option<Event> {
-        let (remote, (_, hello, _)) = (self.tasks.get(&task)?, self.line.as_ref()?);
+    /// Signs an assignment and sends it.
+    fn assign(&mut self, task: TaskId) -> Option<Event> {
+        let (remote, (_, hello, _)) = (self.tasks.get_mut(&task)?, self.line.as_ref()?);
         let offered = self.view.lock().unwrap_or_else(PoisonError::into_inner).offered.clone();
         let order = Order {
             node: &self.name,
@@ -311,25 +331,35 @@ impl Work {
             spec: &remote.order.spec,
             created_by: &remote.order.created_by,
         };
-        match assignment::sign(&self.fleet.key, &order, Timestamp::now()) {
-            Ok(signed) => {
+        let signed = assignment::sign(&self.fleet.key, &order, Timestamp::now());
+        let message = signed.and_then(|signed| {
+            encode(&ToNode::Assign(signed)).map_err(|error| SignError::Unwritable(error.to_string()))
+        });
+        match message {
+            Ok(text) => {
                 add(&self.fleet.counts.assignments, 1);
-                self.say(&ToNode::Assign(signed));
+                self.send(text);
                 None
             }
-            Err(why) => {
-                tracing::error!(task_id = %task, why, "a task cannot be handed to its node, and is cancelled");
-                Some(Event::Cancel { task })
+            Err(error) => {
+                tracing::error!(task_id = %task, %error, "a task cannot be handed to its node, which is to end it");
+                remote.withheld = Some(error);
+                Some(Event::NotAssigned { task })
             }
         }
     }
 
     fn say(&self, message: &ToNode) {
-        let Some((_, _, line)) = &self.line else { return };
         match encode(message) {
-            // A line that is gone is made again.
-            Ok(text) => drop(line.send(Outgoing::Control(text))),
+            Ok(text) => self.send(text),
             Err(error) => tracing::error!(node = %self.name, %error, "a message cannot be sent"),
+        }
+    }
+
+    fn send(&self, text: String) {
+        if let Some((_, _, line)) = &self.line {
+            // A line that is gone is made again.
+            let _ = line.send(Outgoing::Control(text));
         }
     }
 
@@ -339,5 +369,18 @@ impl Work {
 
     pub(super) fn change_view(&self, change: impl FnOnce(&mut View)) {
         change(&mut self.view.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+impl Remote {
+    /// The result of a node that was asked to end what could not be assigned to it says why that was.
+    pub(super) fn own_words(&self, result: ExecutionResult) -> ExecutionResult {
+        match &self.withheld {
+            Some(error) if result.outcome == Outcome::Cancelled => {
+                let report = ErrorReport { code: error.code().to_owned(), message: error.to_string() };
+                ExecutionResult { outcome: Outcome::Interrupted, error: Some(report), ..result }
+            }
+            _ => result,
+        }
     }
 }

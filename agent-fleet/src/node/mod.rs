@@ -10,8 +10,10 @@
 //! | `session` | one connection after the other |
 //! | `dial` | how a connection is made |
 //! | `catalogue` | what the node offers |
+//! | `counts` | what is counted of all that |
 
 mod catalogue;
+mod counts;
 mod dial;
 mod ending;
 mod event;
@@ -26,11 +28,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use task_runners::Scripts;
 use task_service::TaskService;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
-pub use dial::{Address, CONNECT_PATH};
+pub use counts::{NodeCounts, NodeNumbers};
+pub use dial::{Access, Address, CONNECT_PATH};
 pub use event::{Action, CANCELLED_BEFORE_START, Event, Flow, Journaled, Verdict};
 pub use state::NodeState;
 
@@ -80,7 +84,8 @@ pub struct Node {
 }
 
 impl Node {
-    /// Opens keys and journal. Reads and writes the disk.
+    /// Opens keys and journal, and has the task service hold what is not settled: call it before retention begins. Reads and
+    /// writes the disk.
     ///
     /// # Errors
     /// See [`NodeError`].
@@ -96,8 +101,14 @@ impl Node {
             true => keys::pinned(&pinned)?.into_iter().collect(),
             false => settings.accepted.clone(),
         };
-        let journal = Journal::open(&folder.join("journal.db"))?;
+        let mut journal = Journal::open(&folder.join("journal.db"))?;
+        // What the API server has not got is kept, however long that takes.
+        for entry in journal.unfinished(Timestamp::now())? {
+            service.hold(&entry.task);
+        }
         let (inputs, coming) = mpsc::channel(INPUTS);
+        let (busy, is_busy) = watch::channel(false);
+        let counts = NodeCounts::default();
         let work = Work {
             name: settings.name.clone(),
             keys: keys.clone(),
@@ -110,10 +121,18 @@ impl Node {
             logs: HashMap::new(),
             line: None,
             trusted: Vec::new(),
+            is_busy: busy,
+            counts: counts.clone(),
         };
         let runners = service.runners().list().map(|runner| runner.name().to_owned()).collect();
-        let sessions = Sessions { settings, keys, scripts, runners, inputs, accepted, pinned };
+        let sessions =
+            Sessions { settings, keys, scripts, runners, inputs, accepted, pinned, is_busy, counts };
         Ok(Self { sessions, work, coming })
+    }
+
+    /// What is counted of it; a handle that outlives this.
+    pub fn counts(&self) -> NodeCounts {
+        self.work.counts.clone()
     }
 
     /// Connects, works, connects again: for as long as this is polled.

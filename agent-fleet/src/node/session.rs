@@ -5,22 +5,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use task_runners::Scripts;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
 use super::catalogue::Offer;
-use super::dial::dial;
+use super::counts::NodeCounts;
+use super::dial::{Failure, dial};
 use super::work::Input;
 use crate::TICK;
 use crate::greeting::{self, Stranger};
-use crate::keys::{self, NodeKeys, PublicKey};
-use crate::link::{Frame, LinkReceiver, LinkSender, Outgoing, receive, send_all};
+use crate::keys::{self, NodeKeys, Nonce, PublicKey};
+use crate::link::{Frame, LinkReceiver, LinkSender, Outgoing, Pace, receive, send_all};
 use crate::message::{CataloguePart, Hello, ToNode, ToServer, VERSION, decode, encode};
 use crate::node::NodeSettings;
 
 /// Longest wait before the first try after a connection that worked, and before all others.
 const FIRST_WAIT: Duration = Duration::from_secs(3);
 const LONG_WAIT: Duration = Duration::from_secs(15);
+/// Longest wait where tasks are not settled: somebody waits for their logs and ends.
+const BUSY_WAIT: Duration = Duration::from_secs(2);
 /// Time in which a connection is made and both ends know each other.
 const GREET_WITHIN: Duration = Duration::from_secs(20);
 
@@ -35,6 +38,17 @@ pub(super) struct Sessions {
     /// The API servers' keys that are accepted; with none, the first one that is shown.
     pub(super) accepted: Vec<PublicKey>,
     pub(super) pinned: PathBuf,
+    /// Whether there are tasks that are not settled.
+    pub(super) is_busy: watch::Receiver<bool>,
+    pub(super) counts: NodeCounts,
+}
+
+/// How a connection came to its end.
+enum Ended {
+    /// It had worked.
+    Cut(String),
+    /// It never did.
+    Failed(Failure),
 }
 
 impl Sessions {
@@ -43,86 +57,109 @@ impl Sessions {
         let mut told = String::new();
         for number in 0_u64.. {
             let ended = self.one(number).await;
-            let had_worked = ended.is_ok();
-            let why = ended.unwrap_or_else(|why| why);
-            if had_worked {
-                told.clear();
-                tracing::warn!(api_server = %self.settings.address.api_server, %why, "the line to the API server is cut");
-            } else if told != why {
-                tracing::warn!(api_server = %self.settings.address.api_server, %why,
-                    "there is no connection to the API server; trying on");
-                told = why;
+            self.counts.connected(false);
+            let api_server = &self.settings.address.api_server;
+            match &ended {
+                Ended::Cut(why) => {
+                    told.clear();
+                    tracing::warn!(api_server, %why, "the line to the API server is cut");
+                }
+                Ended::Failed(Failure::Away(why) | Failure::Refused(why)) if told != *why => {
+                    tracing::warn!(api_server, %why, "there is no connection to the API server; trying on");
+                    told.clone_from(why);
+                }
+                Ended::Failed(_) => {}
             }
             if self.inputs.send(Input::Lost { session: number }).await.is_err() {
                 return;
             }
-            sleep(spread(if had_worked { FIRST_WAIT } else { LONG_WAIT })).await;
+            sleep(self.wait_after(&ended)).await;
         }
     }
 
-    /// One connection, from its first byte to its last; why it ended. An error where nothing came of it.
-    async fn one(&mut self, session: u64) -> Result<String, String> {
-        let greeted = timeout(GREET_WITHIN, self.greet(session)).await;
-        let mut receiver = greeted.map_err(|_| "the API server does not answer in time".to_owned())??;
+    /// How long to wait before the next try.
+    fn wait_after(&self, ended: &Ended) -> Duration {
+        let is_busy = *self.is_busy.borrow();
+        match ended {
+            Ended::Failed(Failure::Refused(_)) => LONG_WAIT + spread(FIRST_WAIT),
+            _ if is_busy => spread(BUSY_WAIT),
+            Ended::Cut(_) => spread(FIRST_WAIT),
+            Ended::Failed(Failure::Away(_)) => spread(LONG_WAIT),
+        }
+    }
+
+    /// One connection, from its first byte to its last.
+    async fn one(&mut self, session: u64) -> Ended {
+        let late = || {
+            Failure::Away(format!(
+                "the API server did not let this node in within {} s",
+                GREET_WITHIN.as_secs()
+            ))
+        };
+        let greeted = timeout(GREET_WITHIN, self.greet(session)).await.unwrap_or_else(|_| Err(late()));
+        let receiver = match greeted {
+            Ok(receiver) => receiver,
+            Err(failure) => return Ended::Failed(failure),
+        };
         tracing::info!(api_server = %self.settings.address.api_server, node = %self.settings.name,
             "connected to the API server");
+        self.counts.connected(true);
+        Ended::Cut(self.pass_on(session, receiver).await)
+    }
+
+    /// Hands what comes to the node's work; gives why nothing more comes.
+    async fn pass_on(&self, session: u64, mut receiver: impl LinkReceiver) -> String {
+        let mut pace = self.pace();
         loop {
-            match receive(&mut receiver).await {
+            match receive(&mut receiver, &mut pace).await {
                 Ok(Frame::Control(text)) => {
-                    let message = decode(&text).map_err(|error| error.to_string())?;
+                    let message = match decode(&text) {
+                        Ok(message) => message,
+                        Err(error) => return error.to_string(),
+                    };
                     if self.inputs.send(Input::Message { session, message }).await.is_err() {
-                        return Ok("the node stops".to_owned());
+                        return "the node stops".to_owned();
                     }
                 }
-                Ok(_) => return Ok("the API server sent what no API server sends".to_owned()),
-                Err(error) => return Ok(error.to_string()),
+                Ok(_) => return "the API server sent what no API server sends".to_owned(),
+                Err(error) => return error.to_string(),
             }
         }
     }
 
+    fn pace(&self) -> Pace {
+        Pace::of(self.is_busy.clone())
+    }
+
     /// Makes a connection on which both ends know each other, and hands its sending half to the node's work.
-    async fn greet(&mut self, session: u64) -> Result<impl LinkReceiver + use<>, String> {
+    async fn greet(&mut self, session: u64) -> Result<impl LinkReceiver + use<>, Failure> {
         let (mut sender, mut receiver) = dial(&self.settings.address).await?;
         let ToNode::Challenge(challenge) = next(&mut receiver).await? else {
-            return Err("the API server begins with something else than a challenge".to_owned());
+            return away("the API server begins with something else than a challenge");
         };
-        greeting::check_challenge(&challenge, &self.accepted).map_err(|error| error.to_string())?;
-        self.pin(challenge.key)?;
+        let stranger = |stranger: Stranger| Failure::Refused(stranger.to_string());
+        greeting::check_challenge(&challenge, &self.accepted).map_err(stranger)?;
+        self.pin(challenge.key).map_err(Failure::Away)?;
         let scripts = self.scripts.clone();
         let offer = tokio::task::spawn_blocking(move || Offer::of(&scripts)).await;
-        let offer = offer.map_err(|error| error.to_string())?;
-        let (answer, unsettled) = oneshot::channel();
-        let stopped = || "the node stops".to_owned();
-        self.inputs.send(Input::Describe { answer }).await.map_err(|_| stopped())?;
-        let hello = Hello {
-            version: VERSION,
-            nonce: challenge.nonce,
-            name: self.settings.name.clone(),
-            agent: self.settings.agent.clone(),
-            key: self.keys.public(),
-            sealing: self.keys.sealing_key(),
-            labels: self.settings.labels.clone(),
-            runners: self.runners.clone(),
-            capacity: self.settings.capacity,
-            catalogue: offer.digest.clone(),
-            unsettled: unsettled.await.map_err(|_| stopped())?,
-        };
-        let hello = greeting::sign_hello(&self.keys, &hello).map_err(|error| error.to_string())?;
-        let hello = encode(&ToServer::Hello(hello)).map_err(|error| error.to_string())?;
-        sender.send(Frame::Control(hello)).await.map_err(|error| error.to_string())?;
+        let offer = offer.map_err(|error| Failure::Away(error.to_string()))?;
+        let hello = self.hello(challenge.nonce, offer.digest.clone()).await.map_err(Failure::Away)?;
+        sender.send(Frame::Control(hello)).await.map_err(|error| Failure::Away(error.to_string()))?;
         let (tasks, wants_catalogue) = match next(&mut receiver).await? {
             ToNode::Welcome { tasks, wants_catalogue } => (tasks, wants_catalogue),
-            ToNode::Refuse { code, message } => return Err(format!("refused, {code}: {message}")),
-            _ => return Err("the API server answers a hello with something else than a welcome".to_owned()),
+            ToNode::Refuse { code, message } => {
+                return Err(Failure::Refused(format!("refused, {code}: {message}")));
+            }
+            _ => return away("the API server answers a hello with something else than a welcome"),
         };
         let (outgoing, to_send) = mpsc::unbounded_channel();
         if wants_catalogue {
             send_catalogue(&offer, &outgoing);
         }
         tokio::spawn(offer_changes(self.scripts.clone(), offer, outgoing.downgrade()));
-        let inputs = self.inputs.clone();
+        let (inputs, pace, sender) = (self.inputs.clone(), self.pace(), self.counts.counted(sender));
         tokio::spawn(async move {
-            if let Err(error) = send_all(sender, to_send).await {
+            if let Err(error) = send_all(sender, to_send, pace).await {
                 tracing::debug!(%error, "nothing more is sent to the API server");
             }
             // Who is gone needs not be told.
@@ -130,8 +167,32 @@ impl Sessions {
         });
         let trusted = if self.accepted.is_empty() { vec![challenge.key] } else { self.accepted.clone() };
         let connected = Input::Connected { session, outgoing, tasks, trusted };
-        self.inputs.send(connected).await.map_err(|_| stopped())?;
-        Ok(receiver)
+        match self.inputs.send(connected).await {
+            Ok(()) => Ok(receiver),
+            Err(_) => away("the node stops"),
+        }
+    }
+
+    /// What the node says of itself, as it travels.
+    async fn hello(&self, nonce: Nonce, catalogue: String) -> Result<String, String> {
+        let (answer, unsettled) = oneshot::channel();
+        let stopped = || "the node stops".to_owned();
+        self.inputs.send(Input::Describe { answer }).await.map_err(|_| stopped())?;
+        let hello = Hello {
+            version: VERSION,
+            nonce,
+            name: self.settings.name.clone(),
+            agent: self.settings.agent.clone(),
+            key: self.keys.public(),
+            sealing: self.keys.sealing_key(),
+            labels: self.settings.labels.clone(),
+            runners: self.runners.clone(),
+            capacity: self.settings.capacity,
+            catalogue,
+            unsettled: unsettled.await.map_err(|_| stopped())?,
+        };
+        let hello = greeting::sign_hello(&self.keys, &hello).map_err(|error| error.to_string())?;
+        encode(&ToServer::Hello(hello)).map_err(|error| error.to_string())
     }
 
     /// Remembers the key of the first API server that showed one.
@@ -146,11 +207,16 @@ impl Sessions {
     }
 }
 
+fn away<T>(why: &str) -> Result<T, Failure> {
+    Err(Failure::Away(why.to_owned()))
+}
+
 /// The next control message.
-async fn next(receiver: &mut impl LinkReceiver) -> Result<ToNode, String> {
-    match receive(receiver).await.map_err(|error| error.to_string())? {
-        Frame::Control(text) => decode(&text).map_err(|error| error.to_string()),
-        _ => Err(Stranger::Malformed("it is no control message".to_owned()).to_string()),
+async fn next(receiver: &mut impl LinkReceiver) -> Result<ToNode, Failure> {
+    let received = receive(receiver, &mut Pace::calm()).await;
+    match received.map_err(|error| Failure::Away(error.to_string()))? {
+        Frame::Control(text) => decode(&text).map_err(|error| Failure::Refused(error.to_string())),
+        _ => Err(Failure::Refused(Stranger::Malformed("it is no control message".to_owned()).to_string())),
     }
 }
 
@@ -190,6 +256,6 @@ async fn offer_changes(
 /// A time up to `most`, spread evenly.
 fn spread(most: Duration) -> Duration {
     // Without random bytes all nodes would come at once, which is no reason not to come.
-    let random = keys::Nonce::random().map_or(u8::MAX, |nonce| nonce.0[0]);
+    let random = Nonce::random().map_or(u8::MAX, |nonce| nonce.0[0]);
     most.mul_f64(f64::from(random) / f64::from(u8::MAX))
 }

@@ -4,4 +4,5 @@
 mod authenticity;
 mod journal;
 mod storm;
+mod websocket;
 mod wire;

@@ -39,12 +39,17 @@ pub(super) const LOG_BYTES: &str = "devops_agent_task_log_bytes_total";
 pub(super) const MISSED: &str = "devops_agent_task_changes_missed_total";
 pub(super) const NODES: &str = "devops_agent_nodes";
 pub(super) const NODES_DRAINING: &str = "devops_agent_nodes_draining";
-pub(super) const NODE_ASSIGNMENTS: &str = "devops_agent_node_assignments_total";
+pub(super) const NODES_ASSIGNMENTS: &str = "devops_agent_nodes_assignments_total";
+pub(super) const NODES_CONNECTIONS: &str = "devops_agent_nodes_connections_total";
+pub(super) const NODES_GIVEN_UP: &str = "devops_agent_nodes_tasks_given_up_total";
+pub(super) const NODES_LOG_BYTES: &str = "devops_agent_nodes_log_bytes_total";
+pub(super) const NODES_REFUSALS: &str = "devops_agent_nodes_refusals_total";
+pub(super) const NODES_TASKS: &str = "devops_agent_nodes_tasks";
+pub(super) const NODE_CONNECTED: &str = "devops_agent_node_connected";
 pub(super) const NODE_CONNECTIONS: &str = "devops_agent_node_connections_total";
-pub(super) const NODE_GIVEN_UP: &str = "devops_agent_node_tasks_given_up_total";
-pub(super) const NODE_LOG_BYTES: &str = "devops_agent_node_log_bytes_total";
-pub(super) const NODE_REFUSALS: &str = "devops_agent_node_refusals_total";
-pub(super) const NODE_TASKS: &str = "devops_agent_node_tasks";
+pub(super) const NODE_LOG_BYTES: &str = "devops_agent_node_log_bytes_sent_total";
+pub(super) const NODE_REFUSED: &str = "devops_agent_node_assignments_refused_total";
+pub(super) const NODE_UNSETTLED: &str = "devops_agent_node_tasks_unsettled";
 pub(super) const PROBLEMS: &str = "devops_agent_scripts_problems";
 pub(super) const QUEUED: &str = "devops_agent_tasks_queued";
 pub(super) const REFUSALS: &str = "devops_agent_refusals_total";
@@ -85,15 +90,15 @@ pub(super) const TABLE: &[Measurement] = &[
     gauge(NODES, &["state"], "Nodes that have ever connected, by state: connected, away."),
     gauge(NODES_DRAINING, &[], "Nodes that take no new tasks."),
     gauge(
-        NODE_TASKS,
+        NODES_TASKS,
         &["state"],
         "Tasks of nodes that have not ended, by state: handed to one, waiting for one that has room.",
     ),
-    counter(NODE_CONNECTIONS, &[], "Connections of nodes that were let in."),
-    counter(NODE_REFUSALS, &["code"], "Connections of nodes that were not let in, by code."),
-    counter(NODE_ASSIGNMENTS, &[], "Assignments that were sent to nodes, repetitions too."),
-    counter(NODE_LOG_BYTES, &[], "Bytes of logs that came from nodes, repetitions too."),
-    counter(NODE_GIVEN_UP, &[], "Tasks of nodes that were given up."),
+    counter(NODES_CONNECTIONS, &[], "Connections of nodes that were let in."),
+    counter(NODES_REFUSALS, &["code"], "Connections of nodes that were not let in, by code."),
+    counter(NODES_ASSIGNMENTS, &[], "Assignments that were sent to nodes, repetitions too."),
+    counter(NODES_LOG_BYTES, &[], "Bytes of logs that came from nodes, repetitions too."),
+    counter(NODES_GIVEN_UP, &[], "Tasks of nodes that were given up."),
     gauge(VERIFICATION, &[], "Whether scripts are verified: 1 or 0."),
     gauge(USABLE, &[], "Whether scripts can be run: 1, or 0 while no verified copy of them is in use."),
     gauge(PROBLEMS, &[], "What is wrong with the scripts folder now, counted."),
@@ -103,6 +108,19 @@ pub(super) const TABLE: &[Measurement] = &[
         &[],
         "When the service's certificate expires, in seconds since 1970-01-01T00:00:00Z.",
     ),
+    gauge(NODE_CONNECTED, &[], "Whether this node is connected to its API server: 1 or 0."),
+    counter(
+        NODE_CONNECTIONS,
+        &[],
+        "How often the API server has let this node in: beyond the first, after a cut line.",
+    ),
+    counter(
+        NODE_LOG_BYTES,
+        &[],
+        "Bytes of logs that this node has sent to its API server, repetitions among them.",
+    ),
+    gauge(NODE_UNSETTLED, &[], "Tasks of the API server whose log and result it does not have yet."),
+    counter(NODE_REFUSED, &["code"], "Assignments that this node did not believe or take, by code."),
 ];
 
 /// Tells the recorder what each measurement is.

@@ -31,10 +31,14 @@ const TOLD_WITHIN_S: u64 = 5;
 const MOST_CANCELLED: usize = 20_000;
 
 /// The tasks that were asked to end.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Default, Serialize, ToSchema)]
 pub(crate) struct CancelledTasks {
     /// Their ids.
-    cancelled: Vec<String>,
+    #[schema(value_type = Vec<String>)]
+    cancelled: BTreeSet<TaskId>,
+    /// Those that could not be asked just now, because what became of them cannot be read or written; the log says why.
+    #[schema(value_type = Vec<String>)]
+    failed: BTreeSet<TaskId>,
     /// Whether there are more, because one request cancels 20,000 at most.
     more: bool,
 }
@@ -175,16 +179,14 @@ pub(crate) async fn cancel_many(State(state): State<AppState>, caller: Caller, r
     }
     query.finish()?;
     body::asks_nothing(body.as_ref())?;
-    let mut cancelled = BTreeSet::new();
-    let mut more = false;
+    let mut tasks = CancelledTasks::default();
     for status in [TaskStatus::Queued, TaskStatus::Running] {
         if filter.statuses.is_empty() || filter.statuses.contains(&status) {
             let one = TaskFilter { statuses: vec![status], ..filter.clone() };
-            more |= cancel_all(&state, &caller, one, &mut cancelled).await?;
+            tasks.more |= cancel_all(&state, &caller, one, &mut tasks).await?;
         }
     }
-    let cancelled = cancelled.into_iter().map(|id| id.to_string()).collect();
-    Ok((StatusCode::ACCEPTED, Json(CancelledTasks { cancelled, more })).into_response())
+    Ok((StatusCode::ACCEPTED, Json(tasks)).into_response())
 }
 
 /// Cancels all tasks of a filter that the caller sees, page by page. Says whether some are left.
@@ -192,7 +194,7 @@ async fn cancel_all(
     state: &AppState,
     caller: &Caller,
     mut filter: TaskFilter,
-    cancelled: &mut BTreeSet<TaskId>,
+    tasks: &mut CancelledTasks,
 ) -> Result<bool, ApiError> {
     let service = state.service();
     filter.visible = tasks::visible_to(caller);
@@ -200,11 +202,11 @@ async fn cancel_all(
     loop {
         let page = service.list(filter.clone(), PAGE, cursor).await?;
         for task in page.tasks {
-            if cancelled.len() >= MOST_CANCELLED {
+            if tasks.cancelled.len() >= MOST_CANCELLED {
                 return Ok(true);
             }
             // One that was asked while it waited may run by now: asked again it would be killed.
-            if cancelled.contains(&task.id) {
+            if tasks.cancelled.contains(&task.id) {
                 continue;
             }
             match service.cancel(&task.id).await {
@@ -213,11 +215,15 @@ async fn cancel_all(
                     let decision =
                         Decision { status, code: None, task: Some((task.id.as_str(), &task.name)) };
                     state.audit().tell_also(caller.asked(), decision).await;
-                    cancelled.insert(task.id);
+                    tasks.cancelled.insert(task.id);
                 }
                 // It has ended by itself meanwhile, or was removed.
                 Err(CancelError::AlreadyEnded(_) | CancelError::NotFound(_)) => {}
-                Err(error) => return Err(error.into()),
+                // One that cannot be asked keeps none of the others.
+                Err(error) => {
+                    tracing::warn!(task_id = %task.id, %error, "one of many tasks was not cancelled");
+                    tasks.failed.insert(task.id);
+                }
             }
         }
         cursor = page.next;

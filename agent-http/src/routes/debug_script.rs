@@ -20,6 +20,7 @@ use crate::app::AppState;
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::query::Query;
+use crate::right::Right;
 
 /// Reproduce a run
 ///
@@ -42,7 +43,9 @@ pub(crate) async fn debug_script(
     caller.require(Scope::Read)?;
     let task = visible_task(&state, &caller, &id).await?;
     Query::of(&uri).finish()?;
-    let place = state.debug_scripts().clone().acquire_owned().await.map_err(ApiError::unavailable)?;
+    let right = Right::to(&state, &caller, Scope::Read, &task);
+    let place = right.during(state.debug_scripts().clone().acquire_owned()).await?;
+    let place = place.map_err(ApiError::unavailable)?;
     let records = state.records().clone();
     let on_a_node = task.spec.target.is_some();
     let made = tokio::task::spawn_blocking(move || records.debug_script(&task.id)).await;

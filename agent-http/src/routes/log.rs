@@ -83,7 +83,11 @@ pub(crate) async fn log(
     query.finish()?;
     let wanted = Wanted { attempt, part, line, is_followed };
     let right = Right::to(&state, &caller, Scope::Read, &task);
-    Ok(right.guard(answer(&state, &caller, &task, wanted, &parts.headers).await?))
+    let place = match wanted.line {
+        Some(_) => Some(right.during(state.log_scans().place(caller.name())).await??),
+        None => None,
+    };
+    Ok(right.guard(answer(&state, place, &task, wanted, &parts.headers).await?))
 }
 
 /// What is wanted of the logs of a task.
@@ -96,16 +100,15 @@ struct Wanted {
 
 async fn answer(
     state: &AppState,
-    caller: &Caller,
+    place: Option<ScanPlace>,
     task: &Task,
     wanted: Wanted,
     headers: &HeaderMap,
 ) -> Answered {
     let Wanted { attempt, part, line, is_followed } = wanted;
     let log = unless_gone(state.service().attempt_log(&task.id, attempt).await, task, attempt);
-    let (log, from) = match line {
-        Some(line) => {
-            let place = state.log_scans().place(caller.name()).await?;
+    let (log, from) = match line.zip(place) {
+        Some((line, place)) => {
             from_line(place, log?, part, line).await.map(|(log, from)| (Ok(log), Some(from)))?
         }
         None => (log, None),

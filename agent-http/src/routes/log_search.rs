@@ -22,6 +22,7 @@ use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::json::Json;
 use crate::query::Query;
+use crate::right::Right;
 
 /// Longest text to search for, bytes.
 const MAX_TEXT_BYTES: usize = 1 << 10;
@@ -93,7 +94,8 @@ pub(crate) async fn search(State(state): State<AppState>, caller: Caller, id: Se
     let LogSource::Log(reader) = super::log::unless_gone(log, &task, attempt)? else {
         return Ok(Json(Matches { matches: Vec::new(), next: None }).into_response());
     };
-    let place = state.log_scans().place(caller.name()).await?;
+    let right = Right::to(&state, &caller, Scope::Read, &task);
+    let place = right.during(state.log_scans().place(caller.name())).await??;
     let guard = Abandoned::default();
     let is_abandoned = guard.0.clone();
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);

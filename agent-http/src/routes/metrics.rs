@@ -41,6 +41,7 @@ pub(crate) async fn metrics(
         scripts: &state.scripts().status(),
         certificate_expires: state.tls().map(|tls| tls.expires()),
         connections: connections.map(|Extension(connections)| connections.count()),
+        node: state.node().map(|node| node.now()),
     };
     let text = state.metrics().render(&now);
     Ok(([(CONTENT_TYPE, PROMETHEUS_TEXT)], text).into_response())

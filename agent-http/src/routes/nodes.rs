@@ -23,6 +23,7 @@ use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::json::Json;
 use crate::query::Query;
+use crate::right::Right;
 use crate::server::Stopping;
 use crate::{body, schema};
 
@@ -153,7 +154,7 @@ pub(crate) async fn connect(State(state): State<AppState>, caller: Caller, mut r
     let accept = HeaderValue::from_str(&websocket::accept_key(key.as_bytes()));
     let accept = accept.map_err(|_| ApiError::internal())?;
     let stopping = request.extensions().get::<Stopping>().cloned().ok_or_else(ApiError::internal)?;
-    drop(tokio::spawn(serve(state, caller.name().to_owned(), upgrade, stopping)));
+    drop(tokio::spawn(serve(state, caller, upgrade, stopping)));
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
@@ -163,16 +164,20 @@ pub(crate) async fn connect(State(state): State<AppState>, caller: Caller, mut r
     Ok(response)
 }
 
-/// Serves a node until its line is cut or the service stops.
-async fn serve(state: AppState, name: String, upgrade: OnUpgrade, Stopping(stopping): Stopping) {
+/// Serves a node until its line is cut, its token is taken away or expires, or the service stops.
+async fn serve(state: AppState, caller: Caller, upgrade: OnUpgrade, Stopping(stopping): Stopping) {
+    let name = caller.name();
     let upgraded = match upgrade.await {
         Ok(upgraded) => upgraded,
         Err(error) => return tracing::debug!(node = name, %error, "a node's connection was gone"),
     };
     let (sender, receiver) = websocket::accepted(TokioIo::new(upgraded)).await;
     tokio::select! {
-        why = state.fleet().serve(&name, sender, receiver) => {
+        why = state.fleet().serve(name, sender, receiver) => {
             tracing::info!(node = name, why, "a node's connection has ended");
+        }
+        () = Right::of(&state, &caller, Scope::Node).cut() => {
+            tracing::warn!(node = name, "a node's connection was cut: its token is not accepted any more");
         }
         () = stopping.cancelled() => {}
     }

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 
+use agent_config::Scope;
 use axum::http::StatusCode;
 use task_service::{SubmitError, Submitted, TaskFilter, TaskSpec, TaskStatus};
 use tokio::sync::{Mutex, OwnedMutexGuard};
@@ -13,6 +14,7 @@ use super::tasks;
 use crate::app::AppState;
 use crate::auth::Caller;
 use crate::error::ApiError;
+use crate::right::Right;
 
 /// Whose turn it is, for each token: one request after the other.
 #[derive(Debug, Default)]
@@ -42,7 +44,7 @@ pub(super) async fn submit(
     let Some(most) = caller.most_open_tasks() else {
         return Ok(service.submit(spec, &name).await);
     };
-    let turn = state.turns().of(&name).await;
+    let turn = Right::of(state, caller, Scope::Run).during(state.turns().of(&name)).await?;
     make_sure_of_room(state, caller, most, &spec).await?;
     // A task of its own: a caller who goes away must not end the turn before the submission is through.
     let submitting = tokio::spawn(async move {

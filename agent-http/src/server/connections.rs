@@ -3,7 +3,7 @@
 //! whose request is being served never goes for another.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -44,6 +44,9 @@ pub(crate) struct Connections {
 #[derive(Debug)]
 struct Table {
     most: usize,
+    /// Most connections that speak another protocol, which do not count among the others; and how many do.
+    most_upgraded: usize,
+    upgraded: AtomicUsize,
     open: Mutex<HashMap<u64, Arc<Shared>>>,
     /// Counts up; it numbers connections and orders the beginnings of their waits.
     clock: AtomicU64,
@@ -76,9 +79,11 @@ pub(super) struct Ticket {
 pub(super) struct Serving(Arc<Ticket>);
 
 impl Connections {
-    pub(super) fn new(most: usize) -> Self {
+    pub(super) fn new(most: usize, most_upgraded: usize) -> Self {
         let table = Table {
             most: most.max(1),
+            most_upgraded,
+            upgraded: AtomicUsize::new(0),
             open: Mutex::default(),
             clock: AtomicU64::new(SERVING),
             changed: Notify::new(),
@@ -93,7 +98,7 @@ impl Connections {
             let changed = self.table.changed.notified();
             {
                 let open = self.table.open();
-                if open.len() < self.table.most {
+                if open.len().saturating_sub(self.table.upgraded.load(Ordering::Relaxed)) < self.table.most {
                     return;
                 }
                 if !open.values().any(|shared| shared.since() == GOING) {
@@ -197,15 +202,26 @@ impl Serving {
         self.0.shared.is_for_somebody.store(true, Ordering::Relaxed);
     }
 
-    /// Says that the connection speaks another protocol from now on. It never goes for another.
-    pub(super) fn upgraded(&self) {
-        self.0.shared.since.store(UPGRADED, Ordering::Relaxed);
+    /// Says that the connection speaks another protocol from now on. It never goes for another, and does not count among
+    /// those of callers any more: thousands of nodes that stand there leave callers their places. Whether it may.
+    pub(super) fn upgraded(&self) -> bool {
+        let Table { upgraded, most_upgraded, changed, .. } = &*self.0.table;
+        let one_more = |count: usize| (count < *most_upgraded).then_some(count + 1);
+        let may = upgraded.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok();
+        if may {
+            self.0.shared.since.store(UPGRADED, Ordering::Relaxed);
+            changed.notify_waiters();
+        }
+        may
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
         self.table.open().remove(&self.number);
+        if self.shared.since() == UPGRADED {
+            self.table.upgraded.fetch_sub(1, Ordering::Relaxed);
+        }
         self.table.changed.notify_waiters();
     }
 }
@@ -284,7 +300,7 @@ mod tests {
 
     #[tokio::test]
     async fn in_a_full_table_the_longest_waiting_one_goes_and_one_that_is_served_stays() {
-        let connections = Connections::new(3);
+        let connections = Connections::new(3, 1);
         let served = Arc::new(connections.enter());
         let serving = served.serving().unwrap();
         let oldest = connections.enter();
@@ -308,7 +324,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_newcomer_takes_a_place_as_soon_as_one_falls_idle_or_stalls_for_nobody() {
-        let connections = Connections::new(2);
+        let connections = Connections::new(2, 1);
         let [first, second] = [(); 2].map(|()| Arc::new(connections.enter()));
         let mut served = [first.serving().unwrap(), second.serving().unwrap()];
         served[0].for_somebody();
@@ -341,8 +357,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn nodes_take_no_place_of_callers_and_have_a_bound_of_their_own() {
+        let connections = Connections::new(1, 1);
+        let [first, second] = [(); 2].map(|()| Arc::new(connections.enter()));
+        let servings = [first.serving().unwrap(), second.serving().unwrap()];
+        assert!(servings[0].upgraded() && !servings[1].upgraded());
+        drop((servings, second));
+        connections.room().await;
+        drop(first);
+        let third = Arc::new(connections.enter());
+        assert!(third.serving().unwrap().upgraded());
+    }
+
+    #[tokio::test]
     async fn a_connection_waits_again_when_its_answer_was_sent_whole() {
-        let connections = Connections::new(3);
+        let connections = Connections::new(3, 1);
         let ticket = Arc::new(connections.enter());
         assert!(ticket.is_waiting());
         let serving = ticket.serving().unwrap();

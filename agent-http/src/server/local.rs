@@ -146,13 +146,12 @@ fn id_of(path: &Path) -> io::Result<(u64, u64)> {
 /// Nobody else may put anything into the socket's folder, or another folder in the place of that.
 fn check_folders(path: &Path) -> Result<(), SocketError> {
     let wrong = |reason| SocketError::Folder { path: path.to_path_buf(), reason };
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    let folder = folder.canonicalize().map_err(|source| SocketError::Io {
-        operation: "find its folder",
-        path: path.to_path_buf(),
-        source,
-    })?;
-    for above in folder.ancestors() {
+    let not_found =
+        |source| SocketError::Io { operation: "find its folder", path: path.to_path_buf(), source };
+    let named = std::path::absolute(path.parent().unwrap_or(Path::new("/"))).map_err(not_found)?;
+    let folder = named.canonicalize().map_err(not_found)?;
+    // The way as it was named is looked at too: who may exchange a link on it says where everybody goes.
+    for above in named.ancestors().chain(folder.ancestors()) {
         let name = above.display();
         let metadata = fs::symlink_metadata(above).map_err(|error| wrong(format!("{name}: {error}")))?;
         let (owner, mode) = (metadata.uid(), metadata.mode() & PERMISSIONS);
@@ -161,7 +160,7 @@ fn check_folders(path: &Path) -> Result<(), SocketError> {
         }
         // Higher up the sticky bit keeps others from renaming what is ours; in the folder itself they could be first.
         let is_sticky = above != folder && mode & STICKY != 0;
-        if mode & WRITABLE_BY_OTHERS != 0 && !is_sticky {
+        if mode & WRITABLE_BY_OTHERS != 0 && !is_sticky && !metadata.is_symlink() {
             return Err(wrong(format!("{name} may be written by others (mode {mode:04o})")));
         }
     }

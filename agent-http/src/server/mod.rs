@@ -28,7 +28,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_LENGTH;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -45,6 +45,7 @@ use listeners::{Listeners, Socket};
 pub use local::{LocalSocket, SocketError};
 use transport::Transport;
 
+use crate::error::ApiError;
 use crate::peer::Peer;
 use crate::tls::{ClientCertificate, Tls};
 
@@ -59,8 +60,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What a caller may hold on to, and for how long.
 #[derive(Debug, Clone, Copy)]
 pub struct ServerLimits {
-    /// Most connections at one time.
+    /// Most connections at one time, without those of nodes.
     pub connections: usize,
+    /// Most connections of nodes, which speak WebSocket.
+    pub upgraded: usize,
     /// Time for a request's header, counted from the connection's start or the end of the answer before; a TLS handshake
     /// is a part of it. An idle connection is closed after this time.
     pub header: Duration,
@@ -114,6 +117,7 @@ impl Default for ServerLimits {
     fn default() -> Self {
         Self {
             connections: 4096,
+            upgraded: 100_000,
             header: Duration::from_secs(10),
             stall: Duration::from_secs(10),
             least_rate: 16 << 10,
@@ -129,7 +133,8 @@ impl Server {
     /// When the address cannot be listened on.
     pub async fn listen(address: SocketAddr, limits: ServerLimits) -> Result<Self, Error> {
         let listeners = Listeners::bind(address).await?;
-        Ok(Self { listeners, limits, connections: Connections::new(limits.connections), tls: None })
+        let connections = Connections::new(limits.connections, limits.upgraded);
+        Ok(Self { listeners, limits, connections, tls: None })
     }
 
     /// Listens on a Unix socket as well, where it is given.
@@ -311,8 +316,10 @@ async fn answer(app: Router, request: Request<Incoming>, serving: Served) -> Res
         // The router counts the body that there is not; that would be taken for the length of the whole answer.
         response.headers_mut().remove(CONTENT_LENGTH);
     }
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        serving.upgraded();
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS && !serving.upgraded() {
+        let detail =
+            "as many nodes are connected as this agent has open files for; raise its limit (LimitNOFILE)";
+        response = ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_nodes", detail).into_response();
     }
     if response.extensions().get::<ForSomebody>().is_some() {
         serving.for_somebody();

@@ -36,19 +36,9 @@ pub(crate) fn certificates(key: &'static str, path: &Path) -> Result<Vec<Certifi
 }
 
 /// The private key in a file that nobody else may read.
-pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    let wrong = |problem| TlsError { key: KEY, path: path.to_path_buf(), problem };
-    let (bytes, metadata) = read(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
-    let (owner, euid) = (metadata.uid(), geteuid().as_raw());
-    if owner != 0 && owner != euid {
-        return Err(wrong(format!(
-            "it belongs to user {owner}; expected root or the user of the service ({euid})"
-        )));
-    }
-    let mode = metadata.mode() & PERMISSIONS;
-    if mode & OF_OTHERS != 0 {
-        return Err(wrong(format!("others may use it (mode {mode:04o}); expected mode 0600 or 0400")));
-    }
+pub(super) fn private_key(key: &'static str, path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let wrong = |problem| TlsError { key, path: path.to_path_buf(), problem };
+    let bytes = secret(path).map_err(wrong)?;
     PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| match error {
         PemError::NoItemsFound => {
             let problem = "there is no private key in it; expected one in PEM, without a passphrase";
@@ -56,6 +46,33 @@ pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsErro
         }
         error => wrong(format!("it is broken: {error}; expected a private key in PEM")),
     })
+}
+
+/// Why a key cannot be used with the certificate that another file holds.
+pub(super) fn unusable_key(error: &rustls::Error, certificate: &Path) -> String {
+    match error {
+        rustls::Error::InconsistentKeys(_) => {
+            format!("it is not the key of the certificate in {}", certificate.display())
+        }
+        error => format!("cannot be used: {error}; expected an RSA, ECDSA or Ed25519 key"),
+    }
+}
+
+/// What is in a file that nobody else may read.
+///
+/// # Errors
+/// Why it cannot be read, or who else could.
+pub(crate) fn secret(path: &Path) -> Result<Vec<u8>, String> {
+    let (bytes, metadata) = read(path).map_err(|error| format!("cannot be read: {error}"))?;
+    let (owner, euid) = (metadata.uid(), geteuid().as_raw());
+    if owner != 0 && owner != euid {
+        return Err(format!("it belongs to user {owner}; expected root or the user of the service ({euid})"));
+    }
+    let mode = metadata.mode() & PERMISSIONS;
+    match mode & OF_OTHERS {
+        0 => Ok(bytes),
+        _ => Err(format!("others may use it (mode {mode:04o}); expected mode 0600 or 0400")),
+    }
 }
 
 /// Reads a regular file; links are followed, since tools that renew certificates use them. Anything else, such as a

@@ -1,11 +1,14 @@
-//! TLS: the service's certificate and key, the CAs of callers' certificates, and their exchange while the service runs.
+//! TLS: the service's certificate and key, the CAs of callers' certificates, and their exchange while the service runs; and
+//! what a node speaks it with.
 //!
 //! | module | what it holds |
 //! |---|---|
 //! | `files` | reading them, and who else may read the key |
 //! | `certificate` | what a certificate says: its names, its end, its digest |
+//! | `client` | TLS of a node |
 
 mod certificate;
+mod client;
 mod files;
 
 use std::path::{Path, PathBuf};
@@ -22,8 +25,9 @@ use tokio_rustls::{Accept, TlsAcceptor};
 
 use certificate::About;
 pub(crate) use certificate::ClientCertificate;
-pub(crate) use files::certificates;
-use files::{CERTIFICATE, CLIENT_CA, KEY};
+pub(crate) use client::of_node;
+pub(crate) use files::secret;
+use files::{CERTIFICATE, CLIENT_CA, KEY, certificates};
 
 /// How long before the end of its certificate the service begins to say so.
 const SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);
@@ -127,10 +131,8 @@ impl Current {
             return Ok(None);
         };
         let wrong = |problem: String| TlsError { key: CERTIFICATE, path: certificate.clone(), problem };
-        let chain = certificates(CERTIFICATE, certificate)?;
-        let about = About::read(&chain[0]).map_err(wrong)?;
-        about.valid_at(Timestamp::now()).map_err(wrong)?;
-        let private = files::private_key(key)?;
+        let (chain, about) = valid_chain(CERTIFICATE, certificate)?;
+        let private = files::private_key(KEY, key)?;
         let client_ca = match &settings.client_ca {
             Some(path) => certificates(CLIENT_CA, path)?,
             None => Vec::new(),
@@ -142,14 +144,10 @@ impl Current {
             Some(path) => builder.with_client_cert_verifier(verifier(path, &client_ca)?),
             None => builder.with_no_client_auth(),
         };
-        let mut config = builder.with_single_cert(chain.clone(), private).map_err(|error| {
-            let problem = match error {
-                rustls::Error::InconsistentKeys(_) => {
-                    format!("it is not the key of the certificate in {}", certificate.display())
-                }
-                error => format!("cannot be used: {error}; expected an RSA, ECDSA or Ed25519 key"),
-            };
-            TlsError { key: KEY, path: key.clone(), problem }
+        let mut config = builder.with_single_cert(chain.clone(), private).map_err(|error| TlsError {
+            key: KEY,
+            path: key.clone(),
+            problem: files::unusable_key(&error, certificate),
         })?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         // Nothing is kept for callers that come again: each handshake checks certificates anew, and no key of tickets
@@ -166,6 +164,15 @@ impl std::fmt::Debug for Current {
         let Self { names, expires, .. } = self;
         f.debug_struct("Current").field("names", names).field("expires", expires).finish_non_exhaustive()
     }
+}
+
+/// The certificates in a file, and what the first one says: it is valid now.
+fn valid_chain(key: &'static str, path: &Path) -> Result<(Vec<CertificateDer<'static>>, About), TlsError> {
+    let wrong = |problem: String| TlsError { key, path: path.to_path_buf(), problem };
+    let chain = certificates(key, path)?;
+    let about = About::read(&chain[0]).map_err(wrong)?;
+    about.valid_at(Timestamp::now()).map_err(wrong)?;
+    Ok((chain, about))
 }
 
 /// What checks the certificates of callers that present one.

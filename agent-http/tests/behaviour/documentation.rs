@@ -17,7 +17,7 @@ const USER: &str = "peer_users = [\"deploy\"]";
 const SERVICE: &str = "cargo run --release --bin agent-http";
 const CLI: &str = "cargo run --release --bin agent-cli -- ";
 
-fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
@@ -29,7 +29,7 @@ fn blocks() -> Vec<String> {
 }
 
 /// The text of a page's blocks of one kind.
-fn blocks_of(page: &str, kind: &str) -> Vec<String> {
+pub(crate) fn blocks_of(page: &str, kind: &str) -> Vec<String> {
     let opening = format!("```{kind}\n");
     let parts = page.split(opening.as_str()).skip(1);
     parts.map(|part| part.split("```").next().unwrap().to_owned()).collect()
@@ -91,7 +91,7 @@ fn tls_commands(folder: &Path, port: Option<u16>, block: &str) -> String {
 }
 
 /// Executes a block with the programs of this build, and gives what it prints.
-fn commands(folder: &Path, block: &str) -> String {
+pub(crate) fn commands(folder: &Path, block: &str) -> String {
     let programs = cli().parent().unwrap().display().to_string();
     let output = Command::new("sh")
         .args(["-ec", block])

@@ -24,6 +24,7 @@ use crate::support::{Service, connect, eventually, exchange, memory_kib, read_re
 
 pub(crate) const SHORT: ServerLimits = ServerLimits {
     connections: 4096,
+    upgraded: 4096,
     header: Duration::from_millis(500),
     stall: Duration::from_millis(500),
     least_rate: 16 << 10,

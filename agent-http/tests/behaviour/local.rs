@@ -291,3 +291,25 @@ fn it_has_the_limits_of_every_other_connection() {
     runtime.block_on(serving).unwrap();
     assert!(!path.exists());
 }
+
+#[test]
+fn a_link_of_another_user_is_no_way_to_it() {
+    let site = Site::new(&SOCKET.replace("agent.sock", "open/link/agent.sock"));
+    for (name, mode) in [("open", 0o1777), ("real", 0o755)] {
+        fs::create_dir(site.path(name)).unwrap();
+        fs::set_permissions(site.path(name), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let link = site.path("open/link");
+    symlink(site.path("real"), &link).unwrap();
+    if geteuid().is_root() {
+        std::os::unix::fs::lchown(&link, Some(54_321), None).unwrap();
+        let said = complaint(&site);
+        assert!(said.contains("open/link belongs to user 54321"), "{said}");
+        std::os::unix::fs::lchown(&link, Some(0), None).unwrap();
+    } else {
+        println!("tier: no root, links of other users cannot be made");
+    }
+    // The twin: one that nobody else can exchange is a way like any other.
+    let service = site.start();
+    assert!(service.site.path("real/agent.sock").exists());
+}

@@ -1,14 +1,18 @@
 //! An answer that is under way ends when its token is taken away, expires or loses the right to it; those of others go on.
 
+use std::fs::Permissions;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{IN_FORCE, LONG, Service, Site, connect, eventually, read_reply, with, without};
+use crate::support::{
+    IN_FORCE, LONG, Service, Site, connect, eventually, read_reply, request_text, with, without,
+};
 
 /// What goes on for long: a log that is followed, as bytes and as events, and a task that is waited for.
 const KINDS: [(&str, &str); 3] = [
@@ -198,4 +202,67 @@ fn who_submits_and_waits_is_told_at_once_that_it_was_accepted_and_nothing_of_wha
     // The task is as it would be had nobody waited.
     std::fs::write(&stage.gate, "").unwrap();
     assert_eq!(stage.service.ended("mine")["status"], "succeeded");
+}
+
+#[test]
+fn who_waits_for_its_turn_to_submit_when_its_token_is_taken_away_has_submitted_nothing() {
+    let site = Site::new("");
+    let path = site.path("application.toml");
+    let settings = with(&std::fs::read_to_string(&path).unwrap(), "runner", "concurrent = 10");
+    std::fs::write(path, settings).unwrap();
+    let service = site.start();
+    // The history cannot be written for a while, so that the first one keeps the turn.
+    let database = rusqlite::Connection::open(service.site.path("state/agent.db")).unwrap();
+    database.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let submit = |id: &str| {
+        let body = json!({ "name": "hello.sh", "id": id });
+        let mut stream = connect(service.at);
+        let text = request_text("POST", "/api/v1/tasks", Some(&Site::token("runner")), Some(&body));
+        stream.write_all(text.as_bytes()).unwrap();
+        BufReader::new(stream)
+    };
+    // Whichever comes first.
+    let mut both = [submit("one"), submit("two")];
+    eventually("that both were let in", || {
+        let metrics = service.get("/metrics").text();
+        metrics.contains("devops_agent_http_connections{state=\"serving\"} 3").then_some(())
+    });
+    service.change_settings(|text| without(&text, "runner"));
+    let refused = eventually("the refusal", || {
+        let lines = service.audit();
+        lines.into_iter().find(|line| line["status"] == 401)
+    });
+    assert_eq!((&refused["token"], &refused["code"]), (&json!("runner"), &json!("token_invalid")));
+    database.execute_batch("COMMIT").unwrap();
+    // The other one was on its way.
+    let replies = both.each_mut().map(|stream| read_reply(stream, false).unwrap());
+    let mut statuses = replies.each_ref().map(|reply| reply.status);
+    statuses.sort_unstable();
+    assert_eq!(statuses, [202, 401]);
+    assert_eq!(service.count(), 1);
+}
+
+#[test]
+fn a_node_whose_token_is_taken_away_is_cut_off() {
+    let server = Service::usual();
+    let site = Site::new(&format!(
+        "[node]\napi_server = \"ws://{}\"\nname = \"node\"\ntoken_file = \"node.token\"\n",
+        server.at
+    ));
+    std::fs::write(site.path("node.token"), Site::token("node")).unwrap();
+    std::fs::set_permissions(site.path("node.token"), Permissions::from_mode(0o600)).unwrap();
+    let _node = site.start();
+    let is_connected = || server.get("/api/v1/nodes/node").json()["connected"] == true;
+    eventually("the node", || is_connected().then_some(()));
+    let settings = std::fs::read_to_string(server.site.path("application.toml")).unwrap();
+    let began = Instant::now();
+    server.change_settings(|text| without(&text, "node"));
+    let cut = eventually("the cut", || (!is_connected()).then(|| began.elapsed()));
+    assert!(cut < IN_FORCE, "{cut:?}");
+    let cuts = server.audit().into_iter().filter(|line| line["decision"] == "cut");
+    let told: Vec<_> = cuts.map(|line| (line["token"].clone(), line["code"].clone())).collect();
+    assert_eq!(told, [(json!("node"), json!("token_invalid"))]);
+    // It goes on trying, and is let in again when it may.
+    server.change_settings(|_| settings);
+    eventually("the node again", || is_connected().then_some(()));
 }

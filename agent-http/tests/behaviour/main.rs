@@ -33,7 +33,11 @@ mod losing;
 mod measuring;
 mod names;
 mod nodes;
+mod nodes_authenticity;
+mod nodes_hosts;
+mod nodes_proxy;
 mod nodes_storm;
+mod nodes_tls;
 #[path = "../../../task-runners/tests/behaviour/probe.rs"]
 mod probe;
 mod quota;

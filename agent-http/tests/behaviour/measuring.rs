@@ -114,7 +114,11 @@ fn live(text: &str) -> (Measurements, BTreeSet<(String, String)>) {
 fn the_page_lists_every_measurement_and_no_label_has_a_value_of_a_callers() {
     let authority = Authority::new();
     authority.issue("server", 365);
-    let service = tls_site(&authority, "server", "").start();
+    // A node too, whose API server is never there.
+    let node = "[node]\napi_server = \"ws://127.0.0.1:9\"\nname = \"node\"\ntoken_file = \"node.token\"\n";
+    let site = tls_site(&authority, "server", node);
+    site.write_secret("node.token", &Site::token("node"));
+    let service = site.start();
     let call = |method: &str, path: &str, token: Option<&str>, body: Option<&serde_json::Value>| -> Reply {
         let mut stream = tls_connect(service.at, &authority, None);
         stream.write_all(request_text(method, path, token, body).as_bytes()).unwrap();

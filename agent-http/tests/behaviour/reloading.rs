@@ -156,3 +156,23 @@ fn a_token_that_calls_too_often_is_told_when_to_come_back_and_others_are_not() {
     let again = eventually("another answer", || (status(&service, "reader") == 200).then(Instant::now));
     assert!(again > began + Duration::from_secs(1), "{:?}", again - began);
 }
+
+#[test]
+fn settings_that_are_read_again_give_nobody_more_calls() {
+    let service = Service::usual();
+    service.change_settings(|text| {
+        text.replacen("name = \"reader\"\n", "name = \"reader\"\nrequests_per_minute = 6\n", 1)
+    });
+    let is_refused = || service.call("reader", "GET", "/api/v1/runners", None).status == 429;
+    eventually("a refusal", || is_refused().then_some(()));
+    for times in 2..=4 {
+        service.signal(Signal::SIGHUP);
+        eventually("that they were read again", || {
+            (service.said().matches("settings read again").count() >= times).then_some(())
+        });
+        assert!(is_refused());
+    }
+    // Another number is another bound.
+    service.change_settings(|text| text.replacen("requests_per_minute = 6", "requests_per_minute = 7", 1));
+    eventually("a call", || (!is_refused()).then_some(()));
+}

@@ -5,6 +5,8 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Output;
 
+use nix::sys::signal::Signal;
+
 use crate::support::{Site, exchange, request_text};
 
 /// Starts a service that ends by itself.
@@ -202,4 +204,30 @@ fn settings_are_checked_without_starting_anything() {
     let (code, said) = fails(&site, &["--check-config"]);
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("http.port") && said.contains("hots"), "{said}");
+}
+
+#[test]
+fn a_start_that_fails_has_started_none_of_the_tasks_that_wait() {
+    let site = Site::new("[limits]\nconcurrent = 1");
+    site.write_script("count.sh", "#!/bin/sh\necho started >> \"$1\"\n");
+    let service = site.start();
+    let (gate, count) = (service.site.path("gate"), service.site.path("count"));
+    let runs = service.submit("gate.sh", &[gate.to_str().unwrap()]);
+    let waits = service.submit("count.sh", &[count.to_str().unwrap()]);
+    service.signal(Signal::SIGTERM);
+    fs::write(&gate, "").unwrap();
+    let (_, site, said) = service.ended_with();
+    assert!(said.contains("1 waiting tasks are kept"), "{said}");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    for _ in 0..3 {
+        let output = site.command_at(port).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(String::from_utf8_lossy(&output.stderr).contains("the port is in use"), "{output:?}");
+    }
+    assert!(!count.exists());
+    let service = site.start();
+    assert_eq!(service.ended(&waits)["status"], "succeeded");
+    assert_eq!(service.ended(&runs)["status"], "succeeded");
+    assert_eq!(fs::read_to_string(&count).unwrap(), "started\n");
 }

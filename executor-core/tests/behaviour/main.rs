@@ -26,6 +26,7 @@ mod followers;
 mod fresh_scripts;
 mod links;
 mod log_lines;
+mod mirrors;
 mod orphans;
 mod output;
 mod output_params;

@@ -31,6 +31,8 @@ const LAST_RETRY: Duration = Duration::from_secs(10);
 pub(crate) struct Board {
     slots: usize,
     queue: usize,
+    /// Whether nothing may start yet.
+    held: bool,
     draining: bool,
     waiting: BTreeMap<i64, Waiting>,
     running: HashMap<TaskId, Running>,
@@ -96,11 +98,12 @@ pub(crate) enum Placement {
 }
 
 impl Board {
-    /// An empty board with so many slots and so much room for waiting tasks.
+    /// An empty board with so many slots and so much room for waiting tasks. Nothing starts before [`begin`](Self::begin).
     pub(crate) fn new(slots: usize, queue: usize) -> Self {
         Self {
             slots,
             queue,
+            held: true,
             draining: false,
             waiting: BTreeMap::new(),
             running: HashMap::new(),
@@ -115,8 +118,8 @@ impl Board {
 
     /// Makes the board anew from the rows of all tasks that have not ended.
     pub(crate) fn reload(&mut self, rows: Vec<Unfinished>, now: Moment) {
-        let draining = self.draining;
-        *self = Self { draining, ..Self::new(self.slots, self.queue) };
+        let (held, draining) = (self.held, self.draining);
+        *self = Self { held, draining, ..Self::new(self.slots, self.queue) };
         rows.into_iter().for_each(|row| self.restore(row, now));
     }
 
@@ -140,7 +143,7 @@ impl Board {
             Some(door) => !needs.is_shut && !self.doors.is_waited_at(door),
             None => needs.is_elsewhere || self.running() < self.slots,
         };
-        let fits = has_slot && !is_contested;
+        let fits = has_slot && !is_contested && !self.held;
         let (waiting, most) = self.lines.bound(needs);
         if on_busy == OnBusy::Refuse && self.lines.is_workspace_wanted(needs) {
             Placement::Busy
@@ -161,7 +164,7 @@ impl Board {
     /// those behind it, unless they want the same.
     pub(crate) fn next_start(&mut self, now: Instant) -> Option<i64> {
         self.wake(now);
-        if self.draining {
+        if self.held || self.draining {
             return None;
         }
         let here = self.ready.first().filter(|_| self.running() < self.slots);
@@ -233,6 +236,11 @@ impl Board {
     /// All that wait or run.
     pub(crate) fn ids(&self) -> HashSet<&TaskId> {
         self.waiting.values().map(|task| &task.id).chain(self.running.keys()).collect()
+    }
+
+    /// From now on tasks start.
+    pub(crate) fn begin(&mut self) {
+        self.held = false;
     }
 
     /// From now on nothing is accepted or started.

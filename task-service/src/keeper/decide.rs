@@ -104,7 +104,8 @@ impl Keeper {
                 Ok(Outcome::Written)
             }
             // Carried out when they were taken from the channel.
-            Event::Drain { .. }
+            Event::Begin
+            | Event::Drain { .. }
             | Event::Close { .. }
             | Event::Unwatched { .. }
             | Event::LetIn { .. }

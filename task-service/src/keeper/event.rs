@@ -38,6 +38,8 @@ pub(crate) enum Event {
     Cancel { id: TaskId, answer: oneshot::Sender<CancelAnswer> },
     /// The tasks in these places shall be forgotten, as far as they have ended. The answer is how many those were.
     Forget { places: Vec<i64>, answer: oneshot::Sender<Result<usize, String>> },
+    /// Tasks may start from now on.
+    Begin,
     /// No task shall start any more.
     Drain { answer: oneshot::Sender<()> },
     /// The keeper shall end: now when somebody waits for the answer, otherwise when no task runs.

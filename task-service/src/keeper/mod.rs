@@ -72,6 +72,8 @@ pub(crate) struct Keeper {
     pub(crate) failing: bool,
     /// Whether all handles are gone.
     pub(crate) orphaned: bool,
+    /// Goes with the keeper, which is how others hear that it has gone.
+    pub(crate) _alive: watch::Sender<()>,
     /// Held until the database is closed.
     pub(crate) _lock: ServiceLock,
 }
@@ -125,6 +127,7 @@ impl Keeper {
         let mut next = self.first_event(!events.is_empty());
         while let Some(event) = next {
             match event {
+                Event::Begin => self.board.begin(),
                 Event::Drain { answer } => {
                     self.board.drain();
                     let _ = answer.send(());

@@ -1,8 +1,12 @@
 //! Stopping the service.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use task_service::{DrainReport, LogSource, OpenError, RunnerRegistry, TaskService, TaskStatus};
+use task_service::{
+    DrainReport, LogSource, OpenError, Plan, Refusal, RunnerRegistry, ServiceSettings, StartFuture,
+    TaskFilter, TaskOrder, TaskRunner, TaskService, TaskSpec, TaskStatus,
+};
 
 use crate::support::{Bench, exited, open, settings, soon, with_id};
 
@@ -113,4 +117,48 @@ async fn a_service_whose_handles_are_gone_ends_with_its_last_task() {
         let task = soon(service.wait(&id.parse().unwrap())).await.unwrap().unwrap();
         assert_eq!(task.status, TaskStatus::Succeeded);
     }
+}
+
+/// A runner at whose tasks the thread that decides panics, as it would at a mistake of its own.
+struct Fatal;
+
+impl TaskRunner for Fatal {
+    fn name(&self) -> &'static str {
+        "fatal"
+    }
+
+    fn description(&self) -> &'static str {
+        "ends the thread that decides"
+    }
+
+    fn check(&self, _: &TaskSpec) -> Result<Plan, Refusal> {
+        Ok(Plan::default())
+    }
+
+    fn start(&self, _: TaskOrder) -> StartFuture<'_> {
+        unreachable!("nothing of it is accepted")
+    }
+
+    fn runs_elsewhere(&self) -> bool {
+        assert_ne!(std::thread::current().name(), Some("task-keeper"), "a mistake");
+        false
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_keeper_that_panics_is_noticed_and_nothing_is_accepted_any_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut registry = RunnerRegistry::new();
+    registry.register(Arc::new(Fatal)).unwrap();
+    let settings = ServiceSettings { state_dir: folder.path().to_owned(), concurrent: 1, queue: 10 };
+    let service = TaskService::open(settings, registry).await.unwrap();
+    let is_stopped = tokio::time::timeout(Duration::ZERO, service.stopped()).await;
+    assert!(is_stopped.is_err());
+    assert!(soon(service.submit(TaskSpec::new("fatal"), "tester")).await.is_err());
+    soon(service.stopped()).await;
+    assert!(soon(service.submit(TaskSpec::new("fatal"), "tester")).await.is_err());
+    drop(service);
+    // The next one finds nothing of it, and takes the folder.
+    let (service, _) = open(folder.path(), 1, 10).await;
+    assert_eq!(service.list(TaskFilter::default(), 10, None).await.unwrap().tasks, []);
 }

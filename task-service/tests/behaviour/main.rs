@@ -10,6 +10,7 @@ mod damage;
 mod disk;
 mod draining;
 mod elsewhere;
+mod far;
 mod group_commit;
 mod lanes;
 mod logs;

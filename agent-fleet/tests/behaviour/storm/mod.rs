@@ -15,7 +15,7 @@ const CASES: u32 = 4000;
 
 /// What happens, as numbers that shrink well.
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let step = (0_u8..=18, any::<u8>()).prop_map(|(what, which)| Step { what, which });
+    let step = (0_u8..=21, any::<u8>()).prop_map(|(what, which)| Step { what, which });
     prop::collection::vec(step, 20..300)
 }
 
@@ -64,6 +64,21 @@ fn without_repetitions_the_same_storm_finds_a_task_that_never_ends() {
 }
 
 #[test]
-fn settled_before_the_result_is_on_disk_the_same_storm_finds_a_task_without_an_end() {
-    found(Weakness::SettledTooEarly, "has no end");
+fn settled_before_the_result_is_on_disk_the_same_storm_finds_a_result_that_is_lost() {
+    found(Weakness::SettledTooEarly, "is lost");
+}
+
+#[test]
+fn unknown_taken_for_ended_the_same_storm_finds_a_result_that_is_lost() {
+    found(Weakness::SettlesUnknown, "is lost");
+}
+
+#[test]
+fn a_log_that_cannot_be_read_unnoticed_the_same_storm_finds_a_task_without_an_end() {
+    found(Weakness::SendsWhatCannotBeRead, "has no end");
+}
+
+#[test]
+fn what_cannot_be_assigned_cancelled_as_by_a_person_the_same_storm_finds_no_rest() {
+    found(Weakness::CancelsWhatCannotBeAssigned, "come to rest");
 }

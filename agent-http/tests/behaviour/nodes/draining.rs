@@ -76,19 +76,19 @@ fn nodes_and_their_tasks_are_measured() {
         "devops_agent_nodes{state=\"connected\"} 1",
         "devops_agent_nodes{state=\"away\"} 0",
         "devops_agent_nodes_draining 1",
-        "devops_agent_node_tasks{state=\"handed\"} 1",
-        "devops_agent_node_tasks{state=\"waiting\"} 1",
-        "devops_agent_node_connections_total 1",
-        "devops_agent_node_assignments_total 1",
-        "devops_agent_node_tasks_given_up_total 0",
+        "devops_agent_nodes_tasks{state=\"handed\"} 1",
+        "devops_agent_nodes_tasks{state=\"waiting\"} 1",
+        "devops_agent_nodes_connections_total 1",
+        "devops_agent_nodes_assignments_total 1",
+        "devops_agent_nodes_tasks_given_up_total 0",
     ];
     eventually("the measurements", || shows(&now));
     let log = server.get(&format!("/api/v1/tasks/{id}/log")).body.len();
-    eventually("the bytes of its log", || shows(&[&format!("devops_agent_node_log_bytes_total {log}")]));
+    eventually("the bytes of its log", || shows(&[&format!("devops_agent_nodes_log_bytes_total {log}")]));
     fs::write(gate, "").unwrap();
     server.ended(&id);
     drop(node.stop());
     eventually("the node's leaving", || {
-        shows(&["devops_agent_nodes{state=\"away\"} 1", "devops_agent_node_tasks{state=\"handed\"} 0"])
+        shows(&["devops_agent_nodes{state=\"away\"} 1", "devops_agent_nodes_tasks{state=\"handed\"} 0"])
     });
 }

@@ -4,6 +4,7 @@
 mod away;
 mod crashes;
 mod draining;
+mod faults;
 mod line;
 mod lost;
 mod pools;
@@ -19,13 +20,18 @@ use serde_json::{Value, json};
 
 use crate::support::{Service, Site, eventually};
 
-/// A script with a secret that it must not lose, and one with a choice.
+/// Scripts with a secret that they must not lose, and one with a choice.
 const SCRIPTS: &[(&str, &str)] = &[
     ("where.sh", "#!/bin/sh\necho \"on $TASK_NODE as $TASK_ID for $TASK_CREATED_BY\"\n"),
     ("lines.sh", "#!/bin/sh\nseq 1 200000\n"),
     (
         "secret.sh",
         "#!/bin/sh\n#TASK effect=\"read\" secret=\"key\"\n#USAGE flag \"--key <key>\"\nwc -c < \"$usage_key_file\"\n",
+    ),
+    (
+        "keeps.sh",
+        "#!/bin/sh\n#TASK effect=\"read\" secret=\"key\"\n#USAGE flag \"--key <key>\"\n#USAGE arg \"<gate>\"\n\
+         echo waiting; while [ ! -e \"$1\" ]; do sleep 0.05; done; wc -c < \"$usage_key_file\"\n",
     ),
     (
         "choice.sh",

@@ -95,18 +95,18 @@ fn nodes_without_journal_and_history_are_found_to_start_a_task_twice() {
     let mut cluster = Cluster::start(1, Memory::Lost, None);
     let starts = cluster.server().site.path("starts");
     std::fs::write(&starts, "").unwrap();
-    let load = Load { at: cluster.at, starts, tasks: 40, nodes: 1 };
+    let load = Load { at: cluster.at, starts, tasks: 200, nodes: 1 };
     let submitting = thread::spawn({
         let load = load.clone();
         move || load.submit_all()
     });
-    for _ in 0..8 {
+    let wrong = eventually("a second start", || {
         thread::sleep(Duration::from_millis(100 + random.below(300)));
         cluster.kill_node(0);
-    }
-    submitting.join().expect("the tasks are submitted");
-    let wrong = eventually("a second start", || starts_of(&load).err());
+        starts_of(&load).err()
+    });
     assert!(wrong.contains("was started twice"), "{wrong}");
+    submitting.join().expect("the tasks are submitted");
 }
 
 #[test]

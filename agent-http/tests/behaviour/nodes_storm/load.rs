@@ -58,7 +58,8 @@ impl Load {
     }
 
     pub(super) fn submit(&self, number: usize) {
-        let pause = if number.is_multiple_of(12) || Self::is_cancelled(number) { "1.5" } else { "0.01" };
+        let is_long = number.is_multiple_of(5) || Self::is_cancelled(number);
+        let pause = if is_long { "1.5" } else { "0.01" };
         let args = json!([self.starts, pause, Self::code(number).to_string()]);
         let node = format!("node-{}", self.node(number) + 1);
         let spec =

@@ -9,6 +9,8 @@ mod verdict;
 use std::thread;
 use std::time::Duration;
 
+pub(crate) use proxy::read_frame;
+
 use cluster::{Cluster, Memory};
 
 /// The idle time after which many proxies close a connection, and one that is shorter than the time between two pings.

@@ -216,7 +216,7 @@ impl Shared {
 }
 
 /// The bytes of a whole frame.
-fn read_frame(from: &mut impl Read) -> io::Result<Vec<u8>> {
+pub(crate) fn read_frame(from: &mut impl Read) -> io::Result<Vec<u8>> {
     let mut frame = vec![0; 2];
     from.read_exact(&mut frame)?;
     let (more, mask) = match frame[1] & 0x7f {

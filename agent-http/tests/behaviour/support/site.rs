@@ -118,6 +118,13 @@ impl Site {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
+    /// Writes a file that nobody else may read.
+    pub(crate) fn write_secret(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
     /// The service's program, on this site and a free port.
     pub(crate) fn command(&self) -> Command {
         self.command_at(0)

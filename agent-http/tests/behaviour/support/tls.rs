@@ -1,6 +1,7 @@
 //! Sites that speak TLS, and a client of them that sends what no tool would.
 
 use std::fs;
+use std::io::{BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
@@ -8,8 +9,9 @@ use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use serde_json::Value;
 
-use super::{Authority, Site, connect};
+use super::{Authority, Reply, Site, connect, read_reply, request_text};
 
 /// Settings by which a site speaks TLS and asks for certificates.
 pub(crate) const TLS: &str =
@@ -53,4 +55,18 @@ pub(crate) fn tls_connect(at: SocketAddr, authority: &Authority, name: Option<&s
     };
     let name = ServerName::try_from("localhost").unwrap();
     StreamOwned::new(ClientConnection::new(Arc::new(config), name).unwrap(), connect(at))
+}
+
+/// Calls with the usual admin's token.
+pub(crate) fn request_over_tls(
+    at: SocketAddr,
+    authority: &Authority,
+    method: &str,
+    path: &str,
+    body: Option<&Value>,
+) -> Reply {
+    let mut stream = tls_connect(at, authority, None);
+    let token = Site::token("admin");
+    stream.write_all(request_text(method, path, Some(&token), body).as_bytes()).unwrap();
+    read_reply(&mut BufReader::new(stream), false).unwrap()
 }

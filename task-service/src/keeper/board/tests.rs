@@ -27,6 +27,7 @@ fn needs(text: &str) -> Needs {
 /// A board whose running and waiting tasks need this.
 fn board(slots: usize, running: &[&str], waiting: &[&str]) -> Board {
     let mut board = Board::new(slots, 3);
+    board.begin();
     for (index, text) in running.iter().enumerate() {
         board.start_new(id(&format!("r{index}")), &needs(text));
     }
@@ -90,6 +91,17 @@ fn a_new_task_starts_waits_or_is_refused() {
         let placement = board(2, running, waiting).place(&needs(wanted), *on_busy);
         assert_eq!(placement, *expected, "running {running:?}, waiting {waiting:?}, wants {wanted:?}");
     }
+}
+
+#[test]
+fn a_board_that_is_held_accepts_and_starts_nothing_before_it_begins() {
+    let mut board = Board { held: true, ..board(1, &[], &["", "a"]) };
+    assert_eq!(board.place(&needs(""), OnBusy::Wait), Placement::Wait);
+    assert_eq!(board.next_start(Instant::now()), None);
+    board.reload(Vec::new(), crate::clock::Clock::default().now());
+    assert_eq!(board.place(&needs(""), OnBusy::Wait), Placement::Wait);
+    board.begin();
+    assert_eq!(board.place(&needs(""), OnBusy::Wait), Placement::Start);
 }
 
 #[test]
@@ -216,7 +228,8 @@ const SLOTS: usize = 4;
 impl Pair {
     fn new(told: fn(&Needs) -> Needs) -> Self {
         let (waiting, running) = Default::default();
-        let board = Board::new(SLOTS, usize::MAX);
+        let mut board = Board::new(SLOTS, usize::MAX);
+        board.begin();
         Self { board, now: Instant::now(), waiting, running, last: 0, told }
     }
 

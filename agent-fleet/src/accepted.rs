@@ -1,0 +1,204 @@
+//! The API server's end of a WebSocket (RFC 6455) whose upgrade has been answered.
+//!
+//! Thousands of nodes stand there and say nothing for most of the time: this end holds half a KiB for each, and no more
+//! after a node has sent long messages. Libraries keep a buffer that is as long as what they read at once. What is long is
+//! read past the buffer, straight into the message.
+
+use std::sync::Arc;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, ReadHalf, WriteHalf};
+use tokio::sync::Mutex;
+
+use crate::link::{Frame, LinkError, LinkReceiver, LinkSender};
+use crate::message::MAX_MESSAGE_BYTES;
+
+/// Bytes that are read at once while nothing long comes.
+const AHEAD_BYTES: usize = 512;
+/// Most memory that is made before the bytes that it is for have come.
+const STEP_BYTES: usize = 64 << 10;
+/// Longest payload of a frame that is about the connection itself.
+const MAX_CONTROL_BYTES: u64 = 125;
+
+/// What the first byte of a frame says: that it is the last of its message, what nobody has agreed upon, and the kind.
+const LAST: u8 = 0x80;
+const RESERVED: u8 = 0x70;
+const CONTINUED: u8 = 0x0;
+const TEXT: u8 = 0x1;
+const BINARY: u8 = 0x2;
+const CLOSE: u8 = 0x8;
+const PING: u8 = 0x9;
+const PONG: u8 = 0xa;
+/// The bit of the second byte that says that the payload is masked, as a client's must be.
+const MASKED: u8 = 0x80;
+
+/// Both halves write: one what is to be said, the other what a ping or a close asks for.
+type Writing<S> = Arc<Mutex<WriteHalf<S>>>;
+
+/// The sending half.
+#[derive(Debug)]
+pub struct Sender<S>(Writing<S>);
+
+/// The receiving half.
+#[derive(Debug)]
+pub struct Receiver<S> {
+    reading: BufReader<ReadHalf<S>>,
+    writing: Writing<S>,
+}
+
+/// The head of a frame.
+struct Head {
+    is_last: bool,
+    kind: u8,
+    length: u64,
+    mask: [u8; 4],
+}
+
+/// The two halves of a connection.
+pub(crate) fn split<S: AsyncRead + AsyncWrite>(stream: S) -> (Sender<S>, Receiver<S>) {
+    let (reading, writing) = tokio::io::split(stream);
+    let writing = Arc::new(Mutex::new(writing));
+    let reading = BufReader::with_capacity(AHEAD_BYTES, reading);
+    (Sender(writing.clone()), Receiver { reading, writing })
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> LinkSender for Sender<S> {
+    async fn send(&mut self, frame: Frame) -> Result<(), LinkError> {
+        match frame {
+            Frame::Control(text) => write(&self.0, TEXT, text.as_bytes()).await,
+            Frame::Log(bytes) => write(&self.0, BINARY, &bytes).await,
+            Frame::Ping => write(&self.0, PING, &[]).await,
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> LinkReceiver for Receiver<S> {
+    async fn receive(&mut self) -> Result<Frame, LinkError> {
+        let (mut message, mut kind) = (Vec::new(), CONTINUED);
+        loop {
+            let head = self.head().await?;
+            if head.kind >= CLOSE {
+                self.answer(&head).await?;
+                // A sign of life, unless it came between the parts of a message, which goes on.
+                if kind == CONTINUED {
+                    return Ok(Frame::Ping);
+                }
+                continue;
+            }
+            match (kind, head.kind) {
+                (CONTINUED, TEXT | BINARY) => kind = head.kind,
+                (TEXT | BINARY, CONTINUED) => {}
+                _ => return Err(broken("the parts of two messages are mixed")),
+            }
+            self.payload(&head, &mut message).await?;
+            match (head.is_last, kind) {
+                (false, _) => {}
+                (true, TEXT) => {
+                    let text = String::from_utf8(message);
+                    return text.map(Frame::Control).map_err(|_| broken("a text is not UTF-8"));
+                }
+                (true, _) => return Ok(Frame::Log(message)),
+            }
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Receiver<S> {
+    async fn head(&mut self) -> Result<Head, LinkError> {
+        let mut two = [0; 2];
+        self.reading.read_exact(&mut two).await.map_err(cut)?;
+        let [first, second] = two;
+        if first & RESERVED != 0 {
+            return Err(broken("a frame uses an extension that nobody asked for"));
+        }
+        if second & MASKED == 0 {
+            return Err(broken("a frame of a client is not masked"));
+        }
+        let length = match second & !MASKED {
+            126 => u64::from(self.reading.read_u16().await.map_err(cut)?),
+            127 => self.reading.read_u64().await.map_err(cut)?,
+            short => u64::from(short),
+        };
+        let mut mask = [0; 4];
+        self.reading.read_exact(&mut mask).await.map_err(cut)?;
+        Ok(Head { is_last: first & LAST != 0, kind: first & 0x0f, length, mask })
+    }
+
+    /// Reads the payload of a frame behind what there is of its message.
+    async fn payload(&mut self, head: &Head, message: &mut Vec<u8>) -> Result<(), LinkError> {
+        let from = message.len();
+        let length = usize::try_from(head.length).unwrap_or(usize::MAX);
+        let until = from.saturating_add(length);
+        if until > MAX_MESSAGE_BYTES {
+            return Err(broken("a message is longer than any may be"));
+        }
+        while message.len() < until {
+            let left = until - message.len();
+            message.reserve(left.min(STEP_BYTES));
+            let mut rest = (&mut self.reading).take(left as u64);
+            if rest.read_buf(message).await.map_err(cut)? == 0 {
+                return Err(broken("it ended in a frame"));
+            }
+        }
+        unmask(&mut message[from..], head.mask);
+        Ok(())
+    }
+
+    /// Answers a frame that is about the connection itself.
+    async fn answer(&mut self, head: &Head) -> Result<(), LinkError> {
+        if !head.is_last || head.length > MAX_CONTROL_BYTES {
+            return Err(broken("a control frame is in parts, or too long"));
+        }
+        let mut payload = Vec::new();
+        self.payload(head, &mut payload).await?;
+        match head.kind {
+            PING => write(&self.writing, PONG, &payload).await,
+            PONG => Ok(()),
+            CLOSE => {
+                // The other end may have gone already.
+                let _ = write(&self.writing, CLOSE, &payload).await;
+                Err(LinkError::Cut("the other end has closed it".to_owned()))
+            }
+            _ => Err(broken("a frame's kind is not known")),
+        }
+    }
+}
+
+/// Writes a whole message as one frame. What an API server says is short, and one write with its head.
+async fn write<S: AsyncWrite>(writing: &Writing<S>, kind: u8, payload: &[u8]) -> Result<(), LinkError> {
+    let mut frame = Vec::with_capacity(10 + payload.len());
+    frame.push(LAST | kind);
+    match (u8::try_from(payload.len()), u16::try_from(payload.len())) {
+        (Ok(short), _) if short < 126 => frame.push(short),
+        (_, Ok(middle)) => {
+            frame.push(126);
+            frame.extend(middle.to_be_bytes());
+        }
+        _ => {
+            frame.push(127);
+            frame.extend((payload.len() as u64).to_be_bytes());
+        }
+    }
+    frame.extend(payload);
+    let mut writing = writing.lock().await;
+    writing.write_all(&frame).await.map_err(cut)?;
+    writing.flush().await.map_err(cut)
+}
+
+fn unmask(bytes: &mut [u8], mask: [u8; 4]) {
+    let twice = u64::from_ne_bytes([mask, mask].as_flattened().try_into().unwrap_or_default());
+    let mut words = bytes.chunks_exact_mut(8);
+    for word in &mut words {
+        if let Ok(found) = <[u8; 8]>::try_from(&*word) {
+            word.copy_from_slice(&(u64::from_ne_bytes(found) ^ twice).to_ne_bytes());
+        }
+    }
+    words.into_remainder().iter_mut().zip(mask.iter().cycle()).for_each(|(byte, mask)| *byte ^= mask);
+}
+
+fn cut(error: std::io::Error) -> LinkError {
+    LinkError::Cut(error.to_string())
+}
+
+fn broken(what: &str) -> LinkError {
+    LinkError::Cut(format!("this is no WebSocket: {what}"))
+}

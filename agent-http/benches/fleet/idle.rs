@@ -1,0 +1,196 @@
+//! Ten thousand nodes that only stand there: the memory that each takes, and what it costs others when many come back at
+//! the same moment.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::sleep;
+
+use crate::simulated::{Address, Simulated, stand};
+use crate::site::{Agent, api_server, section, token};
+use crate::{Result, median, percentile};
+
+const NODES: usize = 10_000;
+/// How many come back at once, and how often that happens.
+const BACK: usize = 1000;
+const ROUNDS: usize = 3;
+/// Nodes that dial at the same time when they come for the first time.
+const AT_ONCE: usize = 200;
+/// For how long nothing happens but pings.
+const QUIET: Duration = Duration::from_secs(20);
+/// Pause between two honest requests of one caller, and how many callers there are.
+const PAUSE: Duration = Duration::from_millis(5);
+const CALLERS: usize = 4;
+
+/// The nodes, and what reads each one's line.
+struct Crowd {
+    nodes: Vec<Arc<Simulated>>,
+    lines: Vec<Option<JoinHandle<Result<()>>>>,
+    address: Address,
+}
+
+pub(crate) fn measure(place: &Path, is_tls: bool) -> Result<()> {
+    let mut settings: String = (0..NODES).map(|number| section(&Simulated::name(number), "node")).collect();
+    if is_tls {
+        make_certificate(place)?;
+        settings = format!("[tls]\ncertificate = \"../cert.pem\"\nkey = \"../key.pem\"\n{settings}");
+    }
+    let begun = Instant::now();
+    let server = api_server(place, &[], &settings)?;
+    println!("{}  an API server with {NODES} tokens listens after {:.2?}", what(is_tls), begun.elapsed());
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let outcome = runtime.block_on(crowd(place, &server, is_tls));
+    runtime.shutdown_background();
+    outcome
+}
+
+fn what(is_tls: bool) -> &'static str {
+    if is_tls { "idle, TLS  " } else { "idle       " }
+}
+
+async fn crowd(place: &Path, server: &Agent, is_tls: bool) -> Result<()> {
+    let keys = place.join("keys");
+    let nodes: Result<Vec<_>> =
+        (0..NODES).map(|number| Simulated::new(number, &keys).map(Arc::new)).collect();
+    let tls = if is_tls { Some(trust(place)?) } else { None };
+    let address = Address { at: server.at, tls };
+    let lines = (0..NODES).map(|_| None).collect();
+    let mut crowd = Crowd { nodes: nodes?, lines, address };
+    // What the first request makes once is no node's.
+    ask(&crowd.address).await?;
+    let before = server.memory("VmRSS")?;
+    let begun = Instant::now();
+    for first in (0..NODES).step_by(AT_ONCE) {
+        crowd.connect(first..first + AT_ONCE).await?;
+    }
+    let came = begun.elapsed();
+    sleep(Duration::from_secs(1)).await;
+    let after = server.memory("VmRSS")?;
+    let busy = server.busy()?;
+    sleep(QUIET).await;
+    println!(
+        "{}  {NODES} nodes came in {came:.2?}: {:.1} KiB a node, {:.1} later; {:.1} % of a processor while nothing happens",
+        what(is_tls),
+        (after - before) as f64 / NODES as f64,
+        (server.memory("VmRSS")? - before) as f64 / NODES as f64,
+        (server.busy()? - busy) / QUIET.as_secs_f64() * 100.0
+    );
+    come_back(&mut crowd, is_tls).await?;
+    println!(
+        "{}  {:.1} KiB a node after that",
+        what(is_tls),
+        (server.memory("VmRSS")? - before) as f64 / NODES as f64
+    );
+    Ok(())
+}
+
+/// Many come back at the same moment, which real nodes do not: they spread over three seconds, and then over fifteen.
+async fn come_back(crowd: &mut Crowd, is_tls: bool) -> Result<()> {
+    let mut back = Vec::new();
+    let mut honest = Vec::new();
+    for round in 0..ROUNDS {
+        let nodes = round * BACK..(round + 1) * BACK;
+        crowd.cut(nodes.clone());
+        let is_over = Arc::new(AtomicBool::new(false));
+        let mut callers = JoinSet::new();
+        for _ in 0..CALLERS {
+            callers.spawn(call(crowd.address.clone(), is_over.clone()));
+        }
+        let begun = Instant::now();
+        crowd.connect(nodes).await?;
+        back.push(begun.elapsed().as_secs_f64());
+        is_over.store(true, Ordering::Relaxed);
+        while let Some(times) = callers.join_next().await {
+            honest.extend(times??);
+        }
+    }
+    println!(
+        "{}  {BACK} come back at once in {:.2} s (median of {ROUNDS}); {} requests of others meanwhile: p50 {:.1} ms, \
+         p99 {:.1} ms, longest {:.1} ms",
+        what(is_tls),
+        median(back),
+        honest.len(),
+        percentile(honest.clone(), 50),
+        percentile(honest.clone(), 99),
+        percentile(honest.clone(), 100)
+    );
+    Ok(())
+}
+
+impl Crowd {
+    /// Connects these, all at the same time.
+    async fn connect(&mut self, numbers: std::ops::Range<usize>) -> Result<()> {
+        let mut dialling = JoinSet::new();
+        for number in numbers {
+            let (node, address) = (self.nodes[number].clone(), self.address.clone());
+            dialling.spawn(async move { (number, node.connect(&address).await) });
+        }
+        while let Some(dialled) = dialling.join_next().await {
+            let (number, line) = dialled?;
+            self.lines[number] = Some(tokio::spawn(stand(line?)));
+        }
+        Ok(())
+    }
+
+    fn cut(&mut self, numbers: std::ops::Range<usize>) {
+        self.lines[numbers].iter_mut().filter_map(Option::take).for_each(|line| line.abort());
+    }
+}
+
+/// Asks again and again until it is over, each time by a connection of its own; the times in milliseconds.
+async fn call(address: Address, is_over: Arc<AtomicBool>) -> Result<Vec<f64>> {
+    let mut times = Vec::new();
+    while !is_over.load(Ordering::Relaxed) {
+        let begun = Instant::now();
+        ask(&address).await?;
+        times.push(begun.elapsed().as_secs_f64() * 1e3);
+        sleep(PAUSE).await;
+    }
+    Ok(times)
+}
+
+async fn ask(address: &Address) -> Result<()> {
+    let mut stream = address.connect().await?;
+    let token = token("admin");
+    let request = format!(
+        "GET /api/v1/tasks?limit=1 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await?;
+    stream.flush().await?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await?;
+    match answer.starts_with(b"HTTP/1.1 200 ") {
+        true => Ok(()),
+        false => Err(format!("expected 200: {}", String::from_utf8_lossy(&answer)).into()),
+    }
+}
+
+fn make_certificate(place: &Path) -> Result<()> {
+    let arguments = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -subj /CN=localhost -days 30 \
+        -addext subjectAltName=DNS:localhost -addext basicConstraints=critical,CA:FALSE -keyout key.pem -out cert.pem";
+    let mut command = Command::new("openssl");
+    command.args(arguments.split_whitespace()).current_dir(place).stderr(Stdio::null());
+    if !command.status()?.success() {
+        return Err("openssl makes no certificate".into());
+    }
+    fs::set_permissions(place.join("key.pem"), std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    Ok(())
+}
+
+/// Trusts that certificate alone.
+fn trust(place: &Path) -> Result<Arc<ClientConfig>> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(place.join("cert.pem"))?)?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
+}

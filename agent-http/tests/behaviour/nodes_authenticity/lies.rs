@@ -1,0 +1,53 @@
+//! A node that is let in and lies about tasks of another: nothing of those is touched.
+
+use agent_fleet::frame::LogFrame;
+use serde_json::json;
+
+use super::middle::Way;
+use super::{Member, kind, server_of};
+use crate::support::eventually;
+
+#[test]
+fn a_node_that_speaks_of_another_s_task_changes_nothing_of_it() {
+    let server = server_of(&["db-1", "db-2"]);
+    let (honest, liar) = (Member::start(&server, "db-1"), Member::start(&server, "db-2"));
+    let id = honest.submit(&server, "gated.sh");
+    let log = || server.get(&format!("/api/v1/tasks/{id}/log")).body;
+    eventually("the log", || String::from_utf8_lossy(&log()).contains("begun\n").then_some(()));
+    let before = log();
+
+    // An end of its own, to take the result of.
+    let own = liar.submit(&server, "started.sh");
+    assert_eq!(server.ended(&own)["status"], "succeeded");
+    let ended = liar.middle.seen(Way::ToServer).into_iter().find(|text| kind(text) == "ended").unwrap();
+    let task: task_service::TaskId = id.parse().unwrap();
+    let bytes = b"all is well\n";
+    for offset in [0, before.len() as u64, 1 << 40] {
+        let frame = LogFrame { task: task.clone(), attempt: 1, offset, bytes };
+        liar.middle.send_bytes(Way::ToServer, &frame.encode());
+    }
+    for kind in ["taken", "started"] {
+        let lie = json!({ "v": 1, "type": kind, "task": id, "header_bytes": 1 });
+        liar.middle.say(Way::ToServer, &lie.to_string());
+    }
+    liar.middle.say(Way::ToServer, &ended.replace(&own, &id));
+
+    // What it says behind that is heard, so that this was too.
+    let after = liar.submit(&server, "started.sh");
+    assert_eq!(server.ended(&after)["status"], "succeeded");
+    assert_eq!(server.get(&format!("/api/v1/tasks/{id}")).json()["status"], "running");
+    assert_eq!(log(), before);
+    std::fs::write(honest.service.site.path("gate"), "").unwrap();
+    let task = server.ended(&id);
+    assert_eq!((task["status"].as_str(), task["node"].as_str()), (Some("succeeded"), Some("db-1")));
+    assert_eq!(log(), honest.service.get(&format!("/api/v1/tasks/{id}/log")).body);
+
+    // The twin: of its own task the same lie is believed, which is its own risk.
+    let gated = liar.submit(&server, "gated.sh");
+    eventually("the start", || liar.starts().contains(&gated).then_some(()));
+    let lie = ended.replace(&own, &gated);
+    let mut lie: serde_json::Value = serde_json::from_str(&lie).unwrap();
+    lie["log_bytes"] = json!(0);
+    liar.middle.say(Way::ToServer, &lie.to_string());
+    assert_eq!(server.ended(&gated)["status"], "succeeded");
+}
