@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use task_runners::{Records, TaskRunner};
-use task_service::{Note, TaskId, TaskService};
+use task_service::{Note, Task, TaskId, TaskService};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::timeout;
@@ -164,22 +164,28 @@ impl Fleet {
         Ok(fleet)
     }
 
-    /// Answers what nodes say of tasks that no desk knows, by the history: one that runs here is about to be taken up. Until
-    /// this is polled they get no answer, and say it again.
+    /// Answers what nodes say of tasks that their desks do not know, by the history: one that runs there is about to be taken
+    /// up, one that runs elsewhere is none of theirs. Until this is polled they get no answer, and say it again.
     pub async fn answer_by(self, service: TaskService) {
         let asked = self.inner.asked.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(mut asked) = asked else { return };
         while let Some((node, task)) = asked.recv().await {
-            let is_over = match service.task(&task).await {
-                Ok(task) => task.is_none_or(|task| task.status.is_terminal()),
+            let answer = match service.task(&task).await {
+                Ok(Some(found)) if is_of_another(&found, &node) => {
+                    tracing::error!(node, task_id = %task,
+                        "a node speaks of a task that was not handed to it; nothing was changed");
+                    Input::Foreign { task }
+                }
+                Ok(Some(found)) if !found.status.is_terminal() => continue,
+                Ok(_) => Input::Over { task },
                 Err(error) => {
                     tracing::warn!(task_id = %task, %error, "whether a node's task has ended cannot be read");
-                    false
+                    continue;
                 }
             };
-            if is_over && let Some(seat) = self.inner.seat(&node) {
+            if let Some(seat) = self.inner.seat(&node) {
                 // An agent that stops needs not be told.
-                let _ = seat.inputs.send(Input::Over { task }).await;
+                let _ = seat.inputs.send(answer).await;
             }
         }
     }
@@ -351,6 +357,12 @@ impl Drop for Line {
             runtime.spawn(async move { inputs.send(Input::Lost { session }).await });
         }
     }
+}
+
+/// Whether a task that has not ended runs at another node, or here.
+fn is_of_another(task: &Task, node: &str) -> bool {
+    let is_elsewhere = task.node.as_ref().is_some_and(|owner| owner != node);
+    !task.status.is_terminal() && (is_elsewhere || task.spec.target.is_none())
 }
 
 /// Hands what comes by a connection to the work for its node; gives why nothing more comes.

@@ -42,6 +42,8 @@ pub(super) enum Input {
     Lost { session: u64 },
     /// The end of a task is asked for.
     Cancel { task: TaskId },
+    /// The node speaks of a task of another.
+    Foreign { task: TaskId },
     /// A task that was asked about has ended, or never was.
     Over { task: TaskId },
     /// A task is given up.
@@ -125,6 +127,10 @@ impl Work {
             // Of a connection that another one has replaced.
             Input::Lost { .. } | Input::Message { .. } | Input::Log { .. } => {}
             Input::Cancel { task } => self.on(Event::Cancel { task }, Came::Nothing).await,
+            Input::Foreign { task } => {
+                let message = format!("the task {task} was not handed to this node; nothing was changed");
+                self.say(&ToNode::Refuse { code: "foreign_task".to_owned(), message });
+            }
             Input::Over { task } => self.on(Event::Over { task }, Came::Nothing).await,
             Input::GiveUp { task, given_up, answer } => {
                 let done = self.give_up(&task, given_up).await;

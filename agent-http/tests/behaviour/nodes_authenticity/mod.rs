@@ -30,11 +30,16 @@ struct Member {
 
 /// An API server that knows these nodes.
 fn server_of(names: &[&str]) -> Service {
+    server_with(names, "")
+}
+
+/// The same with further settings.
+fn server_with(names: &[&str], settings: &str) -> Service {
     let sections = names.iter().map(|name| {
         let digest = Site::digest(name);
         format!("[[auth.token]]\nname = \"{name}\"\nsha256 = \"{digest}\"\nscopes = [\"node\"]\n")
     });
-    Site::new(&sections.collect::<String>()).start()
+    Site::new(&format!("{settings}{}", sections.collect::<String>())).start()
 }
 
 /// The site of a node of that name, with that token, that calls there.
