@@ -205,6 +205,9 @@ pub struct Ended {
     /// The attempts before the last one.
     #[serde(default)]
     pub attempts: Vec<Attempt>,
+    /// The script that reproduces the run, where it began and that script is not too long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub debug_script: Option<String>,
 }
 
 /// Why a message was not read or written.

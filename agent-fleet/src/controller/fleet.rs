@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::Desk;
 use super::runner::NodeRunner;
-use super::stats::Counts;
+use super::stats::{Counts, SILENT};
 use super::store::{Facts, GivenUp, Store, StoreError};
 use super::view::{NodeEntry, View};
 use super::work::{Input, Work};
@@ -251,7 +251,7 @@ impl Fleet {
                 return why;
             }
             Err(_) => {
-                self.inner.counts.refused("silent");
+                self.inner.counts.refused(SILENT);
                 return "it did not answer the challenge in time".to_owned();
             }
         };

@@ -6,6 +6,7 @@
 //! | `state` | the state machine, one for each node |
 //! | `work` | database, logs and link around it |
 //! | `away` | what becomes of tasks whose node is away |
+//! | `ending` | the end of a task |
 //! | `store` | the database |
 //! | `view` | what can be seen of a node |
 //! | `fleet` | [`Fleet`]: the nodes by name, and their connections |
@@ -15,6 +16,7 @@
 
 mod attend;
 mod away;
+mod ending;
 mod event;
 mod fleet;
 mod runner;

@@ -1,5 +1,6 @@
 //! Hands tasks to the nodes that their targets mean: to the one that is named, or to the least loaded one of a pool.
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use task_runners::{
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
+use super::attend::room_behind;
 use super::fleet::{Fleet, Inner, Seat};
 use super::store::Intent;
 use super::work::{Input, Remote};
@@ -189,7 +191,9 @@ impl TaskRunner for NodeRunner {
         };
         secrets.sort();
         secrets.dedup();
-        Ok(Plan { secrets, door: Some(Door::of(target, spec).text()), ..Plan::default() })
+        let door = Door::of(target, spec);
+        let is_shut = room_behind(&self.fleet.inner.seats(), &door, 1, &mut HashMap::new()) == 0;
+        Ok(Plan { secrets, door: Some(door.text()), is_shut, ..Plan::default() })
     }
 
     fn start(&self, order: TaskOrder) -> StartFuture<'_> {
