@@ -8,6 +8,7 @@
 //! | `view` | what can be seen of a node |
 //! | `fleet` | [`Fleet`]: the nodes by name, and the runner that hands tasks to them |
 
+mod answer;
 mod fleet;
 mod state;
 mod store;

@@ -373,8 +373,7 @@ impl Desk {
             Some(entry) if entry.stage == Stage::Taken => entry,
             // It has ended here, and the node comes to its own end only behind its log. Nobody keeps these bytes.
             None | Some(Entry { stage: Stage::GivenUp, .. }) => {
-                todo.push(Action::Send(ToNode::Held { task: task.clone(), bytes: end, again: false }));
-                todo.push(Action::Ask { task });
+                todo.push(Action::Send(ToNode::Held { task, bytes: end, again: false }));
                 return;
             }
             Some(_) => return,
