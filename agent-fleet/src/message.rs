@@ -87,6 +87,9 @@ pub enum ToServer {
         task: TaskId,
         /// Length of the banner at the beginning of its log.
         header_bytes: u64,
+        /// Where the script's own output ends in its log, as soon as that is known, in front of the bytes behind it.
+        #[serde(default)]
+        body_end: Option<u64>,
     },
     /// A task has ended.
     Ended(Box<Ended>),

@@ -6,11 +6,14 @@ use std::sync::{Arc, PoisonError};
 use jiff::Timestamp;
 use task_runners::{ErrorReport, Mirror};
 use task_service::{ExecutionResult, Outcome, TaskId, TaskOrder};
-use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::fleet::Inner;
-use super::state::{Action, Desk, Event};
+use super::event::{Action, Event};
+use super::fleet::{AbandonError, Inner};
+use super::state::Desk;
+use super::stats::add;
+use super::store::GivenUp;
 use super::view::{Offered, View};
 use crate::TICK;
 use crate::assignment::{self, Order, SignError};
@@ -43,6 +46,8 @@ pub(super) enum Input {
     Foreign { task: TaskId },
     /// A task that was asked about has ended, or never was.
     Over { task: TaskId },
+    /// A task is given up.
+    GiveUp { task: TaskId, given_up: GivenUp, answer: Option<oneshot::Sender<Result<(), AbandonError>>> },
 }
 
 /// A task that runs on the node, or is to.
@@ -54,6 +59,10 @@ pub(super) struct Remote {
     pub(super) was_handed: bool,
     /// Why it cannot be assigned, if that is so.
     pub(super) withheld: Option<SignError>,
+    /// Who gave it up, where somebody did.
+    pub(super) given_up: Option<GivenUp>,
+    /// Since when its node is away.
+    pub(super) away: Option<Timestamp>,
 }
 
 /// The work for one node.
@@ -63,6 +72,8 @@ pub(super) struct Work {
     pub(super) view: Arc<std::sync::Mutex<View>>,
     pub(super) desk: Desk,
     pub(super) tasks: HashMap<TaskId, Remote>,
+    /// The logs of tasks that were given up.
+    pub(super) late: HashMap<TaskId, Mirror>,
     /// The newest connection, and who is at its other end.
     pub(super) line: Option<(u64, Box<Hello>, mpsc::UnboundedSender<Outgoing>)>,
     /// The parts of a catalogue that have come.
@@ -70,7 +81,7 @@ pub(super) struct Work {
 }
 
 /// What came along with an event.
-enum Came<'a> {
+pub(super) enum Came<'a> {
     Nothing,
     Bytes(&'a [u8]),
     End(Box<Ended>),
@@ -78,7 +89,8 @@ enum Came<'a> {
 
 impl Work {
     /// Works until nobody can tell it anything any more.
-    pub(super) async fn run(mut self, mut inputs: mpsc::Receiver<Input>) {
+    pub(super) async fn run(mut self, mut inputs: mpsc::Receiver<Input>, left_over: Vec<TaskId>) {
+        self.take_up_left_over(left_over).await;
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -88,13 +100,15 @@ impl Work {
                     None => return,
                 },
                 _ = ticks.tick() => self.on(Event::Tick, Came::Nothing).await,
+                () = sleep(self.until_overdue()) => self.give_up_overdue().await,
             }
         }
     }
 
     async fn take(&mut self, input: Input) {
         match input {
-            Input::Submit(remote) => {
+            Input::Submit(mut remote) => {
+                self.note_of_new(&mut remote);
                 let (task, was_handed) = (remote.order.id.clone(), remote.was_handed);
                 let held = remote.mirror.bytes();
                 self.tasks.insert(task.clone(), *remote);
@@ -104,6 +118,7 @@ impl Work {
             Input::Lost { session } if self.is_line(session) => {
                 self.line = None;
                 self.change_view(|view| view.connected = None);
+                self.note_away(Some(Timestamp::now()));
                 tracing::warn!(node = %self.name, "the line to a node is cut");
                 self.on(Event::Disconnected, Came::Nothing).await;
             }
@@ -117,6 +132,13 @@ impl Work {
                 self.say(&ToNode::Refuse { code: "foreign_task".to_owned(), message });
             }
             Input::Over { task } => self.on(Event::Over { task }, Came::Nothing).await,
+            Input::GiveUp { task, given_up, answer } => {
+                let done = self.give_up(&task, given_up).await;
+                if let Some(answer) = answer {
+                    // Whoever asked may have gone away.
+                    let _ = answer.send(done);
+                }
+            }
         }
     }
 
@@ -136,6 +158,9 @@ impl Work {
         // The one before it, if there is one, ends with its sending half.
         self.line = Some((session, hello, outgoing));
         self.say(&ToNode::Welcome { tasks: self.desk.standings(&unsettled), wants_catalogue });
+        self.note_away(None);
+        add(&self.fleet.counts.connections, 1);
+        self.fleet.room.notify_one();
         tracing::info!(node = %self.name, "a node has connected");
         self.on(Event::Connected { unsettled }, Came::Nothing).await;
     }
@@ -143,9 +168,10 @@ impl Work {
     async fn message(&mut self, message: ToServer) {
         match message {
             ToServer::Taken { task } => self.on(Event::Taken { task }, Came::Nothing).await,
-            ToServer::Started { task, header_bytes } => {
-                if let Some(remote) = self.tasks.get(&task) {
+            ToServer::Started { task, header_bytes, body_end } => {
+                if let Some(remote) = self.tasks.get_mut(&task) {
                     remote.mirror.set_header(header_bytes);
+                    body_end.into_iter().for_each(|end| remote.mirror.set_body_end(end));
                 }
                 self.on(Event::Taken { task }, Came::Nothing).await;
             }
@@ -170,6 +196,7 @@ impl Work {
         match LogFrame::decode(frame) {
             Ok(LogFrame { task, attempt: 1, offset, bytes }) => {
                 let length = bytes.len() as u64;
+                add(&self.fleet.counts.log_bytes, length);
                 self.on(Event::Log { task, offset, bytes: length }, Came::Bytes(bytes)).await;
             }
             Ok(_) => {}
@@ -198,11 +225,12 @@ impl Work {
         });
         if let Ok(offered) = read.await {
             self.change_view(|view| view.offered = Arc::new(offered));
+            self.fleet.room.notify_one();
         }
     }
 
     /// Decides about an event, and does what is to be done, up to the first thing that fails.
-    async fn on(&mut self, event: Event, came: Came<'_>) {
+    pub(super) async fn on(&mut self, event: Event, came: Came<'_>) {
         let mut came = came;
         let mut todo: Vec<Action> = self.desk.on(event);
         let mut index = 0;
@@ -234,14 +262,16 @@ impl Work {
                 Ok(None)
             }
             Action::Append { task, skip } => {
-                let (Some(remote), Came::Bytes(bytes)) = (self.tasks.get_mut(&task), came) else {
+                let mirror = self.tasks.get_mut(&task).map(|remote| &mut remote.mirror);
+                let (Some(mirror), Came::Bytes(bytes)) = (mirror.or_else(|| self.late.get_mut(&task)), came)
+                else {
                     return Ok(None);
                 };
                 let new = bytes.get(usize::try_from(skip).unwrap_or(usize::MAX)..).unwrap_or_default();
                 // 64 KiB at most, into the kernel's memory: quicker than to hand them to another thread.
-                remote.mirror.append(new).map(|()| None).map_err(|error| {
+                mirror.append(new).map(|()| None).map_err(|error| {
                     tracing::error!(task_id = %task, %error, "the log of a node's task cannot be written; trying on");
-                    Event::Holds { bytes: remote.mirror.bytes(), task }
+                    Event::Holds { bytes: mirror.bytes(), task }
                 })
             }
             Action::Finish { task } => match std::mem::replace(came, Came::Nothing) {
@@ -262,8 +292,16 @@ impl Work {
                 self.fleet.ask(&self.name, task);
                 Ok(None)
             }
+            Action::WriteGivenUp { task } => self.write_given_up(task).await.map(|()| None),
+            Action::EndLost { task } => self.end_lost(task).await.map(Some),
+            Action::FinishLate { task } => match std::mem::replace(came, Came::Nothing) {
+                Came::End(ended) => self.finish_late(task, ended.result).await.map(Some),
+                _ => Ok(None),
+            },
             Action::Forget { task } => {
                 self.tasks.remove(&task);
+                self.late.remove(&task);
+                self.gives_room(&task);
                 let fleet = self.fleet.clone();
                 // A row that stays is one of a task that has ended: nobody asks for it.
                 drop(tokio::task::spawn_blocking(move || fleet.store().forget(&task)));
@@ -305,6 +343,7 @@ impl Work {
         });
         match message {
             Ok(text) => {
+                add(&self.fleet.counts.assignments, 1);
                 self.send(text);
                 None
             }
@@ -318,26 +357,46 @@ impl Work {
 
     /// Writes log and result of a task, and ends it.
     async fn finish(&mut self, task: TaskId, result: ExecutionResult) -> Result<Event, Event> {
-        let Some(mut remote) = self.tasks.remove(&task) else {
+        let Some(remote) = self.tasks.get(&task) else {
             tracing::error!(task_id = %task, "the log of a node's task is gone; it is taken up at the next start");
             return Err(Event::NotFinished { task });
         };
         let result = remote.own_words(result);
+        match self.finished(&task, result).await {
+            Some(_) => Ok(Event::Finished { task }),
+            None => Err(Event::NotFinished { task }),
+        }
+    }
+
+    /// Does that, and gives the log back; none where it cannot be written, and is to be tried again.
+    pub(super) async fn finished(&mut self, task: &TaskId, result: ExecutionResult) -> Option<Mirror> {
+        let mut remote = self.tasks.remove(task)?;
         let finished = tokio::task::spawn_blocking(move || {
             let finished = remote.mirror.finish(result);
             (remote, finished)
         });
         match finished.await {
-            Ok((_, Ok(()))) => Ok(Event::Finished { task }),
+            Ok((remote, Ok(()))) => {
+                self.gives_room(task);
+                return Some(remote.mirror);
+            }
             Ok((remote, Err(error))) => {
                 tracing::error!(task_id = %task, %error, "the end of a node's task cannot be written; trying on");
                 self.tasks.insert(task.clone(), remote);
-                Err(Event::NotFinished { task })
             }
             Err(error) => {
                 tracing::error!(task_id = %task, %error, "the end of a node's task was not written");
-                Err(Event::NotFinished { task })
             }
+        }
+        None
+    }
+
+    /// The task has no place on the node any more.
+    fn gives_room(&self, task: &TaskId) {
+        let mut is_less = false;
+        self.change_view(|view| is_less = view.tasks.remove(task));
+        if is_less {
+            self.fleet.room.notify_one();
         }
     }
 

@@ -10,7 +10,7 @@ impl Work {
     /// Sends the end of a task.
     pub(super) async fn send_end(&mut self, task: TaskId, log_bytes: u64) {
         let verdict = self.journal.as_ref().and_then(|journal| journal.verdict(&task).ok().flatten());
-        let (result, attempts) = match verdict {
+        let (mut result, attempts) = match verdict {
             Some(verdict) => (never_started(verdict), Vec::new()),
             None => match self.service.task(&task).await {
                 Ok(Some(Task { result: Some(result), attempts, .. })) => ((*result).clone(), attempts),
@@ -19,6 +19,8 @@ impl Work {
                 Err(_) => return,
             },
         };
+        // The end of a log may be lost, or not to be read any more.
+        result.log.fit(log_bytes);
         self.say(&ToServer::Ended(Box::new(Ended { task, log_bytes, result, attempts })));
     }
 }

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use task_service::{LogReader, LogSource, TaskId, TaskService};
+use task_service::{LogError, LogReader, LogSource, TaskId, TaskService};
 use tokio::sync::mpsc;
 
 use super::event::Event;
 use super::work::{Input, Work};
 use crate::TICK;
+
+/// Times that the log of a task that has ended is tried.
+const MOST_TRIES: u32 = 6;
 
 impl Work {
     /// Follows a task that the task service has.
@@ -18,13 +21,9 @@ impl Work {
 
 /// Tells of a task's log and end.
 pub(super) async fn follow(task: TaskId, service: TaskService, inputs: mpsc::Sender<Input>) {
-    let source = match service.log(&task).await {
-        Ok(LogSource::NotYet(wait)) => wait.opened().await,
-        other => other,
-    };
     let mut log_bytes = 0;
-    if let Ok(LogSource::Log(reader)) = source {
-        log_bytes = follow_log(&task, reader, &service, &inputs).await;
+    if let Some((reader, other)) = opened(&task, &service).await {
+        log_bytes = follow_log(&task, reader, other, &inputs).await;
     }
     loop {
         match service.wait(&task).await {
@@ -44,21 +43,58 @@ pub(super) async fn follow(task: TaskId, service: TaskService, inputs: mpsc::Sen
     let _ = inputs.send(Input::Event(Event::Ended { task, log_bytes })).await;
 }
 
+/// Opens a log twice, to wait with and to read with; none where there is none. One that cannot be opened is tried again, for a
+/// while also when its task has ended.
+async fn opened(task: &TaskId, service: &TaskService) -> Option<(LogReader, LogReader)> {
+    let mut tries = 0;
+    loop {
+        let why = match (open(task, service).await, open(task, service).await) {
+            (Ok(Some(reader)), Ok(Some(other))) => return Some((reader, other)),
+            (Ok(_), Ok(_)) => return None,
+            (Err(error), _) | (_, Err(error)) => error,
+        };
+        match service.task(task).await {
+            Ok(None) => return None,
+            Ok(Some(task)) if task.status.is_terminal() => tries += 1,
+            _ => {}
+        }
+        if tries > MOST_TRIES {
+            tracing::error!(task_id = %task, error = %why, "a log cannot be opened; its task ends without it");
+            return None;
+        }
+        tracing::warn!(task_id = %task, error = %why, "a log cannot be opened; trying again");
+        tokio::time::sleep(TICK).await;
+    }
+}
+
+async fn open(task: &TaskId, service: &TaskService) -> Result<Option<LogReader>, LogError> {
+    let source = match service.log(task).await? {
+        LogSource::NotYet(wait) => wait.opened().await?,
+        other => other,
+    };
+    Ok(match source {
+        LogSource::Log(reader) => Some(reader),
+        LogSource::NotYet(_) | LogSource::None => None,
+    })
+}
+
 /// Tells how far a log has come, to its end; gives its length.
 async fn follow_log(
     task: &TaskId,
     mut reader: LogReader,
-    service: &TaskService,
+    other: LogReader,
     inputs: &mpsc::Sender<Input>,
 ) -> u64 {
-    // One to wait with, another one to read with.
-    if let Ok(LogSource::Log(other)) = service.log(task).await {
-        let log = Input::Log { task: task.clone(), reader: Arc::new(other) };
-        let _ = inputs.send(log).await;
-    }
+    let log = Input::Log { task: task.clone(), reader: Arc::new(other) };
+    // Nobody listens where the node stops.
+    let _ = inputs.send(log).await;
     let mut bytes = 0;
     loop {
         let progress = reader.wait_beyond(bytes).await;
+        if let Some(body_end) = progress.body_end {
+            // In front of the bytes behind it.
+            let _ = inputs.send(Input::Event(Event::Written { task: task.clone(), body_end })).await;
+        }
         if progress.bytes > bytes {
             bytes = progress.bytes;
             if inputs.send(Input::Event(Event::Grew { task: task.clone(), bytes })).await.is_err() {

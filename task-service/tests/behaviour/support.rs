@@ -109,6 +109,7 @@ impl TaskRunner for Manual {
                     .collect(),
                 lane: spec.params.get("lane").map(|lane| self::lane(lane.as_str().unwrap())),
                 retry: retry(spec),
+                door: None,
             }),
         }
     }

@@ -15,7 +15,7 @@ const CASES: u32 = 4000;
 
 /// What happens, as numbers that shrink well.
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let step = (0_u8..=20, any::<u8>()).prop_map(|(what, which)| Step { what, which });
+    let step = (0_u8..=21, any::<u8>()).prop_map(|(what, which)| Step { what, which });
     prop::collection::vec(step, 20..300)
 }
 
@@ -71,6 +71,11 @@ fn settled_before_the_result_is_on_disk_the_same_storm_finds_a_result_that_is_lo
 #[test]
 fn unknown_taken_for_ended_the_same_storm_finds_a_result_that_is_lost() {
     found(Weakness::SettlesUnknown, "is lost");
+}
+
+#[test]
+fn a_log_that_cannot_be_read_unnoticed_the_same_storm_finds_a_task_without_an_end() {
+    found(Weakness::SendsWhatCannotBeRead, "has no end");
 }
 
 #[test]

@@ -1,0 +1,31 @@
+//! Tasks that run on other agents: whoever knows those says when they have room, and what is to be noted of what runs there.
+
+use std::collections::BTreeMap;
+
+use task_runners::TaskId;
+
+use crate::keeper::{Event, Note};
+use crate::service::TaskService;
+
+/// How many tasks wait for what [`StartError::Away`](task_runners::StartError::Away) has named.
+pub type Awaited = BTreeMap<String, usize>;
+
+impl TaskService {
+    /// What tasks wait for on other agents, and how many for each.
+    pub fn awaited(&self) -> Awaited {
+        self.inner.awaited.borrow().clone()
+    }
+
+    /// Lets so many of those start that wait for this, the oldest first.
+    pub fn let_in(&self, awaited: &str, most: usize) {
+        // A service that has stopped starts nothing.
+        let _ = self.inner.events.send(Event::LetIn { door: awaited.to_owned(), most });
+    }
+
+    /// Has something noted of tasks that run elsewhere. It is written soon, and tried until it is; of a task that has ended
+    /// nothing is noted.
+    pub fn note(&self, notes: Vec<(TaskId, Note)>) {
+        // A service that has stopped is told again at its next start.
+        let _ = self.inner.events.send(Event::Note { notes });
+    }
+}
