@@ -216,7 +216,7 @@ fn an_assignment_that_is_repeated_starts_once_on_whatever_connection_and_after_w
     repeat(&node);
     fs::write(node.service.site.path("gate"), "").unwrap();
     assert_eq!(server.ended(&id)["status"], "succeeded");
-    assert_eq!(node.starts(), [id.clone()]);
+    assert_eq!(node.starts(), std::slice::from_ref(&id));
 
     // When it is settled; and when the node has been started again.
     let settled = || node.middle.seen(Way::ToNode).iter().any(|text| kind(text) == "settled");
