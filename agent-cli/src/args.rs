@@ -5,8 +5,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 
+mod nodes;
 mod scripts;
 
+pub(crate) use nodes::{DrainArgs, NodeArgs, NodeCommand, NodeListArgs};
 pub(crate) use scripts::{
     CompleteArgs, CompletionsArgs, Interpreter, Last, LintArgs, ListArgs, ManArgs, NewArgs, ShellKind,
     ShowArgs,
@@ -53,6 +55,9 @@ pub(crate) enum Command {
     /// Submit, watch and cancel tasks of the HTTP service
     #[command(subcommand)]
     Task(Box<TaskCommand>),
+    /// List and drain the nodes of the HTTP service
+    #[command(subcommand)]
+    Node(NodeCommand),
     /// Make tokens for the HTTP service
     #[command(subcommand)]
     Token(TokenCommand),
@@ -217,6 +222,13 @@ pub(crate) enum TaskCommand {
         /// The task's id
         id: String,
     },
+    /// Give up a task whose node does not come back; it ends as lost
+    Abandon {
+        #[command(flatten)]
+        server: Server,
+        /// The task's id
+        id: String,
+    },
     /// Print the script that reproduces a task by hand
     DebugScript {
         #[command(flatten)]
@@ -261,8 +273,14 @@ pub(crate) struct SubmitArgs {
     #[arg(long)]
     pub(crate) debug_script: bool,
     /// Run it on this node
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", conflicts_with = "node_labels")]
     pub(crate) node: Option<String>,
+    /// Run it on the least loaded of the nodes with this label; repeated, with all of them
+    #[arg(long = "node-label", value_name = "NAME=VALUE")]
+    pub(crate) node_labels: Vec<String>,
+    /// Give it up when its node has been away for this time, such as 2h
+    #[arg(long, value_name = "TIME")]
+    pub(crate) unreachable_after: Option<String>,
     /// Repeat the name of a destructive script
     #[arg(long, value_name = "NAME")]
     pub(crate) confirm: Option<String>,

@@ -21,6 +21,7 @@ mod local;
 mod man;
 mod manifest;
 mod new;
+mod node;
 mod output;
 mod prompt;
 mod run;
@@ -81,6 +82,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Show(args) => scripts::show(&cli.global, &args),
         Command::Manifest(command) => manifest::run(&cli.global, command),
         Command::Task(command) => task::run(&cli.global, *command),
+        Command::Node(command) => node::run(&cli.global, command),
         Command::Token(command) => token::run(&command),
         Command::Backup(args) => backup::back_up_state(&cli.global, &args),
         Command::Restore(args) => backup::restore(&cli.global, &args),

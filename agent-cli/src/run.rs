@@ -185,6 +185,7 @@ fn task(
         ended_at: Some(Timestamp::now()),
         log_bytes: result.log.bytes,
         unreachable_since: None,
+        late_result: None,
         result: Some(result.clone()),
     }
 }

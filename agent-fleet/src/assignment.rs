@@ -149,6 +149,8 @@ impl SignError {
 pub fn sign(key: &SigningKey, order: &Order<'_>, now: Timestamp) -> Result<SignedAssignment, SignError> {
     let unwritable = SignError::Unwritable;
     let mut spec = order.spec.clone();
+    // How long the node may be away is nothing that it needs to know.
+    spec.unreachable_after = None;
     let values = spec.secrets.take_values();
     let mut sealed = BTreeMap::new();
     for name in values.names() {

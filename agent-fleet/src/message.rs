@@ -87,6 +87,9 @@ pub enum ToServer {
         task: TaskId,
         /// Length of the banner at the beginning of its log.
         header_bytes: u64,
+        /// Where the script's own output ends in its log, as soon as that is known, in front of the bytes behind it.
+        #[serde(default)]
+        body_end: Option<u64>,
     },
     /// A task has ended.
     Ended(Box<Ended>),
@@ -202,6 +205,9 @@ pub struct Ended {
     /// The attempts before the last one.
     #[serde(default)]
     pub attempts: Vec<Attempt>,
+    /// The script that reproduces the run, where it began and that script is not too long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub debug_script: Option<String>,
 }
 
 /// Why a message was not read or written.

@@ -130,13 +130,6 @@ impl Agent {
         let fleet = open_fleet(settings, records.clone()).await?;
         let registry = registry(&metrics, ScriptRunner::new(executor, scripts.clone()), &fleet);
         let service = TaskService::open_held(service_settings(settings), registry).await?;
-        service.keep_clean(Retention {
-            tasks: settings.retention.tasks,
-            max_tasks: settings.retention.max_tasks,
-            max_bytes: settings.retention.max_bytes,
-            workspaces: settings.retention.workspaces,
-            work_dir: settings.script_executor.work_dir_prefix.clone(),
-        });
         let (tokens, first_token) = tokens(settings)?;
         let node = node::open(settings, &service, &scripts).await?;
         let access = Access { tokens, hosts: HostRules::new(&settings.http, tls.clone()) };
@@ -163,7 +156,10 @@ impl Agent {
         if let Some(node) = node {
             background.spawn(node.run());
         }
+        // A node has said by now what it needs.
+        state.service().keep_clean(retention(settings));
         background.spawn(state.fleet().clone().answer_by(state.service().clone()));
+        background.spawn(state.fleet().clone().attend(state.service().clone()));
         let (scripts, service) = (state.scripts().clone(), state.service().clone());
         background.spawn(background::verify_scripts(scripts, service, verify_now.clone()));
         background.spawn(background::tidy_metrics(state.clone()));
@@ -297,6 +293,16 @@ async fn run_blocking(settings: &Settings, host: Host) -> Result<(ScriptExecutor
         Ok((executor, Arc::new(scripts)))
     });
     opened.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+}
+
+fn retention(settings: &Settings) -> Retention {
+    Retention {
+        tasks: settings.retention.tasks,
+        max_tasks: settings.retention.max_tasks,
+        max_bytes: settings.retention.max_bytes,
+        workspaces: settings.retention.workspaces,
+        work_dir: settings.script_executor.work_dir_prefix.clone(),
+    }
 }
 
 fn service_settings(settings: &Settings) -> ServiceSettings {

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use agent_fleet::controller::{AbandonError, DrainError};
 use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -217,6 +218,24 @@ impl From<CancelError> for ApiError {
                 Self::new(StatusCode::CONFLICT, "already_ended", error.to_string())
             }
             CancelError::Unavailable(_) => Self::unavailable(error),
+        }
+    }
+}
+
+impl From<DrainError> for ApiError {
+    fn from(error: DrainError) -> Self {
+        match &error {
+            DrainError::NoNode(_) => Self::new(StatusCode::NOT_FOUND, "node_not_found", error.to_string()),
+            DrainError::Unwritten(_) => Self::unavailable(error),
+        }
+    }
+}
+
+impl From<AbandonError> for ApiError {
+    fn from(error: AbandonError) -> Self {
+        match &error {
+            AbandonError::NotThere(_) => Self::new(StatusCode::CONFLICT, "not_on_a_node", error.to_string()),
+            AbandonError::Unwritten(_) => Self::unavailable(error),
         }
     }
 }

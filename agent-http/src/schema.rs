@@ -11,7 +11,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use attempt::Attempt;
-pub(crate) use node::{Node, NodeList};
+pub(crate) use node::{Drain, Node, NodeList, Target};
 
 /// What is asked: a script or runner by name, with everything that shapes its run. Unknown fields are refused.
 #[derive(ToSchema)]
@@ -51,17 +51,14 @@ pub(crate) struct TaskSpec {
     on_busy: Option<OnBusy>,
     /// Where it is to run; without it here.
     target: Option<Target>,
+    /// For how long its node may be away, with its unit, before the task is given up and ends as `lost`; without it until
+    /// somebody gives it up. Only with a target.
+    #[schema(example = "2h")]
+    unreachable_after: Option<String>,
     /// How often it is tried again; at most what its script declares, and that when left out.
     retries: Option<u32>,
     /// The script's name again, where it is destructive.
     confirm: Option<String>,
-}
-
-/// Where a task is to run: on a node, by its name.
-#[derive(ToSchema)]
-pub(crate) struct Target {
-    #[schema(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-    node: String,
 }
 
 /// What to do when the shared workspace is in use.
@@ -123,6 +120,9 @@ pub(crate) struct Task {
     /// The result, once it ended.
     #[schema(required)]
     result: Option<TaskResult>,
+    /// What came of it after all, where it was given up before; lists leave it out.
+    #[schema(required)]
+    late_result: Option<TaskResult>,
 }
 
 /// Where a task is in its life. All but `queued` and `running` are terminal: reached once, never left.

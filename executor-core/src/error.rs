@@ -48,8 +48,9 @@ pub enum StartError {
     /// The shared workspace is in use by another execution.
     #[error("the shared workspace '{0}' is in use by another task; try again when it has ended")]
     WorkspaceBusy(String),
-    /// What would carry it out is not there now.
-    #[error("the node '{0}' is not connected; the task waits for it")]
+    /// What would carry it out is not there now, or has no room. The text names what is waited for: tasks that wait for the
+    /// same are let in together.
+    #[error("what would carry it out is not there now, or has no room; the task waits for it: {0}")]
     Away(String),
     /// The execution has secrets, and there is no memory file system to hand them over on.
     #[error(

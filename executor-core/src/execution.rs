@@ -4,8 +4,8 @@
 //! and a runner that starts no script is another.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{Notify, watch};
 
@@ -37,6 +37,7 @@ struct Shared {
     /// Wakes the thread that supervises it, where one does.
     wake: Option<WakeUp>,
     result: watch::Sender<Option<Arc<ExecutionResult>>>,
+    node: OnceLock<String>,
 }
 
 impl Execution {
@@ -55,6 +56,7 @@ impl Execution {
             cancel_notify: Notify::new(),
             wake,
             result: watch::Sender::new(None),
+            node: OnceLock::new(),
         });
         (Self { shared: shared.clone() }, ExecutionDriver { shared })
     }
@@ -62,6 +64,18 @@ impl Execution {
     /// The task's id.
     pub fn id(&self) -> &TaskId {
         &self.shared.id
+    }
+
+    /// Says on which node it is carried out. What was said first stands.
+    #[must_use]
+    pub fn on_node(self, name: &str) -> Self {
+        let _ = self.shared.node.set(name.to_owned());
+        self
+    }
+
+    /// The node that carries it out; none for this agent.
+    pub fn node(&self) -> Option<&str> {
+        self.shared.node.get().map(String::as_str)
     }
 
     /// Whether the other is a handle of the same execution.

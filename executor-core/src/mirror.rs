@@ -1,16 +1,17 @@
 //! A copy of an execution that another agent carries out: its log as it comes, byte for byte, and in the end its result.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
+use crate::banner;
 use crate::boot;
 use crate::durable;
 use crate::execution::{Execution, ExecutionDriver};
 use crate::log_lines::LineCounter;
 use crate::names::TaskId;
-use crate::record::{LOG_FILE, Records};
+use crate::record::{DEBUG_FILE, LOG_FILE, Records};
 use crate::result::{ExecutionResult, LogSummary};
 
 /// The writing end of such a copy. Dropped without a result, it leaves the execution open: how it ends is the other agent's
@@ -22,6 +23,8 @@ pub struct Mirror {
     folder: OwnedFd,
     log: File,
     bytes: u64,
+    /// Where the script's own output ends, as far as that is known: nobody is shown what is behind it before the end.
+    body_end: Option<u64>,
     lines: LineCounter,
 }
 
@@ -38,15 +41,29 @@ impl Mirror {
                 (folder, log)
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                (records.open_record(id)?, Self::reopen(records, id)?)
+                (records.open_record(id)?, Self::reopen(records, id, 0)?)
             }
             Err(error) => return Err(error),
         };
         let (execution, driver) = Execution::new(id.clone(), records.log_path(id));
         let (records, lines) = (records.clone(), LineCounter::default());
-        let mut mirror = Self { records, driver: Some(driver), folder, log, bytes: 0, lines };
+        let mut mirror = Self { records, driver: Some(driver), folder, log, bytes: 0, body_end: None, lines };
         mirror.take_up()?;
         Ok((execution, mirror))
+    }
+
+    /// Takes up the log of a task that was given up: what still comes of it is kept, and nobody waits for it.
+    ///
+    /// # Errors
+    /// When the record cannot be opened or read.
+    pub fn open_late(records: &Records, id: &TaskId) -> io::Result<Self> {
+        // So much was flushed before the result was written.
+        let flushed = records.read_result(id)?.map_or(0, |result| result.log.bytes);
+        let (folder, log) = (records.open_record(id)?, Self::reopen(records, id, flushed)?);
+        let (records, lines) = (records.clone(), LineCounter::default());
+        let mut mirror = Self { records, driver: None, folder, log, bytes: 0, body_end: None, lines };
+        mirror.take_up()?;
+        Ok(mirror)
     }
 
     /// How much of the log is here.
@@ -57,8 +74,15 @@ impl Mirror {
     /// Tells followers how long the banner at the beginning is.
     pub fn set_header(&self, header_bytes: u64) {
         if let Some(driver) = &self.driver {
-            driver.progress().update(|progress| progress.header_bytes = header_bytes);
+            driver
+                .progress()
+                .update(|progress| progress.header_bytes = progress.header_bytes.max(header_bytes));
         }
+    }
+
+    /// Notes where the script's own output ends. As at home, the banner behind it is shown together with the result.
+    pub fn set_body_end(&mut self, body_end: u64) {
+        self.body_end = Some(body_end);
     }
 
     /// Appends to the log: all of it or nothing. What is beyond the bound on logs here is dropped, as it is of scripts here;
@@ -67,47 +91,83 @@ impl Mirror {
     /// # Errors
     /// When it cannot be written.
     pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let room = self.records.most_of_a_copy().saturating_sub(self.bytes);
-        let bytes = &bytes[..bytes.len().min(usize::try_from(room).unwrap_or(usize::MAX))];
-        if let Err(error) = self.log.write_all(bytes) {
-            // What is torn would stand where the same bytes are to come again.
-            self.log.set_len(self.bytes)?;
-            self.log.seek(io::SeekFrom::End(0))?;
+        let bytes = &bytes[..bytes.len().min(usize::try_from(self.room()).unwrap_or(usize::MAX))];
+        if let Err(error) = self.log.write_all_at(bytes, self.bytes) {
+            // What is torn is written over when the same bytes come again, whether it can be cut off or not.
+            let _ = self.log.set_len(self.bytes);
             return Err(error);
         }
         self.count(bytes);
         Ok(())
     }
 
-    /// Flushes the log, writes the other agent's result, and gives it to those who wait. What it says of the log is what is
-    /// here: longer, since the other agent lost its end with its power; or shorter, for the bound on logs.
+    /// Flushes the log, writes the other agent's result, and gives it to those who wait. What the result says of the log is
+    /// brought into line with what is here: the other agent may have lost the end of it with its power, have written more
+    /// than may be here, or not tell the truth.
     ///
     /// # Errors
     /// When either cannot be written; then nobody is told, and it can be tried again.
     pub fn finish(&mut self, mut result: ExecutionResult) -> io::Result<()> {
         let Some(driver) = &self.driver else { return Ok(()) };
         self.log.sync_data()?;
-        describe(&mut result.log, self.bytes);
+        self.describe(&mut result.log);
         self.records.write_result(driver.id(), &result)?;
         if let Err(error) = driver.progress().lines().keep(&self.folder) {
             tracing::warn!(%error, "the marks of a log's lines could not be kept; they can be made again");
         }
         if let Some(driver) = self.driver.take() {
             let body_end = self.bytes.saturating_sub(result.log.footer_bytes);
-            driver.progress().update(|progress| progress.body_end = Some(body_end));
+            driver.progress().update(|progress| {
+                (progress.bytes, progress.body_end) = (self.bytes, Some(body_end));
+            });
             driver.finish(result);
         }
         Ok(())
     }
 
-    fn reopen(records: &Records, id: &TaskId) -> io::Result<File> {
+    /// Keeps the script by which the other agent says that the run is reproduced.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn keep_debug_script(&self, script: &[u8]) -> io::Result<()> {
+        durable::write(&self.folder, DEBUG_FILE, script)
+    }
+
+    /// Flushes the log of a task that was given up, and writes how it ended after all beside its result.
+    ///
+    /// # Errors
+    /// When either cannot be written.
+    pub fn finish_late(&mut self, mut result: ExecutionResult) -> io::Result<()> {
+        self.log.sync_data()?;
+        self.describe(&mut result.log);
+        self.records.write_late_result(&self.folder, &result)
+    }
+
+    /// What may still come.
+    fn room(&self) -> u64 {
+        self.records.most_of_a_copy().saturating_sub(self.bytes)
+    }
+
+    /// Makes what another agent says of a log true of the copy that is here.
+    fn describe(&self, log: &mut LogSummary) {
+        if log.bytes > self.bytes && self.room() == 0 {
+            // What is missing here is from the end on: the banner there, and what the script wrote before it.
+            let missing = (log.bytes - self.bytes).saturating_sub(log.footer_bytes);
+            log.truncated_bytes = log.truncated_bytes.saturating_add(missing);
+            (log.bytes, log.footer_bytes) = (self.bytes, 0);
+        }
+        log.fit(self.bytes);
+    }
+
+    /// Opens a log that is there. What was written before this boot, and not flushed, may be anything, and is fetched again.
+    fn reopen(records: &Records, id: &TaskId, flushed: u64) -> io::Result<File> {
         let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
         let path = records.log_path(id);
         let mut options = OpenOptions::new();
         let log = options.read(true).write(true).create(true).mode(0o600).custom_flags(flags).open(path)?;
         let folder = records.open_record(id)?;
         if !boot::is_of_this(&folder) {
-            log.set_len(0)?;
+            log.set_len(flushed.min(log.metadata()?.len()))?;
             boot::note(&folder)?;
         }
         Ok(log)
@@ -120,7 +180,12 @@ impl Mirror {
         while self.bytes < length {
             match self.log.read(&mut buffer)? {
                 0 => break,
-                count => self.count(&buffer[..count]),
+                count => {
+                    if self.bytes == 0 {
+                        self.set_header(banner::started_length(&buffer[..count]));
+                    }
+                    self.count(&buffer[..count]);
+                }
             }
         }
         Ok(())
@@ -130,21 +195,10 @@ impl Mirror {
         self.bytes += bytes.len() as u64;
         if let Some(driver) = &self.driver {
             self.lines.add(bytes, driver.progress().lines());
-            driver.progress().update(|progress| progress.bytes = self.bytes);
+            let shown = self.body_end.map_or(self.bytes, |end| self.bytes.min(end));
+            driver.progress().update(|progress| progress.bytes = progress.bytes.max(shown));
         }
     }
-}
-
-/// Makes what another agent says of a log true of the copy that is here.
-fn describe(log: &mut LogSummary, held: u64) {
-    if held != log.bytes {
-        // What is missing here is from the end on: the banner there, and what the script wrote before it.
-        let missing = log.bytes.saturating_sub(held).saturating_sub(log.footer_bytes);
-        log.truncated_bytes = log.truncated_bytes.saturating_add(missing);
-        (log.bytes, log.footer_bytes) = (held, 0);
-    }
-    log.header_bytes = log.header_bytes.min(held);
-    log.footer_bytes = log.footer_bytes.min(held - log.header_bytes);
 }
 
 impl Drop for Mirror {

@@ -24,6 +24,8 @@ use crate::result::ExecutionResult;
 pub const LOG_FILE: &str = "stdout.txt";
 /// Name of the result in a record.
 pub const RESULT_FILE: &str = "result.json";
+/// Name of the result that came of a task after it was given up.
+pub(crate) const LATE_FILE: &str = "late.json";
 /// Name of what was asked, in a record.
 pub const TASK_FILE: &str = "task.json";
 /// Name of the reproduction script in a record.
@@ -124,11 +126,26 @@ impl Records {
 
     /// The same into a record's folder that is open already, wherever its path leads by now.
     pub(crate) fn write_result_in(&self, folder: &OwnedFd, result: &ExecutionResult) -> io::Result<()> {
-        let mut json = serde_json::to_vec_pretty(result).map_err(io::Error::other)?;
-        json.push(b'\n');
-        durable::write(folder, RESULT_FILE, &json)?;
+        durable::write(folder, RESULT_FILE, &json(result)?)?;
         // The folder's own name must survive as well.
         Ok(fsync(&self.dir)?)
+    }
+
+    /// Writes what came of a task after it was given up into its record's folder.
+    pub(crate) fn write_late_result(&self, folder: &OwnedFd, result: &ExecutionResult) -> io::Result<()> {
+        durable::write(folder, LATE_FILE, &json(result)?)
+    }
+
+    /// What came of a task after it was given up; none when nothing did yet, or it cannot be understood.
+    ///
+    /// # Errors
+    /// When the file is there and cannot be read.
+    pub fn late_result(&self, id: &TaskId) -> io::Result<Option<ExecutionResult>> {
+        match self.read(id, LATE_FILE, MAX_RESULT_BYTES) {
+            Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Removes the record of a task if there is nothing in it.
@@ -193,6 +210,12 @@ impl Records {
             }
         }
     }
+}
+
+fn json(result: &ExecutionResult) -> io::Result<Vec<u8>> {
+    let mut json = serde_json::to_vec_pretty(result).map_err(io::Error::other)?;
+    json.push(b'\n');
+    Ok(json)
 }
 
 fn open(tasks: &OwnedFd, name: &str) -> io::Result<OwnedFd> {

@@ -89,6 +89,22 @@ pub struct LogSummary {
     pub incomplete: Option<String>,
 }
 
+impl LogSummary {
+    /// Brings what is said of a log into line with how much of it there is.
+    pub fn fit(&mut self, bytes: u64) {
+        if self.bytes > bytes {
+            let missing =
+                format!("the log ends at byte {bytes} of {}: the rest of it is not there", self.bytes);
+            self.incomplete.get_or_insert(missing);
+        }
+        if self.bytes != bytes {
+            (self.bytes, self.footer_bytes) = (bytes, 0);
+        }
+        self.header_bytes = self.header_bytes.min(bytes);
+        self.footer_bytes = self.footer_bytes.min(bytes - self.header_bytes);
+    }
+}
+
 /// What the main process and those that it waited for used.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Usage {

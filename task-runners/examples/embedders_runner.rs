@@ -32,6 +32,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         pinned: None,
         attempt: 1,
         created_by: "example".to_owned(),
+        unreachable_since: None,
         created_at: jiff::Timestamp::now(),
     };
     let result = runner.start(order).await?.wait().await;

@@ -2,6 +2,8 @@
 
 use executor_core::{Problem, join_problems};
 
+use crate::spec::Target;
+
 /// Why a spec was not accepted, in the words that every front shows.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -14,11 +16,11 @@ pub enum Refusal {
         /// The name that was asked for.
         name: String,
     },
-    /// No node of that name was ever here.
-    #[error("there is no node '{name}'; `agent-cli node list` shows those that have connected")]
+    /// No node that is meant was ever here.
+    #[error("there is no node {target}; `agent-cli node list` shows those that have connected")]
     NoNode {
-        /// The name that was asked for.
-        name: String,
+        /// What was asked for.
+        target: Target,
     },
     /// The scripts folder does not verify, and no verified snapshot is in use.
     #[error("the scripts folder does not verify: {}; {mend}", .problems.join("; "))]

@@ -30,6 +30,11 @@ pub struct Plan {
     pub lane: Option<Lane>,
     /// What of it is tried again.
     pub retry: RetryPolicy,
+    /// What it waits for where that is not there, as [`StartError::Away`] names it. A task does not pass those that wait for
+    /// the same.
+    pub door: Option<String>,
+    /// Whether that is not there now, so that the task is not even tried.
+    pub is_shut: bool,
 }
 
 /// A bound on the tasks of one name. Those of one lane start in the order in which they were accepted.
@@ -58,6 +63,8 @@ pub struct TaskOrder {
     pub created_by: String,
     /// When it was accepted.
     pub created_at: Timestamp,
+    /// Since when what carries it out has been out of reach, where it was so when this agent was stopped.
+    pub unreachable_since: Option<Timestamp>,
 }
 
 /// A named way to do a task. Embedders register their own beside those that come with the agent.

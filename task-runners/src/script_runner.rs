@@ -212,6 +212,8 @@ impl TaskRunner for ScriptRunner {
             secrets,
             lane: declared.and_then(|declared| lane(script, declared)),
             retry: RetryPolicy::settled(declared, spec),
+            door: None,
+            is_shut: false,
         })
     }
 

@@ -1,5 +1,7 @@
 //! The task spec: what is asked. Read from JSON with every mistake named at once.
 
+mod target;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -10,6 +12,8 @@ use serde_json::{Map, Value};
 
 use crate::binding;
 use crate::secrets::Secrets;
+
+pub use target::Target;
 
 /// Most arguments, parameters, variables or labels in one spec.
 const MAX_ENTRIES: usize = 1024;
@@ -23,13 +27,6 @@ pub enum OnBusy {
     Wait,
     /// Refuse the submission.
     Refuse,
-}
-
-/// Where a task is to run: on a node, by its name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Target {
-    /// The node's name.
-    pub node: String,
 }
 
 /// What is asked: a script or runner by name, with everything that shapes its run.
@@ -77,6 +74,9 @@ pub struct TaskSpec {
     /// Where it is to run; without it here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
+    /// For how long its node may be away before it is given up; without it until somebody gives it up.
+    #[serde(skip_serializing_if = "Option::is_none", with = "duration_text")]
+    pub unreachable_after: Option<Duration>,
     /// How often it is tried again; without it what the script declares.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retries: Option<u32>,
@@ -151,13 +151,14 @@ impl Reader {
             args: self.strings("args", take("args")),
             env: self.string_map("env", take("env")),
             work_dir: self.parsed("work_dir", take("work_dir")),
-            timeout: self.timeout(take("timeout")),
+            timeout: self.duration("timeout", take("timeout")),
             debug_script: self.boolean("debug_script", take("debug_script").as_ref()),
             labels: self.string_map("labels", take("labels")),
             on_behalf_of: self.string("on_behalf_of", take("on_behalf_of")),
             stdin: self.string("stdin", take("stdin")),
             on_busy: self.on_busy(take("on_busy")),
             target: self.target(take("target")),
+            unreachable_after: self.duration("unreachable_after", take("unreachable_after")),
             retries: self.retries(take("retries").as_ref()),
             confirm: self.string("confirm", take("confirm")),
         }
@@ -165,6 +166,10 @@ impl Reader {
 
     /// What the engine would refuse whatever the script is, so that it is named together with everything else.
     fn check_as_request(&mut self, spec: &TaskSpec) {
+        if spec.unreachable_after.is_some() && spec.target.is_none() && !self.problems.is_about("target") {
+            let expected = "left out, or a `target`: a task of this agent is never out of its reach";
+            self.problem("unreachable_after", "needs_target", expected);
+        }
         let Err(problems) = binding::undescribed(&spec.name, spec).args(&spec.args).check() else { return };
         for problem in problems {
             if !self.problems.is_about(&problem.field) {
@@ -266,43 +271,14 @@ impl Reader {
         strings
     }
 
-    fn target(&mut self, value: Option<Value>) -> Option<Target> {
-        let mut fields = match value? {
-            Value::Object(fields) => fields,
-            _ => {
-                self.problem("target", "object", TARGET);
-                return None;
-            }
-        };
-        let node = self.string("target.node", fields.remove("node"));
-        for field in fields.keys() {
-            self.problem(&format!("target.{}", field.escape_debug()), "unknown_field", TARGET);
-        }
-        match node {
-            Some(node) if is_node_name(&node) => Some(Target { node }),
-            Some(_) => {
-                let expected =
-                    "a node's name: 1 to 64 letters, digits, '.', '_' and '-', the first a letter or digit";
-                self.problem("target.node", "name", expected);
-                None
-            }
-            None => {
-                if !self.problems.is_about("target.node") {
-                    self.problem("target.node", "required", TARGET);
-                }
-                None
-            }
-        }
-    }
-
-    fn timeout(&mut self, value: Option<Value>) -> Option<Duration> {
+    fn duration(&mut self, field: &str, value: Option<Value>) -> Option<Duration> {
         let text = match value? {
             Value::String(text) => text,
             _ => String::new(),
         };
         let parsed = parse_duration(&text);
         if parsed.is_none() {
-            self.problem("timeout", "duration", DURATION_EXPECTED);
+            self.problem(field, "duration", DURATION_EXPECTED);
         }
         parsed
     }
@@ -325,16 +301,6 @@ impl Reader {
             }
         }
     }
-}
-
-/// What a target looks like.
-const TARGET: &str = "an object with `node`, the name of a node";
-
-fn is_node_name(text: &str) -> bool {
-    let mut bytes = text.bytes();
-    text.len() <= 64
-        && bytes.next().is_some_and(|b| b.is_ascii_alphanumeric())
-        && bytes.all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
 }
 
 /// Reads a duration such as `10m`; none when it has no unit, is not above zero, or is no duration.

@@ -171,4 +171,7 @@ pub struct Task {
     pub unreachable_since: Option<Timestamp>,
     /// The result, once it ended.
     pub result: Option<Arc<ExecutionResult>>,
+    /// What came of it after all, where it was given up before. Lists leave it out.
+    #[serde(default)]
+    pub late_result: Option<Arc<ExecutionResult>>,
 }

@@ -1,12 +1,19 @@
 //! Cancels tasks, waiting or running.
 
+use std::time::Duration;
+
 use task_runners::{Task, TaskId, TaskStatus};
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use crate::keeper::{CancelAnswer, Event};
 use crate::live::Cancelling;
 use crate::run;
 use crate::service::TaskService;
+
+/// Looks at a task between two states before it is given up, and how long the keeper is waited for between two of them.
+const MOST_TRIES: u32 = 5;
+const TURN_WITHIN: Duration = Duration::from_secs(1);
 
 /// Why a task was not cancelled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -29,7 +36,9 @@ impl TaskService {
     /// # Errors
     /// See [`CancelError`].
     pub async fn cancel(&self, id: &TaskId) -> Result<Task, CancelError> {
-        loop {
+        for _ in 0..MOST_TRIES {
+            let mut turns = self.inner.stats.clone();
+            turns.mark_unchanged();
             if self.live().cancel(id) == Cancelling::Told {
                 self.note_last_attempt(id).await?;
                 let task =
@@ -38,13 +47,18 @@ impl TaskService {
             }
             match self.cancel_waiting(id).await {
                 CancelAnswer::Done(task) => return Ok(*task),
-                // It has started meanwhile, and all who follow it know by now.
-                CancelAnswer::Running => {}
+                // It has started meanwhile, and all who follow it know by now, or are about to.
+                CancelAnswer::Running => {
+                    if let Ok(Err(_)) = timeout(TURN_WITHIN, turns.changed()).await {
+                        break;
+                    }
+                }
                 CancelAnswer::Ended(status) => return Err(CancelError::AlreadyEnded(status)),
                 CancelAnswer::NotFound => return Err(CancelError::NotFound(id.clone())),
                 CancelAnswer::Unavailable(reason) => return Err(CancelError::Unavailable(reason)),
             }
         }
+        Err(CancelError::Unavailable("it runs, and what carries it out is not within reach".to_owned()))
     }
 
     /// Notes that nothing follows what runs now, so that not even an agent that dies before its end tries it again.

@@ -18,6 +18,7 @@
 //! |---|---|
 //! | `service` | [`TaskService`]: opening, reading one task, waiting for its end |
 //! | `submit`, `cancel`, `list`, `log`, `drain` | one operation each, with its errors |
+//! | `elsewhere` | what is told of tasks that run on other agents |
 //! | `search` | the words by which tasks are found |
 //! | `keeper` | the one thread that decides and writes; its queue, slots and locks |
 //! | `clock` | the time by which waiting tasks become due |
@@ -25,6 +26,7 @@
 //! | `live` | the tasks that have not ended, for whoever follows them |
 //! | `recovery` | what happens to the tasks of an agent that died |
 //! | `retention` | removes what has been kept long enough |
+//! | `held` | the tasks that it leaves because somebody else needs them |
 //! | `folders` | removes folders of tasks, following no link |
 //! | `backup` | copies of a state folder, and what is restored from them |
 //! | `store` | the database: schema, rows, queries, damage |
@@ -34,7 +36,9 @@ mod cancel;
 mod clock;
 mod digest;
 mod drain;
+mod elsewhere;
 mod folders;
+mod held;
 mod keeper;
 mod list;
 mod live;
@@ -53,10 +57,13 @@ pub use backup::{Backup, BackupError, back_up, restore};
 pub use cancel::CancelError;
 pub use clock::{Clock, ManualClock};
 pub use drain::DrainReport;
+pub use elsewhere::Awaited;
+pub use keeper::Note;
 pub use list::{Cursor, ParseCursorError, TaskFilter, TaskPage, Visible};
 pub use live::TaskChange;
 pub use log::{LogError, LogSource, LogWait};
 pub use retention::{CleanUpError, Removed, Retention};
+pub use run::given_up;
 pub use search::{ParseSearchError, Search};
 pub use service::{OpenError, ReadError, ServiceStats, TaskService};
 pub use settings::ServiceSettings;

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use task_runners::{Execution, LogReader, Records, Task, TaskId, TaskStatus};
+use task_runners::{Execution, LogReader, LogSummary, Records, Task, TaskId, TaskStatus};
 use tokio::sync::watch;
 
 use crate::live::Phase;
@@ -143,6 +143,12 @@ impl TaskService {
 fn ended_log(records: &Records, task: &Task, attempt: u32) -> io::Result<LogReader> {
     let result = task.result.as_ref().filter(|_| attempt == task.attempt);
     let in_record = match result {
+        // What still comes of a task that was given up is added to its log.
+        Some(result) if task.status == TaskStatus::Lost => {
+            let late = records.late_result(&task.id)?.map(|late| late.log);
+            let so_far = LogSummary { bytes: u64::MAX, footer_bytes: 0, ..result.log.clone() };
+            records.ended_log(&task.id, &late.unwrap_or(so_far))
+        }
         Some(result) => records.ended_log(&task.id, &result.log),
         None => Err(io::ErrorKind::NotFound.into()),
     };

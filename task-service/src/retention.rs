@@ -1,5 +1,5 @@
 //! Removes what has been kept long enough: ended tasks from the history, their records, and the folders that they worked
-//! in. Nothing that has not ended is touched, and no task waits for it: a few tasks go at a time, between the keeper's
+//! in. Nothing that has not ended or is [held](TaskService::hold) is touched, and no task waits for it: a few tasks go at a time, between the keeper's
 //! other events, and folders are removed on threads for blocking work.
 //!
 //! The folders of a step are put away first, then its rows are forgotten, then the folders are removed. So a crash leaves
@@ -109,7 +109,8 @@ impl TaskService {
         let age = SignedDuration::try_from(age).unwrap_or(SignedDuration::MAX);
         let before = Timestamp::now().saturating_sub(age).unwrap_or(Timestamp::MIN);
         loop {
-            let old = self.read_old(move |db| store::ended_before(db, before, STEP)).await?;
+            let held = self.inner.held.as_json();
+            let old = self.read_old(move |db| store::ended_before(db, before, &held, STEP)).await?;
             if old.is_empty() {
                 return Ok(());
             }
@@ -125,7 +126,8 @@ impl TaskService {
         let mut behind = 0;
         while excess > 0 {
             let step = u32::try_from(excess).map_or(STEP, |excess| excess.min(STEP));
-            let old = self.read_old(move |db| store::oldest_ended(db, behind, step)).await?;
+            let held = self.inner.held.as_json();
+            let old = self.read_old(move |db| store::oldest_ended(db, behind, &held, step)).await?;
             let Some(last) = old.last() else { return Ok(()) };
             behind = last.place;
             excess = excess.saturating_sub(old.len() as u64);
@@ -141,7 +143,8 @@ impl TaskService {
         let mut excess = self.bytes().await?.saturating_sub(most);
         let mut behind = 0;
         while excess > 0 {
-            let mut old = self.read_old(move |db| store::oldest_ended(db, behind, STEP)).await?;
+            let held = self.inner.held.as_json();
+            let mut old = self.read_old(move |db| store::oldest_ended(db, behind, &held, STEP)).await?;
             // As many as it takes, and no more.
             let is_needed = |task: &Old| {
                 let is_needed = excess > 0;
@@ -220,7 +223,7 @@ impl Inner {
         // What no row knows is not tried again, so that ended attempts are an end as well.
         let ends = [RESULT_FILE, ATTEMPTS_FOLDER];
         let has_ended = |id: &TaskId| ends.iter().any(|name| self.records.folder(id).join(name).exists());
-        let is_left = |id: &TaskId| matches!(self.row(id), Ok(None)) && has_ended(id);
+        let is_left = |id: &TaskId| matches!(self.row(id), Ok(None)) && has_ended(id) && !self.held.has(id);
         let is_nobodys = |id: &TaskId| matches!(self.row(id), Ok(None));
         let records = remove_where(self.records.root(), retention.tasks, is_left, is_nobodys)?;
 

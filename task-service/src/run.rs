@@ -12,7 +12,7 @@ use task_runners::{
     TaskOrder, TaskRunner, TaskSpec, TaskStatus,
 };
 
-use crate::keeper::{Ending, Event, Retrying};
+use crate::keeper::{Ending, Event, Note, Retrying};
 use crate::live::Live;
 use crate::search::words_of;
 
@@ -21,6 +21,9 @@ const RUNNER_GONE: &str = "runner_gone";
 /// Codes of reasons why an accepted task is not allowed when its turn comes. Other reasons not to start are failures.
 const REJECTIONS: [&str; 5] =
     [RUNNER_GONE, "invalid", "script_not_found", "scripts_unverified", "work_dir_busy"];
+/// Codes of a task that was given up by a person or by policy, see [`given_up`].
+const ABANDONED: &str = "abandoned";
+const UNREACHABLE: &str = "unreachable";
 
 /// A task that is marked as running and now to be started.
 pub(crate) struct Start {
@@ -49,15 +52,16 @@ enum Begun {
     Runs(Execution),
     /// It never ran, and this is its result.
     Never(Arc<ExecutionResult>),
-    /// It never ran, and may later.
-    NotYet,
+    /// It never ran, and may later; before which door it waits, if before one.
+    NotYet(Option<String>),
 }
 
 /// Carries a task out, from its start to its result.
-pub(crate) async fn run(start: Start, context: Context) {
+pub(crate) async fn run(mut start: Start, context: Context) {
     let watch = Watch { seq: start.seq, task: start.task.clone(), context: &context, done: false };
     let event = match begin(&start).await {
         Begun::Runs(execution) => {
+            note_node(&mut start, &execution, &context);
             context.live.running(&start.task.id, start.task.attempt, &execution);
             let result = execution.wait().await;
             after_attempt(start, &context.records, result).await
@@ -66,9 +70,21 @@ pub(crate) async fn run(start: Start, context: Context) {
             record(&context.records, &start.task.id, result.clone()).await;
             after_attempt(start, &context.records, result).await
         }
-        Begun::NotYet => Event::PutBack { seq: start.seq, id: start.task.id, cancelled: false },
+        Begun::NotYet(door) => Event::PutBack { seq: start.seq, id: start.task.id, door, cancelled: false },
     };
     watch.done(event);
+}
+
+/// Has it noted on which node a task runs, in front of everything that is told of it from now on.
+fn note_node(start: &mut Start, execution: &Execution, context: &Context) {
+    if let Some(node) = execution.node()
+        && start.task.node.as_deref() != Some(node)
+    {
+        start.task.node = Some(node.to_owned());
+        let notes = vec![(start.task.id.clone(), Note::Node(node.to_owned()))];
+        // Without a keeper it is noted at the next start.
+        let _ = context.events.send(Event::Note { notes });
+    }
 }
 
 /// What follows an attempt that has ended with this result: another one, or the end of the task. An attempt that cannot
@@ -119,10 +135,24 @@ pub(crate) fn ending(seq: i64, task: Task, result: Arc<ExecutionResult>) -> Endi
 /// The terminal state that a result means to the service.
 fn status_of(result: &ExecutionResult) -> TaskStatus {
     let code = result.error.as_ref().map(|error| error.code.as_str());
-    if result.outcome == Outcome::NotStarted && code.is_some_and(|code| REJECTIONS.contains(&code)) {
-        return TaskStatus::Rejected;
+    match (&result.outcome, code) {
+        (Outcome::NotStarted, Some(code)) if REJECTIONS.contains(&code) => TaskStatus::Rejected,
+        (Outcome::Interrupted, Some(ABANDONED | UNREACHABLE)) => TaskStatus::Lost,
+        _ => TaskStatus::of_result(result),
     }
-    TaskStatus::of_result(result)
+}
+
+/// The result of a task that is given up, by a person or, with none, because what carries it out was out of reach for as
+/// long as its spec allows. What becomes of it there nobody knows yet.
+pub fn given_up(by: Option<&str>) -> ExecutionResult {
+    let (code, why) = match by {
+        Some(by) => (ABANDONED, format!("given up by {by}")),
+        None => {
+            (UNREACHABLE, "given up: its node was away for longer than `unreachable_after` allows".to_owned())
+        }
+    };
+    let message = format!("{why}; whether it still runs on its node is not known");
+    ExecutionResult::without_run(Outcome::Interrupted, code, message)
 }
 
 /// Writes a task's result to its record, unless there is one.
@@ -166,6 +196,7 @@ async fn begin(start: &Start) -> Begun {
         attempt: start.task.attempt,
         created_by: start.task.created_by.clone(),
         created_at: start.task.created_at,
+        unreachable_since: start.task.unreachable_since,
     };
     match unless_panics(runner, order).await {
         Some(Ok(execution)) => Begun::Runs(execution),
@@ -202,9 +233,10 @@ async fn unless_panics(
 
 /// What becomes of a task that could not be started.
 fn after(error: &StartError, on_busy: OnBusy) -> Begun {
-    let is_busy = matches!(error, StartError::WorkspaceBusy(_)) && on_busy == OnBusy::Wait;
-    if is_busy || matches!(error, StartError::Away(_)) {
-        return Begun::NotYet;
+    match error {
+        StartError::WorkspaceBusy(_) if on_busy == OnBusy::Wait => return Begun::NotYet(None),
+        StartError::Away(door) => return Begun::NotYet(Some(door.clone())),
+        _ => {}
     }
     Begun::Never(Arc::new(ExecutionResult::without_run(Outcome::NotStarted, error.code(), error.to_string())))
 }

@@ -15,6 +15,8 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, broadcast, watch};
 
 use crate::clock::Clock;
+use crate::elsewhere::Awaited;
+use crate::held::Held;
 use crate::keeper::{Board, Event, Keeper, MAX_EVENTS, Vault};
 use crate::live::{Live, Phase, TaskChange};
 use crate::lock::{LockError, ServiceLock};
@@ -40,6 +42,8 @@ pub(crate) struct Inner {
     pub(crate) records: Records,
     pub(crate) registry: RunnerRegistry,
     pub(crate) stats: watch::Receiver<ServiceStats>,
+    pub(crate) held: Held,
+    pub(crate) awaited: watch::Receiver<Awaited>,
     /// Closed when the keeper has gone.
     stopped: watch::Receiver<()>,
     live: Arc<Live>,
@@ -146,8 +150,11 @@ impl TaskService {
     /// When the database cannot be read.
     pub async fn task(&self, id: &TaskId) -> Result<Option<Task>, ReadError> {
         let wanted = id.clone();
-        let task = self.read(move |db| store::by_id(db, &wanted)).await?;
-        Ok(task.map(|task| self.completed(task)))
+        let records = self.inner.records.clone();
+        let read = move |db: &Connection| {
+            Ok(store::by_id(db, &wanted)?.map(|task| with_late_result(&records, task)))
+        };
+        Ok(self.read(read).await?.map(|task| self.completed(task)))
     }
 
     /// Waits until a task has ended, and gives it with its result; none when there is no such task. A task that still
@@ -258,6 +265,18 @@ impl TaskService {
     }
 }
 
+/// A task that was given up with what came of it after all.
+fn with_late_result(records: &Records, task: Task) -> Task {
+    if task.status != TaskStatus::Lost {
+        return task;
+    }
+    let late_result = records.late_result(&task.id).unwrap_or_else(|error| {
+        tracing::warn!(task_id = %task.id, %error, "what came of a task that was given up cannot be read");
+        None
+    });
+    Task { late_result: late_result.map(Arc::new), ..task }
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
         // The keeper has gone already when the service was drained.
@@ -315,6 +334,7 @@ fn open(
     let first = ServiceStats { slots: settings.slots(), ..ServiceStats::default() };
     let (stats, watched) = watch::channel(first);
     let (alive, stopped) = watch::channel(());
+    let (doors, awaited) = watch::channel(Awaited::new());
     let context = Context { live: live.clone(), records: records.clone(), events: events.clone() };
     let mut keeper = Keeper {
         db,
@@ -322,6 +342,7 @@ fn open(
         vault: Vault::default(),
         live: live.clone(),
         stats,
+        awaited: doors,
         registry: registry.clone(),
         context,
         runtime,
@@ -345,6 +366,17 @@ fn open(
     let readers = Readers::new(state_dir);
     let submissions = Arc::new(Semaphore::new(MAX_EVENTS));
     store::check_in_background(readers.clone());
-    let inner = Inner { events, submissions, readers, records, registry, stats: watched, stopped, live };
+    let inner = Inner {
+        events,
+        submissions,
+        readers,
+        records,
+        registry,
+        stats: watched,
+        held: Held::default(),
+        awaited,
+        stopped,
+        live,
+    };
     Ok(TaskService { inner: Arc::new(inner) })
 }

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use jiff::Timestamp;
-use task_runners::{Plan, Problem, Refusal, Secrets, Task, TaskId, TaskSpec, TaskStatus};
+use task_runners::{Plan, Problem, Refusal, Secrets, Target, Task, TaskId, TaskSpec, TaskStatus};
 use tokio::sync::oneshot;
 
 use crate::digest;
@@ -144,7 +144,7 @@ fn prepare(inner: &Inner, mut spec: TaskSpec, created_by: String) -> Result<Prep
     let task = Task {
         id: spec.id.clone().unwrap_or_else(TaskId::generate),
         name: spec.name.clone(),
-        node: spec.target.as_ref().map(|target| target.node.clone()),
+        node: spec.target.as_ref().and_then(Target::node).map(str::to_owned),
         spec: spec.into(),
         status: TaskStatus::Queued,
         attempt: 1,
@@ -156,6 +156,7 @@ fn prepare(inner: &Inner, mut spec: TaskSpec, created_by: String) -> Result<Prep
         log_bytes: 0,
         unreachable_since: None,
         result: None,
+        late_result: None,
     };
     let words = words_of(&task);
     let new = NewTask { task, runner, plan, secrets, digest, spec_json, words, retry_json };

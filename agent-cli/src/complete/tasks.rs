@@ -1,4 +1,4 @@
-//! Ids of tasks, from the service that the words name. One that does not answer at once offers none.
+//! Ids of tasks and names of nodes, from the service that the words name. One that does not answer at once offers none.
 
 use std::time::Duration;
 
@@ -14,11 +14,30 @@ const MAX_TASKS: usize = 50;
 const PATIENCE: Duration = Duration::from_millis(700);
 
 pub(super) fn offer(global: &Global, last: &Last) -> Offer {
+    let path = format!("/api/v1/tasks?limit={MAX_TASKS}");
+    let about = |task: &Value| format!("{} {}", text(task, "status"), text(task, "name"));
+    listed(global, last, &path, "tasks", |task| Candidate::new(text(task, "id"), &about(task)))
+}
+
+/// The nodes of the service.
+pub(super) fn offer_nodes(global: &Global, last: &Last) -> Offer {
+    let about = |node: &Value| if node["connected"] == true { "connected" } else { "away" };
+    listed(global, last, "/api/v1/nodes", "nodes", |node| Candidate::new(text(node, "name"), about(node)))
+}
+
+fn listed(
+    global: &Global,
+    last: &Last,
+    path: &str,
+    what: &str,
+    candidate: impl Fn(&Value) -> Candidate,
+) -> Offer {
     let Ok(client) = Client::quiet(global, &last.to_server(), PATIENCE) else { return Offer::default() };
-    let answer = client.get(&format!("/api/v1/tasks?limit={MAX_TASKS}")).unwrap_or_default();
-    let tasks = answer["tasks"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let text = |task: &Value, name: &str| task[name].as_str().unwrap_or_default().to_owned();
-    Offer::words(tasks.iter().map(|task| {
-        Candidate::new(text(task, "id"), &format!("{} {}", text(task, "status"), text(task, "name")))
-    }))
+    let answer = client.get(path).unwrap_or_default();
+    let found = answer[what].as_array().map(Vec::as_slice).unwrap_or_default();
+    Offer::words(found.iter().map(candidate))
+}
+
+fn text(entry: &Value, name: &str) -> String {
+    entry[name].as_str().unwrap_or_default().to_owned()
 }

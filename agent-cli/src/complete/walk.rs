@@ -187,6 +187,7 @@ impl<'a> Place<'a> {
             (ValueHint::DirPath, _) => Offer::paths(Kind::Folders),
             (_, "work_dir") => named(self.folder().map(|folder| folder.workspaces()).unwrap_or_default()),
             (_, "status") => named(TaskStatus::ALL.iter().map(ToString::to_string).collect()),
+            (_, "node") => tasks::offer_nodes(&self.global, &self.last),
             (_, "id") if arg.is_positional() => tasks::offer(&self.global, &self.last),
             _ => Offer::default(),
         }

@@ -89,5 +89,15 @@ fn row(task: &Task) -> Vec<String> {
         took,
         task.created_by.clone(),
         task.name.clone(),
+        place(task),
     ]
+}
+
+/// The node, and whether it is away; nothing for a task of this agent.
+fn place(task: &Task) -> String {
+    match (&task.node, task.unreachable_since) {
+        (Some(node), Some(_)) => format!("{node}, away"),
+        (Some(node), None) => node.clone(),
+        (None, _) => String::new(),
+    }
 }

@@ -26,6 +26,7 @@ pub(crate) fn run(global: &Global, command: TaskCommand) -> Result<ExitCode, Fai
         TaskCommand::Show { server, id, json } => show::show(global, &server, &id, json),
         TaskCommand::Logs(args) => logs::logs(global, &args),
         TaskCommand::Cancel { server, id } => cancel(global, &server, &id),
+        TaskCommand::Abandon { server, id } => abandon(global, &server, &id),
         TaskCommand::DebugScript { server, id } => debug_script(global, &server, &id),
     }
 }
@@ -34,6 +35,13 @@ fn cancel(global: &Global, server: &Server, id: &str) -> Result<ExitCode, Failur
     let client = Client::new(global, server)?;
     let task = client.post(&path(id, "/cancel"), None)?;
     say(&format!("asked to end; it is {}", escaped_line(task["status"].as_str().unwrap_or_default())));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn abandon(global: &Global, server: &Server, id: &str) -> Result<ExitCode, Failure> {
+    let client = Client::new(global, server)?;
+    let task = client.post(&path(id, "/abandon"), None)?;
+    say(&format!("given up; it is {}", escaped_line(task["status"].as_str().unwrap_or_default())));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -31,8 +31,12 @@ fn describe(task: &Task) -> Vec<Vec<String>> {
         row("id", task.id.to_string()),
         row("name", task.name.clone()),
         row("status", task.status.to_string()),
+        row("node", task.node.clone().unwrap_or_default()),
         row("created", format!("{} by {}", task.created_at, task.created_by)),
     ];
+    // A task of this agent has none.
+    rows.retain(|row| !row[1].is_empty());
+    rows.extend(task.unreachable_since.map(|at| row("away since", at.to_string())));
     rows.extend(task.started_at.map(|at| row("started", at.to_string())));
     rows.extend(task.ended_at.map(|at| row("ended", at.to_string())));
     rows.push(row("log", format!("{} bytes", task.log_bytes)));
@@ -40,6 +44,7 @@ fn describe(task: &Task) -> Vec<Vec<String>> {
     rows.push(row("took", duration(result.duration_ms)));
     rows.push(row("outcome", outcome(&result.outcome)));
     rows.extend(result.error.iter().map(|error| row("error", error.message.clone())));
+    rows.extend(task.late_result.iter().map(|late| row("came late", outcome(&late.outcome))));
     for (name, value) in &result.output_params {
         rows.push(row("output", format!("{name}={value}")));
     }

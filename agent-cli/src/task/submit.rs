@@ -51,10 +51,12 @@ fn spec(args: &SubmitArgs) -> Result<Value, Failure> {
         ("params", "--param", &args.params),
         ("env", "--env", &args.env),
         ("labels", "--label", &args.labels),
+        ("target", "--node-label", &args.node_labels),
     ] {
         let pairs = pairs(field, option, texts, &mut problems);
         if !pairs.is_empty() {
-            spec.insert(field.to_owned(), pairs.into());
+            let value = if field == "target" { json!({ "labels": pairs }) } else { pairs.into() };
+            spec.insert(field.to_owned(), value);
         }
     }
     add_secrets(&secrets::read(&args.secrets, &mut problems), &mut spec, &mut problems);
@@ -64,6 +66,7 @@ fn spec(args: &SubmitArgs) -> Result<Value, Failure> {
     let texts = [
         ("id", &args.id),
         ("timeout", &args.timeout),
+        ("unreachable_after", &args.unreachable_after),
         ("work_dir", &args.work_dir),
         ("on_busy", &args.on_busy),
         ("confirm", &args.confirm),

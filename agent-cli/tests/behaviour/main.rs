@@ -22,6 +22,7 @@ mod local;
 mod manifest;
 mod manual;
 mod new;
+mod nodes;
 mod output;
 #[path = "../../../task-runners/tests/behaviour/probe.rs"]
 mod probe;

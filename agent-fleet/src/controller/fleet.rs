@@ -1,27 +1,26 @@
-//! The fleet of an API server: its nodes by name, and the runner that hands tasks to them.
+//! The fleet of an API server: its nodes by name, and their connections.
 
-use std::collections::BTreeMap;
-use std::io;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use task_runners::{
-    Mirror, NODE_RUNNER, Plan, Records, Refusal, StartError, StartFuture, TaskOrder, TaskRunner, TaskSpec,
-    check_remote,
-};
-use task_service::{Execution, TaskId, TaskService};
+use task_runners::{Records, TaskRunner};
+use task_service::{Note, TaskId, TaskService};
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::timeout;
 
 use super::Desk;
-use super::store::{Store, StoreError};
-use super::view::{NodeEntry, Offered, View};
-use super::work::{Input, Remote, Work};
+use super::answer::answer;
+use super::runner::NodeRunner;
+use super::stats::{Counts, SILENT};
+use super::store::{Facts, GivenUp, Store, StoreError};
+use super::view::{NodeEntry, View};
+use super::work::{Input, Work};
 use crate::greeting::{self, Stranger};
-use crate::keys::{KeyError, Nonce, SigningKey};
+use crate::keys::{KeyError, SigningKey};
 use crate::link::{Frame, LinkReceiver, LinkSender, Pace, receive, send_all};
 use crate::message::{Hello, ToNode, ToServer, decode, encode};
 
@@ -29,33 +28,37 @@ use crate::message::{Hello, ToNode, ToServer, decode, encode};
 const INPUTS: usize = 32;
 /// Questions that wait for the history.
 const ASKS: usize = 256;
-/// Time between two tries to take a task up.
-const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Time in which a node answers the challenge.
 const GREET_WITHIN: Duration = Duration::from_secs(10);
 
 /// The nodes of an API server. Clones are handles of the same fleet.
 #[derive(Clone)]
 pub struct Fleet {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
 /// What the work for all nodes shares.
 pub(super) struct Inner {
     pub(super) key: SigningKey,
     store: Mutex<Store>,
-    records: Records,
+    pub(super) records: Records,
     nodes: Mutex<BTreeMap<String, Arc<Seat>>>,
     sessions: AtomicU64,
     /// Questions about tasks that are on no desk, each with the node that asks.
     asks: mpsc::Sender<(String, TaskId)>,
     asked: Mutex<Option<mpsc::Receiver<(String, TaskId)>>>,
+    /// Told when a node may have room that it had not before.
+    pub(super) room: Notify,
+    /// What the task service is to note of tasks, and where whoever tells it takes that from.
+    pub(super) notes: mpsc::UnboundedSender<(TaskId, Note)>,
+    pub(super) to_note: Mutex<Option<mpsc::UnboundedReceiver<(TaskId, Note)>>>,
+    pub(super) counts: Counts,
 }
 
 /// The place of one node.
-struct Seat {
-    view: Arc<Mutex<View>>,
-    inputs: mpsc::Sender<Input>,
+pub(super) struct Seat {
+    pub(super) view: Arc<Mutex<View>>,
+    pub(super) inputs: mpsc::Sender<Input>,
 }
 
 /// Why a fleet was not opened.
@@ -69,6 +72,35 @@ pub enum FleetError {
     Store(#[from] StoreError),
 }
 
+/// Why a node was not told to take tasks, or to take none.
+#[derive(Debug, thiserror::Error)]
+pub enum DrainError {
+    /// No node of that name was ever here.
+    #[error("there is no node '{0}'; `agent-cli node list` shows those that have connected")]
+    NoNode(String),
+    /// It cannot be written.
+    #[error("whether the node takes tasks cannot be written: {0}; try again later")]
+    Unwritten(String),
+}
+
+/// Why a task was not given up.
+#[derive(Debug, thiserror::Error)]
+pub enum AbandonError {
+    /// It is not on that node: it has ended, or its end is being written.
+    #[error("the task '{0}' is not on its node any more, or ends just now; ask again how it stands")]
+    NotThere(TaskId),
+    /// It cannot be written.
+    #[error("that the task '{0}' is given up cannot be written; the agent's log says why, try again later")]
+    Unwritten(TaskId),
+}
+
+impl Seat {
+    pub(super) fn view(&self) -> MutexGuard<'_, View> {
+        // What is seen of a node is changed in one step.
+        self.view.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Inner {
     pub(super) fn store(&self) -> MutexGuard<'_, Store> {
         // A statement is whole or undone.
@@ -80,12 +112,18 @@ impl Inner {
         let _ = self.asks.try_send((node.to_owned(), task));
     }
 
-    fn seats(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Seat>>> {
+    pub(super) fn seats(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Seat>>> {
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn seat(&self, name: &str) -> Option<Arc<Seat>> {
+    pub(super) fn seat(&self, name: &str) -> Option<Arc<Seat>> {
         self.seats().get(name).cloned()
+    }
+
+    /// Has something noted of a task.
+    pub(super) fn note(&self, task: &TaskId, note: Note) {
+        // Where nobody takes it the agent stops.
+        let _ = self.notes.send((task.clone(), note));
     }
 }
 
@@ -100,33 +138,45 @@ impl Fleet {
         let key = SigningKey::open(&folder.join("server.key"))?;
         let store = Store::open(&folder.join("fleet.db"))?;
         let known = store.nodes()?;
-        let (store, nodes, sessions) = (Mutex::new(store), Mutex::default(), AtomicU64::default());
+        let mut given_up: HashMap<String, Vec<TaskId>> = HashMap::new();
+        for (node, task) in store.given_up()? {
+            given_up.entry(node).or_default().push(task);
+        }
+        let (notes, to_note) = mpsc::unbounded_channel();
         let (asks, asked) = mpsc::channel(ASKS);
-        let asked = Mutex::new(Some(asked));
-        let fleet = Self { inner: Arc::new(Inner { key, store, records, nodes, sessions, asks, asked }) };
+        let inner = Inner {
+            key,
+            store: Mutex::new(store),
+            records,
+            nodes: Mutex::default(),
+            sessions: AtomicU64::default(),
+            asks,
+            asked: Mutex::new(Some(asked)),
+            room: Notify::new(),
+            notes,
+            to_note: Mutex::new(Some(to_note)),
+            counts: Counts::default(),
+        };
+        let fleet = Self { inner: Arc::new(inner) };
         for node in known {
-            let offered = Offered::read(node.digest, &node.scripts);
-            fleet.seat(node.name, View::of_offer(offered));
+            let left_over = given_up.remove(&node.name).unwrap_or_default();
+            fleet.seat(node.name.clone(), View::of_known(node), left_over);
         }
         Ok(fleet)
     }
 
-    /// Answers what nodes say of tasks that no desk knows, by the history: one that runs here is about to be taken up. Until
-    /// this is polled they get no answer, and say it again.
+    /// Answers what nodes say of tasks that their desks do not know, by the history: one that runs there is about to be taken
+    /// up, one that runs elsewhere is none of theirs. Until this is polled they get no answer, and say it again.
     pub async fn answer_by(self, service: TaskService) {
         let asked = self.inner.asked.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(mut asked) = asked else { return };
         while let Some((node, task)) = asked.recv().await {
-            let is_over = match service.task(&task).await {
-                Ok(task) => task.is_none_or(|task| task.status.is_terminal()),
-                Err(error) => {
-                    tracing::warn!(task_id = %task, %error, "whether a node's task has ended cannot be read");
-                    false
-                }
-            };
-            if is_over && let Some(seat) = self.inner.seat(&node) {
+            let found = service.task(&task).await;
+            if let Some(answer) = answer(found, &node, task)
+                && let Some(seat) = self.inner.seat(&node)
+            {
                 // An agent that stops needs not be told.
-                let _ = seat.inputs.send(Input::Over { task }).await;
+                let _ = seat.inputs.send(answer).await;
             }
         }
     }
@@ -134,6 +184,36 @@ impl Fleet {
     /// The runner of tasks with a target.
     pub fn runner(&self) -> impl TaskRunner {
         NodeRunner { fleet: self.clone() }
+    }
+
+    /// Has a node take no new tasks, or take them again; what it was handed goes on. It is kept over restarts.
+    ///
+    /// # Errors
+    /// See [`DrainError`].
+    pub async fn drain(&self, name: &str, is_draining: bool) -> Result<NodeEntry, DrainError> {
+        let seat = self.inner.seat(name).ok_or_else(|| DrainError::NoNode(name.to_owned()))?;
+        let (inner, wanted) = (self.inner.clone(), name.to_owned());
+        let kept = tokio::task::spawn_blocking(move || inner.store().keep_draining(&wanted, is_draining));
+        kept.await
+            .map_err(|error| DrainError::Unwritten(error.to_string()))?
+            .map_err(|error| DrainError::Unwritten(error.to_string()))?;
+        seat.view().is_draining = is_draining;
+        self.inner.room.notify_one();
+        Ok(entry(name, &seat))
+    }
+
+    /// Gives a task up that is on this node: it ends as lost, and its node is to end it as soon as it is back.
+    ///
+    /// # Errors
+    /// See [`AbandonError`].
+    pub async fn abandon(&self, node: &str, task: &TaskId, by: &str) -> Result<(), AbandonError> {
+        let not_there = || AbandonError::NotThere(task.clone());
+        let seat = self.inner.seat(node).ok_or_else(not_there)?;
+        let (answer, answered) = oneshot::channel();
+        let given_up = GivenUp::By(by.to_owned());
+        let input = Input::GiveUp { task: task.clone(), given_up, answer: Some(answer) };
+        seat.inputs.send(input).await.map_err(|_| not_there())?;
+        answered.await.unwrap_or_else(|_| Err(not_there()))
     }
 
     /// All nodes, by name.
@@ -161,9 +241,12 @@ impl Fleet {
                 tracing::warn!(node = name, why, "a node was refused");
                 return why;
             }
-            Err(_) => return "it did not answer the challenge in time".to_owned(),
+            Err(_) => {
+                self.inner.counts.refused(SILENT);
+                return "it did not answer the challenge in time".to_owned();
+            }
         };
-        let seat = self.seat(name.to_owned(), View::default());
+        let seat = self.seat(name.to_owned(), View::default(), Vec::new());
         let session = self.inner.sessions.fetch_add(1, Ordering::Relaxed);
         let (outgoing, to_send) = mpsc::unbounded_channel();
         let connected = Input::Connected { session, hello: Box::new(hello), outgoing };
@@ -205,6 +288,7 @@ impl Fleet {
         match known {
             Ok(hello) => Ok(hello),
             Err(stranger) => {
+                self.inner.counts.refused(stranger.code());
                 let (code, message) = (stranger.code().to_owned(), stranger.to_string());
                 say(sender, &ToNode::Refuse { code, message }).await?;
                 Err(stranger.to_string())
@@ -215,17 +299,18 @@ impl Fleet {
     async fn pinned(&self, hello: Hello) -> Result<Result<Hello, Stranger>, String> {
         let inner = self.inner.clone();
         let pinned = tokio::task::spawn_blocking(move || {
-            let is_known = inner.store().pin(&hello.name, &hello.key);
-            is_known.map(|is_known| match is_known {
-                true => Ok(hello),
-                false => Err(Stranger::NodeKeyChanged { name: hello.name }),
-            })
+            let store = inner.store();
+            if !store.pin(&hello.name, &hello.key)? {
+                return Ok(Err(Stranger::NodeKeyChanged { name: hello.name }));
+            }
+            store.keep_facts(&hello.name, &Facts::of(&hello))?;
+            Ok::<_, StoreError>(Ok(hello))
         });
         pinned.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
     }
 
     /// The place of a node, which is made where there is none.
-    fn seat(&self, name: String, view: View) -> Arc<Seat> {
+    fn seat(&self, name: String, view: View, left_over: Vec<TaskId>) -> Arc<Seat> {
         let mut seats = self.inner.seats();
         if let Some(seat) = seats.get(&name) {
             return seat.clone();
@@ -239,10 +324,11 @@ impl Fleet {
             view,
             desk: Desk::new(),
             tasks: Default::default(),
+            late: Default::default(),
             line: None,
             coming: Vec::new(),
         };
-        tokio::spawn(work.run(coming));
+        tokio::spawn(work.run(coming, left_over));
         seats.insert(name, seat.clone());
         seat
     }
@@ -289,107 +375,7 @@ async fn say(sender: &mut impl LinkSender, message: &ToNode) -> Result<(), Strin
 }
 
 fn entry(name: &str, seat: &Seat) -> NodeEntry {
-    seat.view.lock().unwrap_or_else(PoisonError::into_inner).entry(name)
-}
-
-/// Hands tasks with a target to nodes.
-struct NodeRunner {
-    fleet: Fleet,
-}
-
-impl NodeRunner {
-    async fn hand_out(&self, order: TaskOrder) -> Result<Execution, StartError> {
-        let target = order.spec.target.as_ref();
-        let name = target.map(|target| target.node.clone()).unwrap_or_default();
-        let seat = self.fleet.inner.seat(&name).ok_or_else(|| StartError::Away(name.clone()))?;
-        let is_there = seat.view.lock().unwrap_or_else(PoisonError::into_inner).connected.is_some();
-        let Some((execution, mirror, nonce, was_handed)) = self.begin(&order.id, is_there).await else {
-            return Err(StartError::Away(name));
-        };
-        watch_cancels(&execution, seat.inputs.clone());
-        let remote = Remote { order, mirror, nonce, was_handed, withheld: None };
-        // Where the work has ended the agent stops, and the task is taken up at the next start.
-        let _ = seat.inputs.send(Input::Submit(Box::new(remote))).await;
-        Ok(execution)
-    }
-
-    /// Opens the copy of a task. The node may run it, so that what does not work is tried until it does: it is no end.
-    async fn begin(&self, id: &TaskId, is_there: bool) -> Option<(Execution, Mirror, Nonce, bool)> {
-        let mut is_told = false;
-        loop {
-            let (inner, task) = (self.fleet.inner.clone(), id.clone());
-            let begun = tokio::task::spawn_blocking(move || begin(&inner, &task, is_there)).await;
-            match begun.unwrap_or_else(|error| Err(io::Error::other(error))) {
-                Ok(begun) => return begun,
-                Err(error) if !is_told => {
-                    tracing::error!(task_id = %id, %error, "a node's task cannot be taken up; trying until it can");
-                    is_told = true;
-                }
-                Err(_) => {}
-            }
-            sleep(AGAIN_AFTER).await;
-        }
-    }
-}
-
-/// Opens the copy of a task, where its node may have heard of it or is there to hear of it.
-fn begin(inner: &Inner, id: &TaskId, is_there: bool) -> io::Result<Option<(Execution, Mirror, Nonce, bool)>> {
-    let nonce = inner.store().nonce(id).map_err(io::Error::other)?;
-    // Nobody has heard of it: it waits in the queue, where it can still be cancelled.
-    if nonce.is_none() && !is_there {
-        return Ok(None);
-    }
-    let was_handed = nonce.is_some();
-    let nonce = nonce.map_or_else(|| Nonce::random().map_err(io::Error::other), Ok)?;
-    let (execution, mirror) = Mirror::open(&inner.records, id)?;
-    Ok(Some((execution, mirror, nonce, was_handed)))
-}
-
-impl TaskRunner for NodeRunner {
-    fn name(&self) -> &str {
-        NODE_RUNNER
-    }
-
-    fn description(&self) -> &str {
-        "Hands tasks with a target to nodes."
-    }
-
-    fn check(&self, spec: &TaskSpec) -> Result<Plan, Refusal> {
-        let Some(target) = &spec.target else {
-            return Err(Refusal::NotFound { name: spec.name.clone() });
-        };
-        let seat = self.fleet.inner.seat(&target.node);
-        let seat = seat.ok_or_else(|| Refusal::NoNode { name: target.node.clone() })?;
-        let offered = seat.view.lock().unwrap_or_else(PoisonError::into_inner).offered.clone();
-        let script = offered.scripts.get(&spec.name);
-        let script = script.ok_or_else(|| Refusal::NotFound { name: spec.name.clone() })?;
-        let secrets = check_remote(spec, script.declared.as_deref()).map_err(Refusal::Invalid)?;
-        Ok(Plan { secrets, ..Plan::default() })
-    }
-
-    fn start(&self, order: TaskOrder) -> StartFuture<'_> {
-        Box::pin(self.hand_out(order))
-    }
-
-    fn runs_elsewhere(&self) -> bool {
-        true
-    }
-}
-
-/// Tells the work for a node when the end of a task is asked for: the first time, and once more.
-fn watch_cancels(execution: &Execution, inputs: mpsc::Sender<Input>) {
-    let execution = execution.clone();
-    tokio::spawn(async move {
-        for times in 1..=2 {
-            tokio::select! {
-                () = execution.cancel_asked(times) => {}
-                _ = execution.wait() => return,
-            }
-            if inputs.send(Input::Cancel { task: execution.id().clone() }).await.is_err() {
-                return;
-            }
-        }
-    });
+    seat.view().entry(name)
 }
 
 impl std::fmt::Debug for Fleet {

@@ -2,19 +2,35 @@
 //!
 //! | module | what it holds |
 //! |---|---|
+//! | `event` | what the state machine is told, and what it wants done |
 //! | `state` | the state machine, one for each node |
 //! | `work` | database, logs and link around it |
+//! | `away` | what becomes of tasks whose node is away |
+//! | `ending` | the end of a task |
 //! | `store` | the database |
 //! | `view` | what can be seen of a node |
-//! | `fleet` | [`Fleet`]: the nodes by name, and the runner that hands tasks to them |
+//! | `fleet` | [`Fleet`]: the nodes by name, and their connections |
+//! | `answer` | what a node hears of tasks that are not on its desk |
+//! | `runner` | hands tasks to the nodes that they mean |
+//! | `attend` | lets tasks go on that wait for a node |
+//! | `stats` | the fleet in numbers |
 
+mod answer;
+mod attend;
+mod away;
+mod ending;
+mod event;
 mod fleet;
+mod runner;
 mod state;
+mod stats;
 mod store;
 mod view;
 mod work;
 
-pub use fleet::{Fleet, FleetError};
-pub use state::{Action, Desk, Event};
+pub use event::{Action, Event};
+pub use fleet::{AbandonError, DrainError, Fleet, FleetError};
+pub use state::Desk;
+pub use stats::FleetStats;
 pub use store::StoreError;
 pub use view::NodeEntry;

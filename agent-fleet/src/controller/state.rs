@@ -7,167 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use task_service::TaskId;
 
+use super::event::{Action, Event};
 use crate::message::{Standing, ToNode, Unsettled};
 
-/// What happened at the API server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// A task was accepted for the node, or one of the last run of this agent is taken up again.
-    Submitted {
-        /// The task.
-        task: TaskId,
-        /// Whether the node may have heard of it.
-        was_handed: bool,
-        /// How much of its log is held.
-        held: u64,
-    },
-    /// That a task is to be handed out could not be written.
-    NotWritten {
-        /// The task.
-        task: TaskId,
-    },
-    /// What a task asks for is not here any more, or cannot be written down, so that it cannot be assigned.
-    NotAssigned {
-        /// The task.
-        task: TaskId,
-    },
-    /// The node says that it has forgotten a task, or knows another one under its id.
-    Refused {
-        /// The task.
-        task: TaskId,
-    },
-    /// A task that is not here has ended, or never was.
-    Over {
-        /// The task.
-        task: TaskId,
-    },
-    /// The node is there.
-    Connected {
-        /// The tasks that it knows of.
-        unsettled: Vec<Unsettled>,
-    },
-    /// The line is cut.
-    Disconnected,
-    /// The node has a task in its journal, or has started it.
-    Taken {
-        /// The task.
-        task: TaskId,
-    },
-    /// Bytes of a log came.
-    Log {
-        /// The task.
-        task: TaskId,
-        /// Where they begin.
-        offset: u64,
-        /// How many there are.
-        bytes: u64,
-    },
-    /// Less of a log is held than was thought: it could not be written.
-    Holds {
-        /// The task.
-        task: TaskId,
-        /// How much.
-        bytes: u64,
-    },
-    /// The node says that a task has ended.
-    Ended {
-        /// The task.
-        task: TaskId,
-        /// Length of its log.
-        log_bytes: u64,
-    },
-    /// Log and result of a task are on disk, and it has ended here.
-    Finished {
-        /// The task.
-        task: TaskId,
-    },
-    /// They could not be written.
-    NotFinished {
-        /// The task.
-        task: TaskId,
-    },
-    /// The end of a task is asked for.
-    Cancel {
-        /// The task.
-        task: TaskId,
-    },
-    /// A task is given up.
-    GiveUp {
-        /// The task.
-        task: TaskId,
-    },
-    /// Some time has passed.
-    Tick,
-}
-
-/// What is to be done, in this order.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Action {
-    /// Write, flushed, that the node may hear of a task from now on.
-    WriteHanded {
-        /// The task.
-        task: TaskId,
-    },
-    /// Sign the assignment of a task and send it.
-    Assign {
-        /// The task.
-        task: TaskId,
-    },
-    /// Send a message.
-    Send(ToNode),
-    /// Append the bytes that came to the log, but for the first `skip`, which are there.
-    Append {
-        /// The task.
-        task: TaskId,
-        /// How many not to write.
-        skip: u64,
-    },
-    /// Flush the log, write the result that came, end the task.
-    Finish {
-        /// The task.
-        task: TaskId,
-    },
-    /// End a task of which the node does not know any more how it ended.
-    EndGone {
-        /// The task.
-        task: TaskId,
-    },
-    /// Look whether a task that is not here has ended, or never was.
-    Ask {
-        /// The task.
-        task: TaskId,
-    },
-    /// End a task of which the node has not heard.
-    EndUnheard {
-        /// The task.
-        task: TaskId,
-    },
-    /// Forget a task: nothing more is to come of it.
-    Forget {
-        /// The task.
-        task: TaskId,
-    },
-}
-
-impl Action {
-    /// The task that it is about. What follows an action of a task that failed must not be done of that task.
-    pub fn task(&self) -> Option<&TaskId> {
-        match self {
-            Self::WriteHanded { task }
-            | Self::Assign { task }
-            | Self::Append { task, .. }
-            | Self::Finish { task }
-            | Self::EndUnheard { task }
-            | Self::EndGone { task }
-            | Self::Ask { task }
-            | Self::Forget { task }
-            | Self::Send(
-                ToNode::Held { task, .. } | ToNode::Cancel { task, .. } | ToNode::Settled { task },
-            ) => Some(task),
-            Self::Send(_) => None,
-        }
-    }
-}
+/// More requests for the end than this make no difference.
+const MOST_CANCELS: u32 = 2;
 
 /// How far a task has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -184,8 +28,10 @@ enum Stage {
     EndingUnheard,
     /// Its end is being written.
     Finishing,
-    /// It was given up; the node is to end it all the same.
+    /// It was given up and has ended; the node is to end it all the same, and what comes of it is kept.
     GivenUp,
+    /// What came of it is being written.
+    FinishingLate,
 }
 
 #[derive(Debug, Clone)]
@@ -257,14 +103,20 @@ impl Desk {
             }
             Event::NotFinished { task } => {
                 // The node is asked for its end again. What it has not heard of is tried again by itself.
-                if let Some(entry) = self.tasks.get_mut(&task)
-                    && entry.stage == Stage::Finishing
-                {
-                    entry.stage = Stage::Handed;
+                if let Some(entry) = self.tasks.get_mut(&task) {
+                    entry.stage = match entry.stage {
+                        Stage::Finishing => Stage::Handed,
+                        Stage::FinishingLate => Stage::GivenUp,
+                        other => other,
+                    };
                 }
             }
             Event::Cancel { task } => self.cancel(&task, &mut todo),
-            Event::GiveUp { task } => self.give_up(&task, &mut todo),
+            Event::GiveUp { task } => self.give_up(task, &mut todo),
+            Event::GaveUp { task } => self.gave_up(&task, &mut todo),
+            Event::LeftOver { task, held } => {
+                self.tasks.insert(task, Entry { stage: Stage::GivenUp, held, cancels: MOST_CANCELS });
+            }
             Event::Tick => self.tick(&mut todo),
         }
         if !self.is_connected {
@@ -325,7 +177,11 @@ impl Desk {
                 self.tasks.remove(&task);
                 todo.push(Action::Forget { task });
             }
-            Stage::Waiting | Stage::EndingUnheard | Stage::Taken | Stage::Finishing => {}
+            Stage::Waiting
+            | Stage::EndingUnheard
+            | Stage::Taken
+            | Stage::Finishing
+            | Stage::FinishingLate => {}
         }
     }
 
@@ -370,10 +226,11 @@ impl Desk {
         self.taken(&task);
         let end = offset.saturating_add(bytes);
         let entry = match self.tasks.get_mut(&task) {
-            Some(entry) if entry.stage == Stage::Taken => entry,
+            Some(entry) if matches!(entry.stage, Stage::Taken | Stage::GivenUp) => entry,
             // It has ended here, and the node comes to its own end only behind its log. Nobody keeps these bytes.
-            None | Some(Entry { stage: Stage::GivenUp, .. }) => {
-                todo.push(Action::Send(ToNode::Held { task, bytes: end, again: false }));
+            None => {
+                todo.push(Action::Send(ToNode::Held { task: task.clone(), bytes: end, again: false }));
+                todo.push(Action::Ask { task });
                 return;
             }
             Some(_) => return,
@@ -396,8 +253,13 @@ impl Desk {
         };
         match entry.stage {
             // A node cannot end what it has not heard of; or it is being written.
-            Stage::Waiting | Stage::Handed | Stage::Withheld | Stage::EndingUnheard | Stage::Finishing => {}
-            Stage::Taken if entry.held < log_bytes => {
+            Stage::Waiting
+            | Stage::Handed
+            | Stage::Withheld
+            | Stage::EndingUnheard
+            | Stage::Finishing
+            | Stage::FinishingLate => {}
+            Stage::Taken | Stage::GivenUp if entry.held < log_bytes => {
                 todo.push(Action::Send(ToNode::Held { task, bytes: entry.held, again: true }));
             }
             Stage::Taken => {
@@ -405,9 +267,8 @@ impl Desk {
                 todo.push(Action::Finish { task });
             }
             Stage::GivenUp => {
-                self.tasks.remove(&task);
-                todo.push(Action::Forget { task: task.clone() });
-                todo.push(Action::Send(ToNode::Settled { task }));
+                entry.stage = Stage::FinishingLate;
+                todo.push(Action::FinishLate { task });
             }
         }
     }
@@ -419,24 +280,31 @@ impl Desk {
             todo.push(Action::EndUnheard { task: task.clone() });
             return;
         }
-        entry.cancels = (entry.cancels + 1).min(2);
+        entry.cancels = (entry.cancels + 1).min(MOST_CANCELS);
         entry.say_again(task, todo);
     }
 
-    fn give_up(&mut self, task: &TaskId, todo: &mut Vec<Action>) {
-        let Some(entry) = self.tasks.get_mut(task) else { return };
-        match entry.stage {
-            Stage::Waiting | Stage::EndingUnheard => {
-                self.tasks.remove(task);
-                todo.push(Action::Forget { task: task.clone() });
+    /// Nothing where its end is here already, or was before.
+    fn give_up(&self, task: TaskId, todo: &mut Vec<Action>) {
+        match self.tasks.get(&task).map(|entry| entry.stage) {
+            Some(Stage::Waiting | Stage::EndingUnheard) => todo.push(Action::EndLost { task }),
+            Some(Stage::Handed | Stage::Withheld | Stage::Taken) => {
+                todo.push(Action::WriteGivenUp { task: task.clone() });
+                todo.push(Action::EndLost { task });
             }
-            // Its end is here already.
-            Stage::Finishing => {}
-            Stage::Handed | Stage::Withheld | Stage::Taken | Stage::GivenUp => {
-                (entry.stage, entry.cancels) = (Stage::GivenUp, 2);
-                entry.say_again(task, todo);
-            }
+            None | Some(Stage::Finishing | Stage::GivenUp | Stage::FinishingLate) => {}
         }
+    }
+
+    fn gave_up(&mut self, task: &TaskId, todo: &mut Vec<Action>) {
+        let Some(entry) = self.tasks.get_mut(task) else { return };
+        if matches!(entry.stage, Stage::Waiting | Stage::EndingUnheard) {
+            self.tasks.remove(task);
+            todo.push(Action::Forget { task: task.clone() });
+            return;
+        }
+        (entry.stage, entry.cancels) = (Stage::GivenUp, MOST_CANCELS);
+        entry.say_again(task, todo);
     }
 }
 
@@ -447,7 +315,8 @@ impl Entry {
             todo.push(Action::Assign { task: task.clone() });
         }
         let cancels = if self.stage == Stage::Withheld { self.cancels.max(1) } else { self.cancels };
-        if cancels > 0 && !matches!(self.stage, Stage::Finishing | Stage::EndingUnheard) {
+        let is_ending = matches!(self.stage, Stage::Finishing | Stage::FinishingLate | Stage::EndingUnheard);
+        if cancels > 0 && !is_ending {
             let (task, times) = (task.clone(), cancels);
             todo.push(Action::Send(ToNode::Cancel { task, times }));
         }

@@ -1,12 +1,14 @@
 //! What can be seen of a node: whether it is there, and what it offers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Serialize;
-use task_runners::{ScriptDescription, header};
+use task_runners::{ScriptDescription, TaskSpec, check_remote, header};
+use task_service::TaskId;
 
+use super::store::{Facts, KnownNode};
 use crate::message::{CatalogueScript, Hello};
 
 /// A node as lists show it.
@@ -18,7 +20,11 @@ pub struct NodeEntry {
     pub connected: bool,
     /// Since when, where it is.
     pub since: Option<Timestamp>,
-    /// Its labels, of its last connection since this agent was started.
+    /// Whether it takes no new tasks.
+    pub draining: bool,
+    /// Tasks that were handed to it and have not ended here.
+    pub running: usize,
+    /// Its labels, of its last connection.
     pub labels: BTreeMap<String, String>,
     /// Its runners.
     pub runners: Vec<String>,
@@ -34,10 +40,10 @@ pub struct NodeEntry {
 #[derive(Debug, Default)]
 pub(super) struct View {
     pub(super) connected: Option<Timestamp>,
-    labels: BTreeMap<String, String>,
-    runners: Vec<String>,
-    capacity: Option<usize>,
-    agent: Option<String>,
+    pub(super) facts: Facts,
+    pub(super) is_draining: bool,
+    /// The tasks that are handed to it, or about to be, and have not ended here.
+    pub(super) tasks: BTreeSet<TaskId>,
     pub(super) offered: Arc<Offered>,
 }
 
@@ -67,16 +73,32 @@ impl Offered {
 }
 
 impl View {
-    pub(super) fn of_offer(offered: Offered) -> Self {
-        Self { offered: Arc::new(offered), ..Self::default() }
+    /// A node that was here before this agent was started.
+    pub(super) fn of_known(node: KnownNode) -> Self {
+        let offered = Arc::new(Offered::read(node.digest, &node.scripts));
+        Self { offered, facts: node.facts, is_draining: node.is_draining, ..Self::default() }
     }
 
     pub(super) fn connected(&mut self, hello: &Hello) {
         self.connected = Some(Timestamp::now());
-        self.labels.clone_from(&hello.labels);
-        self.runners.clone_from(&hello.runners);
-        self.capacity = Some(hello.capacity);
-        self.agent = Some(hello.agent.clone());
+        self.facts = Facts::of(hello);
+    }
+
+    /// Whether tasks can be handed to it.
+    pub(super) fn is_open(&self) -> bool {
+        self.connected.is_some() && !self.is_draining
+    }
+
+    /// How many tasks a node of a pool has room for.
+    pub(super) fn room(&self) -> usize {
+        let capacity = self.facts.capacity.filter(|_| self.is_open()).unwrap_or_default();
+        capacity.saturating_sub(self.tasks.len())
+    }
+
+    /// Whether its script of that name takes what a spec asks for.
+    pub(super) fn takes(&self, spec: &TaskSpec) -> bool {
+        let script = self.offered.scripts.get(&spec.name);
+        script.is_some_and(|script| check_remote(spec, script.declared.as_deref()).is_ok())
     }
 
     pub(super) fn entry(&self, name: &str) -> NodeEntry {
@@ -85,10 +107,12 @@ impl View {
             name: name.to_owned(),
             connected: self.connected.is_some(),
             since: self.connected,
-            labels: self.labels.clone(),
-            runners: self.runners.clone(),
-            capacity: self.capacity,
-            agent: self.agent.clone(),
+            draining: self.is_draining,
+            running: self.tasks.len(),
+            labels: self.facts.labels.clone(),
+            runners: self.facts.runners.clone(),
+            capacity: self.facts.capacity,
+            agent: self.facts.agent.clone(),
             scripts: digests.collect(),
         }
     }

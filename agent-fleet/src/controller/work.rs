@@ -6,11 +6,14 @@ use std::sync::{Arc, PoisonError};
 use jiff::Timestamp;
 use task_runners::{ErrorReport, Mirror};
 use task_service::{ExecutionResult, Outcome, TaskId, TaskOrder};
-use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::fleet::Inner;
-use super::state::{Action, Desk, Event};
+use super::event::{Action, Event};
+use super::fleet::{AbandonError, Inner};
+use super::state::Desk;
+use super::stats::add;
+use super::store::GivenUp;
 use super::view::{Offered, View};
 use crate::TICK;
 use crate::assignment::{self, Order, SignError};
@@ -39,8 +42,12 @@ pub(super) enum Input {
     Lost { session: u64 },
     /// The end of a task is asked for.
     Cancel { task: TaskId },
+    /// The node speaks of a task of another.
+    Foreign { task: TaskId },
     /// A task that was asked about has ended, or never was.
     Over { task: TaskId },
+    /// A task is given up.
+    GiveUp { task: TaskId, given_up: GivenUp, answer: Option<oneshot::Sender<Result<(), AbandonError>>> },
 }
 
 /// A task that runs on the node, or is to.
@@ -52,6 +59,10 @@ pub(super) struct Remote {
     pub(super) was_handed: bool,
     /// Why it cannot be assigned, if that is so.
     pub(super) withheld: Option<SignError>,
+    /// Who gave it up, where somebody did.
+    pub(super) given_up: Option<GivenUp>,
+    /// Since when its node is away.
+    pub(super) away: Option<Timestamp>,
 }
 
 /// The work for one node.
@@ -61,6 +72,8 @@ pub(super) struct Work {
     pub(super) view: Arc<std::sync::Mutex<View>>,
     pub(super) desk: Desk,
     pub(super) tasks: HashMap<TaskId, Remote>,
+    /// The logs of tasks that were given up.
+    pub(super) late: HashMap<TaskId, Mirror>,
     /// The newest connection, and who is at its other end.
     pub(super) line: Option<(u64, Box<Hello>, mpsc::UnboundedSender<Outgoing>)>,
     /// The parts of a catalogue that have come.
@@ -68,7 +81,7 @@ pub(super) struct Work {
 }
 
 /// What came along with an event.
-enum Came<'a> {
+pub(super) enum Came<'a> {
     Nothing,
     Bytes(&'a [u8]),
     End(Box<Ended>),
@@ -76,7 +89,8 @@ enum Came<'a> {
 
 impl Work {
     /// Works until nobody can tell it anything any more.
-    pub(super) async fn run(mut self, mut inputs: mpsc::Receiver<Input>) {
+    pub(super) async fn run(mut self, mut inputs: mpsc::Receiver<Input>, left_over: Vec<TaskId>) {
+        self.take_up_left_over(left_over).await;
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -86,13 +100,15 @@ impl Work {
                     None => return,
                 },
                 _ = ticks.tick() => self.on(Event::Tick, Came::Nothing).await,
+                () = sleep(self.until_overdue()) => self.give_up_overdue().await,
             }
         }
     }
 
     async fn take(&mut self, input: Input) {
         match input {
-            Input::Submit(remote) => {
+            Input::Submit(mut remote) => {
+                self.note_of_new(&mut remote);
                 let (task, was_handed) = (remote.order.id.clone(), remote.was_handed);
                 let held = remote.mirror.bytes();
                 self.tasks.insert(task.clone(), *remote);
@@ -102,6 +118,7 @@ impl Work {
             Input::Lost { session } if self.is_line(session) => {
                 self.line = None;
                 self.change_view(|view| view.connected = None);
+                self.note_away(Some(Timestamp::now()));
                 tracing::warn!(node = %self.name, "the line to a node is cut");
                 self.on(Event::Disconnected, Came::Nothing).await;
             }
@@ -110,7 +127,18 @@ impl Work {
             // Of a connection that another one has replaced.
             Input::Lost { .. } | Input::Message { .. } | Input::Log { .. } => {}
             Input::Cancel { task } => self.on(Event::Cancel { task }, Came::Nothing).await,
+            Input::Foreign { task } => {
+                let message = format!("the task {task} was not handed to this node; nothing was changed");
+                self.say(&ToNode::Refuse { code: "foreign_task".to_owned(), message });
+            }
             Input::Over { task } => self.on(Event::Over { task }, Came::Nothing).await,
+            Input::GiveUp { task, given_up, answer } => {
+                let done = self.give_up(&task, given_up).await;
+                if let Some(answer) = answer {
+                    // Whoever asked may have gone away.
+                    let _ = answer.send(done);
+                }
+            }
         }
     }
 
@@ -130,6 +158,9 @@ impl Work {
         // The one before it, if there is one, ends with its sending half.
         self.line = Some((session, hello, outgoing));
         self.say(&ToNode::Welcome { tasks: self.desk.standings(&unsettled), wants_catalogue });
+        self.note_away(None);
+        add(&self.fleet.counts.connections, 1);
+        self.fleet.room.notify_one();
         tracing::info!(node = %self.name, "a node has connected");
         self.on(Event::Connected { unsettled }, Came::Nothing).await;
     }
@@ -137,9 +168,10 @@ impl Work {
     async fn message(&mut self, message: ToServer) {
         match message {
             ToServer::Taken { task } => self.on(Event::Taken { task }, Came::Nothing).await,
-            ToServer::Started { task, header_bytes } => {
-                if let Some(remote) = self.tasks.get(&task) {
+            ToServer::Started { task, header_bytes, body_end } => {
+                if let Some(remote) = self.tasks.get_mut(&task) {
                     remote.mirror.set_header(header_bytes);
+                    body_end.into_iter().for_each(|end| remote.mirror.set_body_end(end));
                 }
                 self.on(Event::Taken { task }, Came::Nothing).await;
             }
@@ -164,6 +196,7 @@ impl Work {
         match LogFrame::decode(frame) {
             Ok(LogFrame { task, attempt: 1, offset, bytes }) => {
                 let length = bytes.len() as u64;
+                add(&self.fleet.counts.log_bytes, length);
                 self.on(Event::Log { task, offset, bytes: length }, Came::Bytes(bytes)).await;
             }
             Ok(_) => {}
@@ -192,11 +225,12 @@ impl Work {
         });
         if let Ok(offered) = read.await {
             self.change_view(|view| view.offered = Arc::new(offered));
+            self.fleet.room.notify_one();
         }
     }
 
     /// Decides about an event, and does what is to be done, up to the first thing that fails.
-    async fn on(&mut self, event: Event, came: Came<'_>) {
+    pub(super) async fn on(&mut self, event: Event, came: Came<'_>) {
         let mut came = came;
         let mut todo: Vec<Action> = self.desk.on(event);
         let mut index = 0;
@@ -228,36 +262,46 @@ impl Work {
                 Ok(None)
             }
             Action::Append { task, skip } => {
-                let (Some(remote), Came::Bytes(bytes)) = (self.tasks.get_mut(&task), came) else {
+                let mirror = self.tasks.get_mut(&task).map(|remote| &mut remote.mirror);
+                let (Some(mirror), Came::Bytes(bytes)) = (mirror.or_else(|| self.late.get_mut(&task)), came)
+                else {
                     return Ok(None);
                 };
                 let new = bytes.get(usize::try_from(skip).unwrap_or(usize::MAX)..).unwrap_or_default();
                 // 64 KiB at most, into the kernel's memory: quicker than to hand them to another thread.
-                remote.mirror.append(new).map(|()| None).map_err(|error| {
+                mirror.append(new).map(|()| None).map_err(|error| {
                     tracing::error!(task_id = %task, %error, "the log of a node's task cannot be written; trying on");
-                    Event::Holds { bytes: remote.mirror.bytes(), task }
+                    Event::Holds { bytes: mirror.bytes(), task }
                 })
             }
             Action::Finish { task } => match std::mem::replace(came, Came::Nothing) {
-                Came::End(ended) => self.finish(task, ended.result).await.map(Some),
+                Came::End(ended) => self.finish(task, *ended).await.map(Some),
                 _ => Ok(None),
             },
             Action::EndUnheard { task } => {
                 let message = "cancelled before the node had heard of it; nothing was started";
                 let result = ExecutionResult::without_run(Outcome::Cancelled, "cancelled_unheard", message);
-                self.finish(task, result).await.map(Some)
+                self.finish_as(task, result).await.map(Some)
             }
             Action::EndGone { task } => {
                 let message = "the node has forgotten this task; whether and how it ran is not known";
                 let result = ExecutionResult::without_run(Outcome::Interrupted, "history_gone", message);
-                self.finish(task, result).await.map(Some)
+                self.finish_as(task, result).await.map(Some)
             }
             Action::Ask { task } => {
                 self.fleet.ask(&self.name, task);
                 Ok(None)
             }
+            Action::WriteGivenUp { task } => self.write_given_up(task).await.map(|()| None),
+            Action::EndLost { task } => self.end_lost(task).await.map(Some),
+            Action::FinishLate { task } => match std::mem::replace(came, Came::Nothing) {
+                Came::End(ended) => self.finish_late(task, ended.result).await.map(Some),
+                _ => Ok(None),
+            },
             Action::Forget { task } => {
                 self.tasks.remove(&task);
+                self.late.remove(&task);
+                self.gives_room(&task);
                 let fleet = self.fleet.clone();
                 // A row that stays is one of a task that has ended: nobody asks for it.
                 drop(tokio::task::spawn_blocking(move || fleet.store().forget(&task)));
@@ -299,6 +343,7 @@ impl Work {
         });
         match message {
             Ok(text) => {
+                add(&self.fleet.counts.assignments, 1);
                 self.send(text);
                 None
             }
@@ -306,31 +351,6 @@ impl Work {
                 tracing::error!(task_id = %task, %error, "a task cannot be handed to its node, which is to end it");
                 remote.withheld = Some(error);
                 Some(Event::NotAssigned { task })
-            }
-        }
-    }
-
-    /// Writes log and result of a task, and ends it.
-    async fn finish(&mut self, task: TaskId, result: ExecutionResult) -> Result<Event, Event> {
-        let Some(mut remote) = self.tasks.remove(&task) else {
-            tracing::error!(task_id = %task, "the log of a node's task is gone; it is taken up at the next start");
-            return Err(Event::NotFinished { task });
-        };
-        let result = remote.own_words(result);
-        let finished = tokio::task::spawn_blocking(move || {
-            let finished = remote.mirror.finish(result);
-            (remote, finished)
-        });
-        match finished.await {
-            Ok((_, Ok(()))) => Ok(Event::Finished { task }),
-            Ok((remote, Err(error))) => {
-                tracing::error!(task_id = %task, %error, "the end of a node's task cannot be written; trying on");
-                self.tasks.insert(task.clone(), remote);
-                Err(Event::NotFinished { task })
-            }
-            Err(error) => {
-                tracing::error!(task_id = %task, %error, "the end of a node's task was not written");
-                Err(Event::NotFinished { task })
             }
         }
     }
@@ -353,14 +373,14 @@ impl Work {
         self.line.as_ref().is_some_and(|(now, _, _)| *now == session)
     }
 
-    fn change_view(&self, change: impl FnOnce(&mut View)) {
+    pub(super) fn change_view(&self, change: impl FnOnce(&mut View)) {
         change(&mut self.view.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
 impl Remote {
     /// The result of a node that was asked to end what could not be assigned to it says why that was.
-    fn own_words(&self, result: ExecutionResult) -> ExecutionResult {
+    pub(super) fn own_words(&self, result: ExecutionResult) -> ExecutionResult {
         match &self.withheld {
             Some(error) if result.outcome == Outcome::Cancelled => {
                 let report = ErrorReport { code: error.code().to_owned(), message: error.to_string() };

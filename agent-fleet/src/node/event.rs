@@ -60,10 +60,27 @@ pub enum Event {
         /// What the journal says.
         journaled: Journaled,
     },
-    /// What was to be written about a new task could not be.
+    /// What was to be written about a task is in the journal.
+    Journaled {
+        /// The task.
+        task: TaskId,
+    },
+    /// It could not be.
     NotWritten {
         /// The task.
         task: TaskId,
+    },
+    /// The task service could not be asked for the end of a task.
+    NotCancelled {
+        /// The task.
+        task: TaskId,
+    },
+    /// The log cannot be read beyond this place, as far as it is known to be there.
+    Unreadable {
+        /// The task.
+        task: TaskId,
+        /// The place.
+        bytes: u64,
     },
     /// The task service has the task, and its log begins.
     Begun {
@@ -71,6 +88,13 @@ pub enum Event {
         task: TaskId,
         /// Length of the banner.
         header_bytes: u64,
+    },
+    /// The script has written its last byte.
+    Written {
+        /// The task.
+        task: TaskId,
+        /// Where its output ends in the log.
+        body_end: u64,
     },
     /// The task service could not take it now.
     NotYet {
@@ -121,6 +145,13 @@ pub enum Event {
     },
     /// Some time has passed, see [`TICK`](crate::TICK).
     Tick,
+}
+
+impl Event {
+    /// Whether it says that the log of this task cannot be read.
+    pub(super) fn is_unreadable(&self, id: &TaskId) -> bool {
+        matches!(self, Self::Unreadable { task, .. } if task == id)
+    }
 }
 
 /// Why a task of the API server's is never started here.

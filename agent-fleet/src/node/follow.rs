@@ -9,6 +9,9 @@ use super::event::Event;
 use super::work::{Input, Work};
 use crate::TICK;
 
+/// Times that the log of a task that has ended is tried.
+const MOST_TRIES: u32 = 6;
+
 impl Work {
     /// Follows a task that the task service has.
     pub(super) fn watch(&self, task: TaskId) {
@@ -19,7 +22,7 @@ impl Work {
 /// Tells of a task's log and end.
 pub(super) async fn follow(task: TaskId, service: TaskService, inputs: mpsc::Sender<Input>) {
     let mut log_bytes = 0;
-    if let Some((reader, other)) = readers(&task, &service).await {
+    if let Some((reader, other)) = opened(&task, &service).await {
         log_bytes = follow_log(&task, reader, other, &inputs).await;
     }
     let end = loop {
@@ -27,7 +30,10 @@ pub(super) async fn follow(task: TaskId, service: TaskService, inputs: mpsc::Sen
             Ok(Some(ended)) if ended.status.is_terminal() => break ended,
             // The service stops: the next start goes on from here.
             Ok(_) => return,
-            Err(error) => try_again_later(&task, "end", &error).await,
+            Err(error) => {
+                tracing::warn!(task_id = %task, %error, "the end of a task cannot be read; trying again");
+                tokio::time::sleep(TICK).await;
+            }
         }
     };
     let log_bytes = log_bytes.max(end.log_bytes);
@@ -35,28 +41,42 @@ pub(super) async fn follow(task: TaskId, service: TaskService, inputs: mpsc::Sen
     let _ = inputs.send(Input::Ended { task, log_bytes, end: Box::new(end) }).await;
 }
 
-/// Two readers of a task's log, one to wait with and one to read with; none where it has no log.
-async fn readers(task: &TaskId, service: &TaskService) -> Option<(LogReader, LogReader)> {
+/// Opens a log twice, to wait with and to read with; none where there is none. One that cannot be opened is tried again, for a
+/// while also when its task has ended.
+async fn opened(task: &TaskId, service: &TaskService) -> Option<(LogReader, LogReader)> {
+    let mut tries = 0;
     loop {
-        let source = match service.log(task).await {
-            Ok(LogSource::NotYet(wait)) => wait.opened().await,
-            other => other,
-        };
-        match source {
-            Ok(LogSource::Log(reader)) => match reader.another() {
+        let why = match open(task, service).await {
+            Ok(Some(reader)) => match reader.another() {
                 Ok(other) => return Some((reader, other)),
-                Err(error) => try_again_later(task, "log", &error).await,
+                Err(error) => error.to_string(),
             },
-            Ok(_) | Err(LogError::NotFound(_)) => return None,
-            // Without it the API server would wait for bytes that nobody sends.
-            Err(error) => try_again_later(task, "log", &error).await,
+            Ok(None) => return None,
+            Err(error) => error.to_string(),
+        };
+        match service.task(task).await {
+            Ok(None) => return None,
+            Ok(Some(task)) if task.status.is_terminal() => tries += 1,
+            _ => {}
         }
+        if tries > MOST_TRIES {
+            tracing::error!(task_id = %task, error = why, "a log cannot be opened; its task ends without it");
+            return None;
+        }
+        tracing::warn!(task_id = %task, error = why, "a log cannot be opened; trying again");
+        tokio::time::sleep(TICK).await;
     }
 }
 
-async fn try_again_later(task: &TaskId, what: &str, error: &(dyn std::error::Error + Sync)) {
-    tracing::warn!(task_id = %task, %error, "the {what} of a task cannot be read; trying again");
-    tokio::time::sleep(TICK).await;
+async fn open(task: &TaskId, service: &TaskService) -> Result<Option<LogReader>, LogError> {
+    let source = match service.log(task).await? {
+        LogSource::NotYet(wait) => wait.opened().await?,
+        other => other,
+    };
+    Ok(match source {
+        LogSource::Log(reader) => Some(reader),
+        LogSource::NotYet(_) | LogSource::None => None,
+    })
 }
 
 /// Tells how far a log has come, to its end; gives its length.
@@ -66,11 +86,16 @@ async fn follow_log(
     other: LogReader,
     inputs: &mpsc::Sender<Input>,
 ) -> u64 {
+    let log = Input::Log { task: task.clone(), reader: Arc::new(other) };
     // Nobody listens where the node stops.
-    let _ = inputs.send(Input::Log { task: task.clone(), reader: Arc::new(other) }).await;
+    let _ = inputs.send(log).await;
     let mut bytes = 0;
     loop {
         let progress = reader.wait_beyond(bytes).await;
+        if let Some(body_end) = progress.body_end {
+            // In front of the bytes behind it.
+            let _ = inputs.send(Input::Event(Event::Written { task: task.clone(), body_end })).await;
+        }
         if progress.bytes > bytes {
             bytes = progress.bytes;
             if inputs.send(Input::Event(Event::Grew { task: task.clone(), bytes })).await.is_err() {

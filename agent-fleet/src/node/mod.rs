@@ -28,6 +28,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use task_runners::Scripts;
 use task_service::TaskService;
 use tokio::sync::{mpsc, watch};
@@ -83,7 +84,8 @@ pub struct Node {
 }
 
 impl Node {
-    /// Opens keys and journal. Reads and writes the disk.
+    /// Opens keys and journal, and has the task service hold what is not settled: call it before retention begins. Reads and
+    /// writes the disk.
     ///
     /// # Errors
     /// See [`NodeError`].
@@ -99,7 +101,11 @@ impl Node {
             true => keys::pinned(&pinned)?.into_iter().collect(),
             false => settings.accepted.clone(),
         };
-        let journal = Journal::open(&folder.join("journal.db"))?;
+        let mut journal = Journal::open(&folder.join("journal.db"))?;
+        // What the API server has not got is kept, however long that takes.
+        for entry in journal.unfinished(Timestamp::now())? {
+            service.hold(&entry.task);
+        }
         let (inputs, coming) = mpsc::channel(INPUTS);
         let (busy, is_busy) = watch::channel(false);
         let counts = NodeCounts::default();

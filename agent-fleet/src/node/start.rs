@@ -70,13 +70,13 @@ async fn is_other_script(
 fn after(task: TaskId, error: &SubmitError) -> Event {
     match error {
         SubmitError::Refused(task_service::Refusal::Unavailable(_))
-        | SubmitError::Busy { .. }
         | SubmitError::ScriptFull { .. }
         | SubmitError::Full { .. }
         | SubmitError::SecretsFull { .. }
         | SubmitError::Draining
         | SubmitError::Unavailable(_) => Event::NotYet { task },
-        SubmitError::Refused(_) | SubmitError::Conflict { .. } => {
+        // A task that is to wait for its workspace does not get this answer.
+        SubmitError::Busy { .. } | SubmitError::Refused(_) | SubmitError::Conflict { .. } => {
             let code = match error.code() {
                 // What the API server's task service calls a task that was accepted and is not allowed.
                 "not_found" => "script_not_found",

@@ -13,6 +13,8 @@ use crate::message::{OTHER_ASSIGNMENT, SETTLED_BEFORE, Standing, ToServer, Unset
 
 /// Most ticks between two repetitions of what nobody answered.
 const MOST_SILENCE: u32 = 12;
+/// Ticks for which a log that has ended and cannot be read is tried, before its end is told without the rest.
+const MOST_TRIES: u32 = 6;
 
 /// How far a task has come here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,14 +31,26 @@ enum Stage {
     Ended,
 }
 
+/// What is to be written about a task that was written before: it is tried until it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Owed {
+    Never(Verdict),
+    Settled,
+}
+
 /// A task that is not settled.
 #[derive(Debug, Clone)]
 struct Open {
     stage: Stage,
+    /// Whether nothing of it is in the journal yet, and what is to be.
+    is_new: bool,
+    owed: Option<Owed>,
     nonce: Option<Nonce>,
     /// How often its end was asked for, and how often the task service was told.
     cancels: u32,
     cancelled: u32,
+    /// Where the script's output ends in its log, once that is known.
+    body_end: Option<u64>,
     /// Length of its log here.
     log: u64,
     /// How much of it the API server holds.
@@ -44,6 +58,11 @@ struct Open {
     /// What is sent next.
     next: u64,
     is_end_sent: bool,
+    /// Whether what was sent of the log may not have been read; whether it waits for the next tick, and how often it did
+    /// behind its end.
+    is_doubted: bool,
+    is_stuck: bool,
+    tries: u32,
     /// Ticks since something about it was answered, and at which of them it is repeated.
     silence: u32,
     repeat_at: u32,
@@ -77,6 +96,11 @@ impl NodeState {
         self.open.contains_key(task)
     }
 
+    /// Whether it is to be made sure that what is sent of a log can be read.
+    pub fn doubts(&self, task: &TaskId) -> bool {
+        self.open.get(task).is_some_and(|open| open.is_doubted)
+    }
+
     /// How many tasks are not settled.
     pub fn len(&self) -> usize {
         self.open.len()
@@ -92,14 +116,29 @@ impl NodeState {
         let mut todo = Vec::new();
         match event {
             Event::Wanted { task, nonce } => {
-                self.open.insert(task, Open::new(Stage::Wanted, nonce));
+                self.open.insert(task, Open { is_new: false, ..Open::new(Stage::Wanted, nonce) });
             }
             Event::Assign { task, nonce, journaled } => self.assign(task, nonce, journaled, &mut todo),
             Event::Cancel { task, times, journaled } => self.cancel(&task, times, journaled, &mut todo),
+            Event::Journaled { task } => self.journaled(&task, &mut todo),
             Event::NotWritten { task } => {
-                self.open.remove(&task);
+                if self.open.get(&task).is_some_and(|open| open.is_new) {
+                    self.open.remove(&task);
+                }
             }
+            Event::NotCancelled { task } => {
+                if let Some(open) = self.open.get_mut(&task) {
+                    open.cancelled = open.cancelled.saturating_sub(1);
+                }
+            }
+            Event::Unreadable { task, bytes } => self.unreadable(&task, bytes, &mut todo),
             Event::Begun { task, header_bytes } => self.begun(&task, header_bytes, &mut todo),
+            Event::Written { task, body_end } => {
+                if let Some(open) = self.open.get_mut(&task) {
+                    open.body_end = Some(body_end);
+                    todo.extend(open.started(&task));
+                }
+            }
             Event::NotYet { task } => self.not_yet(&task, &mut todo),
             Event::Never { task, verdict } => self.never(&task, verdict, &mut todo),
             Event::Grew { task, bytes } => {
@@ -119,7 +158,7 @@ impl NodeState {
             Event::Connected { tasks } => self.connected(&tasks, &mut todo),
             Event::Disconnected => self.is_connected = false,
             Event::Held { task, bytes, again } => self.held(&task, bytes, again, &mut todo),
-            Event::Settled { task } => self.settled(task, &mut todo),
+            Event::Settled { task } => self.settled(&task, &mut todo),
             Event::Tick => self.tick(&mut todo),
         }
         if !self.is_connected {
@@ -159,9 +198,8 @@ impl NodeState {
                 return;
             }
             // The assignment may still be on its way, and is to start nothing.
-            self.open.insert(task.clone(), Open::new(Stage::Ended, None));
-            todo.push(Action::JournalNever { task: task.clone(), verdict: Verdict::cancelled() });
-            self.pump(task, todo);
+            self.open.insert(task.clone(), Open::new(Stage::Wanted, None));
+            self.never(task, Verdict::cancelled(), todo);
             return;
         };
         open.cancels = open.cancels.max(times);
@@ -180,7 +218,7 @@ impl NodeState {
         }
         open.stage = Stage::Running { header_bytes };
         open.pass_cancels_on(task, todo);
-        todo.push(Action::Send(ToServer::Started { task: task.clone(), header_bytes }));
+        todo.extend(open.started(task));
     }
 
     fn not_yet(&mut self, task: &TaskId, todo: &mut Vec<Action>) {
@@ -194,8 +232,32 @@ impl NodeState {
     fn never(&mut self, task: &TaskId, verdict: Verdict, todo: &mut Vec<Action>) {
         let Some(open) = self.open.get_mut(task) else { return };
         (open.stage, open.log) = (Stage::Ended, 0);
-        todo.push(Action::JournalNever { task: task.clone(), verdict });
-        self.pump(task, todo);
+        open.owed = Some(Owed::Never(verdict));
+        open.write(task, todo);
+    }
+
+    /// What is in the journal may be told.
+    fn journaled(&mut self, task: &TaskId, todo: &mut Vec<Action>) {
+        let Some(open) = self.open.get_mut(task) else { return };
+        open.is_new = false;
+        match open.owed.take() {
+            Some(Owed::Settled) => drop(self.open.remove(task)),
+            Some(Owed::Never(_)) => self.pump(task, todo),
+            None => {}
+        }
+    }
+
+    /// What cannot be read is tried at each tick, and behind the end not for ever.
+    fn unreadable(&mut self, task: &TaskId, bytes: u64, todo: &mut Vec<Action>) {
+        let Some(open) = self.open.get_mut(task) else { return };
+        (open.next, open.is_end_sent, open.is_stuck) = (open.next.min(bytes), false, true);
+        if open.stage == Stage::Ended {
+            open.tries += 1;
+        }
+        if open.tries >= MOST_TRIES {
+            (open.log, open.is_stuck) = (open.log.min(bytes), false);
+            self.pump(task, todo);
+        }
     }
 
     fn connected(&mut self, tasks: &[Standing], todo: &mut Vec<Action>) {
@@ -215,7 +277,9 @@ impl NodeState {
         let Some(open) = self.open.get_mut(task) else { return };
         if again {
             open.go_back_to(bytes);
+            open.is_doubted = true;
         } else if bytes > open.held {
+            (open.is_doubted, open.tries) = (false, 0);
             open.held = bytes;
             open.next = open.next.max(open.held);
         }
@@ -223,11 +287,13 @@ impl NodeState {
         self.pump(task, todo);
     }
 
-    fn settled(&mut self, task: TaskId, todo: &mut Vec<Action>) {
+    fn settled(&mut self, task: &TaskId, todo: &mut Vec<Action>) {
         // What runs is not forgotten: it could be started again.
-        if self.open.get(&task).is_some_and(|open| matches!(open.stage, Stage::Ended)) {
-            self.open.remove(&task);
-            todo.push(Action::JournalSettled { task });
+        if let Some(open) = self.open.get_mut(task)
+            && open.stage == Stage::Ended
+        {
+            open.owed = Some(Owed::Settled);
+            open.write(task, todo);
         }
     }
 
@@ -238,10 +304,16 @@ impl NodeState {
                 open.stage = Stage::Starting;
                 todo.push(Action::Start { task: task.clone() });
             }
+            open.write(task, todo);
+            if matches!(open.stage, Stage::Running { .. }) {
+                open.pass_cancels_on(task, todo);
+            }
             open.silence += 1;
-            if self.is_connected && open.silence >= open.repeat_at {
+            let was_stuck = std::mem::take(&mut open.is_stuck);
+            if self.is_connected && (was_stuck || open.silence >= open.repeat_at) {
                 open.silence = 0;
                 open.repeat_at = (open.repeat_at * 2).min(MOST_SILENCE);
+                open.is_doubted |= open.next > open.held;
                 open.go_back_to(open.held);
                 silent.push(task.clone());
             }
@@ -254,13 +326,11 @@ impl NodeState {
     /// Says how a task stands, and goes on with its log.
     fn say_again(&mut self, task: &TaskId, todo: &mut Vec<Action>) {
         let Some(open) = self.open.get_mut(task) else { return };
-        let (task_id, taken) = (task.clone(), ToServer::Taken { task: task.clone() });
+        let taken = ToServer::Taken { task: task.clone() };
         match open.stage {
             Stage::Wanted => {}
             Stage::Waiting | Stage::Starting => todo.push(Action::Send(taken)),
-            Stage::Running { header_bytes } => {
-                todo.push(Action::Send(ToServer::Started { task: task_id, header_bytes }));
-            }
+            Stage::Running { .. } => todo.extend(open.started(task)),
             Stage::Ended => open.is_end_sent = false,
         }
         self.pump(task, todo);
@@ -272,6 +342,10 @@ impl NodeState {
             return;
         }
         let Some(open) = self.open.get_mut(task) else { return };
+        // What is not written is not told, and what cannot be read now is tried later.
+        if open.owed.is_some() || open.is_stuck {
+            return;
+        }
         let until = open.log.min(open.held.saturating_add(self.flow.window));
         while open.next < until {
             let bytes = (until - open.next).min(self.flow.chunk);
@@ -289,7 +363,42 @@ impl Open {
     fn new(stage: Stage, nonce: Option<Nonce>) -> Self {
         let (cancels, cancelled, silence, repeat_at) = (0, 0, 0, 1);
         let (log, held, next, is_end_sent) = (0, 0, 0, false);
-        Self { stage, nonce, cancels, cancelled, log, held, next, is_end_sent, silence, repeat_at }
+        let (is_new, owed, is_doubted, is_stuck, tries) = (true, None, false, false, 0);
+        Self {
+            stage,
+            is_new,
+            owed,
+            nonce,
+            cancels,
+            cancelled,
+            body_end: None,
+            log,
+            held,
+            next,
+            is_end_sent,
+            is_doubted,
+            is_stuck,
+            tries,
+            silence,
+            repeat_at,
+        }
+    }
+
+    /// Has that written which is owed.
+    fn write(&self, task: &TaskId, todo: &mut Vec<Action>) {
+        let task = task.clone();
+        match self.owed.clone() {
+            Some(Owed::Never(verdict)) => todo.push(Action::JournalNever { task, verdict }),
+            Some(Owed::Settled) => todo.push(Action::JournalSettled { task }),
+            None => {}
+        }
+    }
+
+    /// What is said of a task that runs.
+    fn started(&self, task: &TaskId) -> Option<Action> {
+        let Stage::Running { header_bytes } = self.stage else { return None };
+        let (task, body_end) = (task.clone(), self.body_end);
+        Some(Action::Send(ToServer::Started { task, header_bytes, body_end }))
     }
 
     /// What was sent behind this place has to be sent again, and the end behind it.

@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use task_runners::Scripts;
-use task_service::{LogReader, Task, TaskId, TaskService};
+use task_service::{CancelError, LogReader, Task, TaskId, TaskService};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::counts::NodeCounts;
-use super::event::{Action, Event};
+use super::event::{Action, Event, Journaled};
 use super::state::NodeState;
 use crate::TICK;
 use crate::assignment::{self, Assignment, SignedAssignment};
@@ -124,6 +124,10 @@ impl Work {
                 self.line = None;
                 Event::Disconnected
             }
+            Input::Message { session, message: ToNode::Assign(signed) } if self.is_line(session) => {
+                self.assigned(&signed, todo);
+                return;
+            }
             Input::Message { session, message } if self.is_line(session) => match self.understood(message) {
                 Some(event) => event,
                 None => return,
@@ -143,6 +147,17 @@ impl Work {
         todo.extend(self.state.on(event));
     }
 
+    /// An assignment that is believed; what it asks for is kept where it is to be started, and only there.
+    fn assigned(&mut self, signed: &SignedAssignment, todo: &mut Vec<Action>) {
+        let Some((assignment, journaled)) = self.believed(signed) else { return };
+        let (task, nonce) = (assignment.task.clone(), assignment.nonce);
+        let actions = self.state.on(Event::Assign { task: task.clone(), nonce, journaled });
+        if actions.contains(&Action::Start { task: task.clone() }) {
+            self.assignments.insert(task, assignment);
+        }
+        todo.extend(actions);
+    }
+
     fn is_line(&self, session: u64) -> bool {
         self.line.as_ref().is_some_and(|(now, _)| *now == session)
     }
@@ -150,18 +165,17 @@ impl Work {
     /// What a message means; none where it means nothing, or is not believed.
     fn understood(&mut self, message: ToNode) -> Option<Event> {
         match message {
-            ToNode::Assign(signed) => self.believed(&signed),
             ToNode::Held { task, bytes, again } => Some(Event::Held { task, bytes, again }),
             ToNode::Cancel { task, times } => {
                 let journaled = self.journal.as_ref()?.of(&task).ok()?;
                 Some(Event::Cancel { task, times, journaled })
             }
             ToNode::Settled { task } => Some(Event::Settled { task }),
-            ToNode::Challenge(_) | ToNode::Welcome { .. } | ToNode::Refuse { .. } => None,
+            ToNode::Assign(_) | ToNode::Challenge(_) | ToNode::Welcome { .. } | ToNode::Refuse { .. } => None,
         }
     }
 
-    fn believed(&mut self, signed: &SignedAssignment) -> Option<Event> {
+    fn believed(&mut self, signed: &SignedAssignment) -> Option<(Assignment, Journaled)> {
         let journal = self.journal.as_mut()?;
         let now = journal.now(Timestamp::now());
         let assignment = match assignment::verify(signed, &self.trusted, &self.name, &self.keys, now) {
@@ -172,30 +186,42 @@ impl Work {
                 return None;
             }
         };
-        let (task, nonce) = (assignment.task.clone(), assignment.nonce);
-        let journaled = journal.of(&task).ok()?;
-        // Of a task that is open the first content stands: a second one of its nonce can only be the same.
-        self.assignments.entry(task.clone()).or_insert(assignment);
-        Some(Event::Assign { task, nonce, journaled })
+        let journaled = journal.of(&assignment.task).ok()?;
+        Some((assignment, journaled))
     }
 
     /// Writes what is to be written, in one flush, then does the rest. What could not be written is not done.
     pub(super) async fn perform(&mut self, mut todo: Vec<Action>) {
         self.tell_how_many();
         let records: Vec<Record> = todo.iter().filter_map(record).collect();
-        if !records.is_empty()
-            && let Err(error) = self.write(records.clone()).await
-        {
-            tracing::error!(%error, "the journal of assignments cannot be written; nothing is taken");
-            let failed: Vec<TaskId> = records.iter().map(|record| record.task().clone()).collect();
-            for task in &failed {
-                self.assignments.remove(task);
-                self.state.on(Event::NotWritten { task: task.clone() });
+        let tasks: Vec<TaskId> = records.iter().map(|record| record.task().clone()).collect();
+        let mut more = Vec::new();
+        match self.write(records).await {
+            Ok(()) => {
+                let written = tasks.into_iter().map(|task| Event::Journaled { task });
+                more.extend(written.flat_map(|event| self.state.on(event)));
             }
-            todo.retain(|action| action.task().is_none_or(|task| !failed.contains(task)));
+            Err(error) => {
+                tracing::error!(%error, "the journal of assignments cannot be written; trying until it can");
+                for task in &tasks {
+                    self.state.on(Event::NotWritten { task: task.clone() });
+                    if !self.state.is_open(task) {
+                        self.assignments.remove(task);
+                    }
+                }
+                todo.retain(|action| action.task().is_none_or(|task| !tasks.contains(task)));
+            }
         }
+        // What follows from these is only to be sent.
+        todo.extend(more);
+        let mut unreadable = Vec::new();
         for action in todo {
-            self.act(action).await;
+            unreadable.extend(self.act(action, &unreadable).await);
+        }
+        for event in unreadable {
+            for action in self.state.on(event) {
+                self.act(action, &[]).await;
+            }
         }
     }
 
@@ -207,6 +233,9 @@ impl Work {
     }
 
     async fn write(&mut self, records: Vec<Record>) -> Result<(), String> {
+        if records.is_empty() {
+            return Ok(());
+        }
         let mut journal = self.journal.take().ok_or("the journal is gone")?;
         let written = tokio::task::spawn_blocking(move || {
             let written = journal.write(&records, Timestamp::now()).map_err(|error| error.to_string());
@@ -228,32 +257,55 @@ impl Work {
         self.journal = forgotten.await.ok();
     }
 
-    async fn act(&mut self, action: Action) {
+    /// Does one thing; what has come up before is that these logs cannot be read, and this one's is added.
+    async fn act(&mut self, action: Action, unreadable: &[Event]) -> Option<Event> {
+        let is_stuck = |task: &TaskId| unreadable.iter().any(|event| event.is_unreadable(task));
         match action {
-            Action::JournalTaken { .. } | Action::JournalNever { .. } => {}
+            Action::JournalTaken { task, .. } => self.service.hold(&task),
+            Action::JournalNever { .. } => {}
             Action::JournalSettled { task } => {
+                self.service.let_go_of(&task);
                 self.logs.remove(&task);
                 self.assignments.remove(&task);
             }
             Action::Start { task } => self.start(task),
             Action::Cancel { task } => {
-                let service = self.service.clone();
+                let (service, inputs) = (self.service.clone(), self.inputs.clone());
                 tokio::spawn(async move {
                     if let Err(error) = service.cancel(&task).await {
                         tracing::debug!(task_id = %task, %error, "a task was not cancelled");
+                        if matches!(error, CancelError::Unavailable(_)) {
+                            // Nobody listens where the node stops.
+                            let _ = inputs.send(Input::Event(Event::NotCancelled { task })).await;
+                        }
                     }
                 });
             }
             Action::Send(complaint @ ToServer::Complaint { .. }) => self.complain(&complaint),
             Action::Send(message) => self.say(&message),
-            Action::SendLog { task, offset, bytes } => {
-                if let (Some((_, line)), Some(reader)) = (&self.line, self.logs.get(&task)) {
-                    // A line that is gone is made again.
-                    let _ = line.send(Outgoing::Log { reader: reader.clone(), task, offset, bytes });
-                }
-            }
+            Action::SendLog { task, .. } | Action::SendEnd { task, .. } if is_stuck(&task) => {}
+            Action::SendLog { task, offset, bytes } => return self.send_log(task, offset, bytes),
             Action::SendEnd { task, log_bytes } => self.send_end(task, log_bytes).await,
         }
+        None
+    }
+
+    /// Sends a part of a log; gives how far it can be read, where it is doubted and cannot be.
+    fn send_log(&self, task: TaskId, offset: u64, bytes: u64) -> Option<Event> {
+        let Some(reader) = self.logs.get(&task) else {
+            return Some(Event::Unreadable { task, bytes: offset });
+        };
+        if self.state.doubts(&task) {
+            let there = readable(reader, &task, offset, bytes);
+            if there < bytes {
+                return Some(Event::Unreadable { task, bytes: offset + there });
+            }
+        }
+        if let Some((_, line)) = &self.line {
+            // A line that is gone is made again.
+            let _ = line.send(Outgoing::Log { reader: reader.clone(), task, offset, bytes });
+        }
+        None
     }
 
     /// Says at both ends why an assignment is refused.
@@ -274,6 +326,23 @@ impl Work {
             Err(error) => tracing::error!(%error, "a message cannot be sent"),
         }
     }
+}
+
+/// How many bytes of a part of a log can be read.
+fn readable(reader: &LogReader, task: &TaskId, offset: u64, bytes: u64) -> u64 {
+    let mut buffer = vec![0; usize::try_from(bytes).unwrap_or_default()];
+    let mut there = 0;
+    while there < buffer.len() {
+        match reader.read_at(offset + there as u64, &mut buffer[there..]) {
+            Ok(0) => break,
+            Ok(count) => there += count,
+            Err(error) => {
+                tracing::error!(task_id = %task, offset, %error, "a log cannot be read to be sent; trying on");
+                break;
+            }
+        }
+    }
+    there as u64
 }
 
 /// What is to be written because of an action.

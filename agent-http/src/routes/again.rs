@@ -25,6 +25,8 @@ use crate::{body, schema};
 
 /// Tasks that are looked at at once when many are cancelled.
 const PAGE: usize = 100;
+/// Time in which the end of a task that was given up is told by the answer.
+const TOLD_WITHIN_S: u64 = 5;
 /// Most tasks that one request cancels: more than wait at most by default.
 const MOST_CANCELLED: usize = 20_000;
 
@@ -103,13 +105,16 @@ fn confirmed(body: Option<Value>) -> Result<Option<Value>, ApiError> {
 
 /// Give a task up
 ///
-/// For tasks of nodes that stay away. A task of this agent is cancelled instead, which ends it for certain. Scope `cancel`.
+/// For tasks of nodes that stay away: it ends as `lost`. What comes of it after all is kept as its `late_result` and in its
+/// log, and its node is to end it as soon as it is back. A task of this agent, or one that waits, is cancelled instead, which
+/// ends it for certain. Scope `cancel`.
 #[utoipa::path(
     post, path = "/api/v1/tasks/{id}/abandon", tag = "tasks", operation_id = "abandon_task",
     security(("token" = ["cancel"])),
     params(("id" = String, Path, description = "The task's id.")),
     responses(
-        (status = 409, description = "It has ended, or is a task of this agent.", body = schema::ProblemDetails, content_type = "application/problem+json"),
+        (status = 202, description = "It was given up.", body = schema::Task),
+        (status = 409, description = "It has ended, waits, or is a task of this agent.", body = schema::ProblemDetails, content_type = "application/problem+json"),
         (status = "4XX", response = Refused), (status = "5XX", response = Refused)
     )
 )]
@@ -123,9 +128,19 @@ pub(crate) async fn abandon(
     if task.status.is_terminal() {
         return Err(CancelError::AlreadyEnded(task.status).into());
     }
-    let detail =
-        format!("the task '{}' is this agent's own, and not out of reach; cancel it instead", task.id);
-    Err(ApiError::new(StatusCode::CONFLICT, "not_on_a_node", detail))
+    let on_a_node = task.node.as_deref().filter(|_| task.status == TaskStatus::Running);
+    let Some(node) = on_a_node else {
+        let why = if task.spec.target.is_some() {
+            "waits, and on no node"
+        } else {
+            "is this agent's own, and not out of reach"
+        };
+        let detail = format!("the task '{}' {why}; cancel it instead", task.id);
+        return Err(ApiError::new(StatusCode::CONFLICT, "not_on_a_node", detail));
+    };
+    state.fleet().abandon(node, &task.id, caller.name()).await?;
+    let ended = Wait::seconds(TOLD_WITHIN_S).for_end_of(&state, &task.id).await?;
+    Ok((StatusCode::ACCEPTED, Json(ended.unwrap_or(task))).into_response())
 }
 
 /// Cancel many tasks

@@ -164,9 +164,13 @@ fn first_once_opened(waiting: Waiting, part: Part, skipped: u64) -> NextChunk {
     })
 }
 
-fn first_of_followed(reader: LogReader, part: Part, skipped: u64) -> NextChunk {
-    let from = part.of(&reader.progress()).from.saturating_add(skipped);
-    next_of_followed(reader, part, from)
+fn first_of_followed(mut reader: LogReader, part: Part, skipped: u64) -> NextChunk {
+    Box::pin(async move {
+        // Where the part begins is known with the first byte: that of a task on a node may still be on its way.
+        let progress = reader.wait_beyond(0).await;
+        let from = part.of(&progress).from.saturating_add(skipped);
+        next_of_followed(reader, part, from).await
+    })
 }
 
 fn next_of_followed(mut reader: LogReader, part: Part, from: u64) -> NextChunk {

@@ -176,7 +176,11 @@ impl Events {
         else {
             return Ok(Some(heartbeat()));
         };
-        let to = self.part.of(&progress).to;
+        let Piece { from: begins, to } = self.part.of(&progress);
+        if begins != start {
+            // Only now is it known where the part begins.
+            return Ok(None);
+        }
         if from >= to {
             self.source = Source::Complete;
             return Ok(None);

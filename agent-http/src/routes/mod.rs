@@ -95,6 +95,7 @@ pub(crate) fn all() -> OpenApiRouter<AppState> {
         .routes(routes!(nodes::list))
         .routes(routes!(nodes::connect))
         .routes(routes!(nodes::show))
+        .routes(routes!(nodes::drain))
         .routes(routes!(health::alive))
         .routes(routes!(health::ready))
         .routes(routes!(metrics::metrics))

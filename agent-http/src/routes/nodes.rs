@@ -1,6 +1,8 @@
-//! Nodes: `GET /api/v1/nodes`, `GET /api/v1/nodes/{name}`, and `GET /api/v1/nodes/connect`, by which they come.
+//! Nodes: `GET /api/v1/nodes`, `GET /api/v1/nodes/{name}`, `POST /api/v1/nodes/{name}/drain`, and `GET
+//! /api/v1/nodes/connect`, by which they come.
 
 use agent_config::Scope;
+use agent_fleet::controller::DrainError;
 use agent_fleet::websocket;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -11,7 +13,9 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use serde_json::json;
+use serde_json::{Value, json};
+use task_runners::Problems;
+use task_service::Problem;
 
 use super::{Answered, Refused, Segment};
 use crate::app::AppState;
@@ -20,8 +24,8 @@ use crate::error::ApiError;
 use crate::json::Json;
 use crate::query::Query;
 use crate::right::Right;
-use crate::schema;
 use crate::server::Stopping;
+use crate::{body, schema};
 
 /// The version of WebSocket (RFC 6455).
 const VERSION: HeaderValue = HeaderValue::from_static("13");
@@ -58,13 +62,69 @@ pub(crate) async fn list(State(state): State<AppState>, caller: Caller, uri: Uri
 pub(crate) async fn show(State(state): State<AppState>, caller: Caller, name: Segment, uri: Uri) -> Answered {
     caller.require(Scope::Admin)?;
     let node = name.text().and_then(|name| state.fleet().node(name));
-    let none = || {
-        let detail = "no node of that name has ever connected";
-        ApiError::new(StatusCode::NOT_FOUND, "node_not_found", detail)
-    };
-    let node = node.ok_or_else(none)?;
+    let node = node.ok_or_else(|| no_node(&name))?;
     Query::of(&uri).finish()?;
     Ok(Json(node).into_response())
+}
+
+/// Drain a node
+///
+/// It takes no new tasks from now on, also after a restart of this agent: those that it was handed go on, those that name it
+/// wait, and other nodes of its pools take the rest. `{"enabled": false}` ends that. Scope `admin`.
+#[utoipa::path(
+    post, path = "/api/v1/nodes/{name}/drain", tag = "nodes", operation_id = "drain_node",
+    security(("token" = ["admin"])),
+    request_body = Option<schema::Drain>,
+    params(("name" = String, Path, description = "The node's name.")),
+    responses(
+        (status = 202, description = "The node, which takes no new tasks, or takes them again.", body = schema::Node),
+        (status = "4XX", response = Refused), (status = "5XX", response = Refused)
+    )
+)]
+pub(crate) async fn drain(
+    State(state): State<AppState>,
+    caller: Caller,
+    name: Segment,
+    request: Request,
+) -> Answered {
+    let body = body::optional_json(request, state.body_limit()).await?;
+    caller.require(Scope::Admin)?;
+    if name.text().and_then(|name| state.fleet().node(name)).is_none() {
+        return Err(no_node(&name));
+    }
+    let enabled = is_enabled(body)?;
+    let node = state.fleet().drain(name.text().unwrap_or_default(), enabled).await?;
+    Ok((StatusCode::ACCEPTED, Json(node)).into_response())
+}
+
+/// Whether the body asks for it, as none does.
+fn is_enabled(body: Option<Value>) -> Result<bool, ApiError> {
+    let mut fields = match body {
+        None => return Ok(true),
+        Some(Value::Object(fields)) => fields,
+        Some(_) => {
+            let expected = "no body, or a JSON object with `enabled`";
+            return Err(ApiError::invalid(vec![Problem::new("body", "object", expected)]));
+        }
+    };
+    let mut problems = Problems::default();
+    let enabled = match fields.shift_remove("enabled") {
+        None | Some(Value::Null) => true,
+        Some(Value::Bool(enabled)) => enabled,
+        Some(_) => {
+            problems.push(Problem::new("enabled", "boolean", "true or false"));
+            true
+        }
+    };
+    problems.extend(fields.keys().map(|name| {
+        let expected = "left out: only `enabled` is taken";
+        Problem::new(name.escape_debug().to_string(), "unknown_field", expected)
+    }));
+    if problems.is_empty() { Ok(enabled) } else { Err(ApiError::invalid(problems.into_vec())) }
+}
+
+fn no_node(name: &Segment) -> ApiError {
+    DrainError::NoNode(name.text().unwrap_or_default().to_owned()).into()
 }
 
 /// Connect as a node

@@ -1,4 +1,4 @@
-//! Nodes as lists show them.
+//! Nodes as lists show them, and how tasks name them.
 
 use std::collections::BTreeMap;
 
@@ -14,11 +14,15 @@ pub(crate) struct Node {
     /// Since when, where it is.
     #[schema(required, format = DateTime)]
     since: Option<String>,
-    /// Its labels.
+    /// Whether it takes no new tasks.
+    draining: bool,
+    /// Tasks that were handed to it and have not ended here.
+    running: u64,
+    /// Its labels, as it said last.
     labels: BTreeMap<String, String>,
     /// Names of its runners.
     runners: Vec<String>,
-    /// Most tasks that it runs at once; null where it has not connected since this agent was started.
+    /// Most tasks that it runs at once, as it said last.
     #[schema(required)]
     capacity: Option<u64>,
     /// The version of its agent.
@@ -28,8 +32,26 @@ pub(crate) struct Node {
     scripts: BTreeMap<String, String>,
 }
 
+/// What is to be done with a node.
+#[derive(ToSchema)]
+pub(crate) struct Drain {
+    /// Whether it is to take no new tasks; true when left out.
+    enabled: Option<bool>,
+}
+
 /// All nodes that have ever connected.
 #[derive(ToSchema)]
 pub(crate) struct NodeList {
     nodes: Vec<Node>,
+}
+
+/// Where a task is to run: on a node, by its name, or on the least loaded one of those that have some labels. Exactly one of
+/// both is given.
+#[derive(ToSchema)]
+pub(crate) struct Target {
+    /// The node's name.
+    #[schema(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    node: Option<String>,
+    /// Labels that the node must have all of, one at least.
+    labels: Option<BTreeMap<String, String>>,
 }

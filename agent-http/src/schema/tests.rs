@@ -42,7 +42,8 @@ fn whole_task() -> Value {
         on_behalf_of: Some("o".to_owned()),
         stdin: Some("s".to_owned()),
         on_busy: task_service::OnBusy::Refuse,
-        target: Some(task_runners::Target { node: "n".to_owned() }),
+        target: Some(task_runners::Target::Node("n".to_owned())),
+        unreachable_after: Some(Duration::from_secs(1)),
         retries: Some(1),
         confirm: Some("c".to_owned()),
         ..task_service::TaskSpec::new("n")
@@ -69,6 +70,7 @@ fn whole_task() -> Value {
         log_bytes: 0,
         unreachable_since: None,
         result: Some(whole_result().into()),
+        late_result: None,
     };
     serde_json::to_value(task).unwrap()
 }

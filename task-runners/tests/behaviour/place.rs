@@ -79,6 +79,7 @@ pub(crate) fn order(runner: &dyn TaskRunner, spec: TaskSpec) -> TaskOrder {
         pinned: plan.pinned,
         attempt: 1,
         created_by: "test".to_owned(),
+        unreachable_since: None,
         created_at: Timestamp::now(),
     }
 }

@@ -4,6 +4,7 @@
 //! A shared workspace is a line of which one runs; the lane of a script one of which as many run as it says. Who may start
 //! is kept, and only the heads of the lines that change are looked at again: an event costs the same however many wait.
 
+mod doors;
 mod line;
 #[cfg(test)]
 mod tests;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use task_runners::{OnBusy, TaskId, TaskStatus};
 
+use doors::Doors;
 pub(crate) use line::Needs;
 use line::{Lines, Place};
 
@@ -43,6 +45,8 @@ pub(crate) struct Board {
     ready_elsewhere: BTreeSet<i64>,
     /// When those that wait for a time are due.
     timers: BTreeSet<(Instant, i64)>,
+    /// Those that wait for what is elsewhere.
+    doors: Doors,
 }
 
 #[derive(Debug)]
@@ -52,6 +56,8 @@ struct Waiting {
     is_elsewhere: bool,
     until: Until,
     tries: u32,
+    /// Where it waits, where that is before a door.
+    door: Option<String>,
 }
 
 /// What a waiting task waits for beside its lines and a slot.
@@ -63,6 +69,8 @@ enum Until {
     InLine(Instant),
     /// A time, outside its lines: others pass.
     Outside(Instant),
+    /// That it is let in by its door, in its lines.
+    LetIn,
 }
 
 #[derive(Debug)]
@@ -104,6 +112,7 @@ impl Board {
             ready: BTreeSet::new(),
             ready_elsewhere: BTreeSet::new(),
             timers: BTreeSet::new(),
+            doors: Doors::default(),
         }
     }
 
@@ -130,7 +139,10 @@ impl Board {
     /// What becomes of a new task. One that waits for the same line comes first.
     pub(crate) fn place(&self, needs: &Needs, on_busy: OnBusy) -> Placement {
         let is_contested = needs.places().iter().any(|place| self.lines.is_contested(place));
-        let has_slot = needs.is_elsewhere || self.running() < self.slots;
+        let has_slot = match &needs.door {
+            Some(door) => !needs.is_shut && !self.doors.is_waited_at(door),
+            None => needs.is_elsewhere || self.running() < self.slots,
+        };
         let fits = has_slot && !is_contested && !self.held;
         let (waiting, most) = self.lines.bound(needs);
         if on_busy == OnBusy::Refuse && self.lines.is_workspace_wanted(needs) {
@@ -166,7 +178,9 @@ impl Board {
 
     /// A new task waits.
     pub(crate) fn wait(&mut self, seq: i64, id: TaskId, needs: &Needs) {
-        self.insert(seq, Waiting::new(id, needs.places(), needs.is_elsewhere), Until::Now);
+        let door = needs.door.clone().filter(|door| needs.is_shut || self.doors.is_waited_at(door));
+        let until = if door.is_some() { Until::LetIn } else { Until::Now };
+        self.insert(seq, Waiting { door, ..Waiting::new(id, needs.places(), needs.is_elsewhere) }, until);
     }
 
     /// A new task runs.
@@ -261,6 +275,10 @@ impl Board {
                 self.lines.step_out(&places);
                 self.timers.insert((at, seq));
             }
+            Until::LetIn => {
+                self.lines.enter(seq, &places);
+                self.doors.enter(task.door.clone().unwrap_or_default(), seq);
+            }
         }
         let heads = self.lines.heads(&places);
         self.waiting.insert(seq, Waiting { until, ..task });
@@ -282,6 +300,10 @@ impl Board {
             Until::Outside(at) => {
                 self.lines.step_in(&task.places);
                 self.timers.remove(&(at, seq));
+            }
+            Until::LetIn => {
+                self.lines.leave(seq, &task.places);
+                self.doors.leave(task.door.as_deref().unwrap_or_default(), seq);
             }
         }
         self.look_at_heads(&task.places);
@@ -334,7 +356,7 @@ impl Board {
 
 impl Waiting {
     fn new(id: TaskId, places: Vec<Place>, is_elsewhere: bool) -> Self {
-        Self { id, places, is_elsewhere, until: Until::Now, tries: 0 }
+        Self { id, places, is_elsewhere, until: Until::Now, tries: 0, door: None }
     }
 }
 

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use task_runners::{ExecutionResult, Outcome as RunOutcome, Task, TaskId, TaskStatus};
 
 use super::board::Placement;
-use super::{CancelAnswer, Ending, Event, Keeper, Needs, Outcome, Retrying, vault};
+use super::{CancelAnswer, Ending, Event, Keeper, Needs, Note, Outcome, Retrying, vault};
 use crate::recovery;
 use crate::run::{self, Start};
 use crate::store::{self, NewTask};
@@ -78,24 +78,37 @@ impl Keeper {
                 Ok(outcome)
             }
             Event::Retry(retrying) => self.retry(retrying),
-            Event::LastAttempt { id, .. } => store::forbid_retries(&self.db, id).map(|()| Outcome::Written),
-            Event::PutBack { seq, id, cancelled } => {
+            Event::LastAttempt { id, .. } => store::note_cancel(&self.db, id).map(|()| Outcome::Written),
+            Event::PutBack { seq, id, door, cancelled } => {
                 store::put_back(&self.db, *seq)?;
                 if *cancelled {
                     let cancelled = self.cancel(id)?;
                     self.board.remove_running(id);
                     return Ok(Outcome::Cancelled(cancelled));
                 }
-                self.board.put_back(*seq, id, self.clock.now().instant);
+                match door {
+                    Some(door) => self.board.put_before(door, *seq, id),
+                    None => self.board.put_back(*seq, id, self.clock.now().instant),
+                }
                 Ok(Outcome::Written)
             }
             Event::Cancel { id, .. } => self.cancel(id).map(Outcome::Cancelled),
             Event::Forget { places, .. } => Ok(Outcome::Forgotten(store::forget(&self.db, places)?)),
+            Event::Note { notes } => {
+                for (id, note) in notes {
+                    match note {
+                        Note::Node(node) => store::note_node(&self.db, id, node)?,
+                        Note::Unreachable(since) => store::note_unreachable(&self.db, id, *since)?,
+                    }
+                }
+                Ok(Outcome::Written)
+            }
             // Carried out when they were taken from the channel.
             Event::Begin
             | Event::Drain { .. }
             | Event::Close { .. }
             | Event::Unwatched { .. }
+            | Event::LetIn { .. }
             | Event::Tick => Ok(Outcome::Written),
         }
     }

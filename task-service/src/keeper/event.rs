@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use task_runners::{Attempt, Outcome, Task, TaskId, TaskStatus};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -22,9 +23,13 @@ pub(crate) enum Event {
     Ended(Box<Ending>),
     /// An attempt of a task has ended, was set aside, and another one is to follow.
     Retry(Box<Retrying>),
-    /// Nothing was started of a task, because its shared workspace is in use outside this service; whether its end was
-    /// asked for meanwhile.
-    PutBack { seq: i64, id: TaskId, cancelled: bool },
+    /// Nothing was started of a task, because its shared workspace is in use outside this service, or because what would
+    /// carry it out is not behind this door; whether its end was asked for meanwhile.
+    PutBack { seq: i64, id: TaskId, door: Option<String>, cancelled: bool },
+    /// Behind a door there is room for so many tasks.
+    LetIn { door: String, most: usize },
+    /// What is to be noted of tasks that run elsewhere.
+    Note { notes: Vec<(TaskId, Note)> },
     /// The attempt of a task that runs shall be its last, whatever it comes to.
     LastAttempt { id: TaskId, answer: oneshot::Sender<Result<(), String>> },
     /// The clock was moved by hand.
@@ -53,6 +58,15 @@ impl Event {
             _ => None,
         }
     }
+}
+
+/// What is noted of a task that runs elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Note {
+    /// The node that it runs on.
+    Node(String),
+    /// Since when that has been out of reach; none where it is not. The earlier time stands.
+    Unreachable(Option<Timestamp>),
 }
 
 /// A task with its result, to be written.

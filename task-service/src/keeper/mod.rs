@@ -12,7 +12,7 @@ mod tell;
 mod undecided;
 mod vault;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
@@ -23,6 +23,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
 pub(crate) use board::{Board, Needs};
+pub use event::Note;
 pub(crate) use event::{CancelAnswer, Ending, Event, Retrying};
 pub(crate) use vault::Vault;
 
@@ -48,6 +49,8 @@ pub(crate) struct Keeper {
     pub(crate) vault: Vault,
     pub(crate) live: Arc<Live>,
     pub(crate) stats: watch::Sender<ServiceStats>,
+    /// How many tasks wait before each door.
+    pub(crate) awaited: watch::Sender<BTreeMap<String, usize>>,
     pub(crate) registry: RunnerRegistry,
     pub(crate) context: run::Context,
     pub(crate) runtime: Handle,
@@ -138,14 +141,15 @@ impl Keeper {
                     self.orphaned |= answer.is_none();
                     closing = answer.or(closing);
                 }
+                Event::LetIn { door, most } => self.board.let_in(&door, most),
                 Event::Tick => {}
                 Event::Retry(mut retrying) => {
                     retrying.cancelled |= self.live.put_back(&retrying.ending.task.id);
                     events.push(Event::Retry(retrying));
                 }
-                Event::PutBack { seq, id, .. } => {
+                Event::PutBack { seq, id, door, .. } => {
                     let cancelled = self.live.put_back(&id);
-                    events.push(Event::PutBack { seq, id, cancelled });
+                    events.push(Event::PutBack { seq, id, door, cancelled });
                 }
                 event => events.push(event),
             }
@@ -211,8 +215,13 @@ impl Keeper {
         let is_elsewhere = |task: &&Unfinished| task.status == TaskStatus::Running && task.needs.is_elsewhere;
         for task in tasks.iter().filter(is_elsewhere).filter(|task| !self.is_undecided(task.seq)) {
             let Some(stored) = store::unfinished_by_seq(&self.db, task.seq)? else { continue };
+            let cancels = store::cancels(&self.db, task.seq)?;
             let start = self.start_of(stored);
             self.live.starting(&start.task.id, true);
+            // Whoever asked for its end was told that it is asked.
+            for _ in 0..cancels {
+                self.live.cancel(&start.task.id);
+            }
             self.runtime.spawn(run::run(start, self.context.clone()));
         }
         Ok(())
@@ -329,6 +338,12 @@ impl Keeper {
             stats.running = self.board.running();
             stats.elsewhere = self.board.elsewhere();
             stats.unwritten = unwritten;
+        });
+        let awaited = self.board.awaited();
+        self.awaited.send_if_modified(|told| {
+            let is_new = *told != awaited;
+            *told = awaited;
+            is_new
         });
     }
 

@@ -7,6 +7,7 @@ use task_runners::{Task, TaskStatus};
 
 use super::{CancelAnswer, Event, Keeper, Outcome};
 use crate::run;
+use crate::store;
 use crate::submit::SubmitError;
 use crate::submit::Submitted;
 
@@ -93,10 +94,23 @@ impl Keeper {
 
     fn tell_end(&mut self, task: Task, unrecorded: bool) {
         self.vault.forget(&task.id);
+        let task = self.with_notes(task);
         if unrecorded && let Err(error) = self.keep_record(&task) {
             tracing::warn!(task_id = %task.id, %error, "the record could not be written");
         }
         self.live.ended(&Arc::new(task));
+    }
+
+    /// A task that ran elsewhere with what was noted of it meanwhile.
+    fn with_notes(&self, task: Task) -> Task {
+        if task.spec.target.is_none() {
+            return task;
+        }
+        match store::by_id(&self.db, &task.id) {
+            Ok(Some(Task { node, unreachable_since, .. })) => Task { node, unreachable_since, ..task },
+            // Who asks for it again gets what the row says.
+            _ => task,
+        }
     }
 
     /// Writes the result of a task to its record, where it is missing.

@@ -4,6 +4,8 @@
 
 use std::time::Instant;
 
+use task_runners::TaskStatus;
+
 use super::{Event, Keeper, RETRY};
 use crate::recovery::{self, Verdict};
 use crate::store::{self, Unfinished};
@@ -24,7 +26,8 @@ impl Keeper {
                     self.board.start_new(task.id, &task.needs);
                     decided.push(Event::Retry(retrying));
                 }
-                // The result has gone: the row says how it stands.
+                // The result has gone, or never was: the row says how it stands.
+                Ok(Some(Verdict::Waits)) if task.status == TaskStatus::Running => self.take_up(task),
                 Ok(Some(Verdict::Waits)) => {
                     self.live.queued(&task.id);
                     self.board.restore(task, self.clock.now());
@@ -35,6 +38,17 @@ impl Keeper {
             }
         }
         decided
+    }
+
+    /// Goes on with one that runs on another agent, as at the start.
+    fn take_up(&mut self, task: Unfinished) {
+        match self.take_up_elsewhere(std::slice::from_ref(&task)) {
+            Ok(()) => self.board.restore(task, self.clock.now()),
+            Err(error) => {
+                tracing::error!(task_id = %task.id, %error, "a task that runs elsewhere cannot be taken up; trying on");
+                self.undecided.push(task);
+            }
+        }
     }
 
     fn look_at(&self, task: &Unfinished) -> Result<Option<Verdict>, Box<dyn std::error::Error>> {

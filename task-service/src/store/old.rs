@@ -10,9 +10,12 @@ use crate::search::words_of;
 
 /// What a task takes on a disk with blocks of 4 KiB: its record's folder, the logs of all attempts, `task.json` and
 /// `result.json`, which are about as long as spec and result in its row, and the row. No folder is looked into for that.
-const BYTES: &str = "(SELECT 4096 * (3 + log / 4096 + spec / 4096 + result / 4096) + spec + result FROM (SELECT
-    log_bytes + coalesce((SELECT sum(value ->> 'log_bytes') FROM json_each(iif(json_valid(attempts), attempts, '[]'))), 0)
-        AS log,
+/// Logs count as 256 TiB at most, so that no row, whatever is in it, keeps the others from being added up.
+const BYTES: &str =
+    "(SELECT 4096 * (3 + log / 4096 + spec / 4096 + result / 4096) + spec + result FROM (SELECT
+    CAST(min(281474976710656.0, log_bytes + (
+        SELECT total(value ->> 'log_bytes') FROM json_each(iif(json_valid(attempts), attempts, '[]'))
+    )) AS INTEGER) AS log,
     octet_length(spec) AS spec,
     coalesce(octet_length(result), 0) AS result))";
 
@@ -33,26 +36,37 @@ impl Old {
     }
 }
 
-/// Up to `most` tasks that ended before a time, the oldest first.
-pub(crate) fn ended_before(db: &Connection, before: Timestamp, most: u32) -> rusqlite::Result<Vec<Old>> {
+/// Up to `most` tasks that ended before a time, the oldest first, but for those that are `held`: a list of ids as JSON.
+pub(crate) fn ended_before(
+    db: &Connection,
+    before: Timestamp,
+    held: &str,
+    most: u32,
+) -> rusqlite::Result<Vec<Old>> {
     // Who was accepted later cannot have ended before, and only times of acceptance have an index.
     let sql = format!(
         "SELECT seq, id, {BYTES} FROM task INDEXED BY task_hour
         WHERE hour <= ?1 / 3600000000000 AND created_at < ?1 AND ended_at < ?1
-            AND status NOT IN ('queued', 'running')
+            AND status NOT IN ('queued', 'running') AND id NOT IN (SELECT value FROM json_each(?3))
         ORDER BY hour LIMIT ?2"
     );
     let mut statement = db.prepare_cached(&sql)?;
-    statement.query_map(params![nanoseconds(before), most], Old::read)?.collect()
+    statement.query_map(params![nanoseconds(before), most, held], Old::read)?.collect()
 }
 
-/// Up to `most` tasks behind a place that have ended, the first that were accepted first.
-pub(crate) fn oldest_ended(db: &Connection, behind: i64, most: u32) -> rusqlite::Result<Vec<Old>> {
+/// Up to `most` tasks behind a place that have ended, the first that were accepted first, but for those that are `held`.
+pub(crate) fn oldest_ended(
+    db: &Connection,
+    behind: i64,
+    held: &str,
+    most: u32,
+) -> rusqlite::Result<Vec<Old>> {
     let sql = format!(
         "SELECT seq, id, {BYTES} FROM task WHERE seq > ?1 AND status NOT IN ('queued', 'running')
+            AND id NOT IN (SELECT value FROM json_each(?3))
         ORDER BY seq LIMIT ?2"
     );
-    db.prepare_cached(&sql)?.query_map(params![behind, most], Old::read)?.collect()
+    db.prepare_cached(&sql)?.query_map(params![behind, most, held], Old::read)?.collect()
 }
 
 /// How many tasks there are.

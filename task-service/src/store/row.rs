@@ -84,6 +84,7 @@ impl Stored {
             log_bytes: row.get::<_, i64>(11)?.unsigned_abs(),
             spec: Arc::new(spec),
             result: columns.json("result", 15)?,
+            late_result: None,
             name,
         };
         Ok(Some(Self {

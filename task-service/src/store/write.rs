@@ -10,6 +10,7 @@ use task_runners::{Lane, Plan, RunnerRegistry, Secrets, Task, TaskId, TaskStatus
 use super::row::{COLUMNS, Stored, nanoseconds, parsed, time};
 use super::words;
 use crate::keeper::{Ending, Needs};
+use crate::search::words_of;
 
 /// A checked task that asks to be accepted, with what its row needs beside it.
 #[derive(Debug)]
@@ -102,17 +103,48 @@ fn attempts_json(task: &Task) -> Option<String> {
     (!task.attempts.is_empty()).then(|| serde_json::to_string(&task.attempts).unwrap_or_default())
 }
 
-/// Notes that the attempt of a task that runs is its last, whatever it comes to.
-pub(crate) fn forbid_retries(db: &Connection, id: &TaskId) -> rusqlite::Result<()> {
-    let sql = "UPDATE task SET retry = NULL WHERE id = ?1 AND status = 'running' AND retry IS NOT NULL";
+/// Notes that the end of a task that runs was asked for, so that its attempt is the last, whatever it comes to. What runs
+/// elsewhere outlives this agent, and is asked by the next one too.
+pub(crate) fn note_cancel(db: &Connection, id: &TaskId) -> rusqlite::Result<()> {
+    let sql = "UPDATE task SET retry = NULL, cancels = coalesce(cancels, 0) + 1
+        WHERE id = ?1 AND status = 'running' AND coalesce(cancels, 0) < 2";
     db.prepare_cached(sql)?.execute([id.as_str()]).map(drop)
+}
+
+/// How often the end of the task in a place was asked for while it ran.
+pub(crate) fn cancels(db: &Connection, seq: i64) -> rusqlite::Result<u32> {
+    let sql = "SELECT coalesce(cancels, 0) FROM task WHERE seq = ?1";
+    let cancels: Option<i64> = db.prepare_cached(sql)?.query_row([seq], |row| row.get(0)).optional()?;
+    Ok(cancels.and_then(|cancels| u32::try_from(cancels).ok()).unwrap_or_default().min(2))
+}
+
+/// Writes the node that a task runs on, with the words by which it is found because of that.
+pub(crate) fn note_node(db: &Connection, id: &TaskId, node: &str) -> rusqlite::Result<()> {
+    let sql = "UPDATE task SET node = ?2 WHERE id = ?1 AND status = 'running' AND node IS NOT ?2";
+    if db.prepare_cached(sql)?.execute([id.as_str(), node])? == 0 {
+        return Ok(());
+    }
+    let stored = unfinished_by_id(db, id)?;
+    stored.map_or(Ok(()), |stored| words::add(db, stored.seq, &words_of(&stored.task)))
+}
+
+/// Writes since when what carries a task out has been out of reach, where it is not written yet; or that it no longer is.
+pub(crate) fn note_unreachable(
+    db: &Connection,
+    id: &TaskId,
+    since: Option<Timestamp>,
+) -> rusqlite::Result<()> {
+    let sql = "UPDATE task SET unreachable_since = iif(?2 IS NULL, NULL, coalesce(unreachable_since, ?2))
+        WHERE id = ?1 AND status = 'running'";
+    db.prepare_cached(sql)?.execute(params![id.as_str(), since.map(nanoseconds)]).map(drop)
 }
 
 /// Writes the end of a task, and the words that came with it. Whether the row was not terminal before.
 pub(crate) fn end(db: &Connection, ending: &Ending) -> rusqlite::Result<bool> {
     let Ending { seq, task, result_json, words, .. } = ending;
     let sql = "UPDATE task SET status = :status, started_at = :started_at, ended_at = :ended_at,
-            log_bytes = :log_bytes, result = :result, attempt = :attempt, attempts = :attempts, not_before = NULL
+            log_bytes = :log_bytes, result = :result, attempt = :attempt, attempts = :attempts, not_before = NULL,
+            unreachable_since = iif(:status = 'lost', unreachable_since, NULL)
         WHERE seq = :seq AND status IN ('queued', 'running')";
     let changed = db.prepare_cached(sql)?.execute(named_params! {
         ":seq": seq,
@@ -207,7 +239,7 @@ fn needs(row: &Row<'_>) -> rusqlite::Result<Needs> {
     };
     let concurrency = row.get::<_, Option<i64>>(4)?.and_then(|most| u32::try_from(most).ok()).unwrap_or(1);
     let lane = text(3)?.map(|name| Lane { name, concurrency: concurrency.max(1), queue: None });
-    Ok(Needs { workspace: text(2)?, lane, is_elsewhere: false })
+    Ok(Needs { workspace: text(2)?, lane, ..Needs::default() })
 }
 
 /// The places of rows in a state that no agent writes. The index is asked for one state after the other, so that the

@@ -9,6 +9,8 @@ mod crash;
 mod damage;
 mod disk;
 mod draining;
+mod elsewhere;
+mod far;
 mod group_commit;
 mod lanes;
 mod logs;

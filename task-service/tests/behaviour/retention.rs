@@ -65,6 +65,44 @@ async fn ended(bench: &Bench, id: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_else_needs_stays_until_it_is_let_go_of() {
+    let bench = Bench::new(2, 10).await;
+    for id in ["needed", "old", "new"] {
+        ended(&bench, id).await;
+    }
+    age_task(&bench, "needed", 40 * DAY);
+    age_task(&bench, "old", 31 * DAY);
+    let needed = "needed".parse().unwrap();
+    bench.service.hold(&needed);
+    let tight = Retention { max_tasks: 1, max_bytes: 1, ..retention(&bench) };
+    assert_eq!(bench.service.clean_up(&tight).await.unwrap().tasks, 2);
+    assert!(bench.state().join("tasks/needed/result.json").exists());
+    assert_eq!(bench.status("needed").await, "succeeded");
+
+    bench.service.let_go_of(&needed);
+    assert_eq!(bench.service.clean_up(&retention(&bench)).await.unwrap().tasks, 1);
+    assert!(!bench.state().join("tasks/needed").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_with_a_length_that_no_log_has_keeps_the_others_from_nothing() {
+    let bench = Bench::new(2, 10).await;
+    for id in ["old", "liar", "new"] {
+        ended(&bench, id).await;
+    }
+    let database = rusqlite::Connection::open(bench.state().join("agent.db")).unwrap();
+    let sql = "UPDATE task SET log_bytes = ?1 WHERE id = 'liar'";
+    database.busy_timeout(Duration::from_secs(10)).unwrap();
+    database.execute(sql, [i64::MAX]).unwrap();
+    age_task(&bench, "old", 31 * DAY);
+    let bound = Retention { max_bytes: 1 << 50, ..retention(&bench) };
+    assert_eq!(bench.service.clean_up(&bound).await.unwrap().tasks, 1);
+    age_task(&bench, "liar", 31 * DAY);
+    assert_eq!(bench.service.clean_up(&bound).await.unwrap().tasks, 1);
+    assert_eq!(bench.status("new").await, "succeeded");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ended_tasks_go_with_record_and_workspace_when_their_time_has_come() {
     let bench = Bench::new(2, 10).await;
     for id in ["old", "middle", "new"] {

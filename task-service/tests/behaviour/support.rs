@@ -109,6 +109,8 @@ impl TaskRunner for Manual {
                     .collect(),
                 lane: spec.params.get("lane").map(|lane| self::lane(lane.as_str().unwrap())),
                 retry: retry(spec),
+                door: None,
+                is_shut: false,
             }),
         }
     }

@@ -1,6 +1,6 @@
 //! A node whose disk is a few maps, and whose task service runs imagined scripts.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use agent_fleet::keys::Nonce;
 use agent_fleet::message::{Standing, ToNode, Unsettled};
@@ -32,10 +32,13 @@ pub(crate) struct Node {
     // What this test keeps in mind.
     pub(crate) starts: BTreeMap<TaskId, u32>,
     pub(crate) logs: BTreeMap<TaskId, Vec<u8>>,
+    /// From where on a log cannot be read.
+    pub(crate) unreadable: BTreeMap<TaskId, usize>,
     settled: BTreeSet<TaskId>,
     written: u8,
     // In memory.
     state: NodeState,
+    pub(crate) disk_fails: bool,
     pub(crate) crash_at: Option<usize>,
     pub(crate) has_crashed: bool,
 }
@@ -48,9 +51,11 @@ impl Node {
             runs: BTreeMap::new(),
             starts: BTreeMap::new(),
             logs: BTreeMap::new(),
+            unreadable: BTreeMap::new(),
             settled: BTreeSet::new(),
             written: 0,
             state: NodeState::new(FLOW),
+            disk_fails: false,
             crash_at: None,
             has_crashed: false,
         }
@@ -113,6 +118,14 @@ impl Node {
         }
     }
 
+    /// One of the logs cannot be read any more from some place on.
+    pub(crate) fn lose_log(&mut self, pick: usize) {
+        if let Some(task) = nth(&self.logs, pick) {
+            let from = pick % (self.logs[&task].len() + 1);
+            self.unreadable.entry(task).or_insert(from);
+        }
+    }
+
     pub(crate) fn finish_all(&mut self, link: &mut Link, now: i64) {
         for task in self.runs.keys().cloned().collect::<Vec<_>>() {
             if !self.runs[&task].is_done {
@@ -171,7 +184,9 @@ impl Node {
     }
 
     fn on(&mut self, event: Event, link: &mut Link, now: i64) {
-        for action in self.state.on(event) {
+        let mut todo = VecDeque::from(self.state.on(event));
+        let (mut stuck, mut later) = (BTreeSet::new(), Vec::new());
+        while let Some(action) = todo.pop_front() {
             match &mut self.crash_at {
                 Some(0) => {
                     (self.crash_at, self.has_crashed) = (None, true);
@@ -180,20 +195,57 @@ impl Node {
                 Some(left) => *left -= 1,
                 None => {}
             }
-            self.perform(action, link, now);
+            let task = action.task().cloned();
+            let is_record = matches!(
+                action,
+                Action::JournalTaken { .. } | Action::JournalNever { .. } | Action::JournalSettled { .. }
+            );
+            if let (true, true, Some(task)) = (is_record, self.disk_fails, task.clone()) {
+                self.state.on(Event::NotWritten { task: task.clone() });
+                todo.retain(|action| action.task() != Some(&task));
+                continue;
+            }
+            let is_log = matches!(action, Action::SendLog { .. } | Action::SendEnd { .. });
+            if is_log && task.as_ref().is_some_and(|task| stuck.contains(task)) {
+                continue;
+            }
+            let follows = self.perform(action, link, now);
             if self.has_crashed {
                 return;
+            }
+            match follows {
+                Some(Event::Unreadable { task, bytes }) => {
+                    stuck.insert(task.clone());
+                    later.push(Event::Unreadable { task, bytes });
+                }
+                Some(event) => todo.extend(self.state.on(event)),
+                None => {}
+            }
+        }
+        // What is sent because of it comes behind all the rest.
+        for event in later {
+            for action in self.state.on(event) {
+                self.perform(action, link, now);
             }
         }
     }
 
-    fn perform(&mut self, action: Action, link: &mut Link, now: i64) {
+    /// As the work around the state machine does; gives what follows.
+    fn perform(&mut self, action: Action, link: &mut Link, now: i64) -> Option<Event> {
+        let written = |task: &TaskId| Some(Event::Journaled { task: task.clone() });
         match action {
-            Action::JournalTaken { task, .. } => drop(self.journal.insert(task, (Row::Taken, now))),
-            Action::JournalNever { task, .. } => drop(self.journal.insert(task, (Row::Never, now))),
+            Action::JournalTaken { task, .. } => {
+                self.journal.insert(task.clone(), (Row::Taken, now));
+                return written(&task);
+            }
+            Action::JournalNever { task, .. } => {
+                self.journal.insert(task.clone(), (Row::Never, now));
+                return written(&task);
+            }
             Action::JournalSettled { task } => {
                 self.journal.insert(task.clone(), (Row::Settled, now));
-                self.settled.insert(task);
+                self.settled.insert(task.clone());
+                return written(&task);
             }
             Action::Start { task } => {
                 if !self.runs.contains_key(&task) {
@@ -216,10 +268,20 @@ impl Node {
             Action::SendLog { task, offset, bytes } => {
                 let from = usize::try_from(offset).unwrap();
                 let to = from + usize::try_from(bytes).unwrap();
+                let end = self.unreadable.get(&task).map_or(to, |end| (*end).clamp(from, to));
+                let is_known = self.weakness != Weakness::SendsWhatCannotBeRead && self.state.doubts(&task);
+                if end < to && is_known {
+                    return Some(Event::Unreadable { task, bytes: end as u64 });
+                }
+                if end == from {
+                    return None;
+                }
+                let to = end;
                 let bytes = self.logs[&task][from..to].to_vec();
                 link.up.push(Up::Log { task, offset, bytes });
             }
             Action::SendEnd { task, log_bytes } => link.up.push(Up::Ended { task, log_bytes }),
         }
+        None
     }
 }

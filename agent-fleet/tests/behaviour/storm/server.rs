@@ -83,11 +83,10 @@ impl Server {
     }
 
     pub(crate) fn give_up(&mut self, pick: usize, link: &mut Link, now: i64) {
-        let is_here = |task: &TaskId| self.ends[task].is_empty() && !self.not_taken_up.contains(task);
-        let Some(task) = nth(&self.ends, pick).filter(is_here) else { return };
-        self.ends.get_mut(&task).unwrap().push("lost");
-        self.given_up.push(task.clone());
-        self.on(Event::GiveUp { task }, &[], link, now);
+        let is_here = |task: &TaskId| !self.not_taken_up.contains(task);
+        if let Some(task) = nth(&self.ends, pick).filter(is_here) {
+            self.on(Event::GiveUp { task }, &[], link, now);
+        }
     }
 
     pub(crate) fn receive(&mut self, frame: Up, link: &mut Link, now: i64) {
@@ -121,10 +120,10 @@ impl Server {
         self.contents.retain(|task| self.intents.get(task).is_some_and(|(nonce, _)| nonce % 2 == 0));
         let is_open = |task: &&TaskId| self.ends[*task].is_empty();
         self.not_taken_up = self.intents.keys().filter(is_open).cloned().collect();
-        for task in self.intents.keys().filter(|task| self.given_up.contains(task)) {
-            let held = self.logs.get(task).map_or(0, |log| log.len() as u64);
-            self.desk.on(Event::Submitted { task: task.clone(), was_handed: true, held });
-            self.desk.on(Event::GiveUp { task: task.clone() });
+        let left_over: Vec<TaskId> = self.intents.keys().filter(|task| !is_open(task)).cloned().collect();
+        for task in left_over.into_iter().filter(|task| self.given_up.contains(task)) {
+            let held = self.logs.get(&task).map_or(0, |log| log.len() as u64);
+            self.desk.on(Event::LeftOver { task, held });
         }
     }
 
@@ -136,7 +135,10 @@ impl Server {
         let task = self.not_taken_up.remove(pick % self.not_taken_up.len());
         let was_handed = self.intents[&task].1;
         let held = self.logs.get(&task).map_or(0, |log| log.len() as u64);
-        self.on(Event::Submitted { task, was_handed, held }, &[], link, now);
+        self.on(Event::Submitted { task: task.clone(), was_handed, held }, &[], link, now);
+        if self.given_up.contains(&task) && !self.has_crashed {
+            self.on(Event::GiveUp { task }, &[], link, now);
+        }
     }
 
     pub(crate) fn take_all_up(&mut self, link: &mut Link, now: i64) {
@@ -203,6 +205,18 @@ impl Server {
                 let skip = usize::try_from(skip).unwrap();
                 self.logs.entry(task).or_default().extend(&came[skip..]);
             }
+            Action::WriteGivenUp { task } | Action::EndLost { task } if self.disk_fails => {
+                let bytes = self.logs.get(&task).map_or(0, |log| log.len() as u64);
+                return Err(Event::Holds { task, bytes });
+            }
+            Action::WriteGivenUp { task } => self.given_up.push(task),
+            Action::EndLost { task } => {
+                self.logs.entry(task.clone()).or_default();
+                self.ends.get_mut(&task).unwrap().push("lost");
+                return Ok(Some(Event::GaveUp { task }));
+            }
+            Action::FinishLate { task } if self.disk_fails => return Err(Event::NotFinished { task }),
+            Action::FinishLate { task } => return Ok(Some(Event::Finished { task })),
             Action::Finish { task } => return self.end(task, "ended"),
             Action::EndUnheard { task } => return self.end(task, "unheard"),
             Action::EndGone { task } => return self.end(task, "gone"),

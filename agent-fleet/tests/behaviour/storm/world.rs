@@ -27,6 +27,8 @@ pub(crate) enum Weakness {
     SettledTooEarly,
     /// A task that is not taken up yet counts as one that has ended.
     SettlesUnknown,
+    /// Nobody notices that a log cannot be read to be sent.
+    SendsWhatCannotBeRead,
     /// What cannot be assigned is cancelled as a person would.
     CancelsWhatCannotBeAssigned,
 }
@@ -112,7 +114,10 @@ impl World {
             18 if which < 200 => self.server.cancel(pick, &mut self.link, self.now),
             18 => self.server.give_up(pick, &mut self.link, self.now),
             19 => self.server.take_up(pick, &mut self.link, self.now),
-            20 => self.server.disk_fails = which.is_multiple_of(2),
+            // Less often than that they work again.
+            20 if which < 128 => self.server.disk_fails = which < 40,
+            20 => self.node.disk_fails = which < 168,
+            21 if which < 40 => self.node.lose_log(pick),
             _ => {}
         }
         self.crashes();
@@ -121,7 +126,7 @@ impl World {
     /// Nothing is lost any more, and all scripts come to their end.
     pub(crate) fn calm(&mut self) {
         (self.node.crash_at, self.server.crash_at) = (None, None);
-        self.server.disk_fails = false;
+        (self.node.disk_fails, self.server.disk_fails) = (false, false);
         for _ in 0..60 {
             if self.server.spins {
                 return;
@@ -160,7 +165,8 @@ impl World {
             }
             match ends.as_slice() {
                 [] => return Err(format!("{task} has no end")),
-                ["ended"] if self.server.logs.get(task) != self.node.logs.get(task) && starts > 0 => {
+                // Also what comes of a task that was given up is kept whole.
+                ["ended" | "lost"] if starts > 0 && !self.is_log_whole(task) => {
                     return Err(format!("the logs of {task} differ"));
                 }
                 ["unheard"] if starts > 0 => {
@@ -175,6 +181,13 @@ impl World {
             (0, 0) => Ok(()),
             open => Err(format!("not settled at node and API server: {open:?}")),
         }
+    }
+
+    /// Whether the API server has the log of the node, as far as that can be read.
+    fn is_log_whole(&self, task: &TaskId) -> bool {
+        let (there, here) = (&self.node.logs[task], &self.server.logs[task]);
+        let least = self.node.unreadable.get(task).map_or(there.len(), |end| there.len().min(*end));
+        here.len() >= least && there.starts_with(here)
     }
 
     fn submit(&mut self, which: u8) {

@@ -145,6 +145,41 @@ fn a_task_that_waits_for_its_next_attempt_lets_its_lane_pass_and_is_first_when_i
     assert_eq!(board.next_start(later), Some(1), "it is older than number 3");
 }
 
+#[test]
+fn a_door_lets_the_oldest_in_and_who_comes_later_waits_behind_them() {
+    let elsewhere = Needs { is_elsewhere: true, door: Some("d".to_owned()), ..Needs::default() };
+    let mut board = board(1, &[""], &[]);
+    for seq in 1..=3 {
+        board.start_new(id(&format!("e{seq}")), &elsewhere);
+        board.put_before("d", seq, &id(&format!("e{seq}")));
+    }
+    assert_eq!(board.place(&elsewhere, OnBusy::Wait), Placement::Full);
+    assert_eq!((board.next_start(Instant::now()), board.awaited()["d"]), (None, 3));
+    board.remove_waiting(1);
+    board.let_in("other", 9);
+    board.let_in("d", 1);
+    assert_eq!(board.next_start(Instant::now()), Some(2));
+    board.start(2);
+    assert_eq!(
+        (board.next_start(Instant::now()), board.place(&elsewhere, OnBusy::Wait)),
+        (None, Placement::Wait)
+    );
+    board.wait(4, id("e4"), &elsewhere);
+    assert_eq!((board.next_start(Instant::now()), board.awaited()["d"]), (None, 2));
+    board.let_in("d", 9);
+    assert_eq!(board.next_start(Instant::now()), Some(3));
+    board.start(3);
+    assert_eq!(board.next_start(Instant::now()), Some(4));
+    board.remove_waiting(4);
+    assert!(board.awaited().is_empty());
+    assert_eq!(board.place(&elsewhere, OnBusy::Wait), Placement::Start);
+    // One whose door is known to be shut is not even tried.
+    let shut = Needs { is_shut: true, ..elsewhere };
+    assert_eq!(board.place(&shut, OnBusy::Wait), Placement::Wait);
+    board.wait(5, id("e5"), &shut);
+    assert_eq!((board.next_start(Instant::now()), board.awaited()["d"]), (None, 1));
+}
+
 /// Something that happens to a board. Numbers choose among those that there are.
 #[derive(Debug, Clone)]
 enum Step {
@@ -262,6 +297,7 @@ impl Pair {
                 Until::InLine(at) => at <= self.now,
                 Until::Outside(at) if at <= self.now => true,
                 Until::Outside(_) => continue,
+                Until::LetIn => unreachable!("no step of the model leads before a door"),
             };
             let let_through = task.lines.iter().all(|(line, limit)| {
                 !stood.contains(&line.as_str()) && run.get(line.as_str()).copied().unwrap_or(0) < *limit

@@ -1,0 +1,44 @@
+//! The grammar of commands about nodes.
+
+use clap::{Args, Subcommand};
+
+use super::Server;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodeCommand {
+    /// List the nodes that have ever connected
+    List(NodeListArgs),
+    /// Show one node, with the scripts that it offers
+    Show(NodeArgs),
+    /// Have a node take no new tasks; what it has goes on
+    Drain(DrainArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NodeListArgs {
+    #[command(flatten)]
+    pub(crate) server: Server,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NodeArgs {
+    #[command(flatten)]
+    pub(crate) server: Server,
+    /// The node's name
+    pub(crate) node: String,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DrainArgs {
+    #[command(flatten)]
+    pub(crate) one: NodeArgs,
+    /// Have it take new tasks again
+    #[arg(long)]
+    pub(crate) undo: bool,
+}

@@ -1,0 +1,120 @@
+//! `node …`, and tasks with a target, against a service and a node of it.
+
+use std::process::Command;
+
+use crate::service::Service;
+use crate::support::{Ended, Site, eventually, write};
+
+/// An API server, a node of it, and what the command line calls the former with.
+struct Scene {
+    caller: Site,
+    url: String,
+    _server: (Site, Service),
+    node: (Site, Service),
+}
+
+impl Scene {
+    fn new() -> Self {
+        let caller = Site::new();
+        let mut sections = String::new();
+        for (name, scope) in [("boss", "admin"), ("db-1", "node")] {
+            let made = caller.ended(["token", "create", "--json", "--name", name, "--scope", scope]).json();
+            write(&caller.path(name), made["token"].as_str().unwrap(), 0o600);
+            sections += &format!("{}\n", made["section"].as_str().unwrap());
+        }
+        let server = Service::with_settings("", &sections);
+        let url = format!("http://127.0.0.1:{}", server.1.port);
+        let token = caller.path("db-1").display().to_string();
+        let node = Service::with_settings(
+            "",
+            &format!(
+                "[node]\napi_server = \"ws://127.0.0.1:{}\"\nname = \"db-1\"\ntoken_file = \"{token}\"\n\
+                 labels = {{ role = \"db\", zone = \"a\" }}\n[limits]\nconcurrent = 3",
+                server.1.port
+            ),
+        );
+        node.0.script("hello.sh", "#!/bin/sh\necho hello \"$@\" from \"$TASK_NODE\"\n");
+        Self { caller, url, _server: server, node }
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        // Behind the command's two words, since everything behind a script's name is the script's.
+        let (command, rest) = words.split_at(2);
+        let settings = ["--server", &self.url, "--token-file", "boss"];
+        self.caller.agent([command, &settings, rest].concat())
+    }
+
+    fn ended(&self, words: &[&str]) -> Ended {
+        Ended::of(&mut self.command(words))
+    }
+
+    fn connected(&self) {
+        eventually("the node's script", || {
+            self.ended(&["node", "show", "db-1"]).text().contains("hello.sh").then_some(())
+        });
+    }
+}
+
+#[test]
+fn nodes_are_listed_shown_and_drained_and_tasks_sent_to_them() {
+    let scene = Scene::new();
+    assert!(scene.ended(&["node", "show", "db-2"]).stderr.contains("there is no node 'db-2'"));
+    scene.connected();
+    assert_eq!(scene.ended(&["node", "list"]).text(), "db-1  connected  0 of 3  role=db,zone=a\n");
+    assert_eq!(scene.ended(&["node", "list", "--json"]).json()["nodes"][0]["name"], "db-1");
+    let shown = scene.ended(&["node", "show", "db-1"]).text();
+    let facts: Vec<&str> = shown.lines().map(|line| line.split("  ").next().unwrap()).collect();
+    assert_eq!(facts, ["name", "state", "since", "running", "labels", "agent", "script"], "{shown}");
+
+    for target in [&["--node", "db-1"][..], &["--node-label", "role=db", "--node-label", "zone=a"]] {
+        let ended = scene.ended(&[&["task", "submit", "--follow"], target, &["hello.sh", "you"]].concat());
+        assert_eq!(
+            (ended.code, ended.text().as_str()),
+            (Some(0), "hello you from db-1\n"),
+            "{}",
+            ended.stderr
+        );
+    }
+    let listed = scene.ended(&["task", "list", "--node", "db-1"]).text();
+    assert!(
+        listed.lines().count() == 2 && listed.lines().all(|line| line.ends_with("  hello.sh  db-1")),
+        "{listed}"
+    );
+    let both = scene.ended(&["task", "submit", "--node", "db-1", "--node-label", "role=db", "hello.sh"]);
+    assert_eq!(both.code, Some(2));
+    let misspelt = scene.ended(&["task", "submit", "--node-label", "role", "hello.sh"]);
+    assert!(misspelt.stderr.contains("--node-label"), "{}", misspelt.stderr);
+
+    let drained = scene.ended(&["node", "drain", "db-1"]);
+    assert_eq!(
+        (drained.code, drained.stderr.as_str()),
+        (Some(0), "db-1 takes no new tasks; it has 0 tasks now\n")
+    );
+    assert_eq!(scene.ended(&["node", "list"]).text(), "db-1  connected, draining  0 of 3  role=db,zone=a\n");
+    let undone = scene.ended(&["node", "drain", "--undo", "--json", "db-1"]).json();
+    assert_eq!(undone["draining"], false);
+}
+
+#[test]
+fn a_task_whose_node_does_not_come_back_is_given_up() {
+    let scene = Scene::new();
+    let gate = scene.node.0.fifo("gate");
+    scene.node.0.script("waits.sh", "#!/bin/sh\necho one\nread -r _ <\"$1\"\n");
+    scene.connected();
+    let submit = ["task", "submit", "--node", "db-1", "--unreachable-after", "1h", "waits.sh", &gate];
+    let id = eventually("the new script", || {
+        let ended = scene.ended(&submit);
+        (ended.code == Some(0)).then(|| ended.text().trim().to_owned())
+    });
+    eventually("its log", || (scene.ended(&["task", "logs", &id]).text() == "one\n").then_some(()));
+    let given_up = scene.ended(&["task", "abandon", &id]);
+    assert_eq!((given_up.code, given_up.stderr.as_str()), (Some(0), "given up; it is lost\n"));
+    // Its node was there all the time, and ends what it was told to.
+    let shown = eventually("what came of it after all", || {
+        let shown = scene.ended(&["task", "show", &id]).text();
+        shown.contains("came late  ").then_some(shown)
+    });
+    assert!(shown.contains("status     lost\n") && shown.contains("came late  cancelled"), "{shown}");
+    assert!(shown.contains("given up by boss;"), "{shown}");
+    assert_eq!(scene.ended(&["task", "abandon", &id]).code, Some(1));
+}

@@ -1,0 +1,222 @@
+//! Hands tasks to the nodes that their targets mean: to the one that is named, or to the least loaded one of a pool.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use task_runners::{
+    Execution, Mirror, NODE_RUNNER, Plan, Refusal, StartError, StartFuture, Target, TaskOrder, TaskRunner,
+    TaskSpec, check_remote,
+};
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+
+use super::attend::room_behind;
+use super::fleet::{Fleet, Inner, Seat};
+use super::store::Intent;
+use super::work::{Input, Remote};
+use crate::keys::Nonce;
+
+/// Time between two tries to take a task up.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// Hands tasks with a target to nodes.
+pub(super) struct NodeRunner {
+    pub(super) fleet: Fleet,
+}
+
+/// What tasks wait for together: a node that is meant and has room, and whose script can be run.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Door {
+    pub(super) target: Target,
+    pub(super) script: String,
+}
+
+/// A task whose turn has come, with its place.
+struct Begun {
+    seat: Arc<Seat>,
+    execution: Execution,
+    remote: Remote,
+}
+
+impl Door {
+    fn of(target: &Target, spec: &TaskSpec) -> Self {
+        Self { target: target.clone(), script: spec.name.clone() }
+    }
+
+    /// How the task service knows it.
+    fn text(&self) -> String {
+        // It has only texts, which JSON has.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+impl NodeRunner {
+    async fn hand_out(&self, order: TaskOrder) -> Result<Execution, StartError> {
+        let id = order.id.clone();
+        let away = order.spec.target.as_ref().map(|target| Door::of(target, &order.spec).text());
+        let Some(Begun { seat, execution, remote }) = self.begun(order).await else {
+            return Err(StartError::Away(away.unwrap_or_default()));
+        };
+        watch_cancels(&execution, seat.inputs.clone());
+        let given_up = remote.given_up.clone();
+        // Where the work has ended the agent stops, and the task is taken up at the next start.
+        let _ = seat.inputs.send(Input::Submit(Box::new(remote))).await;
+        if let Some(given_up) = given_up {
+            let _ = seat.inputs.send(Input::GiveUp { task: id, given_up, answer: None }).await;
+        }
+        Ok(execution)
+    }
+
+    /// Finds a task's node. That may run the task by now, so that what does not work is tried until it does: it is no end.
+    async fn begun(&self, order: TaskOrder) -> Option<Begun> {
+        let mut is_told = false;
+        loop {
+            let (inner, order) = (self.fleet.inner.clone(), order.clone());
+            let id = order.id.clone();
+            let begun = tokio::task::spawn_blocking(move || begin(&inner, &order)).await;
+            match begun.unwrap_or_else(|error| Err(io::Error::other(error))) {
+                Ok(begun) => return begun,
+                Err(error) if !is_told => {
+                    tracing::error!(task_id = %id, %error, "a node's task cannot be taken up; trying until it can");
+                    is_told = true;
+                }
+                Err(_) => {}
+            }
+            sleep(AGAIN_AFTER).await;
+        }
+    }
+}
+
+/// Finds a task's node: that which may have heard of it, or else one that is meant and has room; none where there is none.
+/// Nobody has heard of the task then, and it waits in the queue, where it can still be cancelled.
+fn begin(inner: &Inner, order: &TaskOrder) -> io::Result<Option<Begun>> {
+    let intent = inner.store().intent(&order.id).map_err(io::Error::other)?;
+    let found = match &intent {
+        Some(intent) => inner.seat(&intent.node).map(|seat| (intent.node.clone(), seat)),
+        None => chosen(inner, order),
+    };
+    let Some((node, seat)) = found else { return Ok(None) };
+    seat.view().tasks.insert(order.id.clone());
+    match remote(inner, order, intent) {
+        Ok((execution, remote)) => Ok(Some(Begun { seat, execution: execution.on_node(&node), remote })),
+        Err(error) => {
+            seat.view().tasks.remove(&order.id);
+            inner.room.notify_one();
+            Err(error)
+        }
+    }
+}
+
+/// What the work for a node needs of a task.
+fn remote(inner: &Inner, order: &TaskOrder, intent: Option<Intent>) -> io::Result<(Execution, Remote)> {
+    let (was_handed, nonce, given_up) = match intent {
+        Some(Intent { nonce, given_up, .. }) => (true, nonce, given_up),
+        None => (false, Nonce::random().map_err(io::Error::other)?, None),
+    };
+    let (execution, mirror) = Mirror::open(&inner.records, &order.id)?;
+    let away = order.unreachable_since;
+    Ok((
+        execution,
+        Remote { order: order.clone(), mirror, nonce, was_handed, withheld: None, given_up, away },
+    ))
+}
+
+/// The node that a task goes to, where one has room for it, with the place taken there.
+fn chosen(inner: &Inner, order: &TaskOrder) -> Option<(String, Arc<Seat>)> {
+    // Held all the time, so that nobody else takes the place.
+    let seats = inner.seats();
+    let labels = match order.spec.target.as_ref()? {
+        Target::Node(name) => {
+            let seat = seats.get(name).filter(|seat| seat.view().is_open())?;
+            return Some((name.clone(), seat.clone()));
+        }
+        Target::Labels(labels) => Target::Labels(labels.clone()),
+    };
+    let mut open = Vec::new();
+    for (name, seat) in seats.iter() {
+        let view = seat.view();
+        if view.room() > 0 && labels.means(name, &view.facts.labels) {
+            open.push((view.tasks.len(), view.facts.capacity.unwrap_or(1), name, seat));
+        }
+    }
+    // The smaller share of what each runs at once, without fractions. Of equals the first by name.
+    open.sort_by_key(|(_, _, name, _)| *name);
+    open.sort_by(|(a, most_a, ..), (b, most_b, ..)| (a * most_b).cmp(&(b * most_a)));
+    let (.., name, seat) = open.into_iter().find(|(.., seat)| seat.view().takes(&order.spec))?;
+    seat.view().tasks.insert(order.id.clone());
+    Some((name.clone(), seat.clone()))
+}
+
+impl TaskRunner for NodeRunner {
+    fn name(&self) -> &str {
+        NODE_RUNNER
+    }
+
+    fn description(&self) -> &str {
+        "Hands tasks with a target to nodes."
+    }
+
+    /// Checks by what the nodes offer that are meant, there or not: what one of them takes is accepted.
+    fn check(&self, spec: &TaskSpec) -> Result<Plan, Refusal> {
+        let not_found = || Refusal::NotFound { name: spec.name.clone() };
+        let target = spec.target.as_ref().ok_or_else(not_found)?;
+        let meant: Vec<_> = {
+            let seats = self.fleet.inner.seats();
+            let views = seats.iter().map(|(name, seat)| (name, seat.view()));
+            let meant = views.filter(|(name, view)| target.means(name, &view.facts.labels));
+            meant.map(|(_, view)| view.offered.clone()).collect()
+        };
+        if meant.is_empty() {
+            return Err(Refusal::NoNode { target: target.clone() });
+        }
+        let mut scripts: Vec<_> =
+            meant.iter().filter_map(|offered| offered.scripts.get(&spec.name)).collect();
+        // The same script is on most nodes of a pool.
+        scripts.sort_by(|a, b| a.sha256.cmp(&b.sha256));
+        scripts.dedup_by(|a, b| a.sha256 == b.sha256);
+        let checked = scripts.into_iter().map(|script| check_remote(spec, script.declared.as_deref()));
+        let (mut accepted, mut refused) = (None::<Vec<String>>, None);
+        for checked in checked {
+            match checked {
+                // What one of them holds to be secret is kept as such.
+                Ok(secrets) => accepted.get_or_insert_default().extend(secrets),
+                Err(problems) => refused = refused.or(Some(problems)),
+            }
+        }
+        let Some(mut secrets) = accepted else {
+            return Err(refused.map_or_else(not_found, Refusal::Invalid));
+        };
+        secrets.sort();
+        secrets.dedup();
+        let door = Door::of(target, spec);
+        let is_shut = room_behind(&self.fleet.inner.seats(), &door, 1, &mut HashMap::new()) == 0;
+        Ok(Plan { secrets, door: Some(door.text()), is_shut, ..Plan::default() })
+    }
+
+    fn start(&self, order: TaskOrder) -> StartFuture<'_> {
+        Box::pin(self.hand_out(order))
+    }
+
+    fn runs_elsewhere(&self) -> bool {
+        true
+    }
+}
+
+/// Tells the work for a node when the end of a task is asked for: the first time, and once more.
+fn watch_cancels(execution: &Execution, inputs: mpsc::Sender<Input>) {
+    let execution = execution.clone();
+    tokio::spawn(async move {
+        for times in 1..=2 {
+            tokio::select! {
+                () = execution.cancel_asked(times) => {}
+                _ = execution.wait() => return,
+            }
+            if inputs.send(Input::Cancel { task: execution.id().clone() }).await.is_err() {
+                return;
+            }
+        }
+    });
+}

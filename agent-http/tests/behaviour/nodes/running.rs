@@ -1,0 +1,112 @@
+//! Tasks that run on a node, as whoever asked for them sees them.
+
+use std::fs;
+
+use serde_json::json;
+
+use super::{connected, log, node_site, running, submit};
+use crate::support::Service;
+
+#[test]
+fn a_task_runs_on_its_node_and_log_and_result_are_those_of_the_node() {
+    let server = Service::usual();
+    let node = node_site(&server, "").start();
+    let seen = connected(&server);
+    assert_eq!((seen["name"].as_str(), seen["capacity"].is_u64()), (Some("node"), true));
+
+    let id = submit(&server, &json!({ "name": "where.sh" }));
+    let task = server.ended(&id);
+    assert_eq!((task["status"].as_str(), task["node"].as_str()), (Some("succeeded"), Some("node")), "{task}");
+    let there = node.get(&format!("/api/v1/tasks/{id}")).json();
+    assert_eq!(task["result"], there["result"]);
+    assert_eq!(task["log_bytes"], there["log_bytes"]);
+    assert_eq!(there["created_by"], "admin");
+    let bytes = log(&server, &id);
+    assert_eq!(bytes, log(&node, &id));
+    assert!(String::from_utf8(bytes).unwrap().contains(&format!("on node as {id} for admin\n")));
+    let plain = server.get(&format!("/api/v1/tasks/{id}/log?banner=false"));
+    assert_eq!(plain.text(), format!("on node as {id} for admin\n"));
+}
+
+#[test]
+fn a_long_log_comes_byte_for_byte_and_can_be_searched() {
+    let server = Service::usual();
+    let node = node_site(&server, "").start();
+    connected(&server);
+    let id = submit(&server, &json!({ "name": "lines.sh" }));
+    server.ended(&id);
+    let bytes = log(&server, &id);
+    assert!(bytes.len() > 1 << 20);
+    assert_eq!(bytes, log(&node, &id));
+    let found = server.get(&format!("/api/v1/tasks/{id}/log/search?q=123456")).json();
+    assert_eq!(found["matches"][0]["text"], "123456");
+}
+
+#[test]
+fn a_log_is_followed_while_the_script_runs_and_a_cancel_reaches_it() {
+    let server = Service::usual();
+    let node = node_site(&server, "").start();
+    connected(&server);
+    let (id, _gate) = running(&server, &node);
+    let running = server.get(&format!("/api/v1/tasks/{id}")).json();
+    assert_eq!(running["status"], "running");
+    assert_eq!(server.post(&format!("/api/v1/tasks/{id}/cancel"), &json!({})).status, 202);
+    assert_eq!(server.ended(&id)["status"], "cancelled");
+    assert_eq!(node.ended(&id)["status"], "cancelled");
+}
+
+#[test]
+fn what_the_node_would_refuse_is_refused_at_once_in_the_same_words() {
+    let server = Service::usual();
+    let node = node_site(&server, "").start();
+    connected(&server);
+    let spec = json!({ "name": "choice.sh", "args": ["c"] });
+    let there = node.post("/api/v1/tasks", &spec).json();
+    let mut remote = spec.clone();
+    remote["target"] = json!({ "node": "node" });
+    let here = server.post("/api/v1/tasks", &remote);
+    assert_eq!((here.status, &here.json()["errors"]), (422, &there["errors"]), "{}", here.text());
+
+    for (target, name, status, code) in
+        [("node", "nothing.sh", 404, "not_found"), ("db-9", "where.sh", 404, "node_not_found")]
+    {
+        let reply = server.post("/api/v1/tasks", &json!({ "name": name, "target": { "node": target } }));
+        assert_eq!((reply.status, reply.code().as_str()), (status, code));
+    }
+    assert_eq!((server.count(), node.count()), (0, 0));
+}
+
+#[test]
+fn a_secret_reaches_the_script_and_no_disk_of_either_end() {
+    let server = Service::usual();
+    let node = node_site(&server, "").start();
+    connected(&server);
+    let id = submit(&server, &json!({ "name": "secret.sh", "params": { "key": "c4n4ry-of-16-byte" } }));
+    let task = server.ended(&id);
+    assert_eq!(task["status"], "succeeded", "{task}");
+    let plain = server.get(&format!("/api/v1/tasks/{id}/log?banner=false"));
+    assert_eq!(plain.text().trim(), "17");
+    for site in [&server.site, &node.site] {
+        let found = files_with(site.folder(), b"c4n4ry-of-16-byte");
+        assert!(found.is_empty(), "{found:?}");
+        // The same search finds what is no secret.
+        assert!(!files_with(&site.path("state"), id.as_bytes()).is_empty());
+    }
+}
+
+/// The files below a folder that hold these bytes.
+fn files_with(folder: &std::path::Path, bytes: &[u8]) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        let kind = entry.file_type().unwrap();
+        if kind.is_dir() {
+            found.extend(files_with(&entry.path(), bytes));
+        } else if kind.is_file() {
+            let content = fs::read(entry.path()).unwrap_or_default();
+            if content.windows(bytes.len()).any(|window| window == bytes) {
+                found.push(entry.path());
+            }
+        }
+    }
+    found
+}
