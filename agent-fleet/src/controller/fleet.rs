@@ -7,12 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use task_runners::{Records, TaskRunner};
-use task_service::{Note, Task, TaskId, TaskService};
+use task_service::{Note, TaskId, TaskService};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::Desk;
+use super::answer::answer;
 use super::runner::NodeRunner;
 use super::stats::{Counts, SILENT};
 use super::store::{Facts, GivenUp, Store, StoreError};
@@ -170,20 +171,10 @@ impl Fleet {
         let asked = self.inner.asked.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(mut asked) = asked else { return };
         while let Some((node, task)) = asked.recv().await {
-            let answer = match service.task(&task).await {
-                Ok(Some(found)) if is_of_another(&found, &node) => {
-                    tracing::error!(node, task_id = %task,
-                        "a node speaks of a task that was not handed to it; nothing was changed");
-                    Input::Foreign { task }
-                }
-                Ok(Some(found)) if !found.status.is_terminal() => continue,
-                Ok(_) => Input::Over { task },
-                Err(error) => {
-                    tracing::warn!(task_id = %task, %error, "whether a node's task has ended cannot be read");
-                    continue;
-                }
-            };
-            if let Some(seat) = self.inner.seat(&node) {
+            let found = service.task(&task).await;
+            if let Some(answer) = answer(found, &node, task)
+                && let Some(seat) = self.inner.seat(&node)
+            {
                 // An agent that stops needs not be told.
                 let _ = seat.inputs.send(answer).await;
             }
@@ -357,12 +348,6 @@ impl Drop for Line {
             runtime.spawn(async move { inputs.send(Input::Lost { session }).await });
         }
     }
-}
-
-/// Whether a task that has not ended runs at another node, or here.
-fn is_of_another(task: &Task, node: &str) -> bool {
-    let is_elsewhere = task.node.as_ref().is_some_and(|owner| owner != node);
-    !task.status.is_terminal() && (is_elsewhere || task.spec.target.is_none())
 }
 
 /// Hands what comes by a connection to the work for its node; gives why nothing more comes.

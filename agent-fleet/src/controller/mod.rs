@@ -10,10 +10,12 @@
 //! | `store` | the database |
 //! | `view` | what can be seen of a node |
 //! | `fleet` | [`Fleet`]: the nodes by name, and their connections |
+//! | `answer` | what a node hears of tasks that are not on its desk |
 //! | `runner` | hands tasks to the nodes that they mean |
 //! | `attend` | lets tasks go on that wait for a node |
 //! | `stats` | the fleet in numbers |
 
+mod answer;
 mod attend;
 mod away;
 mod ending;

@@ -78,7 +78,7 @@ impl Keeper {
                 Ok(outcome)
             }
             Event::Retry(retrying) => self.retry(retrying),
-            Event::LastAttempt { id, .. } => store::forbid_retries(&self.db, id).map(|()| Outcome::Written),
+            Event::LastAttempt { id, .. } => store::note_cancel(&self.db, id).map(|()| Outcome::Written),
             Event::PutBack { seq, id, door, cancelled } => {
                 store::put_back(&self.db, *seq)?;
                 if *cancelled {

@@ -215,8 +215,13 @@ impl Keeper {
         let is_elsewhere = |task: &&Unfinished| task.status == TaskStatus::Running && task.needs.is_elsewhere;
         for task in tasks.iter().filter(is_elsewhere).filter(|task| !self.is_undecided(task.seq)) {
             let Some(stored) = store::unfinished_by_seq(&self.db, task.seq)? else { continue };
+            let cancels = store::cancels(&self.db, task.seq)?;
             let start = self.start_of(stored);
             self.live.starting(&start.task.id, true);
+            // Whoever asked for its end was told that it is asked.
+            for _ in 0..cancels {
+                self.live.cancel(&start.task.id);
+            }
             self.runtime.spawn(run::run(start, self.context.clone()));
         }
         Ok(())

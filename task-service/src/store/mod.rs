@@ -36,7 +36,7 @@ pub(crate) use read::{by_id, digest_by_id, page};
 pub(crate) use readers::Readers;
 pub(crate) use row::{Facts, Stored};
 pub(crate) use write::{
-    NewTask, Unfinished, end, end_nameless, forbid_retries, insert, mark_running, note_node,
+    NewTask, Unfinished, cancels, end, end_nameless, insert, mark_running, note_cancel, note_node,
     note_unreachable, pinned, put_back, retry, unfinished, unfinished_by_id, unfinished_by_seq, waiting,
 };
 

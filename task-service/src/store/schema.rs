@@ -71,6 +71,8 @@ const STEPS: &[&str] = &[
         seq INTEGER NOT NULL,
         PRIMARY KEY (text, seq)
     ) STRICT, WITHOUT ROWID;",
+    // 5: how often the end of a task that runs was asked for.
+    "ALTER TABLE task ADD COLUMN cancels INTEGER;",
 ];
 
 /// The version with which the table of words came, which is made from rows that are there.

@@ -103,10 +103,19 @@ fn attempts_json(task: &Task) -> Option<String> {
     (!task.attempts.is_empty()).then(|| serde_json::to_string(&task.attempts).unwrap_or_default())
 }
 
-/// Notes that the attempt of a task that runs is its last, whatever it comes to.
-pub(crate) fn forbid_retries(db: &Connection, id: &TaskId) -> rusqlite::Result<()> {
-    let sql = "UPDATE task SET retry = NULL WHERE id = ?1 AND status = 'running' AND retry IS NOT NULL";
+/// Notes that the end of a task that runs was asked for, so that its attempt is the last, whatever it comes to. What runs
+/// elsewhere outlives this agent, and is asked by the next one too.
+pub(crate) fn note_cancel(db: &Connection, id: &TaskId) -> rusqlite::Result<()> {
+    let sql = "UPDATE task SET retry = NULL, cancels = coalesce(cancels, 0) + 1
+        WHERE id = ?1 AND status = 'running' AND coalesce(cancels, 0) < 2";
     db.prepare_cached(sql)?.execute([id.as_str()]).map(drop)
+}
+
+/// How often the end of the task in a place was asked for while it ran.
+pub(crate) fn cancels(db: &Connection, seq: i64) -> rusqlite::Result<u32> {
+    let sql = "SELECT coalesce(cancels, 0) FROM task WHERE seq = ?1";
+    let cancels: Option<i64> = db.prepare_cached(sql)?.query_row([seq], |row| row.get(0)).optional()?;
+    Ok(cancels.and_then(|cancels| u32::try_from(cancels).ok()).unwrap_or_default().min(2))
 }
 
 /// Writes the node that a task runs on, with the words by which it is found because of that.

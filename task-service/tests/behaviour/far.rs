@@ -59,7 +59,8 @@ async fn open(state: &Path) -> (TaskService, Arc<Far>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_whose_record_cannot_be_read_at_the_start_is_taken_up_when_it_can() {
+async fn one_whose_record_cannot_be_read_at_the_start_is_taken_up_when_it_can_and_its_cancel_outlives_the_agent()
+ {
     let folder = tempfile::tempdir().unwrap();
     let (service, far) = open(folder.path()).await;
     let id = soon(service.submit(spec(json!({"name": "x.sh", "target": {"node": "n"}})), "tester"))
@@ -80,6 +81,13 @@ async fn one_whose_record_cannot_be_read_at_the_start_is_taken_up_when_it_can() 
     let taken_up = soon(async { far_again.next.lock().await.recv().await }).await.unwrap();
     assert_eq!(soon(again.cancel(&id)).await.unwrap().status, TaskStatus::Running);
     soon(taken_up.cancelled()).await;
+    // So it is by the next agent, who was not asked.
+    let next = crashed(crash.path());
+    let (_next, far_next) = open(next.path()).await;
+    let once_more = soon(async { far_next.next.lock().await.recv().await }).await.unwrap();
+    soon(once_more.cancelled()).await;
+    assert_eq!(once_more.cancels(), 1);
+    once_more.finish(exited(0));
     taken_up.finish(exited(0));
     let ended = soon(again.wait(&id)).await.unwrap().unwrap();
     assert_eq!(ended.status, TaskStatus::Succeeded);
