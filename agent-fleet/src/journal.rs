@@ -151,9 +151,15 @@ impl Journal {
         Ok(Self { db, highest: Timestamp::from_second(highest).unwrap_or(Timestamp::UNIX_EPOCH) })
     }
 
-    /// The time by which assignments are judged: it never steps back, so that a clock that is set back brings no old
-    /// assignment back to life.
+    /// The time by which assignments are judged: it does not step back with a clock that is set back a little, so that this
+    /// brings no old assignment back to life. A clock that is set back by more than what is remembered was wrong before, or a
+    /// node would be deaf for as long; then what is settled is guarded by the records of the task service.
     pub fn now(&mut self, wall: Timestamp) -> Timestamp {
+        if self.highest.duration_since(wall) > MEMORY {
+            tracing::warn!(was = %self.highest, now = %wall,
+                "this node's clock was ahead, and is believed again; assignments are judged by what it shows now");
+            self.highest = wall;
+        }
         self.highest = self.highest.max(wall);
         self.highest
     }
@@ -198,7 +204,7 @@ impl Journal {
                 ])?,
             };
         }
-        transaction.execute("UPDATE clock SET highest = max(highest, ?1)", [now])?;
+        transaction.execute("UPDATE clock SET highest = ?1", [now])?;
         Ok(transaction.commit()?)
     }
 
@@ -258,7 +264,7 @@ impl Journal {
         let old = seconds_before(now, MEMORY);
         let transaction = self.db.transaction()?;
         transaction.execute("DELETE FROM assignment WHERE stage = 'settled' AND since < ?1", [old])?;
-        transaction.execute("UPDATE clock SET highest = max(highest, ?1)", [now.as_second()])?;
+        transaction.execute("UPDATE clock SET highest = ?1", [now.as_second()])?;
         Ok(transaction.commit()?)
     }
 }

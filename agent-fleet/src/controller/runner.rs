@@ -1,7 +1,7 @@
 //! Hands tasks to the nodes that their targets mean: to the one that is named, or to the least loaded one of a pool.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -118,7 +118,16 @@ fn remote(inner: &Inner, order: &TaskOrder, intent: Option<Intent>) -> io::Resul
     let away = order.unreachable_since;
     Ok((
         execution,
-        Remote { order: order.clone(), mirror, nonce, was_handed, withheld: None, given_up, away },
+        Remote {
+            order: order.clone(),
+            mirror,
+            nonce,
+            was_handed,
+            withheld: None,
+            on_its_way: Weak::new(),
+            given_up,
+            away,
+        },
     ))
 }
 
@@ -175,6 +184,8 @@ impl TaskRunner for NodeRunner {
         // The same script is on most nodes of a pool.
         scripts.sort_by(|a, b| a.sha256.cmp(&b.sha256));
         scripts.dedup_by(|a, b| a.sha256 == b.sha256);
+        let digest = scripts.first().map(|script| script.sha256.clone());
+        let is_the_same = scripts.len() == 1;
         let checked = scripts.into_iter().map(|script| check_remote(spec, script.declared.as_deref()));
         let (mut accepted, mut refused) = (None::<Vec<String>>, None);
         for checked in checked {
@@ -189,7 +200,9 @@ impl TaskRunner for NodeRunner {
         };
         secrets.sort();
         secrets.dedup();
-        Ok(Plan { secrets, door: Some(Door::of(target, spec).text()), ..Plan::default() })
+        // What was checked is what runs. Where nodes of a pool differ it is what the chosen one offers.
+        let pinned = digest.filter(|_| is_the_same);
+        Ok(Plan { secrets, pinned, door: Some(Door::of(target, spec).text()), ..Plan::default() })
     }
 
     fn start(&self, order: TaskOrder) -> StartFuture<'_> {

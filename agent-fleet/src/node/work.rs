@@ -23,6 +23,8 @@ use crate::message::{Standing, ToNode, ToServer, Unsettled, encode};
 
 /// Most events that are decided together.
 const MAX_EVENTS: usize = 128;
+/// Most frames of one log that wait to leave: a window.
+const MAX_WAITING: usize = 4;
 /// Ticks between two looks for what the journal may forget.
 const FORGET_EVERY: u32 = 120;
 
@@ -286,6 +288,10 @@ impl Work {
         let Some(reader) = self.logs.get(&task) else {
             return Some(Event::Unreadable { task, bytes: offset });
         };
+        // A whole window of it waits to leave: what is behind that, or the same again, is asked for later.
+        if Arc::strong_count(reader) > MAX_WAITING {
+            return None;
+        }
         if self.state.doubts(&task) {
             let there = readable(reader, &task, offset, bytes);
             if there < bytes {

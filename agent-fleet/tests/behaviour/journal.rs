@@ -68,7 +68,23 @@ fn a_clock_that_is_set_back_brings_no_time_back() {
     journal.forget(after(3)).unwrap();
     drop(journal);
     let mut journal = Journal::open(&path).unwrap();
-    assert_eq!(journal.now(after(-24)), after(3));
+    assert_eq!(journal.now(after(2)), after(3));
+}
+
+#[test]
+fn a_clock_that_was_far_ahead_for_a_moment_makes_no_node_deaf() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.db");
+    let mut journal = Journal::open(&path).unwrap();
+    journal.write(&[Record::Settled { task: task("a") }], after(24 * 365)).unwrap();
+    drop(journal);
+    let mut journal = Journal::open(&path).unwrap();
+    assert_eq!(journal.now(start()), start());
+    // What was settled meanwhile is not forgotten for that.
+    journal.forget(start()).unwrap();
+    assert_eq!(journal.of(&task("a")).unwrap(), Journaled::Settled);
+    drop(journal);
+    assert_eq!(Journal::open(&path).unwrap().now(start()), start());
 }
 
 #[test]

@@ -24,10 +24,7 @@ fn said() -> impl Strategy<Value = Vec<Said>> {
     let part = long.prop_flat_map(|length| prop::collection::vec(prop::num::u8::ANY, length));
     let text = prop::collection::vec("[a-zä]{0,200}".prop_map(String::into_bytes), 1..4);
     let bytes = prop::collection::vec(part, 1..4);
-    let message = prop_oneof![
-        (Just(true), text, any::<bool>()),
-        (Just(false), bytes, any::<bool>()),
-    ];
+    let message = prop_oneof![(Just(true), text, any::<bool>()), (Just(false), bytes, any::<bool>()),];
     prop::collection::vec(message, 1..6)
 }
 
