@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use crate::load::{ConfigError, Warning};
 use crate::sources::Sources;
 
-/// The largest file that is read, in bytes.
-const LARGEST: u64 = 1024 * 1024;
+/// The largest file that is read, in bytes: a token takes about 130, and there may be one for each of thousands of nodes.
+const LARGEST: u64 = 16 << 20;
 /// The place of the file in the current folder.
 const LOCAL_FILE: &str = "etc/application.toml";
 /// What makes a file trusted that nobody named.

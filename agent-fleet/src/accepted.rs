@@ -195,6 +195,7 @@ fn unmask(bytes: &mut [u8], mask: [u8; 4]) {
     words.into_remainder().iter_mut().zip(mask.iter().cycle()).for_each(|(byte, mask)| *byte ^= mask);
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "errors are mapped by it")]
 fn cut(error: std::io::Error) -> LinkError {
     LinkError::Cut(error.to_string())
 }

@@ -2,6 +2,7 @@
 //! only then, and says something in time, and a reader that notices silence.
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,7 +56,7 @@ pub trait LinkSender: Send + 'static {
 
 /// The receiving half of a link.
 pub trait LinkReceiver: Send + 'static {
-    /// The next frame. What has come of it stays where this is dropped before its end.
+    /// The next frame.
     fn receive(&mut self) -> impl Future<Output = Result<Frame, LinkError>> + Send;
 }
 
@@ -133,17 +134,26 @@ pub(crate) async fn send_all(
 
 /// The next frame that says something.
 pub(crate) async fn receive(link: &mut impl LinkReceiver, pace: &mut Pace) -> Result<Frame, LinkError> {
-    let mut heard = Instant::now();
+    loop {
+        match next(link, pace).await? {
+            Frame::Ping => {}
+            frame => return Ok(frame),
+        }
+    }
+}
+
+/// The next frame, unless it takes longer than the pace of the moment allows.
+async fn next(link: &mut impl LinkReceiver, pace: &mut Pace) -> Result<Frame, LinkError> {
+    let since = Instant::now();
+    // Half a frame may have come, so that this goes on whatever becomes of the pace.
+    let mut coming = pin!(link.receive());
     loop {
         let patience = pace.give_up_after();
-        let heard_of = tokio::select! {
-            heard_of = timeout_at(heard + patience, link.receive()) => heard_of,
-            () = pace.changed() => continue,
-        };
-        match heard_of {
-            Ok(Ok(Frame::Ping)) => heard = Instant::now(),
-            Ok(other) => return other,
-            Err(_) => return Err(LinkError::Silent(patience)),
+        tokio::select! {
+            come = timeout_at(since + patience, &mut coming) => {
+                return come.unwrap_or(Err(LinkError::Silent(patience)));
+            }
+            () = pace.changed() => {}
         }
     }
 }

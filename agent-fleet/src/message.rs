@@ -223,6 +223,9 @@ pub struct Ended {
     /// The attempts before the last one.
     #[serde(default)]
     pub attempts: Vec<Attempt>,
+    /// The script that reproduces the run, where it began and that script is not too long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub debug_script: Option<String>,
 }
 
 /// Why a message was not read or written.
@@ -286,7 +289,7 @@ pub fn end_in_other_words(text: &str, error: &MessageError) -> Option<Ended> {
         format!("the node told how this task ended in words that this agent does not know: {error}");
     let mut result = ExecutionResult::without_run(Outcome::Interrupted, "result_unreadable", message);
     result.log.bytes = log_bytes;
-    (kind == "ended").then(|| Ended { task, log_bytes, result, attempts: Vec::new() })
+    (kind == "ended").then(|| Ended { task, log_bytes, result, attempts: Vec::new(), debug_script: None })
 }
 
 /// Reads a message.

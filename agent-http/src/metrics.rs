@@ -1,12 +1,14 @@
 //! The numbers that `/metrics` tells, and where they come from: runners are wrapped to be measured, the task service tells
 //! of changes, answers are counted on their way out, and the rest is read when somebody asks.
 
+mod nodes;
 mod table;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use agent_fleet::controller::FleetStats;
 use agent_fleet::node::NodeNumbers;
 use axum::http::{Method, StatusCode};
 use jiff::Timestamp;
@@ -48,6 +50,9 @@ pub(crate) struct Metrics {
 #[derive(Debug)]
 pub(crate) struct Now<'a> {
     pub(crate) service: ServiceStats,
+    pub(crate) fleet: FleetStats,
+    /// Tasks that wait for a node.
+    pub(crate) awaited: usize,
     pub(crate) scripts: &'a ScriptsStatus,
     pub(crate) certificate_expires: Option<Timestamp>,
     pub(crate) connections: Option<OpenConnections>,
@@ -139,7 +144,7 @@ impl Metrics {
 
     /// Everything in the text format of Prometheus (0.0.4).
     pub(crate) fn render(&self, now: &Now<'_>) -> String {
-        let Now { service, scripts, certificate_expires, connections, node } = now;
+        let Now { service, fleet, awaited, scripts, certificate_expires, connections, node } = now;
         let is_usable = !scripts.verification || scripts.manifest.is_some();
         self.record(|| {
             gauge!(QUEUED).set(count(service.queued));
@@ -148,6 +153,7 @@ impl Metrics {
             gauge!(SLOTS).set(count(service.slots));
             counter!(RETRIES).absolute(service.retries);
             counter!(COMMITS).absolute(service.commits);
+            nodes::record(fleet, *awaited);
             gauge!(VERIFICATION).set(truth(scripts.verification));
             gauge!(USABLE).set(truth(is_usable));
             gauge!(PROBLEMS).set(count(scripts.problems.len()));

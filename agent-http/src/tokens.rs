@@ -82,25 +82,26 @@ impl Tokens {
             users.warn(&token.name);
             Arc::new(Known::new(token, users.uids))
         });
-        let all: Vec<_> = known.collect();
+        Ok(Self::of(known.collect()))
+    }
+
+    fn of(all: Vec<Arc<Known>>) -> Self {
         let digest = |known: &Arc<Known>| Some((*known.token.sha256?.as_bytes(), known.clone()));
         let by_digest = all.iter().filter_map(digest).collect();
-        Ok(Self { all, by_digest })
+        Self { all, by_digest }
     }
 
     /// The same, where each that may call as often as before goes on from the calls that it has made.
     pub(crate) fn after(self, before: &Self) -> Self {
-        let same = |token: &Token| {
-            let is_same = |old: &&Arc<Known>| {
-                old.token.name == token.name && old.token.requests_per_minute == token.requests_per_minute
-            };
-            before.0.iter().find(is_same).and_then(|old| old.rate.clone())
-        };
-        let known = self.0.iter().map(|known| {
-            let rate = same(&known.token).or_else(|| known.rate.clone());
-            Arc::new(Known { token: known.token.clone(), uids: known.uids.clone(), rate })
+        let old: HashMap<_, _> = before.all.iter().map(|old| (&old.token.name, old)).collect();
+        let known = self.all.into_iter().map(|known| {
+            let (token, uids) = (known.token.clone(), known.uids.clone());
+            let same =
+                old.get(&token.name).filter(|old| old.token.requests_per_minute == token.requests_per_minute);
+            let rate = same.map_or_else(|| known.rate.clone(), |old| old.rate.clone());
+            Arc::new(Known { token, uids, rate })
         });
-        Self(known.collect())
+        Self::of(known.collect())
     }
 
     /// Whom a proof names, whether that is accepted still or not.

@@ -52,6 +52,18 @@ impl LogReader {
         Ok(Self { file, path: path.to_owned(), progress: Source::Ended(progress) })
     }
 
+    /// Another reader of the same log, which waits for itself.
+    ///
+    /// # Errors
+    /// When there is no descriptor for it.
+    pub fn another(&self) -> io::Result<Self> {
+        let progress = match &self.progress {
+            Source::Live(receiver, marks) => Source::Live(receiver.clone(), marks.clone()),
+            Source::Ended(progress) => Source::Ended(*progress),
+        };
+        Ok(Self { file: self.file.try_clone()?, path: self.path.clone(), progress })
+    }
+
     /// How far the log has come.
     pub fn progress(&self) -> LogProgress {
         match &self.progress {

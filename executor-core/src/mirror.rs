@@ -11,7 +11,7 @@ use crate::durable;
 use crate::execution::{Execution, ExecutionDriver};
 use crate::log_lines::LineCounter;
 use crate::names::TaskId;
-use crate::record::{LOG_FILE, Records};
+use crate::record::{DEBUG_FILE, LOG_FILE, Records};
 use crate::result::{ExecutionResult, LogSummary};
 
 /// The writing end of such a copy. Dropped without a result, it leaves the execution open: how it ends is the other agent's
@@ -41,7 +41,7 @@ impl Mirror {
                 (folder, log)
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                (records.open_record(id)?, Self::reopen(records, id)?)
+                (records.open_record(id)?, Self::reopen(records, id, 0)?)
             }
             Err(error) => return Err(error),
         };
@@ -57,7 +57,9 @@ impl Mirror {
     /// # Errors
     /// When the record cannot be opened or read.
     pub fn open_late(records: &Records, id: &TaskId) -> io::Result<Self> {
-        let (folder, log) = (records.open_record(id)?, Self::reopen(records, id)?);
+        // So much was flushed before the result was written.
+        let flushed = records.read_result(id)?.map_or(0, |result| result.log.bytes);
+        let (folder, log) = (records.open_record(id)?, Self::reopen(records, id, flushed)?);
         let (records, lines) = (records.clone(), LineCounter::default());
         let mut mirror = Self { records, driver: None, folder, log, bytes: 0, body_end: None, lines };
         mirror.take_up()?;
@@ -123,13 +125,22 @@ impl Mirror {
         Ok(())
     }
 
+    /// Keeps the script by which the other agent says that the run is reproduced.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn keep_debug_script(&self, script: &[u8]) -> io::Result<()> {
+        durable::write(&self.folder, DEBUG_FILE, script)
+    }
+
     /// Flushes the log of a task that was given up, and writes how it ended after all beside its result.
     ///
     /// # Errors
     /// When either cannot be written.
-    pub fn finish_late(&mut self, result: &ExecutionResult) -> io::Result<()> {
+    pub fn finish_late(&mut self, mut result: ExecutionResult) -> io::Result<()> {
         self.log.sync_data()?;
-        self.records.write_late_result(&self.folder, result)
+        self.describe(&mut result.log);
+        self.records.write_late_result(&self.folder, &result)
     }
 
     /// What may still come.
@@ -148,14 +159,15 @@ impl Mirror {
         log.fit(self.bytes);
     }
 
-    fn reopen(records: &Records, id: &TaskId) -> io::Result<File> {
+    /// Opens a log that is there. What was written before this boot, and not flushed, may be anything, and is fetched again.
+    fn reopen(records: &Records, id: &TaskId, flushed: u64) -> io::Result<File> {
         let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
         let path = records.log_path(id);
         let mut options = OpenOptions::new();
         let log = options.read(true).write(true).create(true).mode(0o600).custom_flags(flags).open(path)?;
         let folder = records.open_record(id)?;
         if !boot::is_of_this(&folder) {
-            log.set_len(0)?;
+            log.set_len(flushed.min(log.metadata()?.len()))?;
             boot::note(&folder)?;
         }
         Ok(log)

@@ -78,8 +78,8 @@ pub(crate) fn write(
 }
 
 impl Records {
-    /// The script that reproduces a task by hand, made of its record; none when the task has none, since it did not come
-    /// to a start. It reads the disk.
+    /// The script that reproduces a task by hand, made of its record; for one that ran elsewhere what was kept of that agent's.
+    /// None when the task has none, since it did not come to a start. It reads the disk.
     ///
     /// # Errors
     /// When `task.json` cannot be read. `InvalidData` when it is damaged or larger than 16 MiB.
@@ -94,11 +94,18 @@ impl Records {
             found = self.read(id, newest, MAX_BYTES);
         }
         let json = match found {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return self.kept_debug_script(id),
             json => json?,
         };
         let run: Run<'_> = serde_json::from_slice(&json).map_err(|error| damaged(&error))?;
         Ok(Some(debug_script::render(&run)))
+    }
+
+    fn kept_debug_script(&self, id: &TaskId) -> io::Result<Option<Vec<u8>>> {
+        match self.read(id, DEBUG_FILE, MAX_BYTES) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            script => script.map(Some),
+        }
     }
 }
 

@@ -33,6 +33,8 @@ pub struct Plan {
     /// What it waits for where that is not there, as [`StartError::Away`] names it. A task does not pass those that wait for
     /// the same.
     pub door: Option<String>,
+    /// Whether that is not there now, so that the task is not even tried.
+    pub is_shut: bool,
 }
 
 /// A bound on the tasks of one name. Those of one lane start in the order in which they were accepted.

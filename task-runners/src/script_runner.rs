@@ -213,6 +213,7 @@ impl TaskRunner for ScriptRunner {
             lane: declared.and_then(|declared| lane(script, declared)),
             retry: RetryPolicy::settled(declared, spec),
             door: None,
+            is_shut: false,
         })
     }
 

@@ -1,6 +1,7 @@
 //! Tasks that run on other agents: whoever knows those says when they have room, and what is to be noted of what runs there.
 
 use std::collections::BTreeMap;
+use std::io;
 
 use task_runners::TaskId;
 
@@ -11,6 +12,16 @@ use crate::service::TaskService;
 pub type Awaited = BTreeMap<String, usize>;
 
 impl TaskService {
+    /// The script that reproduces a task of this agent by hand; none where the task did not come to a start.
+    ///
+    /// # Errors
+    /// When its record cannot be read.
+    pub async fn debug_script(&self, id: &TaskId) -> io::Result<Option<Vec<u8>>> {
+        let (records, id) = (self.inner.records.clone(), id.clone());
+        let made = tokio::task::spawn_blocking(move || records.debug_script(&id)).await;
+        made.unwrap_or_else(|error| Err(io::Error::other(error)))
+    }
+
     /// What tasks wait for on other agents, and how many for each.
     pub fn awaited(&self) -> Awaited {
         self.inner.awaited.borrow().clone()

@@ -47,10 +47,10 @@ fn a_fifo_in_the_current_folder_is_refused_at_once() {
 }
 
 #[test]
-fn a_file_of_one_mebibyte_is_read_and_one_more_byte_is_too_large() {
+fn a_file_of_16_mebibytes_is_read_and_one_more_byte_is_too_large() {
     let place = Place::new();
     let mut text = b"http.port = 1 #".to_vec();
-    text.resize(1024 * 1024, b'x');
+    text.resize(16 << 20, b'x');
     let path = place.write("large.toml", &text);
     let sources = Sources { config_file: Some(path.clone()), ..place.sources() };
     assert_eq!(Settings::load(sources).unwrap().settings.http.port, 1);

@@ -1,15 +1,15 @@
 //! Stands between the fleet and the task service: tasks that wait for a node are let go on as soon as one has room, and what
 //! is known of where a task runs is noted.
 
-use std::collections::HashMap;
-use std::sync::PoisonError;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use task_runners::Target;
 use task_service::TaskService;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::fleet::Fleet;
+use super::fleet::{Fleet, Seat};
 use super::runner::Door;
 
 /// A task begins to wait a moment after nobody had room for it: who looks only when there is room may have missed it.
@@ -41,10 +41,10 @@ impl Fleet {
 
     /// Lets as many tasks go on as there is room for.
     fn let_in(&self, service: &TaskService) {
-        let mut taken = HashMap::new();
+        let (seats, mut taken) = (self.inner.seats(), HashMap::new());
         for (text, waiting) in service.awaited() {
             let most = match serde_json::from_str(&text) {
-                Ok(door) => self.room_behind(&door, waiting, &mut taken),
+                Ok(door) => room_behind(&seats, &door, waiting, &mut taken),
                 // It says itself what it waits for when it is tried again.
                 Err(_) => waiting,
             };
@@ -53,26 +53,30 @@ impl Fleet {
             }
         }
     }
+}
 
-    /// For how many of those that wait there is room; `taken` is what was given to others of each node.
-    fn room_behind(&self, door: &Door, waiting: usize, taken: &mut HashMap<String, usize>) -> usize {
-        let seats = self.inner.seats();
-        if let Target::Node(name) = &door.target {
-            let is_open = seats.get(name).is_some_and(|seat| seat.view().is_open());
-            return if is_open { waiting } else { 0 };
-        }
-        let mut room = 0;
-        for (name, seat) in seats.iter() {
-            let view = seat.view();
-            let is_meant = door.target.means(name, &view.facts.labels);
-            if room >= waiting || !is_meant || !view.offered.scripts.contains_key(&door.script) {
-                continue;
-            }
-            let taken = taken.entry(name.clone()).or_default();
-            let here = view.room().saturating_sub(*taken).min(waiting - room);
-            *taken += here;
-            room += here;
-        }
-        room
+/// For how many of those that wait there is room; `taken` is what was given to others of each node.
+pub(super) fn room_behind(
+    seats: &BTreeMap<String, Arc<Seat>>,
+    door: &Door,
+    waiting: usize,
+    taken: &mut HashMap<String, usize>,
+) -> usize {
+    if let Target::Node(name) = &door.target {
+        let is_open = seats.get(name).is_some_and(|seat| seat.view().is_open());
+        return if is_open { waiting } else { 0 };
     }
+    let mut room = 0;
+    for (name, seat) in seats {
+        let view = seat.view();
+        let is_meant = door.target.means(name, &view.facts.labels);
+        if room >= waiting || !is_meant || !view.offered.scripts.contains_key(&door.script) {
+            continue;
+        }
+        let taken = taken.entry(name.clone()).or_default();
+        let here = view.room().saturating_sub(*taken).min(waiting - room);
+        *taken += here;
+        room += here;
+    }
+    room
 }

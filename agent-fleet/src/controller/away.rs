@@ -99,7 +99,7 @@ impl Work {
         let by = self.tasks.get(&task).and_then(|remote| remote.given_up.clone());
         let result = given_up(by.as_ref().and_then(GivenUp::person));
         let bytes = self.tasks.get(&task).map_or(0, |remote| remote.mirror.bytes());
-        match self.finished(&task, result).await {
+        match self.finished(&task, result, None).await {
             Some(mirror) => {
                 add(&self.fleet.counts.given_up, 1);
                 self.late.insert(task.clone(), mirror);
@@ -117,7 +117,7 @@ impl Work {
         result: ExecutionResult,
     ) -> Result<Event, Event> {
         let Some(mut mirror) = self.late.remove(&task) else { return Ok(Event::Finished { task }) };
-        let kept = tokio::task::spawn_blocking(move || (mirror.finish_late(&result), mirror)).await;
+        let kept = tokio::task::spawn_blocking(move || (mirror.finish_late(result), mirror)).await;
         match kept {
             Ok((Err(error), mirror)) if error.kind() != io::ErrorKind::NotFound => {
                 tracing::error!(task_id = %task, %error, "what came of a task that was given up cannot be written; trying on");

@@ -13,8 +13,9 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::Desk;
+use super::answer::answer;
 use super::runner::NodeRunner;
-use super::stats::Counts;
+use super::stats::{Counts, SILENT};
 use super::store::{Facts, GivenUp, Store, StoreError};
 use super::view::{NodeEntry, View};
 use super::work::{Input, Work};
@@ -164,22 +165,18 @@ impl Fleet {
         Ok(fleet)
     }
 
-    /// Answers what nodes say of tasks that no desk knows, by the history: one that runs here is about to be taken up. Until
-    /// this is polled they get no answer, and say it again.
+    /// Answers what nodes say of tasks that their desks do not know, by the history: one that runs there is about to be taken
+    /// up, one that runs elsewhere is none of theirs. Until this is polled they get no answer, and say it again.
     pub async fn answer_by(self, service: TaskService) {
         let asked = self.inner.asked.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(mut asked) = asked else { return };
         while let Some((node, task)) = asked.recv().await {
-            let is_over = match service.task(&task).await {
-                Ok(task) => task.is_none_or(|task| task.status.is_terminal()),
-                Err(error) => {
-                    tracing::warn!(task_id = %task, %error, "whether a node's task has ended cannot be read");
-                    false
-                }
-            };
-            if is_over && let Some(seat) = self.inner.seat(&node) {
+            let found = service.task(&task).await;
+            if let Some(answer) = answer(found, &node, task)
+                && let Some(seat) = self.inner.seat(&node)
+            {
                 // An agent that stops needs not be told.
-                let _ = seat.inputs.send(Input::Over { task }).await;
+                let _ = seat.inputs.send(answer).await;
             }
         }
     }
@@ -245,7 +242,7 @@ impl Fleet {
                 return why;
             }
             Err(_) => {
-                self.inner.counts.refused("silent");
+                self.inner.counts.refused(SILENT);
                 return "it did not answer the challenge in time".to_owned();
             }
         };

@@ -6,15 +6,19 @@
 //! | `state` | the state machine, one for each node |
 //! | `work` | database, logs and link around it |
 //! | `away` | what becomes of tasks whose node is away |
+//! | `ending` | the end of a task |
 //! | `store` | the database |
 //! | `view` | what can be seen of a node |
 //! | `fleet` | [`Fleet`]: the nodes by name, and their connections |
+//! | `answer` | what a node hears of tasks that are not on its desk |
 //! | `runner` | hands tasks to the nodes that they mean |
 //! | `attend` | lets tasks go on that wait for a node |
 //! | `stats` | the fleet in numbers |
 
+mod answer;
 mod attend;
 mod away;
+mod ending;
 mod event;
 mod fleet;
 mod runner;

@@ -1,5 +1,6 @@
 //! Hands tasks to the nodes that their targets mean: to the one that is named, or to the least loaded one of a pool.
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -12,6 +13,7 @@ use task_runners::{
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
+use super::attend::room_behind;
 use super::fleet::{Fleet, Inner, Seat};
 use super::store::Intent;
 use super::work::{Input, Remote};
@@ -202,7 +204,9 @@ impl TaskRunner for NodeRunner {
         secrets.dedup();
         // What was checked is what runs. Where nodes of a pool differ it is what the chosen one offers.
         let pinned = digest.filter(|_| is_the_same);
-        Ok(Plan { secrets, pinned, door: Some(Door::of(target, spec).text()), ..Plan::default() })
+        let door = Door::of(target, spec);
+        let is_shut = room_behind(&self.fleet.inner.seats(), &door, 1, &mut HashMap::new()) == 0;
+        Ok(Plan { secrets, pinned, door: Some(door.text()), is_shut, ..Plan::default() })
     }
 
     fn start(&self, order: TaskOrder) -> StartFuture<'_> {

@@ -229,7 +229,8 @@ impl Desk {
             Some(entry) if matches!(entry.stage, Stage::Taken | Stage::GivenUp) => entry,
             // It has ended here, and the node comes to its own end only behind its log. Nobody keeps these bytes.
             None => {
-                todo.push(Action::Send(ToNode::Held { task, bytes: end, again: false }));
+                todo.push(Action::Send(ToNode::Held { task: task.clone(), bytes: end, again: false }));
+                todo.push(Action::Ask { task });
                 return;
             }
             Some(_) => return,

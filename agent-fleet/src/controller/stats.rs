@@ -29,14 +29,27 @@ pub struct FleetStats {
     pub given_up: u64,
 }
 
+/// Why API servers let nobody in. What has not happened yet is zero, and not absent.
+const REFUSALS: [&str; 6] = [SILENT, "version", "malformed", "key_unproven", "node_name", "node_key_changed"];
+/// The code where the challenge was not answered in time.
+pub(super) const SILENT: &str = "silent";
+
 /// What is counted while it happens.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Counts {
     pub(super) connections: AtomicU64,
     pub(super) assignments: AtomicU64,
     pub(super) log_bytes: AtomicU64,
     pub(super) given_up: AtomicU64,
     refusals: Mutex<BTreeMap<&'static str, u64>>,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        let (connections, assignments, log_bytes, given_up) = Default::default();
+        let refusals = Mutex::new(REFUSALS.into_iter().map(|code| (code, 0)).collect());
+        Self { connections, assignments, log_bytes, given_up, refusals }
+    }
 }
 
 impl Counts {

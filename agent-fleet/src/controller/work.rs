@@ -43,6 +43,8 @@ pub(super) enum Input {
     Lost { session: u64 },
     /// The end of a task is asked for.
     Cancel { task: TaskId },
+    /// The node speaks of a task of another.
+    Foreign { task: TaskId },
     /// A task that was asked about has ended, or never was.
     Over { task: TaskId },
     /// A task is given up.
@@ -128,6 +130,10 @@ impl Work {
             // Of a connection that another one has replaced.
             Input::Lost { .. } | Input::Message { .. } | Input::Log { .. } => {}
             Input::Cancel { task } => self.on(Event::Cancel { task }, Came::Nothing).await,
+            Input::Foreign { task } => {
+                let message = format!("the task {task} was not handed to this node; nothing was changed");
+                self.say(&ToNode::Refuse { code: "foreign_task".to_owned(), message });
+            }
             Input::Over { task } => self.on(Event::Over { task }, Came::Nothing).await,
             Input::GiveUp { task, given_up, answer } => {
                 let done = self.give_up(&task, given_up).await;
@@ -274,18 +280,18 @@ impl Work {
                 })
             }
             Action::Finish { task } => match std::mem::replace(came, Came::Nothing) {
-                Came::End(ended) => self.finish(task, ended.result).await.map(Some),
+                Came::End(ended) => self.finish(task, *ended).await.map(Some),
                 _ => Ok(None),
             },
             Action::EndUnheard { task } => {
                 let message = "cancelled before the node had heard of it; nothing was started";
                 let result = ExecutionResult::without_run(Outcome::Cancelled, "cancelled_unheard", message);
-                self.finish(task, result).await.map(Some)
+                self.finish_as(task, result).await.map(Some)
             }
             Action::EndGone { task } => {
                 let message = "the node has forgotten this task; whether and how it ran is not known";
                 let result = ExecutionResult::without_run(Outcome::Interrupted, "history_gone", message);
-                self.finish(task, result).await.map(Some)
+                self.finish_as(task, result).await.map(Some)
             }
             Action::Ask { task } => {
                 self.fleet.ask(&self.name, task);
@@ -361,51 +367,6 @@ impl Work {
         }
     }
 
-    /// Writes log and result of a task, and ends it.
-    async fn finish(&mut self, task: TaskId, result: ExecutionResult) -> Result<Event, Event> {
-        let Some(remote) = self.tasks.get(&task) else {
-            tracing::error!(task_id = %task, "the log of a node's task is gone; it is taken up at the next start");
-            return Err(Event::NotFinished { task });
-        };
-        let result = remote.own_words(result);
-        match self.finished(&task, result).await {
-            Some(_) => Ok(Event::Finished { task }),
-            None => Err(Event::NotFinished { task }),
-        }
-    }
-
-    /// Does that, and gives the log back; none where it cannot be written, and is to be tried again.
-    pub(super) async fn finished(&mut self, task: &TaskId, result: ExecutionResult) -> Option<Mirror> {
-        let mut remote = self.tasks.remove(task)?;
-        let finished = tokio::task::spawn_blocking(move || {
-            let finished = remote.mirror.finish(result);
-            (remote, finished)
-        });
-        match finished.await {
-            Ok((remote, Ok(()))) => {
-                self.gives_room(task);
-                return Some(remote.mirror);
-            }
-            Ok((remote, Err(error))) => {
-                tracing::error!(task_id = %task, %error, "the end of a node's task cannot be written; trying on");
-                self.tasks.insert(task.clone(), remote);
-            }
-            Err(error) => {
-                tracing::error!(task_id = %task, %error, "the end of a node's task was not written");
-            }
-        }
-        None
-    }
-
-    /// The task has no place on the node any more.
-    fn gives_room(&self, task: &TaskId) {
-        let mut is_less = false;
-        self.change_view(|view| is_less = view.tasks.remove(task));
-        if is_less {
-            self.fleet.room.notify_one();
-        }
-    }
-
     fn say(&self, message: &ToNode) {
         match encode(message) {
             Ok(text) => self.send(text),
@@ -424,14 +385,14 @@ impl Work {
         self.line.as_ref().is_some_and(|(now, _, _)| *now == session)
     }
 
-    fn change_view(&self, change: impl FnOnce(&mut View)) {
+    pub(super) fn change_view(&self, change: impl FnOnce(&mut View)) {
         change(&mut self.view.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
 impl Remote {
     /// The result of a node that was asked to end what could not be assigned to it says why that was.
-    fn own_words(&self, result: ExecutionResult) -> ExecutionResult {
+    pub(super) fn own_words(&self, result: ExecutionResult) -> ExecutionResult {
         match &self.withheld {
             Some(error) if result.outcome == Outcome::Cancelled => {
                 let report = ErrorReport { code: error.code().to_owned(), message: error.to_string() };

@@ -1,27 +1,49 @@
 //! How a task ended, as the API server is told: by the task service's history, or by the journal where it never began.
 
-use task_service::{ExecutionResult, Outcome, Task, TaskId};
+use task_service::{Attempt, ExecutionResult, Outcome, Task, TaskId, TaskService};
 
 use super::event::Verdict;
 use super::work::Work;
 use crate::message::{Ended, ToServer};
 
+/// Longest reproduction script that is sent along.
+const MAX_DEBUG_SCRIPT_BYTES: usize = 1 << 20;
+
 impl Work {
     /// Sends the end of a task.
     pub(super) async fn send_end(&mut self, task: TaskId, log_bytes: u64) {
-        let verdict = self.journal.as_ref().and_then(|journal| journal.verdict(&task).ok().flatten());
-        let (mut result, attempts) = match verdict {
-            Some(verdict) => (never_started(verdict), Vec::new()),
-            None => match self.service.task(&task).await {
-                Ok(Some(Task { result: Some(result), attempts, .. })) => ((*result).clone(), attempts),
-                Ok(_) => (history_gone(), Vec::new()),
+        let known = self.ended.remove(&task);
+        let verdict = match known {
+            Some(_) => None,
+            None => self.journal.as_ref().and_then(|journal| journal.verdict(&task).ok().flatten()),
+        };
+        let (mut result, attempts) = match (verdict, known) {
+            (Some(verdict), _) => (never_started(verdict), Vec::new()),
+            (None, Some(task)) => how(Some(task)),
+            (None, None) => match self.service.task(&task).await {
+                Ok(found) => how(found),
                 // It is said again.
                 Err(_) => return,
             },
         };
         // The end of a log may be lost, or not to be read any more.
         result.log.fit(log_bytes);
-        self.say(&ToServer::Ended(Box::new(Ended { task, log_bytes, result, attempts })));
+        let debug_script = debug_script(&self.service, &task).await;
+        self.say(&ToServer::Ended(Box::new(Ended { task, log_bytes, result, attempts, debug_script })));
+    }
+}
+
+/// The script that reproduces a task, where there is one that is a text of usual length.
+async fn debug_script(service: &TaskService, task: &TaskId) -> Option<String> {
+    let script = service.debug_script(task).await.ok().flatten()?;
+    String::from_utf8(script).ok().filter(|script| script.len() <= MAX_DEBUG_SCRIPT_BYTES)
+}
+
+/// What came of a task, by the history.
+fn how(task: Option<Task>) -> (ExecutionResult, Vec<Attempt>) {
+    match task {
+        Some(Task { result: Some(result), attempts, .. }) => ((*result).clone(), attempts),
+        _ => (history_gone(), Vec::new()),
     }
 }
 

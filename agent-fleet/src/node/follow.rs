@@ -1,5 +1,6 @@
 //! Follows a task in the node's task service: its log as it grows, and its end.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use task_service::{LogError, LogReader, LogSource, TaskId, TaskService};
@@ -25,22 +26,22 @@ pub(super) async fn follow(task: TaskId, service: TaskService, inputs: mpsc::Sen
     if let Some((reader, other)) = opened(&task, &service).await {
         log_bytes = follow_log(&task, reader, other, &inputs).await;
     }
-    loop {
+    let end = loop {
         match service.wait(&task).await {
-            Ok(Some(ended)) if ended.status.is_terminal() => {
-                log_bytes = log_bytes.max(ended.log_bytes);
-                break;
-            }
+            Ok(Some(ended)) if ended.status.is_terminal() => break ended,
             // The service stops: the next start goes on from here.
             Ok(_) => return,
-            Err(error) => {
-                tracing::warn!(task_id = %task, %error, "the end of a task cannot be read; trying again");
-                tokio::time::sleep(TICK).await;
-            }
+            Err(error) => try_again_later(&task, "end", &error).await,
         }
-    }
+    };
+    let log_bytes = log_bytes.max(end.log_bytes);
     // Nobody listens where the node stops.
-    let _ = inputs.send(Input::Event(Event::Ended { task, log_bytes })).await;
+    let _ = inputs.send(Input::Ended { task, log_bytes, end: Box::new(end) }).await;
+}
+
+async fn try_again_later(task: &TaskId, what: &str, error: &(dyn Display + Sync)) {
+    tracing::warn!(task_id = %task, %error, "the {what} of a task cannot be read; trying again");
+    tokio::time::sleep(TICK).await;
 }
 
 /// Opens a log twice, to wait with and to read with; none where there is none. One that cannot be opened is tried again, for a
@@ -48,10 +49,13 @@ pub(super) async fn follow(task: TaskId, service: TaskService, inputs: mpsc::Sen
 async fn opened(task: &TaskId, service: &TaskService) -> Option<(LogReader, LogReader)> {
     let mut tries = 0;
     loop {
-        let why = match (open(task, service).await, open(task, service).await) {
-            (Ok(Some(reader)), Ok(Some(other))) => return Some((reader, other)),
-            (Ok(_), Ok(_)) => return None,
-            (Err(error), _) | (_, Err(error)) => error,
+        let why = match open(task, service).await {
+            Ok(Some(reader)) => match reader.another() {
+                Ok(other) => return Some((reader, other)),
+                Err(error) => error.to_string(),
+            },
+            Ok(None) => return None,
+            Err(error) => error.to_string(),
         };
         match service.task(task).await {
             Ok(None) => return None,
@@ -62,8 +66,7 @@ async fn opened(task: &TaskId, service: &TaskService) -> Option<(LogReader, LogR
             tracing::error!(task_id = %task, error = %why, "a log cannot be opened; its task ends without it");
             return None;
         }
-        tracing::warn!(task_id = %task, error = %why, "a log cannot be opened; trying again");
-        tokio::time::sleep(TICK).await;
+        try_again_later(task, "log", &why).await;
     }
 }
 
@@ -85,9 +88,8 @@ async fn follow_log(
     other: LogReader,
     inputs: &mpsc::Sender<Input>,
 ) -> u64 {
-    let log = Input::Log { task: task.clone(), reader: Arc::new(other) };
     // Nobody listens where the node stops.
-    let _ = inputs.send(log).await;
+    let _ = inputs.send(Input::Log { task: task.clone(), reader: Arc::new(other) }).await;
     let mut bytes = 0;
     loop {
         let progress = reader.wait_beyond(bytes).await;

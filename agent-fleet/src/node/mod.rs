@@ -119,6 +119,7 @@ impl Node {
             inputs: inputs.clone(),
             assignments: HashMap::new(),
             logs: HashMap::new(),
+            ended: HashMap::new(),
             line: None,
             trusted: Vec::new(),
             is_busy: busy,

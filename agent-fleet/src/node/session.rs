@@ -104,30 +104,33 @@ impl Sessions {
         tracing::info!(api_server = %self.settings.address.api_server, node = %self.settings.name,
             "connected to the API server");
         self.counts.connected(true);
-        Ended::Cut(self.pass_on(session, receiver).await)
+        self.pass_on(session, receiver).await.map_or_else(Ended::Failed, Ended::Cut)
     }
 
-    /// Hands what comes to the node's work; gives why nothing more comes.
-    async fn pass_on(&self, session: u64, mut receiver: impl LinkReceiver) -> String {
+    /// Hands what comes to the node's work; gives why nothing more comes. An error where the API server wants no more of it.
+    async fn pass_on(&self, session: u64, mut receiver: impl LinkReceiver) -> Result<String, Failure> {
         let mut pace = self.pace();
         loop {
             match receive(&mut receiver, &mut pace).await {
                 Ok(Frame::Control(text)) => {
                     let message = match decode(&text) {
+                        Ok(ToNode::Refuse { code, message }) => {
+                            return Err(Failure::refused(&code, &message));
+                        }
                         Ok(message) => message,
                         // Of a newer API server; what it is about is said again, or is not for this node.
                         Err(error @ MessageError::Malformed(_)) => {
                             tracing::error!(%error, "a message of the API server is not understood");
                             continue;
                         }
-                        Err(error) => return error.to_string(),
+                        Err(error) => return Ok(error.to_string()),
                     };
                     if self.inputs.send(Input::Message { session, message }).await.is_err() {
-                        return "the node stops".to_owned();
+                        return Ok("the node stops".to_owned());
                     }
                 }
-                Ok(_) => return "the API server sent what no API server sends".to_owned(),
-                Err(error) => return error.to_string(),
+                Ok(_) => return Ok("the API server sent what no API server sends".to_owned()),
+                Err(error) => return Ok(error.to_string()),
             }
         }
     }
@@ -152,9 +155,7 @@ impl Sessions {
         sender.send(Frame::Control(hello)).await.map_err(|error| Failure::Away(error.to_string()))?;
         let (tasks, wants_catalogue) = match next(&mut receiver).await? {
             ToNode::Welcome { tasks, wants_catalogue } => (tasks, wants_catalogue),
-            ToNode::Refuse { code, message } => {
-                return Err(Failure::Refused(format!("refused, {code}: {message}")));
-            }
+            ToNode::Refuse { code, message } => return Err(Failure::refused(&code, &message)),
             _ => return away("the API server answers a hello with something else than a welcome"),
         };
         let (outgoing, to_send) = mpsc::unbounded_channel();

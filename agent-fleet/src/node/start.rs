@@ -53,23 +53,28 @@ async fn seen_script(
     wanted: Option<String>,
 ) -> Result<Option<Option<String>>, Event> {
     let (Some(wanted), Some(task)) = (wanted, spec.id.clone()) else { return Ok(None) };
+    // What is no name of a script is refused as such.
+    let Ok(name) = spec.name.parse::<ScriptName>() else { return Ok(None) };
+    let looked = tokio::task::spawn_blocking(move || scripts.get_with_pin(&name)).await;
+    // Mostly they are the same, and the history is not asked.
+    if let Ok(Ok((Some(found), pin))) = &looked
+        && found.sha256 == wanted
+    {
+        return Ok(Some(pin.clone()));
+    }
     match service.task(&task).await {
         Ok(Some(_)) => return Ok(None),
         Ok(None) => {}
         Err(_) => return Err(Event::NotYet { task }),
     }
-    // What is no name of a script is refused as such.
-    let Ok(name) = spec.name.parse::<ScriptName>() else { return Ok(None) };
-    let looked = tokio::task::spawn_blocking(move || scripts.get_with_pin(&name)).await;
-    match looked {
-        Ok(Ok((Some(found), pin))) if found.sha256 == wanted => Ok(Some(pin)),
-        Ok(Ok((Some(_), _))) => Err(Event::Never { task, verdict: script_changed() }),
+    Err(match looked {
+        Ok(Ok((Some(_), _))) => Event::Never { task, verdict: script_changed() },
         Ok(Ok((None, _))) => {
-            Err(after(task, &SubmitError::Refused(Refusal::NotFound { name: spec.name.clone() })))
+            after(task, &SubmitError::Refused(Refusal::NotFound { name: spec.name.clone() }))
         }
-        Ok(Err(refusal)) => Err(after(task, &SubmitError::Refused(refusal))),
-        Err(_) => Err(Event::NotYet { task }),
-    }
+        Ok(Err(refusal)) => after(task, &SubmitError::Refused(refusal)),
+        Err(_) => Event::NotYet { task },
+    })
 }
 
 fn script_changed() -> Verdict {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use task_runners::Scripts;
-use task_service::{CancelError, LogReader, TaskId, TaskService};
+use task_service::{CancelError, LogReader, Task, TaskId, TaskService};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -45,6 +45,8 @@ pub(super) enum Input {
     Lost { session: u64 },
     /// The log of a task can be read.
     Log { task: TaskId, reader: Arc<LogReader> },
+    /// A task has ended.
+    Ended { task: TaskId, log_bytes: u64, end: Box<Task> },
     /// Something happened to a task here.
     Event(Event),
 }
@@ -61,6 +63,8 @@ pub(super) struct Work {
     /// What the open tasks ask for, where that is here, and their logs.
     pub(super) assignments: HashMap<TaskId, Assignment>,
     pub(super) logs: HashMap<TaskId, Arc<LogReader>>,
+    /// The tasks that have ended just now: the history needs not be asked how.
+    pub(super) ended: HashMap<TaskId, Task>,
     pub(super) line: Option<(u64, mpsc::UnboundedSender<Outgoing>)>,
     pub(super) trusted: Vec<PublicKey>,
     /// Tells whether there are tasks that are not settled.
@@ -103,6 +107,7 @@ impl Work {
                 self.take(input, &mut todo);
             }
             self.perform(todo).await;
+            self.ended.clear();
         }
     }
 
@@ -134,6 +139,10 @@ impl Work {
                 let header_bytes = reader.progress().header_bytes;
                 self.logs.insert(task.clone(), reader);
                 Event::Begun { task, header_bytes }
+            }
+            Input::Ended { task, log_bytes, end } => {
+                self.ended.insert(task.clone(), *end);
+                Event::Ended { task, log_bytes }
             }
             Input::Event(event) => event,
         };

@@ -65,6 +65,88 @@ proptest! {
     }
 }
 
+/// Messages as they are sent: one of each type that has something to be read wrongly.
+const MESSAGES: [&str; 9] = [
+    r#"{"v":1,"type":"challenge","version":1,"key":"KEY","nonce":"NONCE","signature":"SIGNATURE"}"#,
+    r#"{"v":1,"type":"welcome","tasks":[{"task":"a","held":12}],"wants_catalogue":true}"#,
+    r#"{"v":1,"type":"refuse","code":"version","message":"no"}"#,
+    r#"{"v":1,"type":"assign","payload":"{}","signature":"SIGNATURE"}"#,
+    r#"{"v":1,"type":"held","task":"a","bytes":3,"again":false}"#,
+    r#"{"v":1,"type":"hello","hello":"{}","signature":"SIGNATURE"}"#,
+    r#"{"v":1,"type":"catalogue","digest":"d","scripts":[{"name":"a.sh","sha256":"x","header":""}],"is_last":true}"#,
+    r#"{"v":1,"type":"started","task":"a","header_bytes":7}"#,
+    r#"{"v":1,"type":"complaint","task":null,"code":"x","message":"y"}"#,
+];
+
+/// The message with keys and signatures of the right length.
+fn filled(message: &str) -> String {
+    let digits = |count: usize| "a5".repeat(count);
+    message.replace("KEY", &digits(32)).replace("NONCE", &digits(16)).replace("SIGNATURE", &digits(64))
+}
+
+/// Reads a message; one that is read is written and read as the same.
+fn survives<T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug>(
+    text: &str,
+) -> bool {
+    let Ok(message) = decode::<T>(text) else { return false };
+    assert_eq!(decode::<T>(&encode(&message).unwrap()).unwrap(), message);
+    true
+}
+
+proptest! {
+    #[test]
+    fn a_message_with_bytes_changed_put_in_and_left_out_is_read_or_refused_and_never_more(
+        which in 0..MESSAGES.len(),
+        edits in prop::collection::vec((any::<prop::sample::Index>(), 0_u8..3, any::<char>()), 1..6),
+    ) {
+        let mut text: Vec<char> = filled(MESSAGES[which]).chars().collect();
+        for (at, edit, character) in edits {
+            let at = at.index(text.len());
+            match edit {
+                0 => text[at] = character,
+                1 => text.insert(at, character),
+                _ => drop(text.remove(at)),
+            }
+        }
+        let text: String = text.into_iter().collect();
+        survives::<ToNode>(&text);
+        survives::<ToServer>(&text);
+    }
+
+    #[test]
+    fn a_frame_with_bytes_changed_and_cut_is_read_or_refused_and_never_more(
+        edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let mut frame = LogFrame { task: task("a-task"), attempt: 1, offset: 5, bytes: b"some bytes" }.encode();
+        for (at, byte) in edits {
+            let at = at.index(frame.len());
+            frame[at] = byte;
+        }
+        frame.truncate(cut.index(frame.len() + 1));
+        if let Ok(read) = LogFrame::decode(&frame) {
+            prop_assert_eq!(read.encode(), frame);
+        }
+    }
+}
+
+#[test]
+fn each_of_those_messages_is_read_by_one_end_as_it_stands() {
+    for message in MESSAGES {
+        let text = filled(message);
+        assert!(survives::<ToNode>(&text) != survives::<ToServer>(&text), "{text}");
+    }
+}
+
+#[test]
+fn nesting_without_end_is_refused() {
+    for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
+        let nested = format!("{}0{}", open.repeat(100_000), close.repeat(100_000));
+        let text = format!("{{\"v\":1,\"type\":\"settled\",\"task\":\"a\",\"more\":{nested}}}");
+        assert!(decode::<ToNode>(&text).is_err());
+    }
+}
+
 #[test]
 fn a_chunk_is_bounded_and_never_empty() {
     let bytes = vec![7; MAX_CHUNK_BYTES + 1];

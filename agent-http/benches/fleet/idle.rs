@@ -23,6 +23,8 @@ const NODES: usize = 10_000;
 /// How many come back at once, and how often that happens.
 const BACK: usize = 1000;
 const ROUNDS: usize = 3;
+/// The time over which nodes spread their first try.
+const SPREAD: Duration = Duration::from_secs(3);
 /// Nodes that dial at the same time when they come for the first time.
 const AT_ONCE: usize = 200;
 /// For how long nothing happens but pings.
@@ -68,17 +70,18 @@ async fn crowd(place: &Path, server: &Agent, is_tls: bool) -> Result<()> {
     // What the first request makes once is no node's.
     ask(&crowd.address).await?;
     let before = server.memory("VmRSS")?;
-    let begun = Instant::now();
+    let (begun, busy) = (Instant::now(), server.busy()?);
     for first in (0..NODES).step_by(AT_ONCE) {
-        crowd.connect(first..first + AT_ONCE).await?;
+        crowd.connect(first..first + AT_ONCE, Duration::ZERO).await?;
     }
-    let came = begun.elapsed();
+    let (came, each) = (begun.elapsed(), (server.busy()? - busy) * 1e6 / NODES as f64);
     sleep(Duration::from_secs(1)).await;
     let after = server.memory("VmRSS")?;
     let busy = server.busy()?;
     sleep(QUIET).await;
     println!(
-        "{}  {NODES} nodes came in {came:.2?}: {:.1} KiB a node, {:.1} later; {:.1} % of a processor while nothing happens",
+        "{}  {NODES} nodes came in {came:.2?}, {each:.0} us of a processor each: {:.1} KiB a node, {:.1} later; {:.1} % of a \
+         processor while nothing happens",
         what(is_tls),
         (after - before) as f64 / NODES as f64,
         (server.memory("VmRSS")? - before) as f64 / NODES as f64,
@@ -93,46 +96,46 @@ async fn crowd(place: &Path, server: &Agent, is_tls: bool) -> Result<()> {
     Ok(())
 }
 
-/// Many come back at the same moment, which real nodes do not: they spread over three seconds, and then over fifteen.
+/// Many come back after a cut: over three seconds, as nodes do, and then all at the same moment, which they do not.
 async fn come_back(crowd: &mut Crowd, is_tls: bool) -> Result<()> {
-    let mut back = Vec::new();
-    let mut honest = Vec::new();
-    for round in 0..ROUNDS {
-        let nodes = round * BACK..(round + 1) * BACK;
-        crowd.cut(nodes.clone());
-        let is_over = Arc::new(AtomicBool::new(false));
-        let mut callers = JoinSet::new();
-        for _ in 0..CALLERS {
-            callers.spawn(call(crowd.address.clone(), is_over.clone()));
+    for (how, spread) in [("over 3 s", SPREAD), ("in one moment", Duration::ZERO)] {
+        let mut back = Vec::new();
+        let mut honest = Vec::new();
+        for round in 0..ROUNDS {
+            let nodes = round * BACK..(round + 1) * BACK;
+            crowd.cut(nodes.clone());
+            let callers = Callers::start(&crowd.address);
+            let begun = Instant::now();
+            crowd.connect(nodes, spread).await?;
+            back.push(begun.elapsed().as_secs_f64());
+            honest.extend(callers.stop()?);
         }
-        let begun = Instant::now();
-        crowd.connect(nodes).await?;
-        back.push(begun.elapsed().as_secs_f64());
-        is_over.store(true, Ordering::Relaxed);
-        while let Some(times) = callers.join_next().await {
-            honest.extend(times??);
-        }
+        println!(
+            "{}  {BACK} come back {how}: after {:.2} s all are there (median of {ROUNDS}); {} requests of others \
+             meanwhile: p50 {:.1} ms, p99 {:.1} ms, longest {:.1} ms",
+            what(is_tls),
+            median(back),
+            honest.len(),
+            percentile(honest.clone(), 50),
+            percentile(honest.clone(), 99),
+            percentile(honest.clone(), 100)
+        );
     }
-    println!(
-        "{}  {BACK} come back at once in {:.2} s (median of {ROUNDS}); {} requests of others meanwhile: p50 {:.1} ms, \
-         p99 {:.1} ms, longest {:.1} ms",
-        what(is_tls),
-        median(back),
-        honest.len(),
-        percentile(honest.clone(), 50),
-        percentile(honest.clone(), 99),
-        percentile(honest.clone(), 100)
-    );
     Ok(())
 }
 
 impl Crowd {
-    /// Connects these, all at the same time.
-    async fn connect(&mut self, numbers: std::ops::Range<usize>) -> Result<()> {
+    /// Connects these, spread evenly over a time.
+    async fn connect(&mut self, numbers: std::ops::Range<usize>, spread: Duration) -> Result<()> {
         let mut dialling = JoinSet::new();
+        let (first, count) = (numbers.start, numbers.len());
         for number in numbers {
             let (node, address) = (self.nodes[number].clone(), self.address.clone());
-            dialling.spawn(async move { (number, node.connect(&address).await) });
+            let wait = spread * u32::try_from(number - first)? / u32::try_from(count)?;
+            dialling.spawn(async move {
+                sleep(wait).await;
+                (number, node.connect(&address).await)
+            });
         }
         while let Some(dialled) = dialling.join_next().await {
             let (number, line) = dialled?;
@@ -146,12 +149,41 @@ impl Crowd {
     }
 }
 
+/// Others who call meanwhile, on a thread of their own, so that what nodes do here does not hold them up.
+struct Callers {
+    is_over: Arc<AtomicBool>,
+    thread: std::thread::JoinHandle<Result<Vec<f64>>>,
+}
+
+impl Callers {
+    fn start(address: &Address) -> Self {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let (address, over) = (address.clone(), is_over.clone());
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async {
+                let callers = (0..CALLERS).map(|_| call(&address, &over));
+                let times: Result<Vec<_>> =
+                    futures_util::future::join_all(callers).await.into_iter().collect();
+                Ok(times?.concat())
+            })
+        });
+        Self { is_over, thread }
+    }
+
+    /// The times of their requests, milliseconds.
+    fn stop(self) -> Result<Vec<f64>> {
+        self.is_over.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap_or_else(|_| Err("a caller panicked".into()))
+    }
+}
+
 /// Asks again and again until it is over, each time by a connection of its own; the times in milliseconds.
-async fn call(address: Address, is_over: Arc<AtomicBool>) -> Result<Vec<f64>> {
+async fn call(address: &Address, is_over: &AtomicBool) -> Result<Vec<f64>> {
     let mut times = Vec::new();
     while !is_over.load(Ordering::Relaxed) {
         let begun = Instant::now();
-        ask(&address).await?;
+        ask(address).await?;
         times.push(begun.elapsed().as_secs_f64() * 1e3);
         sleep(PAUSE).await;
     }

@@ -55,7 +55,9 @@ pub(crate) fn node(place: &Path, server: &Agent, scripts: &[(&str, &str)], setti
     let agent = Agent::start(&folder)?;
     let mut client = Client::connect(server.at)?;
     until("the node", || {
-        let seen: Value = client.get("/api/v1/nodes/node")?;
+        // It has never been there at first.
+        let nodes = client.get("/api/v1/nodes")?;
+        let seen: Value = nodes["nodes"].get(0).cloned().unwrap_or_default();
         let offered = seen["scripts"].as_object().map_or(0, serde_json::Map::len);
         Ok(seen["connected"] == true && offered == scripts.len())
     })?;
@@ -84,6 +86,7 @@ impl Agent {
             .env("RUST_LOG", "error")
             .current_dir(folder)
             .stdin(Stdio::null())
+            .stderr(Stdio::null())
             .spawn()?;
         let agent = Self { at, child };
         until("an agent that listens", || Ok(TcpStream::connect(at).is_ok()))?;

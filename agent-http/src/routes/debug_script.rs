@@ -47,6 +47,7 @@ pub(crate) async fn debug_script(
     let place = right.during(state.debug_scripts().clone().acquire_owned()).await?;
     let place = place.map_err(ApiError::unavailable)?;
     let records = state.records().clone();
+    let on_a_node = task.spec.target.is_some();
     let made = tokio::task::spawn_blocking(move || records.debug_script(&task.id)).await;
     match made.map_err(io::Error::other).and_then(|made| made) {
         Ok(Some(script)) => {
@@ -59,7 +60,12 @@ pub(crate) async fn debug_script(
         Ok(None) => Err(ApiError::new(
             StatusCode::NOT_FOUND,
             "no_debug_script",
-            "this task was not started, so there is nothing to reproduce",
+            match on_a_node {
+                true => {
+                    "the script of a task on a node comes with its end, and there is none of one that was not started"
+                }
+                false => "this task was not started, so there is nothing to reproduce",
+            },
         )),
         Err(error) => Err(ApiError::unavailable(format_args!("a task's record cannot be read: {error}"))),
     }

@@ -36,6 +36,8 @@ pub(crate) async fn metrics(
     }
     let now = Now {
         service: state.service().stats(),
+        fleet: state.fleet().stats(),
+        awaited: state.service().awaited().values().sum(),
         scripts: &state.scripts().status(),
         certificate_expires: state.tls().map(|tls| tls.expires()),
         connections: connections.map(|Extension(connections)| connections.count()),

@@ -140,7 +140,7 @@ impl Board {
     pub(crate) fn place(&self, needs: &Needs, on_busy: OnBusy) -> Placement {
         let is_contested = needs.places().iter().any(|place| self.lines.is_contested(place));
         let has_slot = match &needs.door {
-            Some(door) => !self.doors.is_waited_at(door),
+            Some(door) => !needs.is_shut && !self.doors.is_waited_at(door),
             None => needs.is_elsewhere || self.running() < self.slots,
         };
         let fits = has_slot && !is_contested && !self.held;
@@ -178,7 +178,7 @@ impl Board {
 
     /// A new task waits.
     pub(crate) fn wait(&mut self, seq: i64, id: TaskId, needs: &Needs) {
-        let door = needs.door.clone().filter(|door| self.doors.is_waited_at(door));
+        let door = needs.door.clone().filter(|door| needs.is_shut || self.doors.is_waited_at(door));
         let until = if door.is_some() { Until::LetIn } else { Until::Now };
         self.insert(seq, Waiting { door, ..Waiting::new(id, needs.places(), needs.is_elsewhere) }, until);
     }

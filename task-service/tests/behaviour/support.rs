@@ -110,6 +110,7 @@ impl TaskRunner for Manual {
                 lane: spec.params.get("lane").map(|lane| self::lane(lane.as_str().unwrap())),
                 retry: retry(spec),
                 door: None,
+                is_shut: false,
             }),
         }
     }

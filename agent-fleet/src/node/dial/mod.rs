@@ -78,6 +78,13 @@ pub(super) enum Failure {
     Refused(String),
 }
 
+impl Failure {
+    /// As the API server says it.
+    pub(super) fn refused(code: &str, message: &str) -> Self {
+        Self::Refused(format!("refused, {code}: {message}"))
+    }
+}
+
 /// A host and a port, as an address names them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Place {

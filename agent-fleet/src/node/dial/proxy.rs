@@ -107,6 +107,20 @@ mod tests {
         );
     }
 
+    proptest::proptest! {
+        #[test]
+        fn whatever_a_proxy_answers_is_a_status_with_few_plain_words_or_none(
+            head in proptest::prelude::any::<Vec<u8>>(),
+            is_http in proptest::prelude::any::<bool>(),
+        ) {
+            let head = if is_http { [b"HTTP/1.1 2", head.as_slice()].concat() } else { head };
+            if let Some((status, reason)) = status_of(&head) {
+                assert!(status < 1000 && reason.chars().count() <= MAX_REASON_CHARS);
+                assert!(!reason.contains(char::is_control));
+            }
+        }
+    }
+
     #[test]
     fn a_status_line_is_read_and_what_would_spoil_a_log_is_not() {
         assert_eq!(status_of(b"HTTP/1.1 200\r\n\r\n"), Some((200, String::new())));

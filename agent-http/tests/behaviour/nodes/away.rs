@@ -18,12 +18,15 @@ fn a_task_for_a_node_that_is_away_waits_and_can_be_cancelled() {
     eventually("the cut line", || {
         (server.get("/api/v1/nodes/node").json()["connected"] == false).then_some(())
     });
-    let waits = submit(&server, &json!({ "name": "where.sh" }));
+    let spec = json!({ "name": "where.sh", "target": { "node": "node" } });
+    let answer = server.post("/api/v1/tasks", &spec).json();
+    assert_eq!((&answer["status"], &answer["started_at"]), (&json!("queued"), &json!(null)));
+    let waits = answer["id"].as_str().unwrap();
     let unwanted = submit(&server, &json!({ "name": "where.sh" }));
     assert_eq!(server.post(&format!("/api/v1/tasks/{unwanted}/cancel"), &json!({})).status, 202);
     assert_eq!(server.ended(&unwanted)["status"], "cancelled");
     let node = site.start();
-    assert_eq!(server.ended(&waits)["status"], "succeeded");
+    assert_eq!(server.ended(waits)["status"], "succeeded");
     assert_eq!(node.count(), 1);
 }
 

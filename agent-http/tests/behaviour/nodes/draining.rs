@@ -58,3 +58,37 @@ fn only_nodes_that_were_ever_here_are_drained_and_only_by_what_is_understood() {
     }
     assert_eq!(connected(&server)["draining"], false);
 }
+
+#[test]
+fn nodes_and_their_tasks_are_measured() {
+    let server = Service::usual();
+    let node = node_site(&server, "").start();
+    connected(&server);
+    let (id, gate) = running(&server, &node);
+    drain(&server, &json!({}));
+    let waits = submit(&server, &json!({ "name": "where.sh" }));
+    task_when(&server, &waits, "that it waits", |task| task["status"] == "queued");
+    let shows = |series: &[&str]| {
+        let text = server.get("/metrics").text();
+        series.iter().all(|one| text.lines().any(|line| line == *one)).then_some(())
+    };
+    let now = [
+        "devops_agent_nodes{state=\"connected\"} 1",
+        "devops_agent_nodes{state=\"away\"} 0",
+        "devops_agent_nodes_draining 1",
+        "devops_agent_nodes_tasks{state=\"handed\"} 1",
+        "devops_agent_nodes_tasks{state=\"waiting\"} 1",
+        "devops_agent_nodes_connections_total 1",
+        "devops_agent_nodes_assignments_total 1",
+        "devops_agent_nodes_tasks_given_up_total 0",
+    ];
+    eventually("the measurements", || shows(&now));
+    let log = server.get(&format!("/api/v1/tasks/{id}/log")).body.len();
+    eventually("the bytes of its log", || shows(&[&format!("devops_agent_nodes_log_bytes_total {log}")]));
+    fs::write(gate, "").unwrap();
+    server.ended(&id);
+    drop(node.stop());
+    eventually("the node's leaving", || {
+        shows(&["devops_agent_nodes{state=\"away\"} 1", "devops_agent_nodes_tasks{state=\"handed\"} 0"])
+    });
+}

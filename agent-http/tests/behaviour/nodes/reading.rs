@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::process::Command;
 use std::thread;
 
 use serde_json::{Value, json};
@@ -110,4 +111,28 @@ fn a_task_is_run_again_where_it_ran() {
         assert_eq!((&task["node"], &task["spec"]["target"]), (&json!("node"), &target));
     }
     assert_eq!(node.count(), 4);
+}
+
+#[test]
+fn the_reproduction_script_of_a_task_is_that_of_its_node_and_runs_nowhere_else_by_mistake() {
+    let server = Service::usual();
+    let node = node_site(&server, "").start();
+    connected(&server);
+    let spec = json!({ "name": "secret.sh", "params": { "key": "c4n4ry-of-16-byte" } });
+    let id = submit(&server, &spec);
+    server.ended(&id);
+    let script = server.get(&format!("/api/v1/tasks/{id}/debug.sh"));
+    assert_eq!(script.status, 200);
+    let there = node.get(&format!("/api/v1/tasks/{id}/debug.sh")).text();
+    assert!(script.text().ends_with(there.strip_prefix("#!/bin/sh\n").unwrap()), "{}", script.text());
+    assert!(!script.text().contains("c4n4ry"));
+
+    let id = submit(&server, &json!({ "name": "where.sh" }));
+    server.ended(&id);
+    let script = server.get(&format!("/api/v1/tasks/{id}/debug.sh")).text();
+    let run = |node: &str| Command::new("sh").args(["-c", &script]).env("TASK_NODE", node).output().unwrap();
+    let refused = run("other");
+    assert_eq!((refused.status.code(), refused.stdout.len()), (Some(126), 0));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("on the host of the node node"));
+    assert_eq!(String::from_utf8_lossy(&run("node").stdout), format!("on node as {id} for admin\n"));
 }

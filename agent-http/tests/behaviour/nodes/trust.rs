@@ -24,6 +24,8 @@ fn another_agent_with_the_token_of_a_node_is_not_that_node() {
     let id = submit(&server, &json!({ "name": "where.sh" }));
     assert_eq!(server.ended(&id)["status"], "succeeded");
     assert_eq!((node.count(), thief.count()), (1, 0));
+    let metrics = server.get("/metrics").text();
+    assert!(metrics.contains("devops_agent_nodes_refusals_total{code=\"node_key_changed\"} "), "{metrics}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use agent_fleet::frame::LogFrame;
 use serde_json::json;
 
 use super::middle::Way;
-use super::{Member, kind, server_of};
+use super::{Member, kind, server_of, server_with};
 use crate::support::eventually;
 
 #[test]
@@ -32,9 +32,16 @@ fn a_node_that_speaks_of_another_s_task_changes_nothing_of_it() {
     }
     liar.middle.say(Way::ToServer, &ended.replace(&own, &id));
 
-    // What it says behind that is heard, so that this was too.
+    // Both ends say so, and the liar is let in again, later, as a node that was refused.
+    let words =
+        format!("refused, foreign_task: the task {id} was not handed to this node; nothing was changed");
+    eventually("the refusal", || liar.service.said().contains(&words).then_some(()));
+    let told =
+        |line: &str| line.contains("a node speaks of a task that was not handed to it") && line.contains(&id);
+    assert!(server.said().lines().any(|line| told(line) && line.contains("db-2")), "{}", server.said());
     let after = liar.submit(&server, "started.sh");
     assert_eq!(server.ended(&after)["status"], "succeeded");
+    assert!(!server.said().lines().any(|line| told(line) && line.contains("db-1")), "{}", server.said());
     assert_eq!(server.get(&format!("/api/v1/tasks/{id}")).json()["status"], "running");
     assert_eq!(log(), before);
     std::fs::write(honest.service.site.path("gate"), "").unwrap();
@@ -50,4 +57,27 @@ fn a_node_that_speaks_of_another_s_task_changes_nothing_of_it() {
     lie["log_bytes"] = json!(0);
     liar.middle.say(Way::ToServer, &lie.to_string());
     assert_eq!(server.ended(&gated)["status"], "succeeded");
+}
+
+#[test]
+fn a_node_s_log_takes_no_more_room_here_than_one_of_this_agent_may() {
+    let server = server_with(&["db-1"], "[script_executor]\nmax_log_bytes = \"64KiB\"\n");
+    let node = Member::start(&server, "db-1");
+    node.service.site.write_script("long.sh", "#!/bin/sh\nseq 1 100000\n");
+    eventually("the new script", || {
+        let offered = &server.get("/api/v1/nodes/db-1").json()["scripts"]["long.sh"];
+        offered.is_string().then_some(())
+    });
+    let id = node.submit(&server, "long.sh");
+    let task = server.ended(&id);
+    let log = &task["result"]["log"];
+    // The bound, and room for banners.
+    assert_eq!(
+        (task["status"].as_str(), log["bytes"].as_u64()),
+        (Some("succeeded"), Some(2 * 65_536)),
+        "{task}"
+    );
+    assert!(log["truncated_bytes"].as_u64().unwrap() > 400_000, "{task}");
+    let there = node.service.get(&format!("/api/v1/tasks/{id}/log")).body;
+    assert_eq!(server.get(&format!("/api/v1/tasks/{id}/log")).body, there[..2 * 65_536]);
 }

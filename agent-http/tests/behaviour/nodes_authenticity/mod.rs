@@ -30,11 +30,16 @@ struct Member {
 
 /// An API server that knows these nodes.
 fn server_of(names: &[&str]) -> Service {
+    server_with(names, "")
+}
+
+/// The same with further settings.
+fn server_with(names: &[&str], settings: &str) -> Service {
     let sections = names.iter().map(|name| {
         let digest = Site::digest(name);
         format!("[[auth.token]]\nname = \"{name}\"\nsha256 = \"{digest}\"\nscopes = [\"node\"]\n")
     });
-    Site::new(&sections.collect::<String>()).start()
+    Site::new(&format!("{settings}{}", sections.collect::<String>())).start()
 }
 
 /// The site of a node of that name, with that token, that calls there.
@@ -211,7 +216,7 @@ fn an_assignment_that_is_repeated_starts_once_on_whatever_connection_and_after_w
     repeat(&node);
     fs::write(node.service.site.path("gate"), "").unwrap();
     assert_eq!(server.ended(&id)["status"], "succeeded");
-    assert_eq!(node.starts(), [id.clone()]);
+    assert_eq!(node.starts(), std::slice::from_ref(&id));
 
     // When it is settled; and when the node has been started again.
     let settled = || node.middle.seen(Way::ToNode).iter().any(|text| kind(text) == "settled");

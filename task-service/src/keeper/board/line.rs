@@ -15,6 +15,8 @@ pub(crate) struct Needs {
     pub(crate) is_elsewhere: bool,
     /// What must have room for it there. A new task only knows; one that waits for it stands there.
     pub(crate) door: Option<String>,
+    /// Whether it has none now.
+    pub(crate) is_shut: bool,
 }
 
 /// Names a line.
@@ -49,7 +51,7 @@ impl Needs {
         let workspace = plan.workspace.as_ref().map(|name| name.as_str().to_owned());
         // Nobody would ever leave a lane that lets nobody in.
         let lane = plan.lane.clone().map(|lane| Lane { concurrency: lane.concurrency.max(1), ..lane });
-        Self { workspace, lane, is_elsewhere, door: plan.door.clone() }
+        Self { workspace, lane, is_elsewhere, door: plan.door.clone(), is_shut: plan.is_shut }
     }
 
     /// The lines that such a task stands in.

@@ -173,6 +173,11 @@ fn a_door_lets_the_oldest_in_and_who_comes_later_waits_behind_them() {
     board.remove_waiting(4);
     assert!(board.awaited().is_empty());
     assert_eq!(board.place(&elsewhere, OnBusy::Wait), Placement::Start);
+    // One whose door is known to be shut is not even tried.
+    let shut = Needs { is_shut: true, ..elsewhere };
+    assert_eq!(board.place(&shut, OnBusy::Wait), Placement::Wait);
+    board.wait(5, id("e5"), &shut);
+    assert_eq!((board.next_start(Instant::now()), board.awaited()["d"]), (None, 1));
 }
 
 /// Something that happens to a board. Numbers choose among those that there are.
