@@ -9,10 +9,11 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
-use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use task_service::TaskId;
 
 use crate::assignment::MAX_VALIDITY;
+use crate::damage;
 use crate::keys::Nonce;
 use crate::node::{Journaled, Verdict};
 
@@ -116,14 +117,10 @@ impl Journal {
     /// See [`JournalError`].
     pub fn open(path: &Path) -> Result<Self, JournalError> {
         match Self::try_open(path) {
-            Err(JournalError::Sqlite(error)) if is_damage(&error) => {
-                let aside = path.with_extension("db.damaged");
+            Err(JournalError::Sqlite(error)) if damage::is_damage(&error) => {
+                let aside = damage::set_aside(path);
                 tracing::error!(journal = %path.display(), set_aside = %aside.display(), %error,
                     "the journal of assignments is damaged and was set aside");
-                for companion in ["", "-wal", "-shm"] {
-                    // A companion may be missing; the new journal is opened in any case.
-                    let _ = std::fs::rename(with_suffix(path, companion), with_suffix(&aside, companion));
-                }
                 Self::try_open(path)
             }
             other => other,
@@ -147,6 +144,7 @@ impl Journal {
             VERSION => {}
             found => return Err(JournalError::Newer { path: path.to_owned(), found }),
         }
+        damage::check(&db)?;
         let highest = db.query_row("SELECT highest FROM clock", [], |row| row.get(0))?;
         Ok(Self { db, highest: Timestamp::from_second(highest).unwrap_or(Timestamp::UNIX_EPOCH) })
     }
@@ -271,14 +269,4 @@ impl Journal {
 
 fn seconds_before(now: Timestamp, time: SignedDuration) -> i64 {
     now.as_second().saturating_sub(time.as_secs())
-}
-
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
-}
-
-fn is_damage(error: &rusqlite::Error) -> bool {
-    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
 }

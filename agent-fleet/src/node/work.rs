@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use task_runners::Scripts;
 use task_service::{CancelError, LogReader, Task, TaskId, TaskService};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::counts::NodeCounts;
 use super::event::{Action, Event, Journaled};
@@ -75,9 +75,9 @@ pub(super) struct Work {
 impl Work {
     /// Takes up what the journal holds, and works until nobody can tell it anything any more.
     pub(super) async fn run(mut self, mut coming: mpsc::Receiver<Input>) {
-        if let Err(error) = self.take_up().await {
-            tracing::error!(%error, "the journal of assignments cannot be read; this node takes no tasks");
-            return;
+        while let Err(error) = self.take_up().await {
+            tracing::error!(%error, "the journal of assignments cannot be read; this node takes no tasks before it can");
+            sleep(TICK).await;
         }
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
