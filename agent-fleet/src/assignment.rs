@@ -91,7 +91,10 @@ pub enum Disbelief {
     #[error("an assignment is for the node '{0}' and another key than this node's; it was dropped")]
     OtherNode(String),
     /// Its time has not come, is over, or is too long.
-    #[error("an assignment is valid from {not_before} to {expires}, and here it is {now}; it was dropped")]
+    #[error(
+        "an assignment is valid from {not_before} to {expires}, and here it is {now}; it was dropped; set the clocks of both \
+         ends right"
+    )]
     Time {
         /// From when on.
         not_before: Timestamp,

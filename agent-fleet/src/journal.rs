@@ -9,10 +9,11 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
-use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use task_service::TaskId;
 
 use crate::assignment::MAX_VALIDITY;
+use crate::damage;
 use crate::keys::Nonce;
 use crate::node::{Journaled, Verdict};
 
@@ -116,14 +117,10 @@ impl Journal {
     /// See [`JournalError`].
     pub fn open(path: &Path) -> Result<Self, JournalError> {
         match Self::try_open(path) {
-            Err(JournalError::Sqlite(error)) if is_damage(&error) => {
-                let aside = path.with_extension("db.damaged");
+            Err(JournalError::Sqlite(error)) if damage::is_damage(&error) => {
+                let aside = damage::set_aside(path);
                 tracing::error!(journal = %path.display(), set_aside = %aside.display(), %error,
                     "the journal of assignments is damaged and was set aside");
-                for companion in ["", "-wal", "-shm"] {
-                    // A companion may be missing; the new journal is opened in any case.
-                    let _ = std::fs::rename(with_suffix(path, companion), with_suffix(&aside, companion));
-                }
                 Self::try_open(path)
             }
             other => other,
@@ -147,13 +144,20 @@ impl Journal {
             VERSION => {}
             found => return Err(JournalError::Newer { path: path.to_owned(), found }),
         }
+        damage::check(&db)?;
         let highest = db.query_row("SELECT highest FROM clock", [], |row| row.get(0))?;
         Ok(Self { db, highest: Timestamp::from_second(highest).unwrap_or(Timestamp::UNIX_EPOCH) })
     }
 
-    /// The time by which assignments are judged: it never steps back, so that a clock that is set back brings no old
-    /// assignment back to life.
+    /// The time by which assignments are judged: it does not step back with a clock that is set back a little, so that this
+    /// brings no old assignment back to life. A clock that is set back by more than what is remembered was wrong before, or a
+    /// node would be deaf for as long; then what is settled is guarded by the records of the task service.
     pub fn now(&mut self, wall: Timestamp) -> Timestamp {
+        if self.highest.duration_since(wall) > MEMORY {
+            tracing::warn!(was = %self.highest, now = %wall,
+                "this node's clock was ahead, and is believed again; assignments are judged by what it shows now");
+            self.highest = wall;
+        }
         self.highest = self.highest.max(wall);
         self.highest
     }
@@ -198,7 +202,7 @@ impl Journal {
                 ])?,
             };
         }
-        transaction.execute("UPDATE clock SET highest = max(highest, ?1)", [now])?;
+        transaction.execute("UPDATE clock SET highest = ?1", [now])?;
         Ok(transaction.commit()?)
     }
 
@@ -258,21 +262,11 @@ impl Journal {
         let old = seconds_before(now, MEMORY);
         let transaction = self.db.transaction()?;
         transaction.execute("DELETE FROM assignment WHERE stage = 'settled' AND since < ?1", [old])?;
-        transaction.execute("UPDATE clock SET highest = max(highest, ?1)", [now.as_second()])?;
+        transaction.execute("UPDATE clock SET highest = ?1", [now.as_second()])?;
         Ok(transaction.commit()?)
     }
 }
 
 fn seconds_before(now: Timestamp, time: SignedDuration) -> i64 {
     now.as_second().saturating_sub(time.as_secs())
-}
-
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
-}
-
-fn is_damage(error: &rusqlite::Error) -> bool {
-    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
 }

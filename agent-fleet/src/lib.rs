@@ -14,6 +14,7 @@
 pub mod accepted;
 pub mod assignment;
 pub mod controller;
+mod damage;
 pub mod frame;
 pub mod greeting;
 pub mod journal;

@@ -1,5 +1,5 @@
-//! What carries messages between both ends, and how one is served: a writer that sends control messages before log bytes
-//! and says something in time, and a reader that notices silence.
+//! What carries messages between both ends, and how one is served: a writer that sends what comes in its order, reads log bytes
+//! only then, and says something in time, and a reader that notices silence.
 
 use std::future::Future;
 use std::pin::pin;
@@ -65,6 +65,8 @@ pub trait LinkReceiver: Send + 'static {
 pub(crate) enum Outgoing {
     /// A control message.
     Control(String),
+    /// One that is not said again before this one has left: as long as it waits, `_waits` is held.
+    Once { text: String, _waits: Arc<()> },
     /// Bytes of a log, which are read when they are sent.
     Log { reader: Arc<LogReader>, task: TaskId, offset: u64, bytes: u64 },
 }
@@ -119,7 +121,7 @@ pub(crate) async fn send_all(
 ) -> Result<(), LinkError> {
     loop {
         let frame = match timeout(pace.ping_after(), outgoing.recv()).await {
-            Ok(Some(Outgoing::Control(text))) => Some(Frame::Control(text)),
+            Ok(Some(Outgoing::Control(text) | Outgoing::Once { text, .. })) => Some(Frame::Control(text)),
             Ok(Some(Outgoing::Log { reader, task, offset, bytes })) => read(&reader, task, offset, bytes),
             Ok(None) => return Ok(()),
             Err(_) => Some(Frame::Ping),

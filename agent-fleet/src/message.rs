@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use task_service::{Attempt, ExecutionResult, TaskId};
+use task_runners::ScriptName;
+use task_service::{Attempt, ExecutionResult, Outcome, TaskId};
 
 use crate::assignment::SignedAssignment;
 use crate::keys::{Nonce, PublicKey, SealingKey, Signature};
@@ -193,6 +194,23 @@ pub struct CatalogueScript {
     pub header: String,
 }
 
+impl CatalogueScript {
+    /// Whether name and digest are what they are called.
+    pub fn is_sound(&self) -> bool {
+        self.name.parse::<ScriptName>().is_ok() && is_sha256(&self.sha256)
+    }
+
+    /// How long it is.
+    pub fn bytes(&self) -> usize {
+        self.name.len() + self.sha256.len() + self.header.len()
+    }
+}
+
+/// Whether a text is a SHA-256 as it is written here.
+pub fn is_sha256(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 /// How a task ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Ended {
@@ -255,6 +273,23 @@ struct Version {
 pub fn encode<T: Serialize>(message: &T) -> Result<String, MessageError> {
     let text = serde_json::to_string(&Outgoing { v: VERSION, message }).map_err(MessageError::Unwritable)?;
     if text.len() > MAX_MESSAGE_BYTES { Err(MessageError::TooLong { found: text.len() }) } else { Ok(text) }
+}
+
+/// The end of a task that is told in words that this build does not know: its result says so. None where it is no end.
+pub fn end_in_other_words(text: &str, error: &MessageError) -> Option<Ended> {
+    #[derive(Deserialize)]
+    struct End {
+        #[serde(rename = "type")]
+        kind: String,
+        task: TaskId,
+        log_bytes: u64,
+    }
+    let End { kind, task, log_bytes } = serde_json::from_str(text).ok()?;
+    let message =
+        format!("the node told how this task ended in words that this agent does not know: {error}");
+    let mut result = ExecutionResult::without_run(Outcome::Interrupted, "result_unreadable", message);
+    result.log.bytes = log_bytes;
+    (kind == "ended").then(|| Ended { task, log_bytes, result, attempts: Vec::new(), debug_script: None })
 }
 
 /// Reads a message.

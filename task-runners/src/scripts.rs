@@ -193,8 +193,16 @@ impl Scripts {
     /// # Errors
     /// [`Refusal::Unverified`] as [`source`](Self::source).
     pub fn get(&self, name: &ScriptName) -> Result<Option<ScriptEntry>, Refusal> {
+        self.get_with_pin(name).map(|(entry, _)| entry)
+    }
+
+    /// The same, with the digest that pins it.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn get_with_pin(&self, name: &ScriptName) -> Result<(Option<ScriptEntry>, Option<String>), Refusal> {
         let (source, pin) = self.cards()?;
-        Ok(ScriptEntry::of(name, source.card(name), pin.is_some()))
+        Ok((ScriptEntry::of(name, source.card(name), pin.is_some()), pin))
     }
 
     /// Looks at the folder because something in it changed, for somebody who watches it; each folder in it is told before

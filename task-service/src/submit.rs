@@ -107,10 +107,27 @@ impl TaskService {
     /// # Errors
     /// See [`SubmitError`]; in all cases there is no new task.
     pub async fn submit(&self, spec: TaskSpec, created_by: &str) -> Result<Submitted, SubmitError> {
+        self.submit_if(spec, created_by, |_| true).await
+    }
+
+    /// The same, where its runner plans with it what is wanted; otherwise it is refused as one that is to be tried again. A
+    /// task that exists is given as it stands.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit).
+    pub async fn submit_if(
+        &self,
+        spec: TaskSpec,
+        created_by: &str,
+        is_wanted: impl FnOnce(&Plan) -> bool,
+    ) -> Result<Submitted, SubmitError> {
         let (inner, created_by) = (self.inner.clone(), created_by.to_owned());
         let prepared = tokio::task::spawn_blocking(move || prepare(&inner, spec, created_by));
         let new = match prepared.await {
-            Ok(Ok(Prepared::New(new))) => new,
+            Ok(Ok(Prepared::New(new))) if is_wanted(&new.plan) => new,
+            Ok(Ok(Prepared::New(_))) => {
+                return Err(Refusal::Unavailable("what it names has changed meanwhile".to_owned()).into());
+            }
             Ok(Ok(Prepared::Existing(task))) => {
                 return Ok(Submitted { task: self.completed(*task), created: false });
             }

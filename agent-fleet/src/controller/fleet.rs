@@ -22,7 +22,7 @@ use super::work::{Input, Work};
 use crate::greeting::{self, Stranger};
 use crate::keys::{KeyError, SigningKey};
 use crate::link::{Frame, LinkReceiver, LinkSender, Pace, receive, send_all};
-use crate::message::{Hello, ToNode, ToServer, decode, encode};
+use crate::message::{Hello, MessageError, ToNode, ToServer, decode, encode, end_in_other_words};
 
 /// Inputs that wait for the work for a node. A node that sends more waits with them.
 const INPUTS: usize = 32;
@@ -259,7 +259,7 @@ impl Fleet {
                 Ok(()) => "another connection of this node has replaced it".to_owned(),
                 Err(error) => error.to_string(),
             },
-            why = pass_on(&seat, session, receiver) => why,
+            why = pass_on(name, &seat, session, receiver) => why,
         }
     }
 
@@ -351,12 +351,17 @@ impl Drop for Line {
 }
 
 /// Hands what comes by a connection to the work for its node; gives why nothing more comes.
-async fn pass_on(seat: &Seat, session: u64, mut receiver: impl LinkReceiver) -> String {
+async fn pass_on(node: &str, seat: &Seat, session: u64, mut receiver: impl LinkReceiver) -> String {
     let mut pace = Pace::calm();
     loop {
         let input = match receive(&mut receiver, &mut pace).await {
             Ok(Frame::Control(text)) => match decode(&text) {
                 Ok(message) => Input::Message { session, message: Box::new(message) },
+                Err(error @ MessageError::Malformed(_)) => {
+                    tracing::error!(node, %error, "a message of a node is not understood");
+                    let Some(ended) = end_in_other_words(&text, &error) else { continue };
+                    Input::Message { session, message: Box::new(ToServer::Ended(Box::new(ended))) }
+                }
                 Err(error) => return error.to_string(),
             },
             Ok(Frame::Log(frame)) => Input::Log { session, frame },

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -120,7 +120,16 @@ fn remote(inner: &Inner, order: &TaskOrder, intent: Option<Intent>) -> io::Resul
     let away = order.unreachable_since;
     Ok((
         execution,
-        Remote { order: order.clone(), mirror, nonce, was_handed, withheld: None, given_up, away },
+        Remote {
+            order: order.clone(),
+            mirror,
+            nonce,
+            was_handed,
+            withheld: None,
+            on_its_way: Weak::new(),
+            given_up,
+            away,
+        },
     ))
 }
 
@@ -177,6 +186,8 @@ impl TaskRunner for NodeRunner {
         // The same script is on most nodes of a pool.
         scripts.sort_by(|a, b| a.sha256.cmp(&b.sha256));
         scripts.dedup_by(|a, b| a.sha256 == b.sha256);
+        let digest = scripts.first().map(|script| script.sha256.clone());
+        let is_the_same = scripts.len() == 1;
         let checked = scripts.into_iter().map(|script| check_remote(spec, script.declared.as_deref()));
         let (mut accepted, mut refused) = (None::<Vec<String>>, None);
         for checked in checked {
@@ -191,9 +202,11 @@ impl TaskRunner for NodeRunner {
         };
         secrets.sort();
         secrets.dedup();
+        // What was checked is what runs. Where nodes of a pool differ it is what the chosen one offers.
+        let pinned = digest.filter(|_| is_the_same);
         let door = Door::of(target, spec);
         let is_shut = room_behind(&self.fleet.inner.seats(), &door, 1, &mut HashMap::new()) == 0;
-        Ok(Plan { secrets, door: Some(door.text()), is_shut, ..Plan::default() })
+        Ok(Plan { secrets, pinned, door: Some(door.text()), is_shut, ..Plan::default() })
     }
 
     fn start(&self, order: TaskOrder) -> StartFuture<'_> {

@@ -10,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 use task_service::TaskId;
 
+use crate::damage;
 use crate::keys::{Nonce, PublicKey};
 use crate::message::{CatalogueScript, Hello};
 
@@ -120,7 +121,21 @@ pub enum StoreError {
 }
 
 impl Store {
+    /// Opens the database. One that is damaged is set aside and said so: nodes are then pinned anew, and a task that one of
+    /// them has by now is not started again, because of the node's journal.
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
+        match Self::try_open(path) {
+            Err(StoreError::Sqlite(error)) if damage::is_damage(&error) => {
+                let aside = damage::set_aside(path);
+                tracing::error!(database = %path.display(), set_aside = %aside.display(), %error,
+                    "the database of nodes is damaged and was set aside: the keys of nodes are remembered anew");
+                Self::try_open(path)
+            }
+            other => other,
+        }
+    }
+
+    fn try_open(path: &Path) -> Result<Self, StoreError> {
         let options = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
         options.map_err(|source| StoreError::Io { path: path.to_owned(), source })?;
         let db = Connection::open(path)?;
@@ -135,6 +150,7 @@ impl Store {
             let steps = steps.concat();
             db.execute_batch(&format!("BEGIN; {steps} PRAGMA user_version = {VERSION}; COMMIT;"))?;
         }
+        damage::check(&db)?;
         Ok(Self { db })
     }
 

@@ -62,6 +62,11 @@ pub(super) struct OfferedScript {
 }
 
 impl Offered {
+    /// The digest of a script.
+    pub(super) fn digest_of(&self, name: &str) -> Option<String> {
+        self.scripts.get(name).map(|script| script.sha256.clone())
+    }
+
     /// Reads the headers. A script whose header this build cannot read is not offered.
     pub(super) fn read(digest: String, scripts: &[CatalogueScript]) -> Self {
         let read = scripts.iter().filter_map(|script| {

@@ -1,7 +1,7 @@
 //! The work for one node: its desk with the database, the logs and the link around it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, Weak};
 
 use jiff::Timestamp;
 use task_runners::{ErrorReport, Mirror};
@@ -22,11 +22,12 @@ use crate::keys::Nonce;
 use crate::link::Outgoing;
 use crate::message::{
     CataloguePart, CatalogueScript, Ended, Hello, OTHER_ASSIGNMENT, SETTLED_BEFORE, ToNode, ToServer, encode,
+    is_sha256,
 };
 
-/// Most scripts that a node may offer, and the bytes of their headers.
+/// Most scripts that a node may offer, and the bytes of their names, digests and headers.
 const MAX_SCRIPTS: usize = 100_000;
-const MAX_HEADERS_BYTES: usize = 64 << 20;
+const MAX_CATALOGUE_BYTES: usize = 64 << 20;
 
 /// What comes to the work for a node.
 pub(super) enum Input {
@@ -59,6 +60,8 @@ pub(super) struct Remote {
     pub(super) was_handed: bool,
     /// Why it cannot be assigned, if that is so.
     pub(super) withheld: Option<SignError>,
+    /// Is there while its assignment waits to leave.
+    pub(super) on_its_way: Weak<()>,
     /// Who gave it up, where somebody did.
     pub(super) given_up: Option<GivenUp>,
     /// Since when its node is away.
@@ -205,10 +208,12 @@ impl Work {
     }
 
     async fn catalogue(&mut self, part: CataloguePart) {
+        let is_sound = part.scripts.iter().all(CatalogueScript::is_sound) && is_sha256(&part.digest);
         self.coming.extend(part.scripts);
-        let bytes: usize = self.coming.iter().map(|script| script.header.len()).sum();
-        if self.coming.len() > MAX_SCRIPTS || bytes > MAX_HEADERS_BYTES {
-            tracing::error!(node = %self.name, "a node offers more scripts than any has; none of them is taken");
+        let bytes: usize = self.coming.iter().map(CatalogueScript::bytes).sum();
+        if !is_sound || self.coming.len() > MAX_SCRIPTS || bytes > MAX_CATALOGUE_BYTES {
+            tracing::error!(node = %self.name,
+                "a node offers more scripts than any has, or what is none; nothing of it is taken");
             self.coming.clear();
             return;
         }
@@ -325,7 +330,11 @@ impl Work {
 
     /// Signs an assignment and sends it.
     fn assign(&mut self, task: TaskId) -> Option<Event> {
-        let (remote, (_, hello, _)) = (self.tasks.get_mut(&task)?, self.line.as_ref()?);
+        let (remote, (_, hello, line)) = (self.tasks.get_mut(&task)?, self.line.as_ref()?);
+        // A node that reads slowly is not sent it again and again.
+        if remote.on_its_way.upgrade().is_some() {
+            return None;
+        }
         let offered = self.view.lock().unwrap_or_else(PoisonError::into_inner).offered.clone();
         let order = Order {
             node: &self.name,
@@ -333,7 +342,7 @@ impl Work {
             sealing: hello.sealing,
             task: &task,
             nonce: remote.nonce,
-            script_sha256: offered.scripts.get(&remote.order.spec.name).map(|script| script.sha256.clone()),
+            script_sha256: remote.order.pinned.clone().or_else(|| offered.digest_of(&remote.order.spec.name)),
             spec: &remote.order.spec,
             created_by: &remote.order.created_by,
         };
@@ -344,7 +353,10 @@ impl Work {
         match message {
             Ok(text) => {
                 add(&self.fleet.counts.assignments, 1);
-                self.send(text);
+                let waits = Arc::new(());
+                remote.on_its_way = Arc::downgrade(&waits);
+                // A line that is gone is made again.
+                let _ = line.send(Outgoing::Once { text, _waits: waits });
                 None
             }
             Err(error) => {

@@ -33,18 +33,18 @@ impl Work {
     }
 }
 
+/// The script that reproduces a task, where there is one that is a text of usual length.
+async fn debug_script(service: &TaskService, task: &TaskId) -> Option<String> {
+    let script = service.debug_script(task).await.ok().flatten()?;
+    String::from_utf8(script).ok().filter(|script| script.len() <= MAX_DEBUG_SCRIPT_BYTES)
+}
+
 /// What came of a task, by the history.
 fn how(task: Option<Task>) -> (ExecutionResult, Vec<Attempt>) {
     match task {
         Some(Task { result: Some(result), attempts, .. }) => ((*result).clone(), attempts),
         _ => (history_gone(), Vec::new()),
     }
-}
-
-/// The script that reproduces a task, where there is one that is a text of usual length.
-async fn debug_script(service: &TaskService, task: &TaskId) -> Option<String> {
-    let script = service.debug_script(task).await.ok().flatten()?;
-    String::from_utf8(script).ok().filter(|script| script.len() <= MAX_DEBUG_SCRIPT_BYTES)
 }
 
 fn never_started(verdict: Verdict) -> ExecutionResult {

@@ -1,5 +1,6 @@
 //! Follows a task in the node's task service: its log as it grows, and its end.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use task_service::{LogError, LogReader, LogSource, TaskId, TaskService};
@@ -41,6 +42,11 @@ pub(super) async fn follow(task: TaskId, service: TaskService, inputs: mpsc::Sen
     let _ = inputs.send(Input::Ended { task, log_bytes, end: Box::new(end) }).await;
 }
 
+async fn try_again_later(task: &TaskId, what: &str, error: &(dyn Display + Sync)) {
+    tracing::warn!(task_id = %task, %error, "the {what} of a task cannot be read; trying again");
+    tokio::time::sleep(TICK).await;
+}
+
 /// Opens a log twice, to wait with and to read with; none where there is none. One that cannot be opened is tried again, for a
 /// while also when its task has ended.
 async fn opened(task: &TaskId, service: &TaskService) -> Option<(LogReader, LogReader)> {
@@ -63,8 +69,7 @@ async fn opened(task: &TaskId, service: &TaskService) -> Option<(LogReader, LogR
             tracing::error!(task_id = %task, error = why, "a log cannot be opened; its task ends without it");
             return None;
         }
-        tracing::warn!(task_id = %task, error = why, "a log cannot be opened; trying again");
-        tokio::time::sleep(TICK).await;
+        try_again_later(task, "log", &why).await;
     }
 }
 
@@ -86,9 +91,8 @@ async fn follow_log(
     other: LogReader,
     inputs: &mpsc::Sender<Input>,
 ) -> u64 {
-    let log = Input::Log { task: task.clone(), reader: Arc::new(other) };
     // Nobody listens where the node stops.
-    let _ = inputs.send(log).await;
+    let _ = inputs.send(Input::Log { task: task.clone(), reader: Arc::new(other) }).await;
     let mut bytes = 0;
     loop {
         let progress = reader.wait_beyond(bytes).await;

@@ -16,7 +16,7 @@ use crate::TICK;
 use crate::greeting::{self, Stranger};
 use crate::keys::{self, NodeKeys, Nonce, PublicKey};
 use crate::link::{Frame, LinkReceiver, LinkSender, Outgoing, Pace, receive, send_all};
-use crate::message::{CataloguePart, Hello, ToNode, ToServer, VERSION, decode, encode};
+use crate::message::{CataloguePart, Hello, MessageError, ToNode, ToServer, VERSION, decode, encode};
 use crate::node::NodeSettings;
 
 /// Longest wait before the first try after a connection that worked, and before all others.
@@ -118,6 +118,11 @@ impl Sessions {
                             return Err(Failure::refused(&code, &message));
                         }
                         Ok(message) => message,
+                        // Of a newer API server; what it is about is said again, or is not for this node.
+                        Err(error @ MessageError::Malformed(_)) => {
+                            tracing::error!(%error, "a message of the API server is not understood");
+                            continue;
+                        }
                         Err(error) => return Ok(error.to_string()),
                     };
                     if self.inputs.send(Input::Message { session, message }).await.is_err() {

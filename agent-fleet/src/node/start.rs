@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use task_runners::{ScriptName, Scripts};
-use task_service::{SubmitError, TaskId, TaskService, TaskSpec};
+use task_service::{Plan, Refusal, SubmitError, TaskId, TaskService, TaskSpec};
 
 use super::event::{Event, Verdict};
 use super::follow::follow;
@@ -24,52 +24,69 @@ impl Work {
             ..assignment.spec.clone()
         };
         tokio::spawn(async move {
-            if let Some(verdict) = is_other_script(&service, scripts, &spec, wanted).await {
-                // Nobody listens where the node stops.
-                let _ = inputs.send(Input::Event(Event::Never { task, verdict })).await;
-                return;
-            }
-            let event = match service.submit(spec, &created_by).await {
-                Ok(_) => {
-                    let begun = Event::Begun { task: task.clone(), header_bytes: 0 };
-                    // Nobody listens where the node stops.
-                    let _ = inputs.send(Input::Event(begun)).await;
-                    return follow(task, service, inputs).await;
+            let event = match seen_script(&service, scripts, &spec, wanted).await {
+                Ok(pin) => {
+                    let is_seen = move |plan: &Plan| pin.is_none_or(|pin| plan.pinned == pin);
+                    match service.submit_if(spec, &created_by, is_seen).await {
+                        Ok(_) => {
+                            let begun = Event::Begun { task: task.clone(), header_bytes: 0 };
+                            // Nobody listens where the node stops.
+                            let _ = inputs.send(Input::Event(begun)).await;
+                            return follow(task, service, inputs).await;
+                        }
+                        Err(error) => after(task, &error),
+                    }
                 }
-                Err(error) => after(task, &error),
+                Err(event) => event,
             };
             let _ = inputs.send(Input::Event(event)).await;
         });
     }
 }
 
-/// Why a task is not started, where its script is not the one that the API server has seen here. A task that the service
-/// has by now runs what it was accepted with.
-async fn is_other_script(
+/// Makes sure that the script is the one that the API server has seen here, and gives what the task must be pinned to for that,
+/// if anything: what cannot be compared is not started. A task that the service has by now runs what it was accepted with.
+async fn seen_script(
     service: &TaskService,
     scripts: Arc<Scripts>,
     spec: &TaskSpec,
     wanted: Option<String>,
-) -> Option<Verdict> {
-    let (wanted, id) = (wanted?, spec.id.as_ref()?);
-    let name: ScriptName = spec.name.parse().ok()?;
-    let found = tokio::task::spawn_blocking(move || scripts.get(&name)).await.ok()?.ok()??;
+) -> Result<Option<Option<String>>, Event> {
+    let (Some(wanted), Some(task)) = (wanted, spec.id.clone()) else { return Ok(None) };
+    // What is no name of a script is refused as such.
+    let Ok(name) = spec.name.parse::<ScriptName>() else { return Ok(None) };
+    let looked = tokio::task::spawn_blocking(move || scripts.get_with_pin(&name)).await;
     // Mostly they are the same, and the history is not asked.
-    if found.sha256 == wanted || !matches!(service.task(id).await, Ok(None)) {
-        return None;
+    if let Ok(Ok((Some(found), pin))) = &looked
+        && found.sha256 == wanted
+    {
+        return Ok(Some(pin.clone()));
     }
-    Some(Verdict {
-        code: "script_changed".to_owned(),
-        message:
-            "the script on the node is not the one that the API server has seen there; submit the task again"
-                .to_owned(),
+    match service.task(&task).await {
+        Ok(Some(_)) => return Ok(None),
+        Ok(None) => {}
+        Err(_) => return Err(Event::NotYet { task }),
+    }
+    Err(match looked {
+        Ok(Ok((Some(_), _))) => Event::Never { task, verdict: script_changed() },
+        Ok(Ok((None, _))) => {
+            after(task, &SubmitError::Refused(Refusal::NotFound { name: spec.name.clone() }))
+        }
+        Ok(Err(refusal)) => after(task, &SubmitError::Refused(refusal)),
+        Err(_) => Event::NotYet { task },
     })
+}
+
+fn script_changed() -> Verdict {
+    let message =
+        "the script on the node is not the one that the API server has seen there; submit the task again";
+    Verdict { code: "script_changed".to_owned(), message: message.to_owned() }
 }
 
 /// What a refused submission means: never, or not now.
 fn after(task: TaskId, error: &SubmitError) -> Event {
     match error {
-        SubmitError::Refused(task_service::Refusal::Unavailable(_))
+        SubmitError::Refused(Refusal::Unavailable(_))
         | SubmitError::ScriptFull { .. }
         | SubmitError::Full { .. }
         | SubmitError::SecretsFull { .. }

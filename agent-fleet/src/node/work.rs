@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use task_runners::Scripts;
 use task_service::{CancelError, LogReader, Task, TaskId, TaskService};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::counts::NodeCounts;
 use super::event::{Action, Event, Journaled};
@@ -23,6 +23,8 @@ use crate::message::{Standing, ToNode, ToServer, Unsettled, encode};
 
 /// Most events that are decided together.
 const MAX_EVENTS: usize = 128;
+/// Most frames of one log that wait to leave: a window.
+const MAX_WAITING: usize = 4;
 /// Ticks between two looks for what the journal may forget.
 const FORGET_EVERY: u32 = 120;
 
@@ -73,9 +75,9 @@ pub(super) struct Work {
 impl Work {
     /// Takes up what the journal holds, and works until nobody can tell it anything any more.
     pub(super) async fn run(mut self, mut coming: mpsc::Receiver<Input>) {
-        if let Err(error) = self.take_up().await {
-            tracing::error!(%error, "the journal of assignments cannot be read; this node takes no tasks");
-            return;
+        while let Err(error) = self.take_up().await {
+            tracing::error!(%error, "the journal of assignments cannot be read; this node takes no tasks before it can");
+            sleep(TICK).await;
         }
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -295,6 +297,10 @@ impl Work {
         let Some(reader) = self.logs.get(&task) else {
             return Some(Event::Unreadable { task, bytes: offset });
         };
+        // A whole window of it waits to leave: what is behind that, or the same again, is asked for later.
+        if Arc::strong_count(reader) > MAX_WAITING {
+            return None;
+        }
         if self.state.doubts(&task) {
             let there = readable(reader, &task, offset, bytes);
             if there < bytes {

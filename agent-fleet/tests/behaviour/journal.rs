@@ -1,5 +1,6 @@
 //! The journal: what was written is there after a crash, and old assignments stay dead.
 
+use agent_fleet::controller::Fleet;
 use agent_fleet::journal::{Journal, JournalError, Record};
 use agent_fleet::keys::Nonce;
 use agent_fleet::node::{Journaled, Verdict};
@@ -68,7 +69,23 @@ fn a_clock_that_is_set_back_brings_no_time_back() {
     journal.forget(after(3)).unwrap();
     drop(journal);
     let mut journal = Journal::open(&path).unwrap();
-    assert_eq!(journal.now(after(-24)), after(3));
+    assert_eq!(journal.now(after(2)), after(3));
+}
+
+#[test]
+fn a_clock_that_was_far_ahead_for_a_moment_makes_no_node_deaf() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.db");
+    let mut journal = Journal::open(&path).unwrap();
+    journal.write(&[Record::Settled { task: task("a") }], after(24 * 365)).unwrap();
+    drop(journal);
+    let mut journal = Journal::open(&path).unwrap();
+    assert_eq!(journal.now(start()), start());
+    // What was settled meanwhile is not forgotten for that.
+    journal.forget(start()).unwrap();
+    assert_eq!(journal.of(&task("a")).unwrap(), Journaled::Settled);
+    drop(journal);
+    assert_eq!(Journal::open(&path).unwrap().now(start()), start());
 }
 
 #[test]
@@ -85,4 +102,39 @@ fn a_damaged_journal_is_set_aside_and_one_of_a_newer_agent_is_left_alone() {
     newer.pragma_update(None, "user_version", 7).unwrap();
     drop(newer);
     assert!(matches!(Journal::open(&path), Err(JournalError::Newer { found: 7, .. })));
+}
+
+#[test]
+fn a_journal_that_is_damaged_where_nobody_looks_at_first_is_set_aside_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.db");
+    let mut journal = Journal::open(&path).unwrap();
+    let records: Vec<Record> =
+        (0..2000).map(|number| Record::Settled { task: task(&format!("task-{number}")) }).collect();
+    journal.write(&records, start()).unwrap();
+    drop(journal);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let last = bytes.len() - 4096;
+    bytes[last..].fill(0x5a);
+    std::fs::write(&path, &bytes).unwrap();
+    let mut journal = Journal::open(&path).unwrap();
+    assert!(folder.path().join("journal.db.damaged").exists());
+    assert!(journal.unfinished(start()).unwrap().is_empty());
+}
+
+#[test]
+fn a_database_of_nodes_that_is_damaged_is_set_aside_and_the_start_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let records = task_service::Records::open(folder.path()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let _guard = runtime.enter();
+    let path = folder.path().join("fleet/fleet.db");
+    drop(Fleet::open(folder.path(), records.clone()).unwrap());
+    assert!(!path.with_extension("db.damaged").exists());
+    for companion in ["fleet.db-wal", "fleet.db-shm"] {
+        let _ = std::fs::remove_file(path.with_file_name(companion));
+    }
+    std::fs::write(&path, "no database at all, and long enough to be looked at as one".repeat(100)).unwrap();
+    drop(Fleet::open(folder.path(), records).unwrap());
+    assert!(path.with_extension("db.damaged").exists());
 }

@@ -1,7 +1,9 @@
 //! What travels: whatever comes there is an answer and no panic, and what is written is read as it was.
 
 use agent_fleet::frame::{LogFrame, MAX_CHUNK_BYTES, MAX_FRAME_BYTES};
-use agent_fleet::message::{MAX_MESSAGE_BYTES, MessageError, ToNode, ToServer, decode, encode};
+use agent_fleet::message::{
+    CatalogueScript, MAX_MESSAGE_BYTES, MessageError, ToNode, ToServer, decode, encode, end_in_other_words,
+};
 use proptest::prelude::*;
 use task_service::TaskId;
 
@@ -172,4 +174,34 @@ fn a_message_that_is_too_long_is_neither_written_nor_read() {
     assert!(matches!(encode(&complaint), Err(MessageError::TooLong { .. })));
     let text = format!(r#"{{"v": 1, "type": "settled", "task": "{long}"}}"#);
     assert!(matches!(decode::<ToNode>(&text), Err(MessageError::TooLong { .. })));
+}
+
+#[test]
+fn an_end_in_words_of_a_newer_node_is_still_an_end() {
+    let text = r#"{"v":1,"type":"ended","task":"t-1","log_bytes":7,"result":{"outcome":"evaporated"}}"#;
+    let error = decode::<ToServer>(text).unwrap_err();
+    let ended = end_in_other_words(text, &error).unwrap();
+    assert_eq!((ended.task.as_str(), ended.log_bytes, ended.result.log.bytes), ("t-1", 7, 7));
+    assert_eq!(ended.result.error.unwrap().code, "result_unreadable");
+    // The twin: what is no end is none.
+    for other in [r#"{"v":1,"type":"vanished","task":"t-1","log_bytes":7}"#, r#"{"v":1,"type":"ended"}"#, "x"]
+    {
+        let error = decode::<ToServer>(other).unwrap_err();
+        assert_eq!(end_in_other_words(other, &error), None);
+    }
+}
+
+#[test]
+fn what_is_no_script_is_told_from_one_in_a_catalogue() {
+    let script = |name: &str, sha256: &str| CatalogueScript {
+        name: name.to_owned(),
+        sha256: sha256.to_owned(),
+        header: String::new(),
+    };
+    assert!(script("deploy/web.sh", &"0a".repeat(32)).is_sound());
+    for (name, sha256) in [("../web.sh", "0a".repeat(32)), ("", "0a".repeat(32)), ("web.sh", "0A".repeat(32))]
+    {
+        assert!(!script(name, &sha256).is_sound(), "{name} {sha256}");
+    }
+    assert!(!script("web.sh", &"0a".repeat(1 << 20)).is_sound());
 }

@@ -112,3 +112,23 @@ fn a_task_that_does_not_want_to_wait_for_a_workspace_of_the_node_is_refused_ther
     fs::write(&gate, "").unwrap();
     assert_eq!(server.ended(&first)["status"], "succeeded");
 }
+
+#[test]
+fn what_was_checked_when_a_task_was_accepted_is_what_runs_or_nothing_does() {
+    let server = Service::usual();
+    let node = node_site(&server, "").start();
+    connected(&server);
+    let site = node.stop();
+    eventually("the cut line", || {
+        (server.get("/api/v1/nodes/node").json()["connected"] == false).then_some(())
+    });
+    let id = submit(&server, &json!({ "name": "where.sh" }));
+    let unchanged = submit(&server, &json!({ "name": "choice.sh", "args": ["a"] }));
+    site.write_script("where.sh", "#!/bin/sh\necho another one\n");
+    let node = site.start();
+    let task = server.ended(&id);
+    let found = (&task["status"], &task["result"]["error"]["code"]);
+    assert_eq!(found, (&json!("failed"), &json!("script_changed")), "{task}");
+    assert_eq!(server.ended(&unchanged)["status"], "succeeded");
+    assert_eq!(node.count(), 1);
+}
