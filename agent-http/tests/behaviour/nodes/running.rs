@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::json;
 
 use super::{connected, log, node_site, running, submit};
-use crate::support::Service;
+use crate::support::{Service, Site};
 
 #[test]
 fn a_task_runs_on_its_node_and_log_and_result_are_those_of_the_node() {
