@@ -1,10 +1,10 @@
 //! The end of a task: log and result are written, its place on the node is free.
 
-use task_runners::Mirror;
-use task_service::{ExecutionResult, TaskId};
+use task_runners::{ErrorReport, Mirror};
+use task_service::{ExecutionResult, Outcome, TaskId};
 
 use super::event::Event;
-use super::work::Work;
+use super::work::{Remote, Work};
 use crate::message::Ended;
 
 impl Work {
@@ -74,6 +74,19 @@ impl Work {
         self.change_view(|view| is_less = view.tasks.remove(task));
         if is_less {
             self.fleet.room.notify_one();
+        }
+    }
+}
+
+impl Remote {
+    /// The result of a node that was asked to end what could not be assigned to it says why that was.
+    fn own_words(&self, result: ExecutionResult) -> ExecutionResult {
+        match &self.withheld {
+            Some(error) if result.outcome == Outcome::Cancelled => {
+                let report = ErrorReport { code: error.code().to_owned(), message: error.to_string() };
+                ExecutionResult { outcome: Outcome::Interrupted, error: Some(report), ..result }
+            }
+            _ => result,
         }
     }
 }

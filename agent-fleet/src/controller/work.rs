@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, Weak};
 
 use jiff::Timestamp;
-use task_runners::{ErrorReport, Mirror};
+use task_runners::Mirror;
 use task_service::{ExecutionResult, Outcome, TaskId, TaskOrder};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, sleep};
@@ -387,18 +387,5 @@ impl Work {
 
     pub(super) fn change_view(&self, change: impl FnOnce(&mut View)) {
         change(&mut self.view.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-}
-
-impl Remote {
-    /// The result of a node that was asked to end what could not be assigned to it says why that was.
-    pub(super) fn own_words(&self, result: ExecutionResult) -> ExecutionResult {
-        match &self.withheld {
-            Some(error) if result.outcome == Outcome::Cancelled => {
-                let report = ErrorReport { code: error.code().to_owned(), message: error.to_string() };
-                ExecutionResult { outcome: Outcome::Interrupted, error: Some(report), ..result }
-            }
-            _ => result,
-        }
     }
 }
