@@ -3,7 +3,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | `event` | what the state machine is told, and what it wants done |
-//! | `state` | the state machine |
+//! | `state`, `open` | the state machine, and what it knows of one task |
 //! | `work` | journal, task service and link around it |
 //! | `take_up` | what is done first after a start |
 //! | `start`, `follow`, `ending` | a task in the task service: its start, its log as it grows, its end |
@@ -18,6 +18,7 @@ mod dial;
 mod ending;
 mod event;
 mod follow;
+mod open;
 mod session;
 mod start;
 mod state;

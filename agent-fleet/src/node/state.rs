@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use task_service::TaskId;
 
 use super::event::{Action, Event, Flow, Journaled, Verdict};
+use super::open::{Open, Owed, Stage};
 use crate::keys::Nonce;
 use crate::message::{OTHER_ASSIGNMENT, SETTLED_BEFORE, Standing, ToServer, Unsettled};
 
@@ -15,58 +16,6 @@ use crate::message::{OTHER_ASSIGNMENT, SETTLED_BEFORE, Standing, ToServer, Unset
 const MOST_SILENCE: u32 = 12;
 /// Ticks for which a log that has ended and cannot be read is tried, before its end is told without the rest.
 const MOST_TRIES: u32 = 6;
-
-/// How far a task has come here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    /// In the journal, and what it asks for is not here any more.
-    Wanted,
-    /// The task service could not take it yet.
-    Waiting,
-    /// Handed to the task service, which has not answered.
-    Starting,
-    /// The task service has it.
-    Running { header_bytes: u64 },
-    /// It has ended, or is never started.
-    Ended,
-}
-
-/// What is to be written about a task that was written before: it is tried until it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Owed {
-    Never(Verdict),
-    Settled,
-}
-
-/// A task that is not settled.
-#[derive(Debug, Clone)]
-struct Open {
-    stage: Stage,
-    /// Whether nothing of it is in the journal yet, and what is to be.
-    is_new: bool,
-    owed: Option<Owed>,
-    nonce: Option<Nonce>,
-    /// How often its end was asked for, and how often the task service was told.
-    cancels: u32,
-    cancelled: u32,
-    /// Where the script's output ends in its log, once that is known.
-    body_end: Option<u64>,
-    /// Length of its log here.
-    log: u64,
-    /// How much of it the API server holds.
-    held: u64,
-    /// What is sent next.
-    next: u64,
-    is_end_sent: bool,
-    /// Whether what was sent of the log may not have been read; whether it waits for the next tick, and how often it did
-    /// behind its end.
-    is_doubted: bool,
-    is_stuck: bool,
-    tries: u32,
-    /// Ticks since something about it was answered, and at which of them it is repeated.
-    silence: u32,
-    repeat_at: u32,
-}
 
 /// The tasks of a node that are not settled.
 #[derive(Debug, Default)]
@@ -355,67 +304,6 @@ impl NodeState {
         if open.stage == Stage::Ended && open.next >= open.log && !open.is_end_sent {
             open.is_end_sent = true;
             todo.push(Action::SendEnd { task: task.clone(), log_bytes: open.log });
-        }
-    }
-}
-
-impl Open {
-    fn new(stage: Stage, nonce: Option<Nonce>) -> Self {
-        let (cancels, cancelled, silence, repeat_at) = (0, 0, 0, 1);
-        let (log, held, next, is_end_sent) = (0, 0, 0, false);
-        let (is_new, owed, is_doubted, is_stuck, tries) = (true, None, false, false, 0);
-        Self {
-            stage,
-            is_new,
-            owed,
-            nonce,
-            cancels,
-            cancelled,
-            body_end: None,
-            log,
-            held,
-            next,
-            is_end_sent,
-            is_doubted,
-            is_stuck,
-            tries,
-            silence,
-            repeat_at,
-        }
-    }
-
-    /// Has that written which is owed.
-    fn write(&self, task: &TaskId, todo: &mut Vec<Action>) {
-        let task = task.clone();
-        match self.owed.clone() {
-            Some(Owed::Never(verdict)) => todo.push(Action::JournalNever { task, verdict }),
-            Some(Owed::Settled) => todo.push(Action::JournalSettled { task }),
-            None => {}
-        }
-    }
-
-    /// What is said of a task that runs.
-    fn started(&self, task: &TaskId) -> Option<Action> {
-        let Stage::Running { header_bytes } = self.stage else { return None };
-        let (task, body_end) = (task.clone(), self.body_end);
-        Some(Action::Send(ToServer::Started { task, header_bytes, body_end }))
-    }
-
-    /// What was sent behind this place has to be sent again, and the end behind it.
-    fn go_back_to(&mut self, held: u64) {
-        // That may be behind the end: at the start the log's length is not known yet.
-        (self.held, self.next) = (held, held);
-        self.is_end_sent = false;
-    }
-
-    fn answered(&mut self) {
-        (self.silence, self.repeat_at) = (0, 1);
-    }
-
-    fn pass_cancels_on(&mut self, task: &TaskId, todo: &mut Vec<Action>) {
-        while self.cancelled < self.cancels {
-            self.cancelled += 1;
-            todo.push(Action::Cancel { task: task.clone() });
         }
     }
 }

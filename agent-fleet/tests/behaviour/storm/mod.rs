@@ -13,15 +13,27 @@ use world::{Step, Weakness, World};
 /// Storms in which nothing may be found.
 const CASES: u32 = 4000;
 
+/// Everything that may happen.
+const ALL: &[u8] = &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21];
+/// What a second start takes that only the journal is in the way of: a task that has ended and was forgotten by the
+/// history, a crash of the node, and the assignment once more.
+const REPEATED: &[u8] = &[0, 2, 3, 4, 5, 6, 7, 9, 11, 12, 13, 14];
+
 /// What happens, as numbers that shrink well.
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let step = (0_u8..=21, any::<u8>()).prop_map(|(what, which)| Step { what, which });
+fn steps(kinds: &'static [u8]) -> impl Strategy<Value = Vec<Step>> {
+    let kind = prop::sample::select(kinds);
+    let step = (kind, any::<u8>()).prop_map(|(what, which)| Step { what, which });
     prop::collection::vec(step, 20..300)
 }
 
 /// Storms until something is wrong whose words have these in them.
-fn storm(mut runner: TestRunner, weakness: Weakness, words: &str) -> Result<(), String> {
-    let outcome = runner.run(&steps(), |steps| {
+fn storm(
+    mut runner: TestRunner,
+    kinds: &'static [u8],
+    weakness: Weakness,
+    words: &str,
+) -> Result<(), String> {
+    let outcome = runner.run(&steps(kinds), |steps| {
         let mut world = World::new(weakness);
         steps.iter().for_each(|step| world.step(*step));
         world.calm();
@@ -39,19 +51,23 @@ fn config(cases: u32, max_shrink_iters: u32) -> Config {
 
 /// The same storms in each run: what is to be found must not be a matter of luck.
 fn found(weakness: Weakness, words: &str) {
+    found_among(ALL, weakness, words);
+}
+
+fn found_among(kinds: &'static [u8], weakness: Weakness, words: &str) {
     let random = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
-    let runner = TestRunner::new_with_rng(config(200_000, 0), random);
-    assert!(storm(runner, weakness, words).is_err(), "the storm does not find it: {weakness:?}");
+    let runner = TestRunner::new_with_rng(config(20_000, 0), random);
+    assert!(storm(runner, kinds, weakness, words).is_err(), "the storm does not find it: {weakness:?}");
 }
 
 #[test]
 fn whatever_the_link_and_crashes_do_a_task_starts_once_ends_once_and_its_log_is_whole() {
-    storm(TestRunner::new(config(CASES, 2000)), Weakness::None, "").unwrap();
+    storm(TestRunner::new(config(CASES, 2000)), ALL, Weakness::None, "").unwrap();
 }
 
 #[test]
 fn without_a_journal_the_same_storm_finds_a_second_start() {
-    found(Weakness::NoJournal, "was started");
+    found_among(REPEATED, Weakness::NoJournal, "was started");
 }
 
 #[test]

@@ -93,7 +93,12 @@ impl Member {
 
     /// How many assignments the node has refused for that reason.
     fn refused(&self, code: &str) -> usize {
-        let series = format!("devops_agent_node_assignments_refused_total{{code=\"{code}\"}} ");
+        self.counted(&format!("assignments_refused_total{{code=\"{code}\"}}"))
+    }
+
+    /// What the node counts under that name.
+    fn counted(&self, name: &str) -> usize {
+        let series = format!("devops_agent_node_{name} ");
         let text = self.service.get("/metrics").text();
         let line = text.lines().find_map(|line| line.strip_prefix(&series)).unwrap();
         line.parse().unwrap()
@@ -214,6 +219,9 @@ fn an_assignment_that_is_repeated_starts_once_on_whatever_connection_and_after_w
     eventually("the cut line", || server.said().contains("the line to a node is cut").then_some(()));
     node.connected(&server);
     repeat(&node);
+    let numbers =
+        |node: &Member| ["connected", "connections_total", "tasks_unsettled"].map(|name| node.counted(name));
+    eventually("the numbers", || (numbers(&node) == [1, 2, 1]).then_some(()));
     fs::write(node.service.site.path("gate"), "").unwrap();
     assert_eq!(server.ended(&id)["status"], "succeeded");
     assert_eq!(node.starts(), std::slice::from_ref(&id));
@@ -221,6 +229,9 @@ fn an_assignment_that_is_repeated_starts_once_on_whatever_connection_and_after_w
     // When it is settled; and when the node has been started again.
     let settled = || node.middle.seen(Way::ToNode).iter().any(|text| kind(text) == "settled");
     eventually("settled", || settled().then_some(()));
+    eventually("nothing unsettled", || (numbers(&node) == [1, 2, 0]).then_some(()));
+    let log = server.get(&format!("/api/v1/tasks/{id}/log")).body;
+    assert!(node.counted("log_bytes_sent_total") >= log.len());
     repeat(&node);
     node.has_refused(&server, 20, "settled_before");
     let command_site = node.service.stop();

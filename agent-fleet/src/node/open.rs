@@ -1,0 +1,123 @@
+//! What the state machine knows of one task that is not settled.
+
+use task_service::TaskId;
+
+use super::event::{Action, Verdict};
+use crate::keys::Nonce;
+use crate::message::ToServer;
+
+/// How far a task has come here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// In the journal, and what it asks for is not here any more.
+    Wanted,
+    /// The task service could not take it yet.
+    Waiting,
+    /// Handed to the task service, which has not answered.
+    Starting,
+    /// The task service has it.
+    Running { header_bytes: u64 },
+    /// It has ended, or is never started.
+    Ended,
+}
+
+/// What is to be written about a task that was written before: it is tried until it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Owed {
+    Never(Verdict),
+    Settled,
+}
+
+/// A task that is not settled.
+#[derive(Debug, Clone)]
+pub(super) struct Open {
+    pub(super) stage: Stage,
+    /// Whether nothing of it is in the journal yet, and what is to be.
+    pub(super) is_new: bool,
+    pub(super) owed: Option<Owed>,
+    pub(super) nonce: Option<Nonce>,
+    /// How often its end was asked for, and how often the task service was told.
+    pub(super) cancels: u32,
+    pub(super) cancelled: u32,
+    /// Where the script's output ends in its log, once that is known.
+    pub(super) body_end: Option<u64>,
+    /// Length of its log here.
+    pub(super) log: u64,
+    /// How much of it the API server holds.
+    pub(super) held: u64,
+    /// What is sent next.
+    pub(super) next: u64,
+    pub(super) is_end_sent: bool,
+    /// Whether what was sent of the log may not have been read; whether it waits for the next tick, and how often it did
+    /// behind its end.
+    pub(super) is_doubted: bool,
+    pub(super) is_stuck: bool,
+    pub(super) tries: u32,
+    /// Ticks since something about it was answered, and at which of them it is repeated.
+    pub(super) silence: u32,
+    pub(super) repeat_at: u32,
+}
+
+impl Open {
+    /// Of which nothing has happened yet.
+    pub(super) fn new(stage: Stage, nonce: Option<Nonce>) -> Self {
+        let (cancels, cancelled, silence, repeat_at) = (0, 0, 0, 1);
+        let (log, held, next, is_end_sent) = (0, 0, 0, false);
+        let (is_new, owed, is_doubted, is_stuck, tries) = (true, None, false, false, 0);
+        Self {
+            stage,
+            is_new,
+            owed,
+            nonce,
+            cancels,
+            cancelled,
+            body_end: None,
+            log,
+            held,
+            next,
+            is_end_sent,
+            is_doubted,
+            is_stuck,
+            tries,
+            silence,
+            repeat_at,
+        }
+    }
+
+    /// Has that written which is owed.
+    pub(super) fn write(&self, task: &TaskId, todo: &mut Vec<Action>) {
+        let task = task.clone();
+        match self.owed.clone() {
+            Some(Owed::Never(verdict)) => todo.push(Action::JournalNever { task, verdict }),
+            Some(Owed::Settled) => todo.push(Action::JournalSettled { task }),
+            None => {}
+        }
+    }
+
+    /// What is said of a task that runs.
+    pub(super) fn started(&self, task: &TaskId) -> Option<Action> {
+        let Stage::Running { header_bytes } = self.stage else { return None };
+        let (task, body_end) = (task.clone(), self.body_end);
+        Some(Action::Send(ToServer::Started { task, header_bytes, body_end }))
+    }
+
+    /// What was sent behind this place has to be sent again, and the end behind it.
+    pub(super) fn go_back_to(&mut self, held: u64) {
+        // That may be behind the end: at the start the log's length is not known yet.
+        (self.held, self.next) = (held, held);
+        self.is_end_sent = false;
+    }
+
+    /// What was said of it was heard.
+    pub(super) fn answered(&mut self) {
+        (self.silence, self.repeat_at) = (0, 1);
+    }
+
+    /// Tells the task service how often the end was asked for.
+    pub(super) fn pass_cancels_on(&mut self, task: &TaskId, todo: &mut Vec<Action>) {
+        while self.cancelled < self.cancels {
+            self.cancelled += 1;
+            todo.push(Action::Cancel { task: task.clone() });
+        }
+    }
+}
