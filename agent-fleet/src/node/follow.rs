@@ -31,7 +31,10 @@ pub(super) async fn follow(task: TaskId, service: TaskService, inputs: mpsc::Sen
             Ok(Some(ended)) if ended.status.is_terminal() => break ended,
             // The service stops: the next start goes on from here.
             Ok(_) => return,
-            Err(error) => try_again_later(&task, "end", &error).await,
+            Err(error) => {
+                tracing::warn!(task_id = %task, %error, "the end of a task cannot be read; trying again");
+                tokio::time::sleep(TICK).await;
+            }
         }
     };
     let log_bytes = log_bytes.max(end.log_bytes);
@@ -63,7 +66,7 @@ async fn opened(task: &TaskId, service: &TaskService) -> Option<(LogReader, LogR
             _ => {}
         }
         if tries > MOST_TRIES {
-            tracing::error!(task_id = %task, error = %why, "a log cannot be opened; its task ends without it");
+            tracing::error!(task_id = %task, error = why, "a log cannot be opened; its task ends without it");
             return None;
         }
         try_again_later(task, "log", &why).await;
