@@ -120,7 +120,16 @@ fn remote(inner: &Inner, order: &TaskOrder, intent: Option<Intent>) -> io::Resul
     let away = order.unreachable_since;
     Ok((
         execution,
-        Remote { order: order.clone(), mirror, nonce, was_handed, withheld: None, given_up, away },
+        Remote {
+            order: order.clone(),
+            mirror,
+            nonce,
+            was_handed,
+            withheld: None,
+            given_up,
+            away,
+            is_written: false,
+        },
     ))
 }
 
