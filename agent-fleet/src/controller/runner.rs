@@ -129,6 +129,7 @@ fn remote(inner: &Inner, order: &TaskOrder, intent: Option<Intent>) -> io::Resul
             on_its_way: Weak::new(),
             given_up,
             away,
+            is_written: false,
         },
     ))
 }
@@ -170,7 +171,8 @@ impl Fleet {
             let declared = view.offered.scripts.get(script)?.declared.as_ref();
             Some(declared.map_or_else(Vec::new, |declared| declared.env.clone()))
         });
-        open.reduce(|all, one| all.into_iter().filter(|name| one.contains(name)).collect()).unwrap_or_default()
+        open.reduce(|all, one| all.into_iter().filter(|name| one.contains(name)).collect())
+            .unwrap_or_default()
     }
 }
 

@@ -110,7 +110,8 @@ pub(super) async fn open_variables(state: &AppState, name: Option<ScriptName>, s
     if !spec["target"].is_null() {
         // What is no target is refused later.
         let target = serde_json::from_value::<Target>(spec["target"].clone());
-        return target.map_or_else(|_| Vec::new(), |target| state.fleet().open_variables(&target, name.as_str()));
+        return target
+            .map_or_else(|_| Vec::new(), |target| state.fleet().open_variables(&target, name.as_str()));
     }
     let scripts = state.scripts().clone();
     let found = tokio::task::spawn_blocking(move || scripts.get(&name).ok().flatten()?.declared).await;

@@ -113,9 +113,8 @@ fn files_with(folder: &std::path::Path, bytes: &[u8]) -> Vec<std::path::PathBuf>
 
 #[test]
 fn what_the_script_of_the_node_lets_callers_set_counts_and_not_what_one_of_the_api_server_does() {
-    let script = |name: &str| {
-        format!("#!/bin/sh\n#TASK effect=\"read\" env=\"{name}\"\necho \"$REMOTE-$LOCAL\"\n")
-    };
+    let script =
+        |name: &str| format!("#!/bin/sh\n#TASK effect=\"read\" env=\"{name}\"\necho \"$REMOTE-$LOCAL\"\n");
     let site = Site::new("");
     site.write_script("open.sh", &script("LOCAL"));
     let server = site.start();
