@@ -78,7 +78,7 @@ impl Work {
                 self.tasks.insert(task, remote);
             }
             Err(error) => {
-                tracing::error!(node = %self.name, %error, "the end of a node's task was not written")
+                tracing::error!(node = %self.name, %error, "the end of a node's task was not written");
             }
         }
         None
