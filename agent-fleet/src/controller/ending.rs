@@ -1,17 +1,37 @@
 //! The end of a task: log and result are written, its place on the node is free.
 
-use task_runners::Mirror;
-use task_service::{ExecutionResult, TaskId};
+use std::io;
+
+use task_runners::{ErrorReport, Mirror};
+use task_service::{ExecutionResult, Outcome, TaskId};
+use tokio::task::JoinError;
 
 use super::event::Event;
-use super::work::Work;
+use super::work::{Came, Remote, Work};
 use crate::message::Ended;
 
+/// A task whose end was to be written, and whether it is.
+pub(super) type Written = (Remote, io::Result<()>);
+
 impl Work {
-    /// Ends a task as its node says.
-    pub(super) async fn finish(&mut self, task: TaskId, ended: Ended) -> Result<Event, Event> {
+    /// Begins to end a task as its node says: others go on while it is written. What follows comes by
+    /// [`has_finished`](Self::has_finished).
+    pub(super) fn begin_to_finish(&mut self, task: TaskId, ended: Ended) -> Result<(), Event> {
+        let Some(remote) = self.tasks.remove(&task) else { return Err(log_is_gone(task)) };
         let script = ended.debug_script.map(|script| for_the_node(&self.name, &script));
-        self.end(task, ended.result, script).await
+        let result = remote.own_words(ended.result);
+        self.finishing.spawn_blocking(move || write(remote, result, script));
+        Ok(())
+    }
+
+    /// The end of a task is written, or could not be.
+    pub(super) async fn has_finished(&mut self, written: Result<Written, JoinError>) {
+        let task = written.as_ref().ok().map(|(remote, _)| remote.order.id.clone());
+        let is_done = self.settle(written).is_some();
+        // Of one that is not known any more the next start of this agent finds what there is.
+        let Some(task) = task else { return };
+        let event = if is_done { Event::Finished { task } } else { Event::NotFinished { task } };
+        self.on(event, Came::Nothing).await;
     }
 
     /// Ends a task of which its node says nothing.
@@ -25,10 +45,7 @@ impl Work {
         result: ExecutionResult,
         debug_script: Option<String>,
     ) -> Result<Event, Event> {
-        let Some(remote) = self.tasks.get(&task) else {
-            tracing::error!(task_id = %task, "the log of a node's task is gone; it is taken up at the next start");
-            return Err(Event::NotFinished { task });
-        };
+        let Some(remote) = self.tasks.get(&task) else { return Err(log_is_gone(task)) };
         let result = remote.own_words(result);
         match self.finished(&task, result, debug_script).await {
             Some(_) => Ok(Event::Finished { task }),
@@ -43,26 +60,25 @@ impl Work {
         result: ExecutionResult,
         debug_script: Option<String>,
     ) -> Option<Mirror> {
-        let mut remote = self.tasks.remove(task)?;
-        let finished = tokio::task::spawn_blocking(move || {
-            let kept = debug_script.map(|script| remote.mirror.keep_debug_script(script.as_bytes()));
-            if let Some(Err(error)) = kept {
-                tracing::warn!(task_id = %remote.order.id, %error, "the reproduction script cannot be kept");
-            }
-            let finished = remote.mirror.finish(result);
-            (remote, finished)
-        });
-        match finished.await {
+        let remote = self.tasks.remove(task)?;
+        let written = tokio::task::spawn_blocking(move || write(remote, result, debug_script)).await;
+        self.settle(written)
+    }
+
+    /// Gives the log back of a task whose end is written; none where it is not.
+    fn settle(&mut self, written: Result<Written, JoinError>) -> Option<Mirror> {
+        match written {
             Ok((remote, Ok(()))) => {
-                self.gives_room(task);
+                self.gives_room(&remote.order.id);
                 return Some(remote.mirror);
             }
             Ok((remote, Err(error))) => {
+                let task = remote.order.id.clone();
                 tracing::error!(task_id = %task, %error, "the end of a node's task cannot be written; trying on");
-                self.tasks.insert(task.clone(), remote);
+                self.tasks.insert(task, remote);
             }
             Err(error) => {
-                tracing::error!(task_id = %task, %error, "the end of a node's task was not written");
+                tracing::error!(node = %self.name, %error, "the end of a node's task was not written");
             }
         }
         None
@@ -76,6 +92,34 @@ impl Work {
             self.fleet.room.notify_one();
         }
     }
+}
+
+impl Remote {
+    /// The result of a node that was asked to end what could not be assigned to it says why that was.
+    fn own_words(&self, result: ExecutionResult) -> ExecutionResult {
+        match &self.withheld {
+            Some(error) if result.outcome == Outcome::Cancelled => {
+                let report = ErrorReport { code: error.code().to_owned(), message: error.to_string() };
+                ExecutionResult { outcome: Outcome::Interrupted, error: Some(report), ..result }
+            }
+            _ => result,
+        }
+    }
+}
+
+/// Writes log and result of a task, and its reproduction script where there is one.
+fn write(mut remote: Remote, result: ExecutionResult, debug_script: Option<String>) -> Written {
+    let kept = debug_script.map(|script| remote.mirror.keep_debug_script(script.as_bytes()));
+    if let Some(Err(error)) = kept {
+        tracing::warn!(task_id = %remote.order.id, %error, "the reproduction script cannot be kept");
+    }
+    let finished = remote.mirror.finish(result);
+    (remote, finished)
+}
+
+fn log_is_gone(task: TaskId) -> Event {
+    tracing::error!(task_id = %task, "the log of a node's task is gone; it is taken up at the next start");
+    Event::NotFinished { task }
 }
 
 /// A reproduction script of a node as it is kept here: it does nothing for whoever runs it elsewhere by mistake.

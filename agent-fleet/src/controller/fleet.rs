@@ -327,6 +327,8 @@ impl Fleet {
             late: Default::default(),
             line: None,
             coming: Vec::new(),
+            finishing: Default::default(),
+            forgotten: Vec::new(),
         };
         tokio::spawn(work.run(coming, left_over));
         seats.insert(name, seat.clone());

@@ -7,6 +7,7 @@
 //! | `work` | database, logs and link around it |
 //! | `away` | what becomes of tasks whose node is away |
 //! | `ending` | the end of a task |
+//! | `intents` | what is written before a node hears of a task |
 //! | `store` | the database |
 //! | `view` | what can be seen of a node |
 //! | `fleet` | [`Fleet`]: the nodes by name, and their connections |
@@ -21,6 +22,7 @@ mod away;
 mod ending;
 mod event;
 mod fleet;
+mod intents;
 mod runner;
 mod state;
 mod stats;

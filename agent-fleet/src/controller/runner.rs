@@ -129,6 +129,7 @@ fn remote(inner: &Inner, order: &TaskOrder, intent: Option<Intent>) -> io::Resul
             on_its_way: Weak::new(),
             given_up,
             away,
+            is_written: false,
         },
     ))
 }
@@ -157,6 +158,22 @@ fn chosen(inner: &Inner, order: &TaskOrder) -> Option<(String, Arc<Seat>)> {
     let (.., name, seat) = open.into_iter().find(|(.., seat)| seat.view().takes(&order.spec))?;
     seat.view().tasks.insert(order.id.clone());
     Some((name.clone(), seat.clone()))
+}
+
+impl Fleet {
+    /// The variables that a script lets callers set, wherever it may run for that target: what one of the nodes does not
+    /// open is not open.
+    pub fn open_variables(&self, target: &Target, script: &str) -> Vec<String> {
+        let seats = self.inner.seats();
+        let views = seats.iter().map(|(name, seat)| (name, seat.view()));
+        let meant = views.filter(|(name, view)| target.means(name, &view.facts.labels));
+        let open = meant.filter_map(|(_, view)| {
+            let declared = view.offered.scripts.get(script)?.declared.as_ref();
+            Some(declared.map_or_else(Vec::new, |declared| declared.env.clone()))
+        });
+        open.reduce(|all, one| all.into_iter().filter(|name| one.contains(name)).collect())
+            .unwrap_or_default()
+    }
 }
 
 impl TaskRunner for NodeRunner {

@@ -213,11 +213,14 @@ impl Store {
         Ok(())
     }
 
-    /// Writes, flushed, that a node may hear of a task.
-    pub(crate) fn hand_out(&self, task: &TaskId, node: &str, nonce: &Nonce) -> Result<(), StoreError> {
+    /// Writes, flushed, that a node may hear of tasks: of all of them or of none.
+    pub(crate) fn hand_out(&mut self, node: &str, tasks: &[(TaskId, Nonce)]) -> Result<(), StoreError> {
         let sql = "INSERT INTO intent (task, node, nonce) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
-        self.db.prepare_cached(sql)?.execute(params![task.as_str(), node, nonce.to_string()])?;
-        Ok(())
+        let transaction = self.db.transaction()?;
+        for (task, nonce) in tasks {
+            transaction.prepare_cached(sql)?.execute(params![task.as_str(), node, nonce.to_string()])?;
+        }
+        Ok(transaction.commit()?)
     }
 
     /// Which node may have heard of a task; none where none has.
@@ -249,9 +252,12 @@ impl Store {
         Ok(found.into_iter().filter_map(|(node, task)| Some((node, task.parse().ok()?))).collect())
     }
 
-    /// Forgets a task that has ended.
-    pub(crate) fn forget(&self, task: &TaskId) -> Result<(), StoreError> {
-        self.db.prepare_cached("DELETE FROM intent WHERE task = ?1")?.execute([task.as_str()])?;
-        Ok(())
+    /// Forgets tasks that have ended.
+    pub(crate) fn forget(&mut self, tasks: &[TaskId]) -> Result<(), StoreError> {
+        let transaction = self.db.transaction()?;
+        for task in tasks {
+            transaction.prepare_cached("DELETE FROM intent WHERE task = ?1")?.execute([task.as_str()])?;
+        }
+        Ok(transaction.commit()?)
     }
 }

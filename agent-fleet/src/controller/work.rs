@@ -4,11 +4,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, Weak};
 
 use jiff::Timestamp;
-use task_runners::{ErrorReport, Mirror};
+use task_runners::Mirror;
 use task_service::{ExecutionResult, Outcome, TaskId, TaskOrder};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use super::ending::Written;
 use super::event::{Action, Event};
 use super::fleet::{AbandonError, Inner};
 use super::state::Desk;
@@ -28,6 +30,9 @@ use crate::message::{
 /// Most scripts that a node may offer, and the bytes of their names, digests and headers.
 const MAX_SCRIPTS: usize = 100_000;
 const MAX_CATALOGUE_BYTES: usize = 64 << 20;
+
+/// Most inputs that are taken together, and most intents that wait to be removed.
+pub(super) const MOST_TOGETHER: usize = 32;
 
 /// What comes to the work for a node.
 pub(super) enum Input {
@@ -66,6 +71,8 @@ pub(super) struct Remote {
     pub(super) given_up: Option<GivenUp>,
     /// Since when its node is away.
     pub(super) away: Option<Timestamp>,
+    /// Whether it is written already that the node may hear of it.
+    pub(super) is_written: bool,
 }
 
 /// The work for one node.
@@ -81,6 +88,10 @@ pub(super) struct Work {
     pub(super) line: Option<(u64, Box<Hello>, mpsc::UnboundedSender<Outgoing>)>,
     /// The parts of a catalogue that have come.
     pub(super) coming: Vec<CatalogueScript>,
+    /// The tasks whose end is being written.
+    pub(super) finishing: JoinSet<Written>,
+    /// The tasks whose intents are to be removed.
+    pub(super) forgotten: Vec<TaskId>,
 }
 
 /// What came along with an event.
@@ -99,16 +110,20 @@ impl Work {
         loop {
             tokio::select! {
                 input = inputs.recv() => match input {
-                    Some(input) => self.take(input).await,
-                    None => return,
+                    Some(input) => self.take_all(input, &mut inputs).await,
+                    None => return self.remove_intents(),
                 },
-                _ = ticks.tick() => self.on(Event::Tick, Came::Nothing).await,
+                _ = ticks.tick() => {
+                    self.remove_intents();
+                    self.on(Event::Tick, Came::Nothing).await;
+                }
                 () = sleep(self.until_overdue()) => self.give_up_overdue().await,
+                Some(written) = self.finishing.join_next() => self.has_finished(written).await,
             }
         }
     }
 
-    async fn take(&mut self, input: Input) {
+    pub(super) async fn take(&mut self, input: Input) {
         match input {
             Input::Submit(mut remote) => {
                 self.note_of_new(&mut remote);
@@ -280,7 +295,7 @@ impl Work {
                 })
             }
             Action::Finish { task } => match std::mem::replace(came, Came::Nothing) {
-                Came::End(ended) => self.finish(task, *ended).await.map(Some),
+                Came::End(ended) => self.begin_to_finish(task, *ended).map(|()| None),
                 _ => Ok(None),
             },
             Action::EndUnheard { task } => {
@@ -307,25 +322,10 @@ impl Work {
                 self.tasks.remove(&task);
                 self.late.remove(&task);
                 self.gives_room(&task);
-                let fleet = self.fleet.clone();
-                // A row that stays is one of a task that has ended: nobody asks for it.
-                drop(tokio::task::spawn_blocking(move || fleet.store().forget(&task)));
+                self.forget_intent(task);
                 Ok(None)
             }
         }
-    }
-
-    async fn write_handed(&self, task: TaskId) -> Result<(), Event> {
-        let Some(remote) = self.tasks.get(&task) else { return Ok(()) };
-        let (fleet, id, node, nonce) = (self.fleet.clone(), task.clone(), self.name.clone(), remote.nonce);
-        let written = tokio::task::spawn_blocking(move || fleet.store().hand_out(&id, &node, &nonce));
-        let why = match written.await {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(error)) => error.to_string(),
-            Err(error) => error.to_string(),
-        };
-        tracing::error!(task_id = %task, why, "that a task is handed to its node cannot be written; trying on");
-        Err(Event::NotWritten { task })
     }
 
     /// Signs an assignment and sends it.
@@ -387,18 +387,5 @@ impl Work {
 
     pub(super) fn change_view(&self, change: impl FnOnce(&mut View)) {
         change(&mut self.view.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-}
-
-impl Remote {
-    /// The result of a node that was asked to end what could not be assigned to it says why that was.
-    pub(super) fn own_words(&self, result: ExecutionResult) -> ExecutionResult {
-        match &self.withheld {
-            Some(error) if result.outcome == Outcome::Cancelled => {
-                let report = ErrorReport { code: error.code().to_owned(), message: error.to_string() };
-                ExecutionResult { outcome: Outcome::Interrupted, error: Some(report), ..result }
-            }
-            _ => result,
-        }
     }
 }

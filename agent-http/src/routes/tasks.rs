@@ -10,7 +10,7 @@ use axum::http::request::Parts;
 use axum::http::{StatusCode, Uri};
 use axum::response::IntoResponse;
 use serde_json::{Value, json};
-use task_runners::ScriptName;
+use task_runners::{ScriptName, Target};
 use task_service::{
     Cursor, Refusal, SubmitError, Submitted, Task, TaskFilter, TaskId, TaskSpec, TaskStatus, Visible,
 };
@@ -102,10 +102,17 @@ pub(super) async fn accept(state: &AppState, caller: &Caller, spec: Value, wait:
     Ok(response)
 }
 
-/// The variables that a script which the token sees lets callers set, where the spec sets any.
+/// The variables that a script which the token sees lets callers set, where the spec sets any: the script of this agent, or
+/// of the nodes that the spec has as its target.
 pub(super) async fn open_variables(state: &AppState, name: Option<ScriptName>, spec: &Value) -> Vec<String> {
     let sets_any = spec["env"].as_object().is_some_and(|env| !env.is_empty());
     let Some(name) = name.filter(|_| sets_any) else { return Vec::new() };
+    if !spec["target"].is_null() {
+        // What is no target is refused later.
+        let target = serde_json::from_value::<Target>(spec["target"].clone());
+        return target
+            .map_or_else(|_| Vec::new(), |target| state.fleet().open_variables(&target, name.as_str()));
+    }
     let scripts = state.scripts().clone();
     let found = tokio::task::spawn_blocking(move || scripts.get(&name).ok().flatten()?.declared).await;
     found.ok().flatten().map(|declared| declared.env.clone()).unwrap_or_default()

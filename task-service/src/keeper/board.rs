@@ -36,8 +36,9 @@ pub(crate) struct Board {
     draining: bool,
     waiting: BTreeMap<i64, Waiting>,
     running: HashMap<TaskId, Running>,
-    /// How many of those that run do so on other agents.
+    /// How many of those that run do so on other agents, and how many of those that wait are to.
     elsewhere: usize,
+    waiting_elsewhere: usize,
     lines: Lines,
     /// Those that may start as soon as a slot is free.
     ready: BTreeSet<i64>,
@@ -108,6 +109,7 @@ impl Board {
             waiting: BTreeMap::new(),
             running: HashMap::new(),
             elsewhere: 0,
+            waiting_elsewhere: 0,
             lines: Lines::default(),
             ready: BTreeSet::new(),
             ready_elsewhere: BTreeSet::new(),
@@ -149,7 +151,7 @@ impl Board {
             Placement::Busy
         } else if !fits && waiting >= most {
             Placement::LaneFull(waiting)
-        } else if !fits && self.waiting.len() >= self.queue {
+        } else if self.is_full(needs, fits) {
             Placement::Full
         } else if self.draining {
             Placement::Draining
@@ -157,6 +159,15 @@ impl Board {
             Placement::Start
         } else {
             Placement::Wait
+        }
+    }
+
+    /// Whether there is no room for one more. Tasks for other agents take none of the room of those that run here, and are
+    /// bounded themselves, those that run too: each has files open here.
+    fn is_full(&self, needs: &Needs, fits: bool) -> bool {
+        match needs.is_elsewhere {
+            true => self.elsewhere + self.waiting_elsewhere >= self.queue,
+            false => !fits && self.waiting.len() - self.waiting_elsewhere >= self.queue,
         }
     }
 
@@ -281,6 +292,7 @@ impl Board {
             }
         }
         let heads = self.lines.heads(&places);
+        self.waiting_elsewhere += usize::from(task.is_elsewhere);
         self.waiting.insert(seq, Waiting { until, ..task });
         self.look_at(seq);
         heads.into_iter().for_each(|head| self.look_at(head));
@@ -289,6 +301,7 @@ impl Board {
     /// Takes a waiting task off the board.
     fn take(&mut self, seq: i64) -> Option<Waiting> {
         let task = self.waiting.remove(&seq)?;
+        self.waiting_elsewhere -= usize::from(task.is_elsewhere);
         self.ready.remove(&seq);
         self.ready_elsewhere.remove(&seq);
         match task.until {

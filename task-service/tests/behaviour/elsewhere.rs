@@ -107,6 +107,13 @@ async fn tasks_wait_for_room_without_being_tried_and_are_let_in_in_their_order()
     far.room.store(1, Ordering::SeqCst);
     service.let_in("far", 1);
     until(&service, "b", |task| task.status == TaskStatus::Running).await;
+    // Its row says so before it is started.
+    soon(async {
+        while far.starts.load(Ordering::SeqCst) < 2 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
     assert_eq!((far.starts.load(Ordering::SeqCst), service.awaited()["far"]), (2, 1));
     // Who is let in and finds nothing waits again.
     service.let_in("far", 1);

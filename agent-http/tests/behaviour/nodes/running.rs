@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::json;
 
 use super::{connected, log, node_site, running, submit};
-use crate::support::Service;
+use crate::support::{Service, Site};
 
 #[test]
 fn a_task_runs_on_its_node_and_log_and_result_are_those_of_the_node() {
@@ -109,4 +109,28 @@ fn files_with(folder: &std::path::Path, bytes: &[u8]) -> Vec<std::path::PathBuf>
         }
     }
     found
+}
+
+#[test]
+fn what_the_script_of_the_node_lets_callers_set_counts_and_not_what_one_of_the_api_server_does() {
+    let script =
+        |name: &str| format!("#!/bin/sh\n#TASK effect=\"read\" env=\"{name}\"\necho \"$REMOTE-$LOCAL\"\n");
+    let site = Site::new("");
+    site.write_script("open.sh", &script("LOCAL"));
+    let server = site.start();
+    let site = node_site(&server, "");
+    site.write_script("open.sh", &script("REMOTE"));
+    let _node = site.start();
+    connected(&server);
+    let submit = |name: &str| {
+        let spec = json!({ "name": "open.sh", "env": { name: "set" }, "target": { "node": "node" } });
+        server.call("all", "POST", "/api/v1/tasks", Some(&spec))
+    };
+    let refused = submit("LOCAL");
+    assert_eq!((refused.status, refused.code().as_str()), (403, "forbidden"), "{}", refused.text());
+    let accepted = submit("REMOTE");
+    assert_eq!(accepted.status, 202, "{}", accepted.text());
+    server.ended(&accepted.id());
+    let said = server.get(&format!("/api/v1/tasks/{}/log?banner=false", accepted.id())).text();
+    assert_eq!(said, "set-\n");
 }

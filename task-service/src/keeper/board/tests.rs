@@ -146,6 +146,20 @@ fn a_task_that_waits_for_its_next_attempt_lets_its_lane_pass_and_is_first_when_i
 }
 
 #[test]
+fn tasks_that_run_elsewhere_are_bounded_too() {
+    let elsewhere = Needs { is_elsewhere: true, ..Needs::default() };
+    let mut board = board(1, &[], &[]);
+    for number in 0..3 {
+        assert_eq!(board.place(&elsewhere, OnBusy::Wait), Placement::Start);
+        board.start_new(id(&format!("e{number}")), &elsewhere);
+    }
+    assert_eq!(board.place(&elsewhere, OnBusy::Wait), Placement::Full);
+    assert_eq!(board.place(&needs(""), OnBusy::Wait), Placement::Start);
+    board.remove_running(&id("e1"));
+    assert_eq!(board.place(&elsewhere, OnBusy::Wait), Placement::Start);
+}
+
+#[test]
 fn a_door_lets_the_oldest_in_and_who_comes_later_waits_behind_them() {
     let elsewhere = Needs { is_elsewhere: true, door: Some("d".to_owned()), ..Needs::default() };
     let mut board = board(1, &[""], &[]);
@@ -154,6 +168,11 @@ fn a_door_lets_the_oldest_in_and_who_comes_later_waits_behind_them() {
         board.put_before("d", seq, &id(&format!("e{seq}")));
     }
     assert_eq!(board.place(&elsewhere, OnBusy::Wait), Placement::Full);
+    assert_eq!(
+        board.place(&needs(""), OnBusy::Wait),
+        Placement::Wait,
+        "that takes no room of those that run here"
+    );
     assert_eq!((board.next_start(Instant::now()), board.awaited()["d"]), (None, 3));
     board.remove_waiting(1);
     board.let_in("other", 9);

@@ -1,0 +1,75 @@
+//! Intents: that a node may hear of a task is written before it does, and removed when the task has ended. What comes
+//! together is written together, since each flush takes its time and holds the others up.
+
+use task_service::TaskId;
+use tokio::sync::mpsc;
+
+use super::event::Event;
+use super::work::{Input, MOST_TOGETHER, Remote, Work};
+use crate::keys::Nonce;
+
+impl Work {
+    /// Takes what has come. Of tasks that came together the intents are written together.
+    pub(super) async fn take_all(&mut self, first: Input, inputs: &mut mpsc::Receiver<Input>) {
+        let mut all = vec![first];
+        while matches!(all[0], Input::Submit(_))
+            && all.len() < MOST_TOGETHER
+            && let Ok(input) = inputs.try_recv()
+        {
+            all.push(input);
+        }
+        self.write_ahead(&mut all).await;
+        for input in all {
+            self.take(input).await;
+        }
+    }
+
+    /// Writes the intents of several tasks in one flush. One alone, or all where that fails, are written in their turn.
+    pub(super) async fn write_ahead(&self, inputs: &mut [Input]) {
+        let mut remotes: Vec<&mut Remote> = inputs
+            .iter_mut()
+            .filter_map(|input| match input {
+                Input::Submit(remote) if !remote.was_handed && remote.withheld.is_none() => {
+                    Some(&mut **remote)
+                }
+                _ => None,
+            })
+            .collect();
+        if remotes.len() < 2 || self.line.is_none() {
+            return;
+        }
+        let tasks = remotes.iter().map(|remote| (remote.order.id.clone(), remote.nonce)).collect();
+        let is_written = self.write_intents(tasks).await.is_ok();
+        remotes.iter_mut().for_each(|remote| remote.is_written = is_written);
+    }
+
+    async fn write_intents(&self, tasks: Vec<(TaskId, Nonce)>) -> Result<(), String> {
+        let (fleet, node) = (self.fleet.clone(), self.name.clone());
+        let written = tokio::task::spawn_blocking(move || fleet.store().hand_out(&node, &tasks));
+        written.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+    }
+
+    /// Removes the intents of tasks that have ended. A row that stays is one of such a task: nobody asks for it.
+    pub(super) fn remove_intents(&mut self) {
+        let tasks = std::mem::take(&mut self.forgotten);
+        if !tasks.is_empty() {
+            let fleet = self.fleet.clone();
+            drop(tokio::task::spawn_blocking(move || fleet.store().forget(&tasks)));
+        }
+    }
+
+    /// Has an intent removed with others, soon.
+    pub(super) fn forget_intent(&mut self, task: TaskId) {
+        self.forgotten.push(task);
+        if self.forgotten.len() >= MOST_TOGETHER {
+            self.remove_intents();
+        }
+    }
+
+    pub(super) async fn write_handed(&self, task: TaskId) -> Result<(), Event> {
+        let Some(remote) = self.tasks.get(&task).filter(|remote| !remote.is_written) else { return Ok(()) };
+        let Err(why) = self.write_intents(vec![(task.clone(), remote.nonce)]).await else { return Ok(()) };
+        tracing::error!(task_id = %task, why, "that a task is handed to its node cannot be written; trying on");
+        Err(Event::NotWritten { task })
+    }
+}
