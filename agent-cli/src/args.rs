@@ -222,6 +222,19 @@ pub(crate) enum TaskCommand {
         /// The task's id
         id: String,
     },
+    /// Run a task again as it was asked for, under a new id; prints that
+    Rerun {
+        #[command(flatten)]
+        server: Server,
+        /// The task's id
+        id: String,
+        /// Repeat the name of a destructive script
+        #[arg(long, value_name = "NAME")]
+        confirm: Option<String>,
+        /// Follow the log until the task ends, and exit with the script's code
+        #[arg(short, long)]
+        follow: bool,
+    },
     /// Give up a task whose node does not come back; it ends as lost
     Abandon {
         #[command(flatten)]

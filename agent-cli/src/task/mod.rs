@@ -26,6 +26,9 @@ pub(crate) fn run(global: &Global, command: TaskCommand) -> Result<ExitCode, Fai
         TaskCommand::Show { server, id, json } => show::show(global, &server, &id, json),
         TaskCommand::Logs(args) => logs::logs(global, &args),
         TaskCommand::Cancel { server, id } => cancel(global, &server, &id),
+        TaskCommand::Rerun { server, id, confirm, follow } => {
+            submit::rerun(global, &server, &id, confirm.as_deref(), follow)
+        }
         TaskCommand::Abandon { server, id } => abandon(global, &server, &id),
         TaskCommand::DebugScript { server, id } => debug_script(global, &server, &id),
     }

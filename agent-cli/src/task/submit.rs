@@ -5,13 +5,13 @@ use std::process::ExitCode;
 use serde_json::{Map, Value, json};
 use task_runners::{ExposeSecret, Problem, Secrets};
 
-use crate::args::{Global, SubmitArgs};
+use crate::args::{Global, Server, SubmitArgs};
 use crate::asked::pairs;
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::{self, say};
 use crate::secrets;
-use crate::task::logs;
+use crate::task::{logs, path};
 use crate::terminal::escaped_line;
 
 /// Submits a task, and follows it where that is asked for.
@@ -24,16 +24,38 @@ fn submitted(global: &Global, args: &SubmitArgs) -> Result<ExitCode, Failure> {
     let client = Client::new(global, &args.server)?;
     let task = client.post("/api/v1/tasks", Some(&spec))?;
     say_seen(&task, &args.params);
-    let id = task["id"].as_str().unwrap_or_default();
-    if args.follow {
-        say(&format!("task {}", escaped_line(id)));
-        return logs::follow(&client, id, false);
-    }
-    if args.json {
+    if args.json && !args.follow {
         output::print_json(&task);
-    } else {
-        output::print(&escaped_line(id));
+        return Ok(ExitCode::SUCCESS);
     }
+    told(&client, &task, args.follow)
+}
+
+/// Submits a task as another one was submitted, and follows it where that is asked for.
+pub(crate) fn rerun(
+    global: &Global,
+    server: &Server,
+    id: &str,
+    confirm: Option<&str>,
+    follow: bool,
+) -> Result<ExitCode, Failure> {
+    let submitted = || {
+        let client = Client::new(global, server)?;
+        let body = confirm.map(|name| json!({ "confirm": name }));
+        let task = client.post(&path(id, "/rerun"), body.as_ref())?;
+        told(&client, &task, follow)
+    };
+    submitted().map_err(|failure| if follow { failure.beside_a_script() } else { failure })
+}
+
+/// Prints the id of a task that was accepted, or follows it.
+fn told(client: &Client, task: &Value, follow: bool) -> Result<ExitCode, Failure> {
+    let id = task["id"].as_str().unwrap_or_default();
+    if follow {
+        say(&format!("task {}", escaped_line(id)));
+        return logs::follow(client, id, false);
+    }
+    output::print(&escaped_line(id));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -139,6 +139,7 @@ fn every_command_has_an_example() {
         "task show",
         "task logs",
         "task cancel",
+        "task rerun",
         "task debug-script",
         "token create",
         "backup",

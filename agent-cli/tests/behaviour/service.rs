@@ -195,6 +195,26 @@ fn a_cancelled_task_ends_and_its_follower_with_130() {
 }
 
 #[test]
+fn a_task_is_run_again_under_another_id_and_what_is_destructive_is_confirmed_again() {
+    let (site, _service) = served();
+    site.script("count.sh", "#!/bin/sh\n#TASK effect=\"destructive\"\necho again >> \"$1\"\nexit 3\n");
+    let count = site.path("count").display().to_string();
+    let first =
+        site.ended(["task", "submit", "--id", "one", "--confirm", "count.sh", "-f", "count.sh", &count]);
+    assert_eq!(first.code, Some(3), "{}", first.stderr);
+    let refused = site.ended(["task", "rerun", "one"]);
+    assert!(refused.code == Some(1) && refused.stderr.contains("confirm"), "{}", refused.stderr);
+    let again = site.ended(["task", "rerun", "--confirm", "count.sh", "--follow", "one"]);
+    assert_eq!(again.code, Some(3), "{}", again.stderr);
+    let quiet = site.ended(["task", "rerun", "--confirm", "count.sh", "one"]);
+    let id = quiet.text().trim().to_owned();
+    assert!(quiet.code == Some(0) && id != "one", "{quiet:?}");
+    assert_eq!(site.ended(["task", "logs", "--follow", &id]).code, Some(3));
+    assert_eq!(fs::read_to_string(count).unwrap(), "again\nagain\nagain\n");
+    assert_eq!(show(&site, &id)["spec"]["args"], show(&site, "one")["spec"]["args"]);
+}
+
+#[test]
 fn a_reader_that_goes_away_still_learns_the_scripts_code() {
     let (site, _service) = served();
     site.script("much.sh", "#!/bin/sh\necho first\nhead -c 3000000 /dev/zero\nexit 5\n");
