@@ -197,7 +197,10 @@ fn a_cancelled_task_ends_and_its_follower_with_130() {
 #[test]
 fn a_task_is_run_again_under_another_id_and_what_is_destructive_is_confirmed_again() {
     let (site, _service) = served();
-    site.script("count.sh", "#!/bin/sh\n#TASK effect=\"destructive\"\necho again >> \"$1\"\nexit 3\n");
+    site.script(
+        "count.sh",
+        "#!/bin/sh\n#TASK effect=\"destructive\"\n#USAGE arg \"<file>\"\necho again >> \"$1\"\nexit 3\n",
+    );
     let count = site.path("count").display().to_string();
     let first =
         site.ended(["task", "submit", "--id", "one", "--confirm", "count.sh", "-f", "count.sh", &count]);
