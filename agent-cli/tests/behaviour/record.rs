@@ -83,7 +83,7 @@ fn json_is_the_task_with_its_result_and_its_record() {
     assert_eq!(task["result"]["output_params"]["KEY"], "value");
     assert_eq!(task["log_bytes"], task["result"]["log"]["bytes"]);
     let names: Vec<&str> = task.as_object().unwrap().keys().map(String::as_str).collect();
-    assert_snapshot!(names.join(" "), @"id name spec status node attempt attempts created_by created_at started_at ended_at log_bytes unreachable_since result record");
+    assert_snapshot!(names.join(" "), @"id name spec status node attempt attempts created_by created_at started_at ended_at log_bytes unreachable_since result late_result record");
 }
 
 #[test]
