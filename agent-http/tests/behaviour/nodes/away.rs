@@ -6,18 +6,15 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 
 use super::line::Line;
-use super::{connected, named_site, node_site, running, submit, task, task_when};
-use crate::support::{Service, eventually};
+use super::{connected, gone, named_site, node_site, running, submit, task, task_when};
+use crate::support::Service;
 
 #[test]
 fn a_task_for_a_node_that_is_away_waits_and_can_be_cancelled() {
     let server = Service::usual();
     let node = node_site(&server, "").start();
     connected(&server);
-    let site = node.stop();
-    eventually("the cut line", || {
-        (server.get("/api/v1/nodes/node").json()["connected"] == false).then_some(())
-    });
+    let site = gone(&server, node);
     let spec = json!({ "name": "where.sh", "target": { "node": "node" } });
     let answer = server.post("/api/v1/tasks", &spec).json();
     assert_eq!((&answer["status"], &answer["started_at"]), (&json!("queued"), &json!(null)));

@@ -1,26 +1,18 @@
 //! Either end dies and comes back.
 
-use std::fs;
-
 use nix::sys::signal::Signal;
 
-use super::{connected, log, node_site, running};
+use super::{back, connected, ended_alone, log, node_site, running};
 use crate::support::Service;
 
 #[test]
 fn an_api_server_that_dies_and_comes_back_has_the_log_whole_and_the_end_once() {
     let server = Service::usual();
-    let at = server.at;
     let node = node_site(&server, "").start();
     connected(&server);
-    let (id, gate) = running(&server, &node);
-    server.signal(Signal::SIGKILL);
-    let (_, site, _) = server.ended_with();
-    fs::write(&gate, "").unwrap();
-    assert_eq!(node.ended(&id)["status"], "succeeded");
+    let (id, site, port) = ended_alone(server, &node);
 
-    let command = site.command_at(at.port());
-    let server = site.start_by(command);
+    let server = back(site, port);
     let task = server.ended(&id);
     assert_eq!(task["status"], "succeeded", "{task}");
     assert_eq!(log(&server, &id), log(&node, &id));

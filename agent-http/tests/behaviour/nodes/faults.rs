@@ -6,7 +6,7 @@ use std::fs;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use super::{connected, log, node_site, running, submit};
+use super::{back, connected, ended_alone, gone, log, node_site, submit};
 use crate::support::{Service, eventually};
 
 #[test]
@@ -23,8 +23,7 @@ fn an_api_server_that_lost_the_secret_of_a_task_leaves_it_to_the_node_that_has_i
     });
     server.signal(Signal::SIGKILL);
     let (_, site, _) = server.ended_with();
-    let command = site.command_at(at.port());
-    let server = site.start_by(command);
+    let server = back(site, at.port());
     connected(&server);
     let other = submit(&server, &json!({ "name": "where.sh" }));
     assert_eq!(server.ended(&other)["status"], "succeeded");
@@ -37,14 +36,9 @@ fn an_api_server_that_lost_the_secret_of_a_task_leaves_it_to_the_node_that_has_i
 #[test]
 fn a_log_that_is_gone_at_the_node_ends_its_task_all_the_same_and_is_said_to_be_short() {
     let server = Service::usual();
-    let at = server.at;
     let node = node_site(&server, "").start();
     connected(&server);
-    let (id, gate) = running(&server, &node);
-    server.signal(Signal::SIGKILL);
-    let (_, site, _) = server.ended_with();
-    fs::write(&gate, "").unwrap();
-    assert_eq!(node.ended(&id)["status"], "succeeded");
+    let (id, site, port) = ended_alone(server, &node);
     let held = fs::metadata(site.path(&format!("state/tasks/{id}/stdout.txt"))).unwrap().len();
     fs::File::options()
         .write(true)
@@ -52,8 +46,7 @@ fn a_log_that_is_gone_at_the_node_ends_its_task_all_the_same_and_is_said_to_be_s
         .unwrap()
         .set_len(held)
         .unwrap();
-    let command = site.command_at(at.port());
-    let server = site.start_by(command);
+    let server = back(site, port);
     let task = eventually("the task's end", || {
         let task = server.get(&format!("/api/v1/tasks/{id}")).json();
         (!task["ended_at"].is_null()).then_some(task)
@@ -66,14 +59,9 @@ fn a_log_that_is_gone_at_the_node_ends_its_task_all_the_same_and_is_said_to_be_s
 #[test]
 fn a_node_keeps_what_its_api_server_has_not_got_however_short_its_history_is() {
     let server = Service::usual();
-    let at = server.at;
     let node = node_site(&server, "[retention]\nmax_tasks = 1").start();
     connected(&server);
-    let (id, gate) = running(&server, &node);
-    server.signal(Signal::SIGKILL);
-    let (_, site, _) = server.ended_with();
-    fs::write(&gate, "").unwrap();
-    assert_eq!(node.ended(&id)["status"], "succeeded");
+    let (id, site, port) = ended_alone(server, &node);
     let mut later = Vec::new();
     for _ in 0..3 {
         let own = node.submit("where.sh", &[]);
@@ -86,8 +74,7 @@ fn a_node_keeps_what_its_api_server_has_not_got_however_short_its_history_is() {
     eventually("the end of its own tasks' time", || {
         (later.iter().filter(|id| is_gone(id)).count() > 1).then_some(())
     });
-    let command = site.command_at(at.port());
-    let server = site.start_by(command);
+    let server = back(site, port);
     let task = server.ended(&id);
     assert_eq!(task["status"], "succeeded", "{task}");
     assert_eq!(log(&server, &id), log(&node, &id));
@@ -118,10 +105,7 @@ fn what_was_checked_when_a_task_was_accepted_is_what_runs_or_nothing_does() {
     let server = Service::usual();
     let node = node_site(&server, "").start();
     connected(&server);
-    let site = node.stop();
-    eventually("the cut line", || {
-        (server.get("/api/v1/nodes/node").json()["connected"] == false).then_some(())
-    });
+    let site = gone(&server, node);
     let id = submit(&server, &json!({ "name": "where.sh" }));
     let unchanged = submit(&server, &json!({ "name": "choice.sh", "args": ["a"] }));
     site.write_script("where.sh", "#!/bin/sh\necho another one\n");

@@ -16,6 +16,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::support::{Service, Site, eventually};
@@ -113,4 +114,31 @@ fn running(server: &Service, node: &Service) -> (String, std::path::PathBuf) {
         String::from_utf8_lossy(&log(server, &id)).contains("waiting\n").then_some(())
     });
     (id, gate)
+}
+
+/// The API server dies while a task runs at its node, which ends the task meanwhile; gives the task, the site of the API
+/// server and its port.
+fn ended_alone(server: Service, node: &Service) -> (String, Site, u16) {
+    let (id, gate) = running(&server, node);
+    let port = server.at.port();
+    server.signal(Signal::SIGKILL);
+    let (_, site, _) = server.ended_with();
+    fs::write(&gate, "").unwrap();
+    assert_eq!(node.ended(&id)["status"], "succeeded");
+    (id, site, port)
+}
+
+/// An API server starts where one was before.
+fn back(site: Site, port: u16) -> Service {
+    let command = site.command_at(port);
+    site.start_by(command)
+}
+
+/// Stops a node, and waits until its API server knows; gives its site.
+fn gone(server: &Service, node: Service) -> Site {
+    let site = node.stop();
+    eventually("the cut line", || {
+        (server.get("/api/v1/nodes/node").json()["connected"] == false).then_some(())
+    });
+    site
 }
