@@ -179,6 +179,15 @@ struct Storm {
     waves: usize,
 }
 
+/// Sets a flag when it is dropped, also by a panic: who waits for it must not wait for ever.
+struct SetBehind<'a>(&'a AtomicBool);
+
+impl Drop for SetBehind<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Wave after wave, each until its last attacker is gone, and honest requests meanwhile.
 fn storm(service: &Service, way: &Way<'_>) -> Storm {
     let flood = way.submit("flood.sh", "wait=60").id();
@@ -190,6 +199,7 @@ fn storm(service: &Service, way: &Way<'_>) -> Storm {
         let is_over = AtomicBool::new(false);
         let all_here = Instant::now();
         thread::scope(|scope| {
+            let _over = SetBehind(&is_over);
             scope.spawn(|| {
                 while !is_over.load(Ordering::Relaxed) {
                     attackers.iter_mut().for_each(Attacker::drip);
@@ -203,7 +213,6 @@ fn storm(service: &Service, way: &Way<'_>) -> Storm {
                 storm.times.push(asked.elapsed());
                 thread::sleep(Duration::from_millis(20));
             }
-            is_over.store(true, Ordering::Relaxed);
         });
         storm.longest = storm.longest.max(all_here.elapsed());
         storm.waves += 1;
