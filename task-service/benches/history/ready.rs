@@ -10,7 +10,7 @@ use super::filled::Result;
 
 /// Starts that are measured.
 const STARTS: usize = 11;
-/// How the line ends by which the service says where it listens, after this.
+/// What stands before the address in the line by which the service says where it listens.
 const LISTENS: &str = "listening on http://";
 
 /// Starts the service so often on a state folder; gives the times, shortest first.
@@ -30,6 +30,7 @@ fn time(program: &Path, place: &Path, scripts: &Path, state: &Path) -> Result<Du
         .arg(scripts)
         .arg("--state")
         .arg(state)
+        .env("DEVOPS_AGENT__LOG__FORMAT", "text")
         .stderr(Stdio::piped())
         .spawn()?;
     let said = service.stderr.take().ok_or("it says nothing")?;
