@@ -23,7 +23,7 @@ use crate::store::{self, Old};
 /// How often it is looked for what has been kept long enough.
 const EVERY: Duration = Duration::from_secs(10 * 60);
 /// Tasks that go in one step, so that nobody waits long for it.
-const STEP: u32 = 64;
+const STEP: u32 = 32;
 /// Tasks whose bytes are added up at a time.
 const ADDED_UP: u32 = 10_000;
 
