@@ -19,6 +19,7 @@
 mod answer;
 mod attend;
 mod away;
+mod door;
 mod ending;
 mod event;
 mod fleet;

@@ -19,6 +19,7 @@ pub(super) enum Way {
 type Rewrite = Box<dyn FnMut(Way, String) -> Vec<String> + Send>;
 
 /// Somebody on a port of its own.
+#[derive(Clone)]
 pub(super) struct Middle {
     pub(super) at: SocketAddr,
     shared: Arc<Shared>,
@@ -60,6 +61,11 @@ impl Middle {
     /// Says a control message of its own.
     pub(super) fn say(&self, way: Way, text: &str) {
         self.shared.write(way, &frame(way, TEXT, text.as_bytes())).unwrap();
+    }
+
+    /// Sends bytes of a log of its own many times at once; whether the line still stood.
+    pub(super) fn flood(&self, way: Way, bytes: &[u8], times: usize) -> bool {
+        self.shared.write(way, &frame(way, BINARY, bytes).repeat(times)).is_ok()
     }
 
     /// Sends bytes of a log of its own.
