@@ -92,9 +92,11 @@ pub(crate) const KEYS: &[Key] = &[
     key!(limits.body, size),
     key!(limits.drain, duration),
     key!(retention.tasks, duration),
-    key!(retention.max_tasks, max_tasks),
+    key!(retention.max_tasks, kept),
     key!(retention.max_bytes, size_or_none),
     key!(retention.workspaces, duration),
+    key!(retention.max_workspaces, kept),
+    key!(retention.max_workspace_bytes, size_or_none),
     key!(audit.file_size, size),
     key!(audit.files, files),
     key!(log.format, log_format),
@@ -167,7 +169,8 @@ fn queue(input: Input<'_>) -> Checked<usize> {
     input.integer(1, MOST_QUEUED).map(narrow)
 }
 
-fn max_tasks(input: Input<'_>) -> Checked<u64> {
+/// A number of tasks, or of what belongs to one each.
+fn kept(input: Input<'_>) -> Checked<u64> {
     input.integer(0, MOST_KEPT)
 }
 

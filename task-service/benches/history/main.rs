@@ -179,6 +179,8 @@ async fn removal(service: &TaskService, work_dir: PathBuf, tasks: usize) -> Resu
         max_tasks: tasks as u64 / 2,
         max_bytes: 0,
         workspaces: forever,
+        max_workspaces: 0,
+        max_workspace_bytes: 0,
         work_dir,
     };
     let cleaning = {
