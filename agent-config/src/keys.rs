@@ -97,9 +97,11 @@ pub(crate) const KEYS: &[Key] = &[
     key!(limits.body, size),
     key!(limits.drain, duration),
     key!(retention.tasks, duration),
-    key!(retention.max_tasks, max_tasks),
+    key!(retention.max_tasks, kept),
     key!(retention.max_bytes, size_or_none),
     key!(retention.workspaces, duration),
+    key!(retention.max_workspaces, kept),
+    key!(retention.max_workspace_bytes, size_or_none),
     key!(audit.file_size, size),
     key!(audit.files, files),
     key!(log.format, log_format),
@@ -180,7 +182,8 @@ fn connections_per_peer(input: Input<'_>) -> Checked<usize> {
     }
 }
 
-fn max_tasks(input: Input<'_>) -> Checked<u64> {
+/// A number of tasks, or of what belongs to one each.
+fn kept(input: Input<'_>) -> Checked<u64> {
     input.integer(0, MOST_KEPT)
 }
 

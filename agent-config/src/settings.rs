@@ -138,6 +138,10 @@ pub struct Retention {
     pub max_bytes: u64,
     /// Working folders that belong to one task.
     pub workspaces: Duration,
+    /// Most of these folders, of tasks that have ended; 0 sets no bound.
+    pub max_workspaces: u64,
+    /// Most bytes that these folders take; 0 sets no bound.
+    pub max_workspace_bytes: u64,
 }
 
 /// `[log]`: what the service says while it runs.
@@ -278,6 +282,8 @@ impl Settings {
                 max_tasks: 0,
                 max_bytes: 0,
                 workspaces: Duration::ZERO,
+                max_workspaces: 0,
+                max_workspace_bytes: 0,
             },
             audit: Audit { file_size: 0, files: 0 },
             log: Log { format: LogFormat::Auto },
