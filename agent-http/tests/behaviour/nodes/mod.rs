@@ -5,7 +5,6 @@ mod away;
 mod crashes;
 mod draining;
 mod faults;
-mod line;
 mod lost;
 mod pools;
 mod reading;
