@@ -7,6 +7,7 @@ mod draining;
 mod faults;
 mod line;
 mod lost;
+mod offering;
 mod pools;
 mod reading;
 mod running;
