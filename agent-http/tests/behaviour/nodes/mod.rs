@@ -6,6 +6,7 @@ mod crashes;
 mod draining;
 mod faults;
 mod lost;
+mod offering;
 mod pools;
 mod reading;
 mod running;
