@@ -16,7 +16,7 @@ use super::Desk;
 use super::answer::answer;
 use super::runner::NodeRunner;
 use super::stats::{Counts, SILENT};
-use super::store::{Facts, GivenUp, Store, StoreError};
+use super::store::{Accepted, Facts, GivenUp, Store, StoreError};
 use super::view::{NodeEntry, View};
 use super::work::{Input, Work};
 use crate::greeting::{self, Stranger};
@@ -41,6 +41,8 @@ pub struct Fleet {
 pub(super) struct Inner {
     pub(super) key: SigningKey,
     store: Mutex<Store>,
+    /// What could not be removed from it.
+    unforgotten: Mutex<Vec<Accepted>>,
     pub(super) records: Records,
     nodes: Mutex<BTreeMap<String, Arc<Seat>>>,
     sessions: AtomicU64,
@@ -107,6 +109,10 @@ impl Inner {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn unforgotten(&self) -> MutexGuard<'_, Vec<Accepted>> {
+        self.unforgotten.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Asks whether a task has ended, or never was. A question that finds no room is put again by the node.
     pub(super) fn ask(&self, node: &str, task: TaskId) {
         let _ = self.asks.try_send((node.to_owned(), task));
@@ -138,7 +144,7 @@ impl Fleet {
         let key = SigningKey::open(&folder.join("server.key"))?;
         let store = Store::open(&folder.join("fleet.db"))?;
         let known = store.nodes()?;
-        let mut given_up: HashMap<String, Vec<TaskId>> = HashMap::new();
+        let mut given_up: HashMap<String, Vec<Accepted>> = HashMap::new();
         for (node, task) in store.given_up()? {
             given_up.entry(node).or_default().push(task);
         }
@@ -147,6 +153,7 @@ impl Fleet {
         let inner = Inner {
             key,
             store: Mutex::new(store),
+            unforgotten: Mutex::default(),
             records,
             nodes: Mutex::default(),
             sessions: AtomicU64::default(),
@@ -161,6 +168,9 @@ impl Fleet {
         for node in known {
             let left_over = given_up.remove(&node.name).unwrap_or_default();
             fleet.seat(node.name.clone(), View::of_known(node), left_over);
+        }
+        for (name, left_over) in given_up {
+            fleet.seat(name, View::default(), left_over);
         }
         Ok(fleet)
     }
@@ -310,7 +320,7 @@ impl Fleet {
     }
 
     /// The place of a node, which is made where there is none.
-    fn seat(&self, name: String, view: View, left_over: Vec<TaskId>) -> Arc<Seat> {
+    pub(super) fn seat(&self, name: String, view: View, left_over: Vec<Accepted>) -> Arc<Seat> {
         let mut seats = self.inner.seats();
         if let Some(seat) = seats.get(&name) {
             return seat.clone();
@@ -328,6 +338,7 @@ impl Fleet {
             line: None,
             coming: Vec::new(),
             finishing: Default::default(),
+            accepted: Default::default(),
             forgotten: Vec::new(),
         };
         tokio::spawn(work.run(coming, left_over));

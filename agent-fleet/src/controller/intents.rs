@@ -1,10 +1,12 @@
 //! Intents: that a node may hear of a task is written before it does, and removed when the task has ended. What comes
 //! together is written together, since each flush takes its time and holds the others up.
 
-use task_service::TaskId;
+use task_service::{TaskId, TaskService};
 use tokio::sync::mpsc;
 
 use super::event::Event;
+use super::fleet::{Fleet, Inner};
+use super::store::Accepted;
 use super::work::{Input, MOST_TOGETHER, Remote, Work};
 use crate::keys::Nonce;
 
@@ -38,29 +40,30 @@ impl Work {
         if remotes.len() < 2 || self.line.is_none() {
             return;
         }
-        let tasks = remotes.iter().map(|remote| (remote.order.id.clone(), remote.nonce)).collect();
+        let tasks = remotes.iter().map(|remote| (remote.accepted(), remote.nonce)).collect();
         let is_written = self.write_intents(tasks).await.is_ok();
         remotes.iter_mut().for_each(|remote| remote.is_written = is_written);
     }
 
-    async fn write_intents(&self, tasks: Vec<(TaskId, Nonce)>) -> Result<(), String> {
+    async fn write_intents(&self, tasks: Vec<(Accepted, Nonce)>) -> Result<(), String> {
         let (fleet, node) = (self.fleet.clone(), self.name.clone());
         let written = tokio::task::spawn_blocking(move || fleet.store().hand_out(&node, &tasks));
         written.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
     }
 
-    /// Removes the intents of tasks that have ended. A row that stays is one of such a task: nobody asks for it.
+    /// Removes the intents of tasks that have ended. Nobody waits for that: what cannot be removed is tried again, and what is
+    /// left when this agent stops is removed at its next start.
     pub(super) fn remove_intents(&mut self) {
         let tasks = std::mem::take(&mut self.forgotten);
         if !tasks.is_empty() {
             let fleet = self.fleet.clone();
-            drop(tokio::task::spawn_blocking(move || fleet.store().forget(&tasks)));
+            drop(tokio::task::spawn_blocking(move || fleet.forget(tasks)));
         }
     }
 
     /// Has an intent removed with others, soon.
-    pub(super) fn forget_intent(&mut self, task: TaskId) {
-        self.forgotten.push(task);
+    pub(super) fn forget_intent(&mut self, task: &TaskId) {
+        self.forgotten.extend(self.accepted.remove(task));
         if self.forgotten.len() >= MOST_TOGETHER {
             self.remove_intents();
         }
@@ -68,8 +71,52 @@ impl Work {
 
     pub(super) async fn write_handed(&self, task: TaskId) -> Result<(), Event> {
         let Some(remote) = self.tasks.get(&task).filter(|remote| !remote.is_written) else { return Ok(()) };
-        let Err(why) = self.write_intents(vec![(task.clone(), remote.nonce)]).await else { return Ok(()) };
+        let Err(why) = self.write_intents(vec![(remote.accepted(), remote.nonce)]).await else {
+            return Ok(());
+        };
         tracing::error!(task_id = %task, why, "that a task is handed to its node cannot be written; trying on");
         Err(Event::NotWritten { task })
+    }
+}
+
+impl Inner {
+    /// Removes intents, and with them those that could not be removed before.
+    fn forget(&self, tasks: Vec<Accepted>) {
+        let tasks = [std::mem::take(&mut *self.unforgotten()), tasks].concat();
+        if let Err(error) = self.store().forget(&tasks) {
+            tracing::warn!(%error, "that tasks were handed to nodes cannot be forgotten; it is tried again");
+            self.unforgotten().extend(tasks);
+        }
+        // Another task of one of these ids may wait for that.
+        self.room.notify_one();
+    }
+
+    /// The intents whose tasks have ended, by what the history says. One that cannot be read says nothing.
+    async fn left_over(&self, service: &TaskService) -> Vec<Accepted> {
+        let handed_out = self.store().handed_out().unwrap_or_default();
+        let mut left_over = Vec::new();
+        for (_, accepted) in handed_out {
+            let has_ended = match service.task(&accepted.task).await {
+                Ok(Some(task)) => {
+                    let is_another = accepted.at != 0 && Accepted::new(&task.id, task.created_at) != accepted;
+                    is_another || task.status.is_terminal()
+                }
+                Ok(None) => true,
+                Err(_) => false,
+            };
+            left_over.extend(has_ended.then_some(accepted));
+        }
+        left_over
+    }
+}
+
+impl Fleet {
+    /// Removes what an earlier run of this agent has left: intents of tasks that have ended.
+    pub(super) async fn remove_left_over(self, service: TaskService) {
+        let left_over = self.inner.left_over(&service).await;
+        if !left_over.is_empty() {
+            // It says itself what does not work.
+            let _ = tokio::task::spawn_blocking(move || self.inner.forget(left_over)).await;
+        }
     }
 }

@@ -15,7 +15,8 @@ use tokio::time::sleep;
 
 use super::attend::room_behind;
 use super::fleet::{Fleet, Inner, Seat};
-use super::store::Intent;
+use super::store::{Accepted, Intent, Intents, StoreError};
+use super::view::View;
 use super::work::{Input, Remote};
 use crate::keys::Nonce;
 
@@ -74,9 +75,9 @@ impl NodeRunner {
     async fn begun(&self, order: TaskOrder) -> Option<Begun> {
         let mut is_told = false;
         loop {
-            let (inner, order) = (self.fleet.inner.clone(), order.clone());
+            let (fleet, order) = (self.fleet.clone(), order.clone());
             let id = order.id.clone();
-            let begun = tokio::task::spawn_blocking(move || begin(&inner, &order)).await;
+            let begun = tokio::task::spawn_blocking(move || begin(&fleet, &order)).await;
             match begun.unwrap_or_else(|error| Err(io::Error::other(error))) {
                 Ok(begun) => return begun,
                 Err(error) if !is_told => {
@@ -91,12 +92,17 @@ impl NodeRunner {
 }
 
 /// Finds a task's node: that which may have heard of it, or else one that is meant and has room; none where there is none.
-/// Nobody has heard of the task then, and it waits in the queue, where it can still be cancelled.
-fn begin(inner: &Inner, order: &TaskOrder) -> io::Result<Option<Begun>> {
-    let intent = inner.store().intent(&order.id).map_err(io::Error::other)?;
+/// Nobody has heard of the task then, and it waits in the queue, where it can still be cancelled. It also waits for a node
+/// that may still have an older task of its id: what such a node says could be of either.
+fn begin(fleet: &Fleet, order: &TaskOrder) -> io::Result<Option<Begun>> {
+    let inner = &fleet.inner;
+    let Intents { own: intent, older } = intents(inner, order).map_err(io::Error::other)?;
     let found = match &intent {
-        Some(intent) => inner.seat(&intent.node).map(|seat| (intent.node.clone(), seat)),
-        None => chosen(inner, order),
+        // One that this agent does not know is away.
+        Some(intent) => {
+            Some((intent.node.clone(), fleet.seat(intent.node.clone(), View::default(), Vec::new())))
+        }
+        None => chosen(inner, order, &older),
     };
     let Some((node, seat)) = found else { return Ok(None) };
     seat.view().tasks.insert(order.id.clone());
@@ -108,6 +114,16 @@ fn begin(inner: &Inner, order: &TaskOrder) -> io::Result<Option<Begun>> {
             Err(error)
         }
     }
+}
+
+/// The intents under a task's id. One of an agent that did not write when a task was accepted is that of a task which this
+/// agent takes up, and not that of one which is new.
+fn intents(inner: &Inner, order: &TaskOrder) -> Result<Intents, StoreError> {
+    let (store, accepted) = (inner.store(), Accepted::new(&order.id, order.created_at));
+    if order.is_taken_up {
+        store.complete(&accepted)?;
+    }
+    store.intents(&accepted)
 }
 
 /// What the work for a node needs of a task.
@@ -134,13 +150,13 @@ fn remote(inner: &Inner, order: &TaskOrder, intent: Option<Intent>) -> io::Resul
     ))
 }
 
-/// The node that a task goes to, where one has room for it, with the place taken there.
-fn chosen(inner: &Inner, order: &TaskOrder) -> Option<(String, Arc<Seat>)> {
+/// The node that a task goes to, where one has room for it, with the place taken there; none of those that are `shut` for it.
+fn chosen(inner: &Inner, order: &TaskOrder, shut: &[String]) -> Option<(String, Arc<Seat>)> {
     // Held all the time, so that nobody else takes the place.
     let seats = inner.seats();
     let labels = match order.spec.target.as_ref()? {
         Target::Node(name) => {
-            let seat = seats.get(name).filter(|seat| seat.view().is_open())?;
+            let seat = seats.get(name).filter(|seat| seat.view().is_open() && !shut.contains(name))?;
             return Some((name.clone(), seat.clone()));
         }
         Target::Labels(labels) => Target::Labels(labels.clone()),
@@ -148,7 +164,7 @@ fn chosen(inner: &Inner, order: &TaskOrder) -> Option<(String, Arc<Seat>)> {
     let mut open = Vec::new();
     for (name, seat) in seats.iter() {
         let view = seat.view();
-        if view.room() > 0 && labels.means(name, &view.facts.labels) {
+        if view.room() > 0 && !shut.contains(name) && labels.means(name, &view.facts.labels) {
             open.push((view.tasks.len(), view.facts.capacity.unwrap_or(1), name, seat));
         }
     }

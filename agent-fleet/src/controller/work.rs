@@ -15,7 +15,7 @@ use super::event::{Action, Event};
 use super::fleet::{AbandonError, Inner};
 use super::state::Desk;
 use super::stats::add;
-use super::store::GivenUp;
+use super::store::{Accepted, GivenUp};
 use super::view::{Offered, View};
 use crate::TICK;
 use crate::assignment::{self, Order, SignError};
@@ -75,6 +75,13 @@ pub(super) struct Remote {
     pub(super) is_written: bool,
 }
 
+impl Remote {
+    /// Which task it is.
+    pub(super) fn accepted(&self) -> Accepted {
+        Accepted::new(&self.order.id, self.order.created_at)
+    }
+}
+
 /// The work for one node.
 pub(super) struct Work {
     pub(super) name: String,
@@ -90,8 +97,10 @@ pub(super) struct Work {
     pub(super) coming: Vec<CatalogueScript>,
     /// The tasks whose end is being written.
     pub(super) finishing: JoinSet<Written>,
+    /// Which tasks these are: an id may have been that of another one before.
+    pub(super) accepted: HashMap<TaskId, Accepted>,
     /// The tasks whose intents are to be removed.
-    pub(super) forgotten: Vec<TaskId>,
+    pub(super) forgotten: Vec<Accepted>,
 }
 
 /// What came along with an event.
@@ -103,7 +112,7 @@ pub(super) enum Came<'a> {
 
 impl Work {
     /// Works until nobody can tell it anything any more.
-    pub(super) async fn run(mut self, mut inputs: mpsc::Receiver<Input>, left_over: Vec<TaskId>) {
+    pub(super) async fn run(mut self, mut inputs: mpsc::Receiver<Input>, left_over: Vec<Accepted>) {
         self.take_up_left_over(left_over).await;
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -129,6 +138,7 @@ impl Work {
                 self.note_of_new(&mut remote);
                 let (task, was_handed) = (remote.order.id.clone(), remote.was_handed);
                 let held = remote.mirror.bytes();
+                self.accepted.insert(task.clone(), remote.accepted());
                 self.tasks.insert(task.clone(), *remote);
                 self.on(Event::Submitted { task, was_handed, held }, Came::Nothing).await;
             }
@@ -322,7 +332,7 @@ impl Work {
                 self.tasks.remove(&task);
                 self.late.remove(&task);
                 self.gives_room(&task);
-                self.forget_intent(task);
+                self.forget_intent(&task);
                 Ok(None)
             }
         }
