@@ -42,7 +42,7 @@ pub(super) struct Inner {
     pub(super) key: SigningKey,
     store: Mutex<Store>,
     /// What could not be removed from it.
-    unforgotten: Mutex<Vec<Accepted>>,
+    pub(super) unforgotten: Mutex<Vec<Accepted>>,
     pub(super) records: Records,
     nodes: Mutex<BTreeMap<String, Arc<Seat>>>,
     sessions: AtomicU64,
@@ -109,10 +109,6 @@ impl Inner {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn unforgotten(&self) -> MutexGuard<'_, Vec<Accepted>> {
-        self.unforgotten.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Asks whether a task has ended, or never was. A question that finds no room is put again by the node.
     pub(super) fn ask(&self, node: &str, task: TaskId) {
         let _ = self.asks.try_send((node.to_owned(), task));
@@ -142,7 +138,8 @@ impl Fleet {
     pub fn open(state_dir: &Path, records: Records) -> Result<Self, FleetError> {
         let folder = state_dir.join("fleet");
         let key = SigningKey::open(&folder.join("server.key"))?;
-        let store = Store::open(&folder.join("fleet.db"))?;
+        let has_past = std::fs::read_dir(records.root()).is_ok_and(|mut found| found.next().is_some());
+        let store = Store::open(&folder.join("fleet.db"), has_past)?;
         let known = store.nodes()?;
         let mut given_up: HashMap<String, Vec<Accepted>> = HashMap::new();
         for (node, task) in store.given_up()? {

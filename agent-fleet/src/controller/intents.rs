@@ -1,12 +1,15 @@
 //! Intents: that a node may hear of a task is written before it does, and removed when the task has ended. What comes
 //! together is written together, since each flush takes its time and holds the others up.
 
-use task_service::{TaskId, TaskService};
+use std::io;
+use std::sync::{MutexGuard, PoisonError};
+
+use task_service::{TaskId, TaskOrder, TaskService};
 use tokio::sync::mpsc;
 
 use super::event::Event;
 use super::fleet::{Fleet, Inner};
-use super::store::Accepted;
+use super::store::{Accepted, Intent, Intents};
 use super::work::{Input, MOST_TOGETHER, Remote, Work};
 use crate::keys::Nonce;
 
@@ -79,7 +82,53 @@ impl Work {
     }
 }
 
+impl Remote {
+    /// Which task it is.
+    pub(super) fn accepted(&self) -> Accepted {
+        Accepted::new(&self.order.id, self.order.created_at)
+    }
+}
+
+/// Where a task is.
+pub(super) enum Whereabouts {
+    /// This node may have heard of it.
+    Handed(Intent),
+    /// Nobody has; these nodes may still have an older task of its id.
+    Unheard { shut: Vec<String> },
+    /// Somebody may have, and nobody knows who.
+    Unknown,
+}
+
 impl Inner {
+    /// Where a task is, by its intent. That there is none says nothing of a task that was begun before, where what was known
+    /// then is lost: such a task goes on at the node that the history names, and nowhere else.
+    pub(super) fn whereabouts(&self, order: &TaskOrder) -> io::Result<Whereabouts> {
+        let (mut store, accepted) = (self.store(), Accepted::new(&order.id, order.created_at));
+        if order.is_taken_up {
+            store.complete(&accepted).map_err(io::Error::other)?;
+        }
+        let Intents { own, older } = store.intents(&accepted).map_err(io::Error::other)?;
+        if let Some(intent) = own {
+            return Ok(Whereabouts::Handed(intent));
+        }
+        if !order.is_taken_up || !(store.has_past() || self.has_log(&order.id)) {
+            return Ok(Whereabouts::Unheard { shut: older });
+        }
+        let Some(node) = order.node.clone() else { return Ok(Whereabouts::Unknown) };
+        let nonce = Nonce::random().map_err(io::Error::other)?;
+        store.hand_out(&node, &[(accepted, nonce)]).map_err(io::Error::other)?;
+        Ok(Whereabouts::Handed(Intent { node, nonce, given_up: None }))
+    }
+
+    /// Whether something has come of a task's log.
+    fn has_log(&self, task: &TaskId) -> bool {
+        std::fs::metadata(self.records.log_path(task)).is_ok_and(|log| log.len() > 0)
+    }
+
+    fn unforgotten(&self) -> MutexGuard<'_, Vec<Accepted>> {
+        self.unforgotten.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Removes intents, and with them those that could not be removed before.
     fn forget(&self, tasks: Vec<Accepted>) {
         let tasks = [std::mem::take(&mut *self.unforgotten()), tasks].concat();

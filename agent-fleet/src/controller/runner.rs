@@ -7,15 +7,16 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use task_runners::{
-    Execution, Mirror, NODE_RUNNER, Plan, Refusal, StartError, StartFuture, Target, TaskOrder, TaskRunner,
-    TaskSpec, check_remote,
+    Execution, ExecutionResult, Mirror, NODE_RUNNER, Outcome, Plan, Refusal, StartError, StartFuture, Target,
+    TaskOrder, TaskRunner, TaskSpec, check_remote, remove_folder,
 };
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use super::attend::room_behind;
 use super::fleet::{Fleet, Inner, Seat};
-use super::store::{Accepted, Intent, Intents, StoreError};
+use super::intents::Whereabouts;
+use super::store::Intent;
 use super::view::View;
 use super::work::{Input, Remote};
 use crate::keys::Nonce;
@@ -33,6 +34,14 @@ pub(super) struct NodeRunner {
 pub(super) struct Door {
     pub(super) target: Target,
     pub(super) script: String,
+}
+
+/// What came of the search for a task's node.
+enum Found {
+    Place(Box<Begun>),
+    /// It is not looked for any more.
+    Ended(Execution),
+    Nowhere,
 }
 
 /// A task whose turn has come, with its place.
@@ -58,8 +67,10 @@ impl NodeRunner {
     async fn hand_out(&self, order: TaskOrder) -> Result<Execution, StartError> {
         let id = order.id.clone();
         let away = order.spec.target.as_ref().map(|target| Door::of(target, &order.spec).text());
-        let Some(Begun { seat, execution, remote }) = self.begun(order).await else {
-            return Err(StartError::Away(away.unwrap_or_default()));
+        let Begun { seat, execution, remote } = match self.found(order).await {
+            Found::Place(begun) => *begun,
+            Found::Ended(execution) => return Ok(execution),
+            Found::Nowhere => return Err(StartError::Away(away.unwrap_or_default())),
         };
         watch_cancels(&execution, seat.inputs.clone());
         let given_up = remote.given_up.clone();
@@ -72,14 +83,14 @@ impl NodeRunner {
     }
 
     /// Finds a task's node. That may run the task by now, so that what does not work is tried until it does: it is no end.
-    async fn begun(&self, order: TaskOrder) -> Option<Begun> {
+    async fn found(&self, order: TaskOrder) -> Found {
         let mut is_told = false;
         loop {
             let (fleet, order) = (self.fleet.clone(), order.clone());
             let id = order.id.clone();
-            let begun = tokio::task::spawn_blocking(move || begin(&fleet, &order)).await;
-            match begun.unwrap_or_else(|error| Err(io::Error::other(error))) {
-                Ok(begun) => return begun,
+            let found = tokio::task::spawn_blocking(move || begin(&fleet, &order)).await;
+            match found.unwrap_or_else(|error| Err(io::Error::other(error))) {
+                Ok(found) => return found,
                 Err(error) if !is_told => {
                     tracing::error!(task_id = %id, %error, "a node's task cannot be taken up; trying until it can");
                     is_told = true;
@@ -94,20 +105,28 @@ impl NodeRunner {
 /// Finds a task's node: that which may have heard of it, or else one that is meant and has room; none where there is none.
 /// Nobody has heard of the task then, and it waits in the queue, where it can still be cancelled. It also waits for a node
 /// that may still have an older task of its id: what such a node says could be of either.
-fn begin(fleet: &Fleet, order: &TaskOrder) -> io::Result<Option<Begun>> {
+fn begin(fleet: &Fleet, order: &TaskOrder) -> io::Result<Found> {
     let inner = &fleet.inner;
-    let Intents { own: intent, older } = intents(inner, order).map_err(io::Error::other)?;
-    let found = match &intent {
-        // One that this agent does not know is away.
-        Some(intent) => {
-            Some((intent.node.clone(), fleet.seat(intent.node.clone(), View::default(), Vec::new())))
+    let (found, intent) = match inner.whereabouts(order)? {
+        // A node that this agent does not know is away.
+        Whereabouts::Handed(intent) => {
+            let (node, view) = (intent.node.clone(), View::default());
+            (Some((node.clone(), fleet.seat(node, view, Vec::new()))), Some(intent))
         }
-        None => chosen(inner, order, &older),
+        Whereabouts::Unheard { shut } => (chosen(inner, order, &shut), None),
+        Whereabouts::Unknown => return end_unknown(inner, order).map(Found::Ended),
     };
-    let Some((node, seat)) = found else { return Ok(None) };
+    let Some((node, seat)) = found else {
+        if order.is_taken_up {
+            remove_record(inner, order)?;
+        }
+        return Ok(Found::Nowhere);
+    };
     seat.view().tasks.insert(order.id.clone());
     match remote(inner, order, intent) {
-        Ok((execution, remote)) => Ok(Some(Begun { seat, execution: execution.on_node(&node), remote })),
+        Ok((execution, remote)) => {
+            Ok(Found::Place(Box::new(Begun { seat, execution: execution.on_node(&node), remote })))
+        }
         Err(error) => {
             seat.view().tasks.remove(&order.id);
             inner.room.notify_one();
@@ -116,14 +135,21 @@ fn begin(fleet: &Fleet, order: &TaskOrder) -> io::Result<Option<Begun>> {
     }
 }
 
-/// The intents under a task's id. One of an agent that did not write when a task was accepted is that of a task which this
-/// agent takes up, and not that of one which is new.
-fn intents(inner: &Inner, order: &TaskOrder) -> Result<Intents, StoreError> {
-    let (store, accepted) = (inner.store(), Accepted::new(&order.id, order.created_at));
-    if order.is_taken_up {
-        store.complete(&accepted)?;
+/// Ends a task that some node may have started, and nobody knows which.
+fn end_unknown(inner: &Inner, order: &TaskOrder) -> io::Result<Execution> {
+    let (execution, mut mirror) = Mirror::open(&inner.records, &order.id)?;
+    let message = "this agent has lost what it knew of tasks that nodes have; which of them had this one, and whether and how \
+        it ran, is not known";
+    mirror.finish(ExecutionResult::without_run(Outcome::Interrupted, "history_gone", message))?;
+    Ok(execution)
+}
+
+/// Removes the record that an earlier run of this agent has begun of a task of which nobody has heard: one that waits has none.
+fn remove_record(inner: &Inner, order: &TaskOrder) -> io::Result<()> {
+    match remove_folder(&inner.records.folder(&order.id)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
-    store.intents(&accepted)
 }
 
 /// What the work for a node needs of a task.

@@ -18,7 +18,7 @@ use crate::message::{CatalogueScript, Hello};
 /// The version of the tables.
 const VERSION: i64 = STEPS.len() as i64;
 /// How the tables came to be what they are, step by step.
-const STEPS: [&str; 3] = [
+const STEPS: [&str; 4] = [
     "CREATE TABLE node (
         name TEXT PRIMARY KEY, key TEXT NOT NULL, digest TEXT NOT NULL, catalogue TEXT NOT NULL
     ) STRICT, WITHOUT ROWID;
@@ -35,12 +35,16 @@ const STEPS: [&str; 3] = [
     INSERT INTO intent_of_accepted SELECT task, 0, node, nonce, given_up_by FROM intent;
     DROP TABLE intent;
     ALTER TABLE intent_of_accepted RENAME TO intent;",
+    // Whether tasks may have been handed out of which this database never knew.
+    "CREATE TABLE beginning (has_past INTEGER NOT NULL) STRICT;
+    INSERT INTO beginning VALUES (0);",
 ];
 
 /// The database of nodes.
 #[derive(Debug)]
 pub(crate) struct Store {
     db: Connection,
+    has_past: bool,
 }
 
 /// A node as it was when it was last here.
@@ -154,21 +158,22 @@ pub enum StoreError {
 }
 
 impl Store {
-    /// Opens the database. One that is damaged is set aside and said so: nodes are then pinned anew, and a task that one of
-    /// them has by now is not started again, because of the node's journal.
-    pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
-        match Self::try_open(path) {
+    /// Opens the database. One that is damaged, or empty, is set aside and said so: nodes are then pinned anew. `has_past` says
+    /// whether tasks may have been handed out before: a database that begins only now knows nothing of them.
+    pub(crate) fn open(path: &Path, has_past: bool) -> Result<Self, StoreError> {
+        match Self::try_open(path, has_past) {
             Err(StoreError::Sqlite(error)) if damage::is_damage(&error) => {
                 let aside = damage::set_aside(path);
                 tracing::error!(database = %path.display(), set_aside = %aside.display(), %error,
                     "the database of nodes is damaged and was set aside: the keys of nodes are remembered anew");
-                Self::try_open(path)
+                Self::try_open(path, has_past)
             }
             other => other,
         }
     }
 
-    fn try_open(path: &Path) -> Result<Self, StoreError> {
+    fn try_open(path: &Path, has_past: bool) -> Result<Self, StoreError> {
+        damage::check_file(path)?;
         let options = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
         options.map_err(|source| StoreError::Io { path: path.to_owned(), source })?;
         let db = Connection::open(path)?;
@@ -180,11 +185,21 @@ impl Store {
             return Err(StoreError::Newer { path: path.to_owned(), found });
         };
         if !steps.is_empty() {
-            let steps = steps.concat();
+            let mut steps = steps.concat();
+            if found == 0 && has_past {
+                steps.push_str("UPDATE beginning SET has_past = 1;");
+            }
             db.execute_batch(&format!("BEGIN; {steps} PRAGMA user_version = {VERSION}; COMMIT;"))?;
         }
         damage::check(&db)?;
-        Ok(Self { db })
+        let has_past = db.query_row("SELECT has_past FROM beginning", [], |row| row.get(0))?;
+        Ok(Self { db, has_past })
+    }
+
+    /// Whether a task of which it does not know may have been handed out all the same: it began anew, because what was before
+    /// was damaged or lost.
+    pub(crate) fn has_past(&self) -> bool {
+        self.has_past
     }
 
     /// All nodes that were ever here.

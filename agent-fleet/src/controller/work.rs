@@ -75,13 +75,6 @@ pub(super) struct Remote {
     pub(super) is_written: bool,
 }
 
-impl Remote {
-    /// Which task it is.
-    pub(super) fn accepted(&self) -> Accepted {
-        Accepted::new(&self.order.id, self.order.created_at)
-    }
-}
-
 /// The work for one node.
 pub(super) struct Work {
     pub(super) name: String,

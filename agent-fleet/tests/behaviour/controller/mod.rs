@@ -2,6 +2,7 @@
 //! service hands them over, and the agent dies and starts again.
 
 mod ids;
+mod lost;
 
 use std::future::Future;
 use std::path::PathBuf;
