@@ -21,6 +21,7 @@ impl Fleet {
     pub async fn attend(self, service: TaskService) {
         let to_note = self.inner.to_note.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(mut to_note) = to_note else { return };
+        tokio::spawn(self.clone().remove_left_over(service.clone()));
         let mut looks = interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut notes = Vec::new();

@@ -16,7 +16,7 @@ use super::Desk;
 use super::answer::answer;
 use super::runner::NodeRunner;
 use super::stats::{CROWDED, Counts, SILENT};
-use super::store::{Facts, GivenUp, Store, StoreError};
+use super::store::{Accepted, Facts, GivenUp, Store, StoreError};
 use super::view::{NodeEntry, View};
 use super::work::{Input, Work};
 use crate::greeting::{self, Stranger};
@@ -43,6 +43,8 @@ pub struct Fleet {
 pub(super) struct Inner {
     pub(super) key: SigningKey,
     store: Mutex<Store>,
+    /// What could not be removed from it.
+    pub(super) unforgotten: Mutex<Vec<Accepted>>,
     pub(super) records: Records,
     nodes: Mutex<BTreeMap<String, Arc<Seat>>>,
     sessions: AtomicU64,
@@ -148,9 +150,10 @@ impl Fleet {
     pub fn open(state_dir: &Path, records: Records) -> Result<Self, FleetError> {
         let folder = state_dir.join("fleet");
         let key = SigningKey::open(&folder.join("server.key"))?;
-        let store = Store::open(&folder.join("fleet.db"))?;
+        let has_past = std::fs::read_dir(records.root()).is_ok_and(|mut found| found.next().is_some());
+        let store = Store::open(&folder.join("fleet.db"), has_past)?;
         let known = store.nodes()?;
-        let mut given_up: HashMap<String, Vec<TaskId>> = HashMap::new();
+        let mut given_up: HashMap<String, Vec<Accepted>> = HashMap::new();
         for (node, task) in store.given_up()? {
             given_up.entry(node).or_default().push(task);
         }
@@ -159,6 +162,7 @@ impl Fleet {
         let inner = Inner {
             key,
             store: Mutex::new(store),
+            unforgotten: Mutex::default(),
             records,
             nodes: Mutex::default(),
             sessions: AtomicU64::default(),
@@ -174,6 +178,9 @@ impl Fleet {
         for node in known {
             let left_over = given_up.remove(&node.name).unwrap_or_default();
             fleet.seat(node.name.clone(), View::of_known(node), left_over);
+        }
+        for (name, left_over) in given_up {
+            fleet.seat(name, View::default(), left_over);
         }
         Ok(fleet)
     }
@@ -329,7 +336,7 @@ impl Fleet {
     }
 
     /// The place of a node, which is made where there is none.
-    fn seat(&self, name: String, view: View, left_over: Vec<TaskId>) -> Arc<Seat> {
+    pub(super) fn seat(&self, name: String, view: View, left_over: Vec<Accepted>) -> Arc<Seat> {
         let mut seats = self.inner.seats();
         if let Some(seat) = seats.get(&name) {
             return seat.clone();
@@ -348,6 +355,7 @@ impl Fleet {
             coming: Some(Vec::new()),
             asking: Arc::new(Semaphore::new(ASKS)),
             finishing: Default::default(),
+            accepted: Default::default(),
             forgotten: Vec::new(),
         };
         tokio::spawn(work.run(coming, left_over));

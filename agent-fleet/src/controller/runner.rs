@@ -6,15 +6,17 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use task_runners::{
-    Execution, Mirror, NODE_RUNNER, Plan, Refusal, StartError, StartFuture, Target, TaskOrder, TaskRunner,
-    TaskSpec, check_remote,
+    Execution, ExecutionResult, Mirror, NODE_RUNNER, Outcome, Plan, Refusal, StartError, StartFuture, Target,
+    TaskOrder, TaskRunner, TaskSpec, check_remote, remove_folder,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep;
 
 use super::door::{Door, room_behind};
 use super::fleet::{Fleet, Inner, Seat};
+use super::intents::Whereabouts;
 use super::store::Intent;
+use super::view::View;
 use super::work::{Input, Remote};
 use crate::keys::Nonce;
 
@@ -24,6 +26,14 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Hands tasks with a target to nodes.
 pub(super) struct NodeRunner {
     pub(super) fleet: Fleet,
+}
+
+/// What came of the search for a task's node.
+enum Found {
+    Place(Box<Begun>),
+    /// It is not looked for any more.
+    Ended(Execution),
+    Nowhere,
 }
 
 /// A task whose turn has come, with its place.
@@ -37,8 +47,10 @@ impl NodeRunner {
     async fn hand_out(&self, order: TaskOrder) -> Result<Execution, StartError> {
         let (id, is_pools) = (order.id.clone(), matches!(order.spec.target, Some(Target::Labels(_))));
         let away = || StartError::Away(self.door(&order));
-        let Some(Begun { seat, execution, remote }) = self.begun(order.clone()).await else {
-            return Err(away());
+        let Begun { seat, execution, remote } = match self.found(order.clone()).await {
+            Found::Place(begun) => *begun,
+            Found::Ended(execution) => return Ok(execution),
+            Found::Nowhere => return Err(away()),
         };
         let given_up = remote.given_up.clone();
         // Another node of the pool takes what this one is not there for any more.
@@ -47,6 +59,7 @@ impl NodeRunner {
         // Where the work has ended the agent stops, and the task is taken up at the next start.
         let is_sent = seat.inputs.send(submit).await.is_ok();
         if is_sent && is_pools && is_there.await.is_err() {
+            self.left(&order).await;
             return Err(away());
         }
         watch_cancels(&execution, seat.inputs.clone());
@@ -56,6 +69,15 @@ impl NodeRunner {
         Ok(execution)
     }
 
+    /// A node has left before it heard of a task, which waits again, without a record.
+    async fn left(&self, order: &TaskOrder) {
+        let (inner, id, order) = (self.fleet.inner.clone(), order.id.clone(), order.clone());
+        let removed = tokio::task::spawn_blocking(move || remove_record(&inner, &order)).await;
+        if let Err(error) = removed.unwrap_or_else(|error| Err(io::Error::other(error))) {
+            tracing::warn!(task_id = %id, %error, "the record of a task that waits again cannot be removed");
+        }
+    }
+
     /// What a task waits for.
     fn door(&self, order: &TaskOrder) -> String {
         let target = order.spec.target.as_ref();
@@ -63,14 +85,14 @@ impl NodeRunner {
     }
 
     /// Finds a task's node. That may run the task by now, so that what does not work is tried until it does: it is no end.
-    async fn begun(&self, order: TaskOrder) -> Option<Begun> {
+    async fn found(&self, order: TaskOrder) -> Found {
         let mut is_told = false;
         loop {
-            let (inner, order) = (self.fleet.inner.clone(), order.clone());
+            let (fleet, order) = (self.fleet.clone(), order.clone());
             let id = order.id.clone();
-            let begun = tokio::task::spawn_blocking(move || begin(&inner, &order)).await;
-            match begun.unwrap_or_else(|error| Err(io::Error::other(error))) {
-                Ok(begun) => return begun,
+            let found = tokio::task::spawn_blocking(move || begin(&fleet, &order)).await;
+            match found.unwrap_or_else(|error| Err(io::Error::other(error))) {
+                Ok(found) => return found,
                 Err(error) if !is_told => {
                     tracing::error!(task_id = %id, %error, "a node's task cannot be taken up; trying until it can");
                     is_told = true;
@@ -83,22 +105,52 @@ impl NodeRunner {
 }
 
 /// Finds a task's node: that which may have heard of it, or else one that is meant and has room; none where there is none.
-/// Nobody has heard of the task then, and it waits in the queue, where it can still be cancelled.
-fn begin(inner: &Inner, order: &TaskOrder) -> io::Result<Option<Begun>> {
-    let intent = inner.store().intent(&order.id).map_err(io::Error::other)?;
-    let found = match &intent {
-        Some(intent) => inner.seat(&intent.node).map(|seat| (intent.node.clone(), seat)),
-        None => chosen(inner, order),
+/// Nobody has heard of the task then, and it waits in the queue, where it can still be cancelled. It also waits for a node
+/// that may still have an older task of its id: what such a node says could be of either.
+fn begin(fleet: &Fleet, order: &TaskOrder) -> io::Result<Found> {
+    let inner = &fleet.inner;
+    let (found, intent) = match inner.whereabouts(order)? {
+        // A node that this agent does not know is away.
+        Whereabouts::Handed(intent) => {
+            let (node, view) = (intent.node.clone(), View::default());
+            (Some((node.clone(), fleet.seat(node, view, Vec::new()))), Some(intent))
+        }
+        Whereabouts::Unheard { shut } => (chosen(inner, order, &shut), None),
+        Whereabouts::Unknown => return end_unknown(inner, order).map(Found::Ended),
     };
-    let Some((node, seat)) = found else { return Ok(None) };
+    let Some((node, seat)) = found else {
+        if order.is_taken_up {
+            remove_record(inner, order)?;
+        }
+        return Ok(Found::Nowhere);
+    };
     seat.view().tasks.insert(order.id.clone());
     match remote(inner, order, intent) {
-        Ok((execution, remote)) => Ok(Some(Begun { seat, execution: execution.on_node(&node), remote })),
+        Ok((execution, remote)) => {
+            Ok(Found::Place(Box::new(Begun { seat, execution: execution.on_node(&node), remote })))
+        }
         Err(error) => {
             seat.view().tasks.remove(&order.id);
             inner.room.notify_one();
             Err(error)
         }
+    }
+}
+
+/// Ends a task that some node may have started, and nobody knows which.
+fn end_unknown(inner: &Inner, order: &TaskOrder) -> io::Result<Execution> {
+    let (execution, mut mirror) = Mirror::open(&inner.records, &order.id)?;
+    let message = "this agent has lost what it knew of tasks that nodes have; which of them had this one, and whether and how \
+        it ran, is not known";
+    mirror.finish(ExecutionResult::without_run(Outcome::Interrupted, "history_gone", message))?;
+    Ok(execution)
+}
+
+/// Removes the record that an earlier run of this agent has begun of a task of which nobody has heard: one that waits has none.
+fn remove_record(inner: &Inner, order: &TaskOrder) -> io::Result<()> {
+    match remove_folder(&inner.records.folder(&order.id)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -126,20 +178,20 @@ fn remote(inner: &Inner, order: &TaskOrder, intent: Option<Intent>) -> io::Resul
     ))
 }
 
-/// The node that a task goes to, where one has room for it, with the place taken there.
-fn chosen(inner: &Inner, order: &TaskOrder) -> Option<(String, Arc<Seat>)> {
+/// The node that a task goes to, where one has room for it, with the place taken there; none of those that are `shut` for it.
+fn chosen(inner: &Inner, order: &TaskOrder, shut: &[String]) -> Option<(String, Arc<Seat>)> {
     // Held all the time, so that nobody else takes the place.
     let seats = inner.seats();
     let target = order.spec.target.as_ref()?;
     if let Target::Node(name) = target {
-        let seat = seats.get(name).filter(|seat| seat.view().is_open())?;
+        let seat = seats.get(name).filter(|seat| seat.view().is_open() && !shut.contains(name))?;
         return Some((name.clone(), seat.clone()));
     }
     let door = Door::of(&seats, order, target);
     let mut open = Vec::new();
     for (name, seat) in seats.iter() {
         let view = seat.view();
-        if view.room() > 0 && door.leads_to(name, &view) {
+        if view.room() > 0 && !shut.contains(name) && door.leads_to(name, &view) {
             let capacity = view.facts.capacity.unwrap_or(1);
             open.push((view.tasks.len() as u128, capacity as u128, name, seat));
         }

@@ -15,7 +15,7 @@ use super::event::{Action, Event};
 use super::fleet::{AbandonError, Inner, Question};
 use super::state::Desk;
 use super::stats::add;
-use super::store::GivenUp;
+use super::store::{Accepted, GivenUp};
 use super::view::{Offered, View};
 use crate::TICK;
 use crate::assignment::{self, Order, SignError};
@@ -93,8 +93,10 @@ pub(super) struct Work {
     pub(super) asking: Arc<Semaphore>,
     /// The tasks whose end is being written.
     pub(super) finishing: JoinSet<Written>,
+    /// Which tasks these are: an id may have been that of another one before.
+    pub(super) accepted: HashMap<TaskId, Accepted>,
     /// The tasks whose intents are to be removed.
-    pub(super) forgotten: Vec<TaskId>,
+    pub(super) forgotten: Vec<Accepted>,
 }
 
 /// What came along with an event.
@@ -106,7 +108,7 @@ pub(super) enum Came<'a> {
 
 impl Work {
     /// Works until nobody can tell it anything any more.
-    pub(super) async fn run(mut self, mut inputs: mpsc::Receiver<Input>, left_over: Vec<TaskId>) {
+    pub(super) async fn run(mut self, mut inputs: mpsc::Receiver<Input>, left_over: Vec<Accepted>) {
         self.take_up_left_over(left_over).await;
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -141,6 +143,7 @@ impl Work {
                 self.note_of_new(&mut remote);
                 let (task, was_handed) = (remote.order.id.clone(), remote.was_handed);
                 let held = remote.mirror.bytes();
+                self.accepted.insert(task.clone(), remote.accepted());
                 self.tasks.insert(task.clone(), *remote);
                 self.on(Event::Submitted { task, was_handed, held }, Came::Nothing).await;
             }
@@ -339,7 +342,7 @@ impl Work {
                 self.tasks.remove(&task);
                 self.late.remove(&task);
                 self.gives_room(&task);
-                self.forget_intent(task);
+                self.forget_intent(&task);
                 Ok(None)
             }
         }
