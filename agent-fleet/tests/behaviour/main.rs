@@ -3,6 +3,7 @@
 
 mod authenticity;
 mod journal;
+mod node_state;
 mod storm;
 mod websocket;
 mod wire;
