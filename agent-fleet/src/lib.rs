@@ -5,6 +5,7 @@
 //! | [`message`], [`frame`] | what travels, and its bounds |
 //! | [`keys`], [`sealing`] | who signs, and what is sealed to whom |
 //! | [`assignment`] | one task for one node, signed |
+//! | [`opens`] | what a node opens to tasks of its API server |
 //! | [`greeting`] | how both ends show who they are |
 //! | [`journal`] | what a node knows of assignments, on its disk |
 //! | `link`, [`websocket`], [`accepted`] | what carries messages |
@@ -22,6 +23,7 @@ pub mod keys;
 pub mod link;
 pub mod message;
 pub mod node;
+pub mod opens;
 pub mod sealing;
 pub mod websocket;
 

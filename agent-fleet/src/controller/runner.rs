@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use task_runners::{
     Execution, Mirror, NODE_RUNNER, Plan, Refusal, StartError, StartFuture, Target, TaskOrder, TaskRunner,
-    TaskSpec, check_remote,
+    TaskSpec,
 };
 use tokio::sync::mpsc;
 use tokio::time::sleep;
@@ -193,19 +193,20 @@ impl TaskRunner for NodeRunner {
             let seats = self.fleet.inner.seats();
             let views = seats.iter().map(|(name, seat)| (name, seat.view()));
             let meant = views.filter(|(name, view)| target.means(name, &view.facts.labels));
-            meant.map(|(_, view)| view.offered.clone()).collect()
+            meant.map(|(_, view)| (view.offered.clone(), view.facts.opens.clone())).collect()
         };
         if meant.is_empty() {
             return Err(Refusal::NoNode { target: target.clone() });
         }
-        let mut scripts: Vec<_> =
-            meant.iter().filter_map(|offered| offered.scripts.get(&spec.name)).collect();
-        // The same script is on most nodes of a pool.
-        scripts.sort_by(|a, b| a.sha256.cmp(&b.sha256));
-        scripts.dedup_by(|a, b| a.sha256 == b.sha256);
-        let digest = scripts.first().map(|script| script.sha256.clone());
-        let is_the_same = scripts.len() == 1;
-        let checked = scripts.into_iter().map(|script| check_remote(spec, script.declared.as_deref()));
+        let found =
+            meant.iter().filter_map(|(offered, opens)| Some((offered.scripts.get(&spec.name)?, opens)));
+        let mut scripts: Vec<_> = found.map(|(script, opens)| (&script.sha256, opens, script)).collect();
+        // The same script is on most nodes of a pool, and they open the same.
+        scripts.sort_by_key(|(sha256, opens, _)| (*sha256, *opens));
+        scripts.dedup_by_key(|(sha256, opens, _)| (*sha256, *opens));
+        let digest = scripts.first().map(|(sha256, ..)| (*sha256).clone());
+        let is_the_same = scripts.iter().all(|(sha256, ..)| Some(*sha256) == digest.as_ref());
+        let checked = scripts.into_iter().map(|(_, opens, script)| script.check(spec, opens.as_ref()));
         let (mut accepted, mut refused) = (None::<Vec<String>>, None);
         for checked in checked {
             match checked {

@@ -13,6 +13,7 @@ use task_service::TaskId;
 use crate::damage;
 use crate::keys::{Nonce, PublicKey};
 use crate::message::{CatalogueScript, Hello};
+use crate::opens::Opens;
 
 /// The version of the tables.
 const VERSION: i64 = STEPS.len() as i64;
@@ -52,6 +53,7 @@ pub(crate) struct Facts {
     pub(crate) runners: Vec<String>,
     pub(crate) capacity: Option<usize>,
     pub(crate) agent: Option<String>,
+    pub(crate) opens: Option<Opens>,
 }
 
 /// That a node may have heard of a task.
@@ -92,6 +94,7 @@ impl Facts {
             runners: hello.runners.clone(),
             capacity: Some(hello.capacity),
             agent: Some(hello.agent.clone()),
+            opens: hello.opens.clone(),
         }
     }
 }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::Serialize;
 use task_runners::{ScriptDescription, TaskSpec, check_remote, header};
-use task_service::TaskId;
+use task_service::{Problem, TaskId};
 
 use super::store::{Facts, KnownNode};
 use crate::message::{CatalogueScript, Hello};
+use crate::opens::Opens;
 
 /// A node as lists show it.
 #[derive(Debug, Clone, Serialize)]
@@ -61,6 +62,19 @@ pub(super) struct OfferedScript {
     pub(super) declared: Option<Arc<ScriptDescription>>,
 }
 
+impl OfferedScript {
+    /// Checks a spec for this script at a node that opens this, and gives the names of the secrets in it.
+    pub(super) fn check(&self, spec: &TaskSpec, opens: Option<&Opens>) -> Result<Vec<String>, Vec<Problem>> {
+        let declared = self.declared.as_deref();
+        let by_script = declared.map_or(&[][..], |declared| &declared.env);
+        let closed = opens.map_or_else(Vec::new, |opens| opens.problems(spec, by_script));
+        match (check_remote(spec, declared), closed.is_empty()) {
+            (Ok(secrets), true) => Ok(secrets),
+            (checked, _) => Err(checked.err().into_iter().flatten().chain(closed).collect()),
+        }
+    }
+}
+
 impl Offered {
     /// The digest of a script.
     pub(super) fn digest_of(&self, name: &str) -> Option<String> {
@@ -103,7 +117,7 @@ impl View {
     /// Whether its script of that name takes what a spec asks for.
     pub(super) fn takes(&self, spec: &TaskSpec) -> bool {
         let script = self.offered.scripts.get(&spec.name);
-        script.is_some_and(|script| check_remote(spec, script.declared.as_deref()).is_ok())
+        script.is_some_and(|script| script.check(spec, self.facts.opens.as_ref()).is_ok())
     }
 
     pub(super) fn entry(&self, name: &str) -> NodeEntry {

@@ -196,6 +196,7 @@ impl Sessions {
             capacity: self.settings.capacity,
             catalogue,
             unsettled: unsettled.await.map_err(|_| stopped())?,
+            opens: Some(self.settings.opens.clone()),
         };
         let hello = greeting::sign_hello(&self.keys, &hello).map_err(|error| error.to_string())?;
         encode(&ToServer::Hello(hello)).map_err(|error| error.to_string())

@@ -4,6 +4,7 @@
 mod authenticity;
 mod journal;
 mod node_state;
+mod opens;
 mod storm;
 mod websocket;
 mod wire;
