@@ -9,6 +9,7 @@ use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, ReadHalf, WriteHalf};
 use tokio::sync::Mutex;
 
+use crate::heard::{Heard, Listening};
 use crate::link::{Frame, LinkError, LinkReceiver, LinkSender};
 use crate::message::MAX_MESSAGE_BYTES;
 
@@ -41,8 +42,9 @@ pub struct Sender<S>(Writing<S>);
 /// The receiving half.
 #[derive(Debug)]
 pub struct Receiver<S> {
-    reading: BufReader<ReadHalf<S>>,
+    reading: BufReader<Listening<ReadHalf<S>>>,
     writing: Writing<S>,
+    heard: Heard,
 }
 
 /// The head of a frame.
@@ -57,8 +59,10 @@ struct Head {
 pub(crate) fn split<S: AsyncRead + AsyncWrite>(stream: S) -> (Sender<S>, Receiver<S>) {
     let (reading, writing) = tokio::io::split(stream);
     let writing = Arc::new(Mutex::new(writing));
+    let reading = Listening::to(reading);
+    let heard = reading.heard();
     let reading = BufReader::with_capacity(AHEAD_BYTES, reading);
-    (Sender(writing.clone()), Receiver { reading, writing })
+    (Sender(writing.clone()), Receiver { reading, writing, heard })
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> LinkSender for Sender<S> {
@@ -99,6 +103,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> LinkReceiver for Receiv
                 (true, _) => return Ok(Frame::Log(message)),
             }
         }
+    }
+
+    fn heard(&self) -> Heard {
+        self.heard.clone()
     }
 }
 

@@ -8,7 +8,7 @@
 //! | [`opens`] | what a node opens to tasks of its API server |
 //! | [`greeting`] | how both ends show who they are |
 //! | [`journal`] | what a node knows of assignments, on its disk |
-//! | `link`, [`websocket`], [`accepted`] | what carries messages |
+//! | `link`, [`heard`], [`websocket`], [`accepted`] | what carries messages |
 //! | [`node`] | the node's end |
 //! | [`controller`] | the API server's end |
 
@@ -18,6 +18,7 @@ pub mod controller;
 mod damage;
 pub mod frame;
 pub mod greeting;
+pub mod heard;
 pub mod journal;
 pub mod keys;
 pub mod link;

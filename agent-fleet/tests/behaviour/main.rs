@@ -4,7 +4,9 @@
 mod authenticity;
 mod journal;
 mod node_state;
+mod node_work;
 mod opens;
+mod scripted;
 mod storm;
 mod websocket;
 mod wire;
