@@ -105,7 +105,7 @@ impl Node {
             true => keys::pinned(&pinned)?.into_iter().collect(),
             false => settings.accepted.clone(),
         };
-        let mut journal = Journal::open(&folder.join("journal.db"))?;
+        let journal = Journal::open(&folder.join("journal.db"))?;
         // What the API server has not got is kept, however long that takes.
         for entry in journal.unfinished(Timestamp::now())? {
             service.hold(&entry.task);

@@ -10,7 +10,7 @@ use crate::journal::JournalError;
 impl Work {
     /// Opens again what the journal holds.
     pub(super) async fn take_up(&mut self) -> Result<(), JournalError> {
-        let Some(journal) = &mut self.journal else { return Ok(()) };
+        let Some(journal) = &self.journal else { return Ok(()) };
         for entry in journal.unfinished(Timestamp::now())? {
             let task = entry.task;
             let mut todo = self.state.on(Event::Wanted { task: task.clone(), nonce: entry.nonce });

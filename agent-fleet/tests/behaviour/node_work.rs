@@ -4,8 +4,10 @@ use std::sync::atomic::Ordering;
 
 use agent_fleet::keys::Nonce;
 use agent_fleet::message::ToServer;
+use jiff::{SignedDuration, Timestamp};
 use task_service::TaskSpec;
 
+use crate::journal::first_version;
 use crate::scripted::{Running, Server, task};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -26,4 +28,22 @@ async fn a_long_message_comes_over_a_slow_line_while_somebody_waits() {
         |said| matches!(said, ToServer::Taken { task: taken } if taken == task("long")).then_some(());
     line.until("what came slowly", is_long).await;
     assert_eq!(node.numbers().connections, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_clock_was_ahead_by_an_hour_takes_assignments_as_soon_as_it_is_right() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::new(folder.path()).await;
+    let state = folder.path().join("state");
+    std::fs::create_dir_all(state.join("node")).unwrap();
+    first_version(&state.join("node/journal.db"), Timestamp::now() + SignedDuration::from_mins(90));
+    let _node = Running::start(&state, &[&server]).await;
+    let mut line = server.connected().await;
+    line.assign(&server, "now", "quick").await;
+    let said = |said| match said {
+        ToServer::Taken { task: taken } if taken == task("now") => Some("taken".to_owned()),
+        ToServer::Complaint { code, .. } => Some(code),
+        _ => None,
+    };
+    assert_eq!(line.until("an answer", said).await, "taken");
 }
