@@ -1,9 +1,10 @@
 //! How a task ended, as the API server is told: by the task service's history, or by the journal where it never began.
 
-use task_service::{Attempt, ExecutionResult, Outcome, Task, TaskId, TaskService};
+use task_service::{Attempt, ExecutionResult, Outcome, Recorded, Task, TaskId, TaskService};
 
 use super::event::Verdict;
 use super::work::Work;
+use crate::journal::JournalError;
 use crate::message::{Ended, ToServer};
 
 /// Longest reproduction script that is sent along.
@@ -15,13 +16,23 @@ impl Work {
         let known = self.ended.remove(&task);
         let verdict = match known {
             Some(_) => None,
-            None => self.journal.as_ref().and_then(|journal| journal.verdict(&task).ok().flatten()),
+            // What cannot be read now is not the end: it is said again.
+            None => match self.journal.as_ref().map(|journal| journal.verdict(&task)) {
+                Some(Ok(verdict)) => verdict,
+                Some(Err(error)) => return unreadable(&task, &error),
+                None => return,
+            },
         };
         let (mut result, attempts) = match (verdict, known) {
             (Some(verdict), _) => (never_started(verdict), Vec::new()),
-            (None, Some(task)) => how(Some(task)),
+            (None, Some(task)) => how(task),
             (None, None) => match self.service.task(&task).await {
-                Ok(found) => how(found),
+                Ok(Some(found)) => how(found),
+                Ok(None) => match self.service.recorded(&task).await {
+                    Ok(Recorded::Ended { result, .. }) => (*result, Vec::new()),
+                    Ok(_) => (history_gone(), Vec::new()),
+                    Err(_) => return,
+                },
                 // It is said again.
                 Err(_) => return,
             },
@@ -33,6 +44,10 @@ impl Work {
     }
 }
 
+fn unreadable(task: &TaskId, error: &JournalError) {
+    tracing::error!(task_id = %task, %error, "whether a task was started cannot be read; its end is told when it can");
+}
+
 /// The script that reproduces a task, where there is one that is a text of usual length.
 async fn debug_script(service: &TaskService, task: &TaskId) -> Option<String> {
     let script = service.debug_script(task).await.ok().flatten()?;
@@ -40,9 +55,9 @@ async fn debug_script(service: &TaskService, task: &TaskId) -> Option<String> {
 }
 
 /// What came of a task, by the history.
-fn how(task: Option<Task>) -> (ExecutionResult, Vec<Attempt>) {
+fn how(task: Task) -> (ExecutionResult, Vec<Attempt>) {
     match task {
-        Some(Task { result: Some(result), attempts, .. }) => ((*result).clone(), attempts),
+        Task { result: Some(result), attempts, .. } => ((*result).clone(), attempts),
         _ => (history_gone(), Vec::new()),
     }
 }

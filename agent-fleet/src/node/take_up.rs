@@ -2,6 +2,7 @@
 //! goes on.
 
 use jiff::Timestamp;
+use task_service::Recorded;
 
 use super::event::{Event, Verdict};
 use super::work::Work;
@@ -24,6 +25,10 @@ impl Work {
             if is_known {
                 todo.extend(self.state.on(Event::Begun { task: task.clone(), header_bytes: 0 }));
                 self.watch(task);
+            } else if !matches!(self.service.recorded(&task).await, Ok(Recorded::Nothing)) {
+                // It was started, and the history that knew it was set aside: another start is refused for good.
+                todo.extend(self.state.on(Event::Begun { task: task.clone(), header_bytes: 0 }));
+                self.look_for_record(task);
             } else if entry.is_old {
                 let message =
                     "the node's history does not know this task any more; whether it ran is not known";

@@ -146,6 +146,12 @@ impl Work {
                 self.ended.insert(task.clone(), *end);
                 Event::Ended { task, log_bytes }
             }
+            Input::Event(event @ Event::Missing { .. }) => {
+                // What is wanted is said at the beginning of a connection.
+                self.line = None;
+                todo.extend(self.state.on(event));
+                Event::Disconnected
+            }
             Input::Event(event) => event,
         };
         todo.extend(self.state.on(event));

@@ -1,14 +1,16 @@
 //! A node with its journal, its task service and its line, while an API server says what a test likes.
 
+use std::path::Path;
 use std::sync::atomic::Ordering;
 
+use agent_fleet::journal::{Journal, Record};
 use agent_fleet::keys::Nonce;
 use agent_fleet::message::ToServer;
 use jiff::{SignedDuration, Timestamp};
 use task_service::TaskSpec;
 
 use crate::journal::first_version;
-use crate::scripted::{Running, Server, task};
+use crate::scripted::{Running, Server, crashed, task};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_message_comes_over_a_slow_line_while_somebody_waits() {
@@ -46,4 +48,65 @@ async fn a_node_whose_clock_was_ahead_by_an_hour_takes_assignments_as_soon_as_it
         _ => None,
     };
     assert_eq!(line.until("an answer", said).await, "taken");
+}
+
+/// A task that runs at the node, or has ended there unheard.
+async fn taken(server: &Server, state: &Path, name: &str) -> Running {
+    let node = Running::start(state, &[server]).await;
+    let mut line = server.connected().await;
+    line.assign(server, "a", name).await;
+    line.until("the start", |said| matches!(said, ToServer::Started { .. }).then_some(())).await;
+    if name == "quick" {
+        node.ended("a").await;
+    }
+    node
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_the_history_was_set_aside_a_task_that_ran_ends_as_its_record_says() {
+    for (name, removed, expected) in [
+        ("quick", None, (None, "quick\n")),
+        // Its result went too, or it died before it had one.
+        ("quick", Some("result.json"), (Some("history_gone"), "")),
+        ("gate", None, (Some("history_gone"), "")),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let server = Server::new(folder.path()).await;
+        let before = taken(&server, &folder.path().join("state"), name).await;
+        let state = crashed(&folder.path().join("state"), &folder.path().join("crashed"));
+        for suffix in ["", "-wal", "-shm"] {
+            drop(std::fs::remove_file(state.join(format!("agent.db{suffix}"))));
+        }
+        if let Some(removed) = removed {
+            std::fs::remove_file(state.join("tasks/a").join(removed)).unwrap();
+        }
+        drop(before);
+        let _node = Running::start(&state, &[&server]).await;
+        let mut line = server.connected_to(|hello| !hello.unsettled.is_empty()).await;
+        assert!(line.hello.unsettled[0].is_begun, "{name} {removed:?}");
+        let ended = line.ended("a").await;
+        let code = ended.result.error.as_ref().map(|error| error.code.as_str());
+        assert_eq!((code, ended.result.success), (expected.0, expected.0.is_none()), "{name} {removed:?}");
+        assert_eq!(String::from_utf8_lossy(&line.log).contains("quick\n"), !expected.1.is_empty());
+        assert_eq!(line.log.len() as u64, ended.log_bytes);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_of_the_journal_that_was_never_started_is_wanted_again_and_starts_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::new(folder.path()).await;
+    let state = folder.path().join("state");
+    std::fs::create_dir_all(state.join("node")).unwrap();
+    let mut journal = Journal::open(&state.join("node/journal.db")).unwrap();
+    let nonce = Nonce::random().unwrap();
+    journal.write(&[Record::Taken { task: task("a"), nonce }], Timestamp::now()).unwrap();
+    drop(journal);
+    let node = Running::start(&state, &[&server]).await;
+    let mut line = server.connected().await;
+    assert!(!line.hello.unsettled[0].is_begun);
+    let again = server.assignment(&line, "a", nonce, &TaskSpec::new("quick"));
+    line.say(&again).await;
+    assert_eq!(line.ended("a").await.result.error, None);
+    node.ended("a").await;
 }
