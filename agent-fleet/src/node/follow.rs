@@ -3,9 +3,10 @@
 use std::fmt::Display;
 use std::sync::Arc;
 
-use task_service::{LogError, LogReader, LogSource, Recorded, TaskId, TaskService};
+use task_service::{LogError, LogProgress, LogReader, LogSource, LogSummary, Recorded, TaskId, TaskService};
 use tokio::sync::mpsc;
 
+use super::ending::How;
 use super::event::{Event, Verdict};
 use super::work::{Input, Work};
 use crate::TICK;
@@ -45,21 +46,29 @@ pub(super) async fn follow(task: TaskId, service: TaskService, inputs: mpsc::Sen
     };
     let log_bytes = log_bytes.max(end.log_bytes);
     // Nobody listens where the node stops.
-    let _ = inputs.send(Input::Ended { task, log_bytes, end: Box::new(end) }).await;
+    let _ = inputs.send(Input::Ended { task, log_bytes, end: How::of_short(&end) }).await;
+}
+
+/// What is to be known of a task that has ended. Its log is opened when it is sent: there may be many.
+pub(super) fn has_ended(task: &TaskId, log: &LogSummary) -> [Event; 3] {
+    let progress = LogProgress::of_summary(log);
+    let body_end = progress.body_end.unwrap_or(log.bytes);
+    [
+        Event::Begun { task: task.clone(), header_bytes: progress.header_bytes },
+        Event::Written { task: task.clone(), body_end },
+        Event::Ended { task: task.clone(), log_bytes: log.bytes },
+    ]
 }
 
 /// Tells what the record of a task says that the history does not know: it was set aside.
 async fn tell_of_record(task: TaskId, service: TaskService, inputs: mpsc::Sender<Input>) {
     let event = loop {
         match service.recorded(&task).await {
-            Ok(Recorded::Ended { result, log }) => {
-                let mut log_bytes = result.log.bytes;
-                if let Some(log) = log
-                    && let Ok(other) = log.another()
-                {
-                    log_bytes = follow_log(&task, log, other, &inputs).await;
+            Ok(Recorded::Ended { result, .. }) => {
+                for event in has_ended(&task, &result.log) {
+                    let _ = inputs.send(Input::Event(event)).await;
                 }
-                break Event::Ended { task, log_bytes };
+                return;
             }
             Ok(Recorded::Begun) => {
                 let message = "the node's history does not know this task any more, and its record has no result; \

@@ -7,6 +7,7 @@
 //! | `work` | journal, task service and link around it |
 //! | `take_up` | what is done first after a start |
 //! | `start`, `follow`, `ending` | a task in the task service: its start, its log as it grows, its end |
+//! | `sending` | what leaves of a task, made when it leaves |
 //! | `session` | one connection after the other |
 //! | `dial` | how a connection is made |
 //! | `catalogue` | what the node offers |
@@ -19,6 +20,7 @@ mod ending;
 mod event;
 mod follow;
 mod open;
+mod sending;
 mod session;
 mod start;
 mod state;
@@ -123,7 +125,8 @@ impl Node {
             state: NodeState::new(Flow::default()),
             inputs: inputs.clone(),
             assignments: HashMap::new(),
-            logs: HashMap::new(),
+            leaving: HashMap::new(),
+            ended_logs: Default::default(),
             ended: HashMap::new(),
             line: None,
             trusted: Vec::new(),

@@ -2,9 +2,10 @@
 //! goes on.
 
 use jiff::Timestamp;
-use task_service::Recorded;
+use task_service::{Recorded, Task};
 
 use super::event::{Event, Verdict};
+use super::follow::has_ended;
 use super::work::Work;
 use crate::journal::JournalError;
 
@@ -21,8 +22,13 @@ impl Work {
                 continue;
             }
             // A history that cannot be read is one that knows: what it knows is waited for.
-            let is_known = !matches!(self.service.task(&task).await, Ok(None));
-            if is_known {
+            let found = self.service.task(&task).await;
+            if let Ok(Some(Task { status, result: Some(result), .. })) = &found
+                && status.is_terminal()
+            {
+                let events = has_ended(&task, &result.log);
+                todo.extend(events.into_iter().flat_map(|event| self.state.on(event)));
+            } else if !matches!(found, Ok(None)) {
                 todo.extend(self.state.on(Event::Begun { task: task.clone(), header_bytes: 0 }));
                 self.watch(task);
             } else if !matches!(self.service.recorded(&task).await, Ok(Recorded::Nothing)) {

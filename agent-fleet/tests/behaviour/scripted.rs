@@ -256,6 +256,15 @@ impl Line {
         .await
     }
 
+    /// Of which task the next end is told.
+    pub(crate) async fn any_end(&mut self) -> String {
+        let is_end = |said| match said {
+            ToServer::Ended(ended) => Some(ended.task.to_string()),
+            _ => None,
+        };
+        self.until("an end", is_end).await
+    }
+
     /// How a task ended.
     pub(crate) async fn ended(&mut self, id: &str) -> agent_fleet::message::Ended {
         let is_it = |said| match said {
