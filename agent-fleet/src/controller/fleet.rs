@@ -1,6 +1,7 @@
 //! The fleet of an API server: its nodes by name, and their connections.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,14 +10,14 @@ use std::time::Duration;
 use task_runners::{Records, TaskRunner};
 use task_service::{Note, TaskId, TaskService};
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 
 use super::Desk;
 use super::answer::answer;
 use super::runner::NodeRunner;
 use super::stats::{Counts, SILENT};
-use super::store::{Facts, GivenUp, Store, StoreError};
+use super::store::{Facts, Store, StoreError};
 use super::view::{NodeEntry, View};
 use super::work::{Input, Work};
 use crate::greeting::{self, Stranger};
@@ -42,6 +43,7 @@ pub(super) struct Inner {
     pub(super) key: SigningKey,
     store: Mutex<Store>,
     pub(super) records: Records,
+    /// Whoever needs the database as well takes that first.
     nodes: Mutex<BTreeMap<String, Arc<Seat>>>,
     sessions: AtomicU64,
     /// Questions about tasks that are on no desk, each with the node that asks.
@@ -59,6 +61,15 @@ pub(super) struct Inner {
 pub(super) struct Seat {
     pub(super) view: Arc<Mutex<View>>,
     pub(super) inputs: mpsc::Sender<Input>,
+    /// Held by each connection of the node.
+    pub(super) here: Arc<()>,
+}
+
+/// A node that was let in, and its place, which is not forgotten while this is there.
+struct Guest {
+    hello: Hello,
+    seat: Arc<Seat>,
+    here: Arc<()>,
 }
 
 /// Why a fleet was not opened.
@@ -70,28 +81,6 @@ pub enum FleetError {
     /// The database cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-/// Why a node was not told to take tasks, or to take none.
-#[derive(Debug, thiserror::Error)]
-pub enum DrainError {
-    /// No node of that name was ever here.
-    #[error("there is no node '{0}'; `agent-cli node list` shows those that have connected")]
-    NoNode(String),
-    /// It cannot be written.
-    #[error("whether the node takes tasks cannot be written: {0}; try again later")]
-    Unwritten(String),
-}
-
-/// Why a task was not given up.
-#[derive(Debug, thiserror::Error)]
-pub enum AbandonError {
-    /// It is not on that node: it has ended, or its end is being written.
-    #[error("the task '{0}' is not on its node any more, or ends just now; ask again how it stands")]
-    NotThere(TaskId),
-    /// It cannot be written.
-    #[error("that the task '{0}' is given up cannot be written; the agent's log says why, try again later")]
-    Unwritten(TaskId),
 }
 
 impl Seat {
@@ -186,40 +175,12 @@ impl Fleet {
         NodeRunner { fleet: self.clone() }
     }
 
-    /// Has a node take no new tasks, or take them again; what it was handed goes on. It is kept over restarts.
-    ///
-    /// # Errors
-    /// See [`DrainError`].
-    pub async fn drain(&self, name: &str, is_draining: bool) -> Result<NodeEntry, DrainError> {
-        let seat = self.inner.seat(name).ok_or_else(|| DrainError::NoNode(name.to_owned()))?;
-        let (inner, wanted) = (self.inner.clone(), name.to_owned());
-        let kept = tokio::task::spawn_blocking(move || inner.store().keep_draining(&wanted, is_draining));
-        kept.await
-            .map_err(|error| DrainError::Unwritten(error.to_string()))?
-            .map_err(|error| DrainError::Unwritten(error.to_string()))?;
-        seat.view().is_draining = is_draining;
-        self.inner.room.notify_one();
-        Ok(entry(name, &seat))
-    }
-
-    /// Gives a task up that is on this node: it ends as lost, and its node is to end it as soon as it is back.
-    ///
-    /// # Errors
-    /// See [`AbandonError`].
-    pub async fn abandon(&self, node: &str, task: &TaskId, by: &str) -> Result<(), AbandonError> {
-        let not_there = || AbandonError::NotThere(task.clone());
-        let seat = self.inner.seat(node).ok_or_else(not_there)?;
-        let (answer, answered) = oneshot::channel();
-        let given_up = GivenUp::By(by.to_owned());
-        let input = Input::GiveUp { task: task.clone(), given_up, answer: Some(answer) };
-        seat.inputs.send(input).await.map_err(|_| not_there())?;
-        answered.await.unwrap_or_else(|_| Err(not_there()))
-    }
-
-    /// All nodes, by name.
-    pub fn nodes(&self) -> Vec<NodeEntry> {
+    /// The first `most` nodes by name, behind `after` where one is given.
+    pub fn nodes(&self, after: Option<&str>, most: usize) -> Vec<NodeEntry> {
+        let behind = after.map_or(Bound::Unbounded, Bound::Excluded);
         let seats = self.inner.seats();
-        seats.iter().map(|(name, seat)| entry(name, seat)).collect()
+        let listed = seats.range::<str, _>((behind, Bound::Unbounded)).take(most);
+        listed.map(|(name, seat)| entry(name, seat)).collect()
     }
 
     /// One node; none where none of that name was ever here.
@@ -235,8 +196,8 @@ impl Fleet {
         mut receiver: impl LinkReceiver,
     ) -> String {
         let greeted = timeout(GREET_WITHIN, self.greet(name, &mut sender, &mut receiver)).await;
-        let hello = match greeted {
-            Ok(Ok(hello)) => hello,
+        let Guest { hello, seat, here: _here } = match greeted {
+            Ok(Ok(guest)) => guest,
             Ok(Err(why)) => {
                 tracing::warn!(node = name, why, "a node was refused");
                 return why;
@@ -246,7 +207,6 @@ impl Fleet {
                 return "it did not answer the challenge in time".to_owned();
             }
         };
-        let seat = self.seat(name.to_owned(), View::default(), Vec::new());
         let session = self.inner.sessions.fetch_add(1, Ordering::Relaxed);
         let (outgoing, to_send) = mpsc::unbounded_channel();
         let connected = Input::Connected { session, hello: Box::new(hello), outgoing };
@@ -269,7 +229,7 @@ impl Fleet {
         name: &str,
         sender: &mut impl LinkSender,
         receiver: &mut impl LinkReceiver,
-    ) -> Result<Hello, String> {
+    ) -> Result<Guest, String> {
         let challenge = greeting::challenge(&self.inner.key).map_err(|error| error.to_string())?;
         say(sender, &ToNode::Challenge(challenge.clone())).await?;
         let text = match receive(receiver, &mut Pace::calm()).await.map_err(|error| error.to_string())? {
@@ -286,7 +246,7 @@ impl Fleet {
             Err(stranger) => Err(stranger),
         };
         match known {
-            Ok(hello) => Ok(hello),
+            Ok(guest) => Ok(guest),
             Err(stranger) => {
                 self.inner.counts.refused(stranger.code());
                 let (code, message) = (stranger.code().to_owned(), stranger.to_string());
@@ -296,15 +256,18 @@ impl Fleet {
         }
     }
 
-    async fn pinned(&self, hello: Hello) -> Result<Result<Hello, Stranger>, String> {
-        let inner = self.inner.clone();
+    async fn pinned(&self, hello: Hello) -> Result<Result<Guest, Stranger>, String> {
+        let fleet = self.clone();
         let pinned = tokio::task::spawn_blocking(move || {
-            let store = inner.store();
+            let store = fleet.inner.store();
             if !store.pin(&hello.name, &hello.key)? {
                 return Ok(Err(Stranger::NodeKeyChanged { name: hello.name }));
             }
             store.keep_facts(&hello.name, &Facts::of(&hello))?;
-            Ok::<_, StoreError>(Ok(hello))
+            // While nobody else has the database, so that the node is not forgotten before it has its place.
+            let seat = fleet.seat(hello.name.clone(), View::default(), Vec::new());
+            let here = seat.here.clone();
+            Ok::<_, StoreError>(Ok(Guest { hello, seat, here }))
         });
         pinned.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
     }
@@ -317,7 +280,7 @@ impl Fleet {
         }
         let (inputs, coming) = mpsc::channel(INPUTS);
         let view = Arc::new(Mutex::new(view));
-        let seat = Arc::new(Seat { view: view.clone(), inputs });
+        let seat = Arc::new(Seat { view: view.clone(), inputs, here: Arc::default() });
         let work = Work {
             name: name.clone(),
             fleet: self.inner.clone(),
@@ -381,7 +344,7 @@ async fn say(sender: &mut impl LinkSender, message: &ToNode) -> Result<(), Strin
     sender.send(Frame::Control(text)).await.map_err(|error| error.to_string())
 }
 
-fn entry(name: &str, seat: &Seat) -> NodeEntry {
+pub(super) fn entry(name: &str, seat: &Seat) -> NodeEntry {
     seat.view().entry(name)
 }
 

@@ -11,6 +11,7 @@
 //! | `store` | the database |
 //! | `view` | what can be seen of a node |
 //! | `fleet` | [`Fleet`]: the nodes by name, and their connections |
+//! | `by_people` | nodes are drained and forgotten, tasks given up |
 //! | `answer` | what a node hears of tasks that are not on its desk |
 //! | `scripts` | what nodes offer, as lists show it |
 //! | `runner` | hands tasks to the nodes that they mean |
@@ -20,6 +21,7 @@
 mod answer;
 mod attend;
 mod away;
+mod by_people;
 mod ending;
 mod event;
 mod fleet;
@@ -32,9 +34,10 @@ mod store;
 mod view;
 mod work;
 
+pub use by_people::{AbandonError, DrainError, ForgetError};
 pub use event::{Action, Event};
-pub use fleet::{AbandonError, DrainError, Fleet, FleetError};
-pub use scripts::{NodeScript, ScriptVersion};
+pub use fleet::{Fleet, FleetError};
+pub use scripts::{NodeScript, ScriptVersion, Whose};
 pub use state::Desk;
 pub use stats::FleetStats;
 pub use store::StoreError;

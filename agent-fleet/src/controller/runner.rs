@@ -100,6 +100,10 @@ fn begin(inner: &Inner, order: &TaskOrder) -> io::Result<Option<Begun>> {
     };
     let Some((node, seat)) = found else { return Ok(None) };
     seat.view().tasks.insert(order.id.clone());
+    // A node that was forgotten meanwhile gets none; with the task in its place it is not forgotten.
+    if !inner.seat(&node).is_some_and(|now| Arc::ptr_eq(&now, &seat)) {
+        return Ok(None);
+    }
     match remote(inner, order, intent) {
         Ok((execution, remote)) => Ok(Some(Begun { seat, execution: execution.on_node(&node), remote })),
         Err(error) => {

@@ -193,6 +193,14 @@ impl Store {
         Ok(())
     }
 
+    /// Forgets a node, and which tasks it may have heard of.
+    pub(crate) fn forget_node(&mut self, name: &str) -> Result<(), StoreError> {
+        let transaction = self.db.transaction()?;
+        transaction.execute("DELETE FROM intent WHERE node = ?1", [name])?;
+        transaction.execute("DELETE FROM node WHERE name = ?1", [name])?;
+        Ok(transaction.commit()?)
+    }
+
     /// Keeps whether a node is to take no new tasks.
     pub(crate) fn keep_draining(&self, name: &str, is_draining: bool) -> Result<(), StoreError> {
         self.db.execute("UPDATE node SET is_draining = ?2 WHERE name = ?1", params![name, is_draining])?;
@@ -241,6 +249,16 @@ impl Store {
         let by = given_up.person().unwrap_or_default();
         self.db.prepare_cached(sql)?.execute([task.as_str(), by])?;
         Ok(())
+    }
+
+    /// The tasks that a node may have heard of and that were not given up.
+    pub(crate) fn heard_of(&self, node: &str) -> Result<Vec<TaskId>, StoreError> {
+        let mut statement =
+            self.db.prepare("SELECT task FROM intent WHERE node = ?1 AND given_up_by IS NULL")?;
+        let found: Vec<String> =
+            statement.query_map([node], |row| row.get(0))?.collect::<Result<_, rusqlite::Error>>()?;
+        // What is no id was never written by an agent.
+        Ok(found.into_iter().filter_map(|task| task.parse().ok()).collect())
     }
 
     /// The tasks that were given up and of which their nodes have not been heard since, with their nodes.

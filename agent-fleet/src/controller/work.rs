@@ -10,9 +10,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use super::by_people::AbandonError;
 use super::ending::Written;
 use super::event::{Action, Event};
-use super::fleet::{AbandonError, Inner};
+use super::fleet::Inner;
 use super::state::Desk;
 use super::stats::add;
 use super::store::GivenUp;
