@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
-use task_runners::Target;
+use task_runners::{Target, TaskSpec};
 use task_service::{ReadError, TaskFilter, TaskId, TaskService, TaskStatus};
 use tokio::sync::oneshot;
 
 use super::fleet::{Fleet, entry};
+use super::intents::has_ended;
 use super::store::{GivenUp, StoreError};
 use super::view::NodeEntry;
 use super::work::Input;
@@ -115,29 +116,25 @@ impl Fleet {
         Ok(())
     }
 
-    /// A task of that node that has not ended by the history, if there is one: also one that was not taken up again since
-    /// this agent was started, and one that waits for the node.
+    /// A task of that node that has not ended, if there is one: also one that was not taken up again since this agent was
+    /// started, and one that waits for the node. The intents tell, and the history where they are lost.
     async fn open_task(&self, name: &str, service: &TaskService) -> Result<Option<TaskId>, ForgetError> {
-        let (inner, node) = (self.inner.clone(), name.to_owned());
-        for task in tokio::task::spawn_blocking(move || inner.store().heard_of(&node)).await?? {
-            if service.task(&task).await?.is_some_and(|task| !task.status.is_terminal()) {
-                return Ok(Some(task));
+        let inner = self.inner.clone();
+        let handed_out = tokio::task::spawn_blocking(move || inner.store().handed_out()).await??;
+        for (_, accepted) in handed_out.into_iter().filter(|(node, _)| node == name) {
+            if !has_ended(service, &accepted).await {
+                return Ok(Some(accepted.task));
             }
         }
-        let node = name.to_owned();
-        let filter = TaskFilter {
-            statuses: vec![TaskStatus::Queued, TaskStatus::Running],
-            visible: Some(Arc::new(move |spec| spec.target.as_ref().and_then(Target::node) == Some(&node))),
-            ..TaskFilter::default()
-        };
-        let mut cursor = None;
-        loop {
-            let page = service.list(filter.clone(), 1, cursor).await?;
-            match (page.tasks.into_iter().next(), page.next) {
-                (None, Some(next)) => cursor = Some(next),
-                (found, _) => return Ok(found.map(|task| task.id)),
-            }
+        let statuses = vec![TaskStatus::Queued, TaskStatus::Running];
+        let open = TaskFilter { statuses, ..TaskFilter::default() };
+        let there = TaskFilter { node: Some(name.to_owned()), ..open.clone() };
+        if let Some(task) = first(service, &there).await? {
+            return Ok(Some(task));
         }
+        let name = name.to_owned();
+        let names_it = move |spec: &TaskSpec| spec.target.as_ref().and_then(Target::node) == Some(&name);
+        first(service, &TaskFilter { visible: Some(Arc::new(names_it)), ..open }).await
     }
 
     /// Connections get their places, and tasks theirs, under the same locks.
@@ -160,5 +157,18 @@ impl Fleet {
             self.inner.seats().insert(name.to_owned(), seat);
         }
         Ok(forgotten?)
+    }
+}
+
+/// A task that is wanted, if there is one.
+async fn first(service: &TaskService, wanted: &TaskFilter) -> Result<Option<TaskId>, ForgetError> {
+    let mut cursor = None;
+    loop {
+        let page = service.list(wanted.clone(), 1, cursor).await?;
+        match (page.tasks.into_iter().next(), page.next) {
+            // A page may be empty although there are more.
+            (None, Some(next)) => cursor = Some(next),
+            (found, _) => return Ok(found.map(|task| task.id)),
+        }
     }
 }

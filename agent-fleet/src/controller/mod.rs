@@ -9,8 +9,10 @@
 //! | `ending` | the end of a task |
 //! | `intents` | what is written before a node hears of a task |
 //! | `store` | the database |
+//! | `catalogue` | what a node offers, while it comes |
 //! | `view` | what can be seen of a node |
-//! | `fleet` | [`Fleet`]: the nodes by name, and their connections |
+//! | `fleet` | [`Fleet`]: the nodes by name |
+//! | `lines` | their connections |
 //! | `by_people` | nodes are drained and forgotten, tasks given up |
 //! | `answer` | what a node hears of tasks that are not on its desk |
 //! | `scripts` | what nodes offer, as lists show it |
@@ -22,10 +24,13 @@ mod answer;
 mod attend;
 mod away;
 mod by_people;
+mod catalogue;
+mod door;
 mod ending;
 mod event;
 mod fleet;
 mod intents;
+mod lines;
 mod runner;
 mod scripts;
 mod state;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::Serialize;
 use task_runners::header::{self, Header, Warning};
-use task_runners::{ScriptDescription, ScriptEntry, TaskSpec, check_remote};
+use task_runners::{ScriptDescription, ScriptEntry};
 use task_service::TaskId;
 
 use super::store::{Facts, KnownNode};
@@ -123,12 +123,6 @@ impl View {
     pub(super) fn room(&self) -> usize {
         let capacity = self.facts.capacity.filter(|_| self.is_open()).unwrap_or_default();
         capacity.saturating_sub(self.tasks.len())
-    }
-
-    /// Whether its script of that name takes what a spec asks for.
-    pub(super) fn takes(&self, spec: &TaskSpec) -> bool {
-        let script = self.offered.scripts.get(&spec.name);
-        script.is_some_and(|script| check_remote(spec, script.declared.as_deref()).is_ok())
     }
 
     pub(super) fn entry(&self, name: &str) -> NodeEntry {

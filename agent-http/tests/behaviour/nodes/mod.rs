@@ -6,7 +6,6 @@ mod crashes;
 mod draining;
 mod faults;
 mod forgetting;
-mod line;
 mod lost;
 mod offering;
 mod pools;
