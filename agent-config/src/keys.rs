@@ -9,7 +9,7 @@ use executor_core::Leftovers;
 use crate::grammar;
 use crate::input::{Checked, Input};
 use crate::settings::{LogFormat, Settings};
-use crate::token::{NAME, own};
+use crate::token::{NAME, own, variables, workspaces};
 use crate::units::{parse_duration, parse_size};
 
 /// The section of variables for scripts, whose keys are free.
@@ -114,6 +114,8 @@ pub(crate) const KEYS: &[Key] = &[
     key!(node.proxy, proxy),
     key!(node.proxy_credentials_file, some_path),
     key!(node.assignment_public_keys, assignment_keys),
+    key!(node.env, variables),
+    key!(node.work_dirs, some_workspaces),
 ];
 
 /// Sets one variable for scripts. The value may be a secret, so that no message repeats it.
@@ -160,6 +162,10 @@ fn assignment_keys(input: Input<'_>) -> Checked<Vec<String>> {
         "an API server's key: 64 hexadecimal digits",
         own(|text| text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit())),
     )
+}
+
+fn some_workspaces(input: Input<'_>) -> Checked<Option<Vec<String>>> {
+    workspaces(input).map(Some)
 }
 
 fn port(input: Input<'_>) -> Checked<u16> {

@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, R
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use crate::heard::{Heard, Listening};
 use crate::link::{Frame, LinkError, LinkReceiver, LinkSender};
 use crate::message::MAX_MESSAGE_BYTES;
 
@@ -45,10 +46,11 @@ pub struct Sender<S>(Writing<S>);
 /// The receiving half.
 #[derive(Debug)]
 pub struct Receiver<S> {
-    reading: BufReader<ReadHalf<S>>,
+    reading: BufReader<Listening<ReadHalf<S>>>,
     writing: Writing<S>,
     /// When the node was told last that its bytes are coming.
     told: Option<Instant>,
+    heard: Heard,
 }
 
 /// The head of a frame.
@@ -63,8 +65,10 @@ struct Head {
 pub(crate) fn split<S: AsyncRead + AsyncWrite>(stream: S) -> (Sender<S>, Receiver<S>) {
     let (reading, writing) = tokio::io::split(stream);
     let writing = Arc::new(Mutex::new(writing));
+    let reading = Listening::to(reading);
+    let heard = reading.heard();
     let reading = BufReader::with_capacity(AHEAD_BYTES, reading);
-    (Sender(writing.clone()), Receiver { reading, writing, told: None })
+    (Sender(writing.clone()), Receiver { reading, writing, told: None, heard })
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> LinkSender for Sender<S> {
@@ -105,6 +109,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> LinkReceiver for Receiv
                 (true, _) => return Ok(Frame::Log(message)),
             }
         }
+    }
+
+    fn heard(&self) -> Heard {
+        self.heard.clone()
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::frame::LogFrame;
+use crate::heard::Heard;
 
 /// Silence of one's own after which a ping is sent. Proxies close connections that are idle for 30 s.
 const PING_AFTER: Duration = Duration::from_secs(15);
@@ -20,10 +21,11 @@ const GIVE_UP_AFTER: Duration = Duration::from_secs(40);
 /// missed. Both together cost nothing where nothing runs.
 const BUSY_PING_AFTER: Duration = Duration::from_secs(2);
 const BUSY_GIVE_UP_AFTER: Duration = Duration::from_secs(7);
-/// Time that a write may take.
+/// Time that every write may take, and the bytes a second that it must get rid of to have more of it.
 const WRITE_WITHIN: Duration = Duration::from_secs(20);
 /// Messages that wait to leave before nothing more is read of whoever they are for.
 const PLACES: usize = 1024;
+const LEAST_RATE: u64 = 16 << 10;
 
 /// What travels.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +38,18 @@ pub enum Frame {
     Ping,
 }
 
+impl Frame {
+    /// Time that its write may take.
+    fn write_within(&self) -> Duration {
+        let bytes = match self {
+            Self::Control(text) => text.len(),
+            Self::Log(bytes) => bytes.len(),
+            Self::Ping => 0,
+        };
+        WRITE_WITHIN + Duration::from_secs(bytes as u64 / LEAST_RATE)
+    }
+}
+
 /// Why a link came to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
@@ -46,8 +60,8 @@ pub enum LinkError {
     #[error("nothing came for {} s", .0.as_secs())]
     Silent(Duration),
     /// The other end takes nothing.
-    #[error("nothing could be sent for {} s", WRITE_WITHIN.as_secs())]
-    Stuck,
+    #[error("a message could not be sent within {} s", .0.as_secs())]
+    Stuck(Duration),
 }
 
 /// The sending half of a link.
@@ -60,6 +74,9 @@ pub trait LinkSender: Send + 'static {
 pub trait LinkReceiver: Send + 'static {
     /// The next frame.
     fn receive(&mut self) -> impl Future<Output = Result<Frame, LinkError>> + Send;
+
+    /// When bytes came, also those of a frame that is not whole yet.
+    fn heard(&self) -> Heard;
 }
 
 /// What is to be sent.
@@ -182,7 +199,8 @@ pub(crate) async fn send_all(
             Err(_) => Some(Frame::Ping),
         };
         if let Some(frame) = frame {
-            timeout(WRITE_WITHIN, link.send(frame)).await.map_err(|_| LinkError::Stuck)??;
+            let within = frame.write_within();
+            timeout(within, link.send(frame)).await.map_err(|_| LinkError::Stuck(within))??;
         }
     }
 }
@@ -197,17 +215,20 @@ pub(crate) async fn receive(link: &mut impl LinkReceiver, pace: &mut Pace) -> Re
     }
 }
 
-/// The next frame, unless it takes longer than the pace of the moment allows.
+/// The next frame, unless nothing of it comes for longer than the pace of the moment allows.
 async fn next(link: &mut impl LinkReceiver, pace: &mut Pace) -> Result<Frame, LinkError> {
-    let since = Instant::now();
+    let (began, heard) = (Instant::now(), link.heard());
     // Half a frame may have come, so that this goes on whatever becomes of the pace.
     let mut coming = pin!(link.receive());
     loop {
-        let patience = pace.give_up_after();
+        let (since, patience) = (heard.last().max(began), pace.give_up_after());
         tokio::select! {
-            come = timeout_at(since + patience, &mut coming) => {
-                return come.unwrap_or(Err(LinkError::Silent(patience)));
-            }
+            come = timeout_at(since + patience, &mut coming) => match come {
+                Ok(come) => return come,
+                // A part of it came meanwhile.
+                Err(_) if heard.last() > since => {}
+                Err(_) => return Err(LinkError::Silent(patience)),
+            },
             () = pace.changed() => {}
         }
     }

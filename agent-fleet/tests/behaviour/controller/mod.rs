@@ -12,6 +12,7 @@ use std::time::Duration;
 use agent_fleet::controller::Fleet;
 use agent_fleet::frame::LogFrame;
 use agent_fleet::greeting::sign_hello;
+use agent_fleet::heard::Heard;
 use agent_fleet::keys::{NodeKeys, Nonce};
 use agent_fleet::link::{Frame, LinkError, LinkReceiver, LinkSender};
 use agent_fleet::message::{
@@ -68,6 +69,10 @@ impl LinkReceiver for Receiver {
     async fn receive(&mut self) -> Result<Frame, LinkError> {
         self.0.recv().await.ok_or_else(cut)
     }
+
+    fn heard(&self) -> Heard {
+        Heard::new()
+    }
 }
 
 impl Place {
@@ -100,7 +105,8 @@ impl Agent {
 
     /// It dies.
     fn dies(self) {
-        self.runtime.shutdown_background();
+        // Nothing of it writes to its files any more.
+        self.runtime.shutdown_timeout(LONG);
     }
 
     fn try_start(&self, order: TaskOrder) -> Result<Execution, StartError> {
@@ -138,6 +144,7 @@ impl Agent {
                 capacity: 4,
                 catalogue: "0".repeat(64),
                 unsettled,
+                opens: None,
             };
             node.say(&ToServer::Hello(sign_hello(keys, &hello).unwrap()));
             let ToNode::Welcome { tasks, .. } = node.next().await else { panic!("no welcome") };
@@ -146,8 +153,8 @@ impl Agent {
         let script = CatalogueScript {
             name: "where.sh".to_owned(),
             sha256: "1".repeat(64),
-            verified: false,
             header: "#!/bin/sh\n".to_owned(),
+            verified: false,
         };
         let (digest, scripts) = ("0".repeat(64), vec![script]);
         node.say(&ToServer::Catalogue(CataloguePart { digest, scripts, is_last: true }));
