@@ -112,6 +112,11 @@ impl Token {
         !self.peer_users.is_empty() || !self.peer_uids.is_empty()
     }
 
+    /// Whether it may connect as the node of its name.
+    pub(crate) fn may_be_a_node(&self) -> bool {
+        self.scopes.contains(&Scope::Node) || self.scopes.contains(&Scope::Admin)
+    }
+
     /// What a token shares with another that proves who calls, or is its name: the field, and the word for it.
     pub(crate) fn shares(&self, other: &Self) -> Option<(&'static str, &'static str)> {
         let is_same = |one: Option<TokenDigest>, other| one.is_some() && one == other;

@@ -91,6 +91,30 @@ fn each_mistake_of_a_token_is_told() {
 }
 
 #[test]
+fn connect_is_no_nodes_name() {
+    let place = Place::new();
+    let token = |name: &str, scopes: &str| {
+        place
+            .load(&format!("[[auth.token]]\nname = \"{name}\"\nsha256 = \"{DIGEST}\"\nscopes = [{scopes}]\n"))
+    };
+    for scopes in ["\"node\"", "\"read\", \"node\"", "\"admin\""] {
+        let complaint = token("connect", scopes).unwrap_err().to_string();
+        assert!(complaint.contains(":1:1: auth.token.connect: "), "{complaint}");
+        assert!(complaint.contains("`connect` is no node's name; expected another name"), "{complaint}");
+        assert!(token("connect-1", scopes).is_ok());
+    }
+    // Who cannot be a node may be called so.
+    assert!(token("connect", "\"run\", \"read\", \"cancel\"").is_ok());
+    let node = |name: &str| {
+        format!("[node]\napi_server = \"ws://127.0.0.1:1\"\nname = \"{name}\"\ntoken_file = \"t\"\n")
+    };
+    assert!(place.load(&node("connected")).is_ok());
+    let complaint = place.complaint(&node("connect"));
+    assert!(complaint.contains(":3:8: node.name: found \"connect\"; expected a name of"), "{complaint}");
+    assert!(complaint.contains("`connect` is no node's name"), "{complaint}");
+}
+
+#[test]
 fn a_single_bracket_is_told_from_a_double_one() {
     let complaint = Place::new().complaint("[auth.token]\nname = \"ci\"\n");
     assert!(complaint.contains("in double brackets"), "{complaint}");
