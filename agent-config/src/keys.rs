@@ -29,6 +29,10 @@ pub(crate) const SECTIONS: &[&str] =
 /// More tasks or waiting ones than these would exhaust any one host.
 const MOST_CONCURRENT: u64 = 10_000;
 const MOST_QUEUED: u64 = 1_000_000;
+/// Fewer connections than these would be too few for the callers behind a reverse proxy, which is one peer; and more than
+/// these no process has files for.
+const LEAST_CONNECTIONS: u64 = 64;
+const MOST_CONNECTIONS: u64 = 1_000_000;
 /// Tasks beyond this are more than one database of one host is for.
 const MOST_KEPT: u64 = 1_000_000_000;
 /// Longest path of a Unix socket, bytes (unix(7)): its address has 108, with the NUL behind it.
@@ -89,6 +93,7 @@ pub(crate) const KEYS: &[Key] = &[
     key!(script_executor.max_log_bytes, size),
     key!(limits.concurrent, concurrent),
     key!(limits.queue, queue),
+    key!(limits.connections_per_peer, connections_per_peer),
     key!(limits.body, size),
     key!(limits.drain, duration),
     key!(retention.tasks, duration),
@@ -167,6 +172,14 @@ fn concurrent(input: Input<'_>) -> Checked<usize> {
 
 fn queue(input: Input<'_>) -> Checked<usize> {
     input.integer(1, MOST_QUEUED).map(narrow)
+}
+
+fn connections_per_peer(input: Input<'_>) -> Checked<usize> {
+    match input.integer(0, MOST_CONNECTIONS)? {
+        number @ (0 | LEAST_CONNECTIONS..) => Ok(narrow(number)),
+        _ => input
+            .text(&format!("0, or a whole number from {LEAST_CONNECTIONS} to {MOST_CONNECTIONS}"), |_| None),
+    }
 }
 
 /// A number of tasks, or of what belongs to one each.

@@ -119,6 +119,8 @@ pub struct Limits {
     pub concurrent: usize,
     /// How many tasks may wait.
     pub queue: usize,
+    /// How many connections one peer may have; 0 leaves it to the service.
+    pub connections_per_peer: usize,
     /// The largest body of an HTTP request, in bytes.
     pub body: u64,
     /// How long the service waits for running tasks when it is told to stop.
@@ -268,7 +270,13 @@ impl Settings {
                 max_log_bytes: 0,
                 env: SiteVariables::default(),
             },
-            limits: Limits { concurrent: 0, queue: 0, body: 0, drain: Duration::ZERO },
+            limits: Limits {
+                concurrent: 0,
+                queue: 0,
+                connections_per_peer: 0,
+                body: 0,
+                drain: Duration::ZERO,
+            },
             retention: Retention {
                 tasks: Duration::ZERO,
                 max_tasks: 0,

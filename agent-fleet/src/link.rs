@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use task_service::{LogReader, TaskId};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::frame::LogFrame;
@@ -22,6 +22,8 @@ const BUSY_PING_AFTER: Duration = Duration::from_secs(2);
 const BUSY_GIVE_UP_AFTER: Duration = Duration::from_secs(7);
 /// Time that a write may take.
 const WRITE_WITHIN: Duration = Duration::from_secs(20);
+/// Messages that wait to leave before nothing more is read of whoever they are for.
+const PLACES: usize = 1024;
 
 /// What travels.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,10 +67,61 @@ pub trait LinkReceiver: Send + 'static {
 pub(crate) enum Outgoing {
     /// A control message.
     Control(String),
+    /// The same, with its place in the [`Queue`].
+    Placed { text: String, _place: OwnedSemaphorePermit },
     /// One that is not said again before this one has left: as long as it waits, `_waits` is held.
     Once { text: String, _waits: Arc<()> },
     /// Bytes of a log, which are read when they are sent.
     Log { reader: Arc<LogReader>, task: TaskId, offset: u64, bytes: u64 },
+}
+
+/// What waits to leave by one connection. Whoever is at its other end is not heard while there is too much of it: one that
+/// says much and reads little could otherwise have its answers fill the memory.
+#[derive(Debug, Clone)]
+pub(crate) struct Queue {
+    outgoing: mpsc::UnboundedSender<Outgoing>,
+    places: Arc<Semaphore>,
+}
+
+impl Queue {
+    /// An empty one, and where what was put into it is taken out.
+    pub(crate) fn new() -> (Self, mpsc::UnboundedReceiver<Outgoing>) {
+        let (outgoing, to_send) = mpsc::unbounded_channel();
+        (Self { outgoing, places: Arc::new(Semaphore::new(PLACES)) }, to_send)
+    }
+
+    /// Has a message leave behind those that wait. One for which there is no place waits all the same: it is for who asked
+    /// before to say no more.
+    pub(crate) fn say(&self, text: String) {
+        let message = match self.places.clone().try_acquire_owned() {
+            Ok(place) => Outgoing::Placed { text, _place: place },
+            Err(_) => Outgoing::Control(text),
+        };
+        self.send(message);
+    }
+
+    /// The same for what is more than a message.
+    pub(crate) fn send(&self, outgoing: Outgoing) {
+        // A line that is gone is made again.
+        let _ = self.outgoing.send(outgoing);
+    }
+
+    /// The places in it.
+    pub(crate) fn places(&self) -> Places {
+        Places(self.places.clone())
+    }
+}
+
+/// The places of a [`Queue`], which ends without them.
+#[derive(Debug)]
+pub(crate) struct Places(Arc<Semaphore>);
+
+impl Places {
+    /// Waits until there is one.
+    pub(crate) async fn one_is_free(&self) {
+        // It is never closed.
+        drop(self.0.acquire().await);
+    }
 }
 
 /// How often a sign of life is given, and how soon one is missed.
@@ -121,7 +174,9 @@ pub(crate) async fn send_all(
 ) -> Result<(), LinkError> {
     loop {
         let frame = match timeout(pace.ping_after(), outgoing.recv()).await {
-            Ok(Some(Outgoing::Control(text) | Outgoing::Once { text, .. })) => Some(Frame::Control(text)),
+            Ok(Some(
+                Outgoing::Control(text) | Outgoing::Placed { text, .. } | Outgoing::Once { text, .. },
+            )) => Some(Frame::Control(text)),
             Ok(Some(Outgoing::Log { reader, task, offset, bytes })) => read(&reader, task, offset, bytes),
             Ok(None) => return Ok(()),
             Err(_) => Some(Frame::Ping),

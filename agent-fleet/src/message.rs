@@ -190,6 +190,9 @@ pub struct CatalogueScript {
     pub name: String,
     /// SHA-256 of its file, hexadecimal.
     pub sha256: String,
+    /// Whether a manifest vouches for it.
+    #[serde(default)]
+    pub verified: bool,
     /// The lines that its header is read from, as they stand in it.
     pub header: String,
 }

@@ -18,6 +18,7 @@ use crate::app::{Access, AppState};
 use crate::audit::Asked;
 use crate::error::ApiError;
 use crate::glob;
+use crate::server::Place;
 use crate::tokens::{Known, Proof, Tokens, no_token};
 
 /// Most problems of the scripts folder in one answer.
@@ -223,7 +224,12 @@ fn caller(request: &Request) -> Result<Caller, ApiError> {
     let asked = request.extensions().get::<Arc<Asked>>().ok_or_else(ApiError::internal)?;
     let proof = Proof::of(request)?;
     let known = access.tokens.named_by(&proof)?;
-    Caller::of(known, proof, asked.clone())
+    let caller = Caller::of(known, proof, asked.clone())?;
+    // There is none where another server is in front of the routes.
+    if let Some(place) = request.extensions().get::<Place>() {
+        place.for_somebody();
+    }
+    Ok(caller)
 }
 
 /// Whether a path is served without a token.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod authenticity;
+mod controller;
 mod journal;
 mod storm;
 mod websocket;

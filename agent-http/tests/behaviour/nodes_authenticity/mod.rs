@@ -1,6 +1,7 @@
 //! Somebody stands between nodes and their API server, and reads, changes, keeps back, repeats and makes up messages: what
 //! starts at a node is what its API server signed for it, once, in its time. Each script that starts writes a line.
 
+mod flood;
 mod forged;
 mod lies;
 mod middle;
