@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use task_runners::Scripts;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::catalogue::Offer;
@@ -15,7 +16,7 @@ use super::work::Input;
 use crate::TICK;
 use crate::greeting::{self, Stranger};
 use crate::keys::{self, NodeKeys, Nonce, PublicKey};
-use crate::link::{Frame, LinkReceiver, LinkSender, Outgoing, Pace, receive, send_all};
+use crate::link::{Frame, LinkError, LinkReceiver, LinkSender, Outgoing, Pace, receive, send_all};
 use crate::message::{CataloguePart, Hello, MessageError, ToNode, ToServer, VERSION, decode, encode};
 use crate::node::NodeSettings;
 
@@ -26,6 +27,9 @@ const LONG_WAIT: Duration = Duration::from_secs(15);
 const BUSY_WAIT: Duration = Duration::from_secs(2);
 /// Time in which a connection is made and both ends know each other.
 const GREET_WITHIN: Duration = Duration::from_secs(20);
+/// The same where tasks are not settled, for the first try: the line may have been cut in the middle of it. An API server that
+/// is slow has more time for the next one.
+const BUSY_GREET_WITHIN: Duration = Duration::from_secs(7);
 
 /// What connections are made with.
 #[derive(Debug)]
@@ -41,7 +45,12 @@ pub(super) struct Sessions {
     /// Whether there are tasks that are not settled.
     pub(super) is_busy: watch::Receiver<bool>,
     pub(super) counts: NodeCounts,
+    /// Whether the last try was given up since it took too long.
+    pub(super) was_late: bool,
 }
+
+/// What sends on a connection. Dropped, it stops.
+type Sending = JoinSet<Result<(), LinkError>>;
 
 /// How a connection came to its end.
 enum Ended {
@@ -73,38 +82,40 @@ impl Sessions {
             if self.inputs.send(Input::Lost { session: number }).await.is_err() {
                 return;
             }
-            sleep(self.wait_after(&ended)).await;
+            sleep(ended.wait(self.is_busy())).await;
         }
     }
 
-    /// How long to wait before the next try.
-    fn wait_after(&self, ended: &Ended) -> Duration {
-        let is_busy = *self.is_busy.borrow();
-        match ended {
-            Ended::Failed(Failure::Refused(_)) => LONG_WAIT + spread(FIRST_WAIT),
-            _ if is_busy => spread(BUSY_WAIT),
-            Ended::Cut(_) => spread(FIRST_WAIT),
-            Ended::Failed(Failure::Away(_)) => spread(LONG_WAIT),
-        }
+    fn is_busy(&self) -> bool {
+        *self.is_busy.borrow()
     }
 
     /// One connection, from its first byte to its last.
     async fn one(&mut self, session: u64) -> Ended {
+        let is_hurried = self.is_busy() && !self.was_late;
+        let patience = if is_hurried { BUSY_GREET_WITHIN } else { GREET_WITHIN };
+        let greeted = timeout(patience, self.greet(session)).await;
+        self.was_late = greeted.is_err();
         let late = || {
-            Failure::Away(format!(
-                "the API server did not let this node in within {} s",
-                GREET_WITHIN.as_secs()
-            ))
+            let seconds = patience.as_secs();
+            Failure::Away(format!("the API server did not let this node in within {seconds} s"))
         };
-        let greeted = timeout(GREET_WITHIN, self.greet(session)).await.unwrap_or_else(|_| Err(late()));
-        let receiver = match greeted {
-            Ok(receiver) => receiver,
+        let (receiver, mut sending) = match greeted.unwrap_or_else(|_| Err(late())) {
+            Ok(both) => both,
             Err(failure) => return Ended::Failed(failure),
         };
         tracing::info!(api_server = %self.settings.address.api_server, node = %self.settings.name,
             "connected to the API server");
         self.counts.connected(true);
-        self.pass_on(session, receiver).await.map_or_else(Ended::Failed, Ended::Cut)
+        let ended = tokio::select! {
+            ended = self.pass_on(session, receiver) => ended,
+            // Who can tell it nothing is no use to the API server, whatever that says.
+            sent = sending.join_next() => Ok(match sent {
+                Some(Ok(Err(error))) => error.to_string(),
+                _ => "nothing more is sent".to_owned(),
+            }),
+        };
+        ended.map_or_else(Ended::Failed, Ended::Cut)
     }
 
     /// Hands what comes to the node's work; gives why nothing more comes. An error where the API server wants no more of it.
@@ -139,8 +150,8 @@ impl Sessions {
         Pace::of(self.is_busy.clone())
     }
 
-    /// Makes a connection on which both ends know each other, and hands its sending half to the node's work.
-    async fn greet(&mut self, session: u64) -> Result<impl LinkReceiver + use<>, Failure> {
+    /// Makes a connection on which both ends know each other, and has the node's work send on it.
+    async fn greet(&mut self, session: u64) -> Result<(impl LinkReceiver + use<>, Sending), Failure> {
         let (mut sender, mut receiver) = dial(&self.settings.address).await?;
         let ToNode::Challenge(challenge) = next(&mut receiver).await? else {
             return away("the API server begins with something else than a challenge");
@@ -163,18 +174,12 @@ impl Sessions {
             send_catalogue(&offer, &outgoing);
         }
         tokio::spawn(offer_changes(self.scripts.clone(), offer, outgoing.downgrade()));
-        let (inputs, pace, sender) = (self.inputs.clone(), self.pace(), self.counts.counted(sender));
-        tokio::spawn(async move {
-            if let Err(error) = send_all(sender, to_send, pace).await {
-                tracing::debug!(%error, "nothing more is sent to the API server");
-            }
-            // Who is gone needs not be told.
-            let _ = inputs.send(Input::Lost { session }).await;
-        });
+        let mut sending = Sending::new();
+        sending.spawn(send_all(self.counts.counted(sender), to_send, self.pace()));
         let trusted = if self.accepted.is_empty() { vec![challenge.key] } else { self.accepted.clone() };
         let connected = Input::Connected { session, outgoing, tasks, trusted };
         match self.inputs.send(connected).await {
-            Ok(()) => Ok(receiver),
+            Ok(()) => Ok((receiver, sending)),
             Err(_) => away("the node stops"),
         }
     }
@@ -210,6 +215,18 @@ impl Sessions {
             self.accepted.push(key);
         }
         Ok(())
+    }
+}
+
+impl Ended {
+    /// How long to wait before the next try.
+    fn wait(&self, is_busy: bool) -> Duration {
+        match self {
+            Self::Failed(Failure::Refused(_)) => LONG_WAIT + spread(FIRST_WAIT),
+            _ if is_busy => spread(BUSY_WAIT),
+            Self::Cut(_) => spread(FIRST_WAIT),
+            Self::Failed(Failure::Away(_)) => spread(LONG_WAIT),
+        }
     }
 }
 
@@ -264,4 +281,42 @@ fn spread(most: Duration) -> Duration {
     // Without random bytes all nodes would come at once, which is no reason not to come.
     let random = Nonce::random().map_or(u8::MAX, |nonce| nonce.0[0]);
     most.mul_f64(f64::from(random) / f64::from(u8::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DRAWS: usize = 20_000;
+    const PARTS: usize = 10;
+
+    /// Waits all lie between these seconds, in each tenth of them about as many.
+    fn is_spread(what: &str, from: u64, to: u64, wait: impl Fn() -> Duration) {
+        let (from, to) = (Duration::from_secs(from), Duration::from_secs(to));
+        let mut parts = [0; PARTS];
+        for _ in 0..DRAWS {
+            let wait = wait();
+            assert!((from..=to).contains(&wait), "{what}: {wait:?}");
+            let share = (wait - from).div_duration_f64(to - from);
+            parts[((share * PARTS as f64) as usize).min(PARTS - 1)] += 1;
+        }
+        let expected = DRAWS / PARTS;
+        // 256 values do not divide by ten, and eight times the deviation of chance never comes.
+        let is_even = parts.iter().all(|count| expected.abs_diff(*count) < expected / 4);
+        assert!(is_even, "{what}: {parts:?}");
+    }
+
+    #[test]
+    fn each_wait_is_spread_evenly_and_ends() {
+        let cut = || Ended::Cut(String::new());
+        let away = || Ended::Failed(Failure::Away(String::new()));
+        let refused = || Ended::Failed(Failure::Refused(String::new()));
+        is_spread("the first try after a cut", 0, 3, || cut().wait(false));
+        is_spread("each later one", 0, 15, || away().wait(false));
+        is_spread("the first where tasks are open", 0, 2, || cut().wait(true));
+        is_spread("each later one there", 0, 2, || away().wait(true));
+        for is_busy in [false, true] {
+            is_spread("after a refusal", 15, 18, || refused().wait(is_busy));
+        }
+    }
 }
