@@ -5,6 +5,8 @@ mod away;
 mod crashes;
 mod draining;
 mod faults;
+mod heavy;
+mod link;
 mod lost;
 mod pools;
 mod reading;
