@@ -134,8 +134,19 @@ impl Node {
             counts: counts.clone(),
         };
         let runners = service.runners().list().map(|runner| runner.name().to_owned()).collect();
-        let sessions =
-            Sessions { settings, keys, scripts, runners, inputs, accepted, pinned, is_busy, counts };
+        let was_late = false;
+        let sessions = Sessions {
+            settings,
+            keys,
+            scripts,
+            runners,
+            inputs,
+            accepted,
+            pinned,
+            is_busy,
+            counts,
+            was_late,
+        };
         Ok(Self { sessions, work, coming })
     }
 
