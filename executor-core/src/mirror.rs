@@ -125,12 +125,12 @@ impl Mirror {
         Ok(())
     }
 
-    /// Keeps the script by which the other agent says that the run is reproduced.
+    /// Keeps the script by which the other agent says that the run is reproduced. As in other records it is not flushed.
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn keep_debug_script(&self, script: &[u8]) -> io::Result<()> {
-        durable::write(&self.folder, DEBUG_FILE, script)
+        durable::put(&self.folder, DEBUG_FILE, script)
     }
 
     /// Flushes the log of a task that was given up, and writes how it ended after all beside its result.
