@@ -348,6 +348,7 @@ impl Work {
             script_sha256: remote.order.pinned.clone().or_else(|| offered.digest_of(&remote.order.spec.name)),
             spec: &remote.order.spec,
             created_by: &remote.order.created_by,
+            accepted: remote.order.created_at,
         };
         let signed = assignment::sign(&self.fleet.key, &order, Timestamp::now());
         let message = signed.and_then(|signed| {

@@ -17,6 +17,7 @@ impl Work {
             Some(_) => None,
             None => self.journal.as_ref().and_then(|journal| journal.verdict(&task).ok().flatten()),
         };
+        let is_never = verdict.is_some();
         let (mut result, attempts) = match (verdict, known) {
             (Some(verdict), _) => (never_started(verdict), Vec::new()),
             (None, Some(task)) => how(Some(task)),
@@ -28,7 +29,8 @@ impl Work {
         };
         // The end of a log may be lost, or not to be read any more.
         result.log.fit(log_bytes);
-        let debug_script = debug_script(&self.service, &task).await;
+        // What the history has under the id of a task that never began is another one's.
+        let debug_script = if is_never { None } else { debug_script(&self.service, &task).await };
         self.say(&ToServer::Ended(Box::new(Ended { task, log_bytes, result, attempts, debug_script })));
     }
 }

@@ -4,6 +4,7 @@
 use jiff::Timestamp;
 
 use super::event::{Event, Verdict};
+use super::start::{is_of_before, of_before};
 use super::work::Work;
 use crate::journal::JournalError;
 
@@ -19,9 +20,17 @@ impl Work {
                 self.perform(todo).await;
                 continue;
             }
+            let found = self.service.task(&task).await;
+            if let Ok(Some(found)) = &found
+                && is_of_before(found, entry.accepted)
+            {
+                // What the journal has was not started.
+                todo.extend(self.state.on(Event::Never { task, verdict: of_before() }));
+                self.perform(todo).await;
+                continue;
+            }
             // A history that cannot be read is one that knows: what it knows is waited for.
-            let is_known = !matches!(self.service.task(&task).await, Ok(None));
-            if is_known {
+            if !matches!(found, Ok(None)) {
                 todo.extend(self.state.on(Event::Begun { task: task.clone(), header_bytes: 0 }));
                 self.watch(task);
             } else if entry.is_old {

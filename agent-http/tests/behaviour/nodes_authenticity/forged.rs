@@ -23,6 +23,7 @@ fn made(node: &Member, name: &str, keys: &NodeKeys, key: &SigningKey, task: &str
         script_sha256: None,
         spec: &spec,
         created_by: "a test",
+        accepted: at,
     };
     let signed = sign(key, &order, at).unwrap();
     json!({ "v": 1, "type": "assign", "payload": signed.payload, "signature": signed.signature }).to_string()
