@@ -1,17 +1,14 @@
 //! What becomes of tasks whose node is away: that is noted, and in the end somebody gives them up, a person or their spec.
-//! What still comes of them afterwards is kept.
 
-use std::io;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use task_runners::Mirror;
-use task_service::{ExecutionResult, Note, TaskId, given_up};
+use task_service::{Note, TaskId, given_up};
 
 use super::event::Event;
 use super::fleet::AbandonError;
 use super::stats::add;
-use super::store::{Accepted, GivenUp};
+use super::store::GivenUp;
 use super::work::{Came, Remote, Work};
 
 /// Longest time between two looks at who is overdue: the clock may be set meanwhile.
@@ -101,59 +98,13 @@ impl Work {
         let result = given_up(by.as_ref().and_then(GivenUp::person));
         let bytes = self.tasks.get(&task).map_or(0, |remote| remote.mirror.bytes());
         match self.finished(&task, result, None).await {
-            Some(mirror) => {
+            // Its log is opened again when something comes of it: that may be never.
+            Some(_) => {
                 add(&self.fleet.counts.given_up, 1);
-                self.late.insert(task.clone(), mirror);
                 Ok(Event::GaveUp { task })
             }
             // Nothing has changed.
             None => Err(Event::Holds { bytes, task }),
-        }
-    }
-
-    /// Keeps what came of a task that was given up.
-    pub(super) async fn finish_late(
-        &mut self,
-        task: TaskId,
-        result: ExecutionResult,
-    ) -> Result<Event, Event> {
-        let Some(mut mirror) = self.late.remove(&task) else { return Ok(Event::Finished { task }) };
-        let kept = tokio::task::spawn_blocking(move || (mirror.finish_late(result), mirror)).await;
-        match kept {
-            Ok((Err(error), mirror)) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::error!(task_id = %task, %error, "what came of a task that was given up cannot be written; trying on");
-                self.late.insert(task.clone(), mirror);
-                Err(Event::NotFinished { task })
-            }
-            // Its record is gone with old history.
-            _ => Ok(Event::Finished { task }),
-        }
-    }
-
-    /// Takes the tasks up that were given up before this agent was started, and have ended.
-    pub(super) async fn take_up_left_over(&mut self, tasks: Vec<Accepted>) {
-        for accepted in tasks {
-            let task = accepted.task.clone();
-            let (records, id) = (self.fleet.records.clone(), task.clone());
-            let opened = tokio::task::spawn_blocking(move || match records.read_result(&id)? {
-                Some(_) => Mirror::open_late(&records, &id).map(Some),
-                // It was not ended: that it is given up is found when it is taken up.
-                None => Ok(None),
-            });
-            let held = match opened.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
-                Ok(Some(mirror)) => {
-                    let held = mirror.bytes();
-                    self.late.insert(task.clone(), mirror);
-                    held
-                }
-                Ok(None) => continue,
-                Err(error) => {
-                    tracing::warn!(task_id = %task, %error, "nothing more is kept of a task that was given up");
-                    0
-                }
-            };
-            self.accepted.insert(task.clone(), accepted);
-            self.desk.on(Event::LeftOver { task, held });
         }
     }
 }

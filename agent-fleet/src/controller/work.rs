@@ -13,6 +13,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use super::ending::Written;
 use super::event::{Action, Event};
 use super::fleet::{AbandonError, Inner};
+use super::late::append;
 use super::state::Desk;
 use super::stats::add;
 use super::store::{Accepted, GivenUp};
@@ -82,7 +83,7 @@ pub(super) struct Work {
     pub(super) view: Arc<std::sync::Mutex<View>>,
     pub(super) desk: Desk,
     pub(super) tasks: HashMap<TaskId, Remote>,
-    /// The logs of tasks that were given up.
+    /// The logs of tasks that were given up and of which the node speaks.
     pub(super) late: HashMap<TaskId, Mirror>,
     /// The newest connection, and who is at its other end.
     pub(super) line: Option<(u64, Box<Hello>, mpsc::UnboundedSender<Outgoing>)>,
@@ -138,6 +139,7 @@ impl Work {
             Input::Connected { session, hello, outgoing } => self.connected(session, hello, outgoing).await,
             Input::Lost { session } if self.is_line(session) => {
                 self.line = None;
+                self.late.clear();
                 self.change_view(|view| view.connected = None);
                 self.note_away(Some(Timestamp::now()));
                 tracing::warn!(node = %self.name, "the line to a node is cut");
@@ -285,17 +287,13 @@ impl Work {
                 Ok(None)
             }
             Action::Append { task, skip } => {
-                let mirror = self.tasks.get_mut(&task).map(|remote| &mut remote.mirror);
-                let (Some(mirror), Came::Bytes(bytes)) = (mirror.or_else(|| self.late.get_mut(&task)), came)
-                else {
-                    return Ok(None);
-                };
+                let Came::Bytes(bytes) = came else { return Ok(None) };
                 let new = bytes.get(usize::try_from(skip).unwrap_or(usize::MAX)..).unwrap_or_default();
-                // 64 KiB at most, into the kernel's memory: quicker than to hand them to another thread.
-                mirror.append(new).map(|()| None).map_err(|error| {
-                    tracing::error!(task_id = %task, %error, "the log of a node's task cannot be written; trying on");
-                    Event::Holds { bytes: mirror.bytes(), task }
-                })
+                let appended = match self.tasks.get_mut(&task) {
+                    Some(remote) => append(&mut remote.mirror, &task, new),
+                    None => self.append_late(&task, new),
+                };
+                appended.map(|()| None)
             }
             Action::Finish { task } => match std::mem::replace(came, Came::Nothing) {
                 Came::End(ended) => self.begin_to_finish(task, *ended).map(|()| None),
