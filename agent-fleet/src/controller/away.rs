@@ -2,24 +2,30 @@
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use task_service::{Note, TaskId, given_up};
+use tokio::time::Instant;
 
 use super::event::Event;
 use super::fleet::AbandonError;
 use super::stats::add;
 use super::store::GivenUp;
-use super::work::{Came, Remote, Work};
+use super::work::{Came, MOST_TOGETHER, Remote, Work};
 
-/// Longest time between two looks at who is overdue: the clock may be set meanwhile.
-const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// Time in which nodes that can come back do: so long a task that is taken up is left to its node at least, unless its spec
+/// allows less.
+const BACK_WITHIN: Duration = Duration::from_secs(30);
+/// Time between two looks where nobody is overdue.
+const LOOK_EVERY: Duration = Duration::from_secs(3600);
+/// Time after which a task is tried again that could not be given up.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 impl Work {
     /// Notes that the node is away, or back: of all its tasks.
     pub(super) fn note_away(&mut self, since: Option<Timestamp>) {
         for (task, remote) in &mut self.tasks {
             if remote.away.is_some() != since.is_some() {
-                remote.away = since;
+                remote.is_away(since);
                 self.fleet.note(task, Note::Unreachable(since));
             }
         }
@@ -34,33 +40,31 @@ impl Work {
         if since.is_some() || remote.away.is_some() {
             self.fleet.note(&remote.order.id, Note::Unreachable(since));
         }
-        remote.away = since;
+        remote.is_away(since);
     }
 
-    /// How long until the first task is to be given up because its node is away.
-    pub(super) fn until_overdue(&self) -> Duration {
+    /// When the first task is to be given up because its node is away, or it is to be looked again.
+    pub(super) fn overdue_at(&self) -> Instant {
+        let later = Instant::now() + LOOK_EVERY;
         if self.line.is_some() {
-            return LOOK_EVERY;
+            return later;
         }
-        let now = Timestamp::now();
-        let left = self.tasks.values().filter_map(|remote| {
-            let left = overdue_at(remote)?.duration_since(now);
-            Some(Duration::try_from(left).unwrap_or(Duration::ZERO))
-        });
-        left.min().unwrap_or(LOOK_EVERY).min(LOOK_EVERY)
+        self.tasks.values().filter_map(|remote| remote.overdue_at).min().unwrap_or(later)
     }
 
-    /// Gives those tasks up whose node has been away for too long.
+    /// Gives those tasks up whose node has been away for too long. Few at a time, so that who else comes is heard between them.
     pub(super) async fn give_up_overdue(&mut self) {
-        let now = Timestamp::now();
-        let is_overdue = |remote: &Remote| overdue_at(remote).is_some_and(|at| at <= now);
-        let overdue = self.tasks.iter().filter(|(_, remote)| is_overdue(remote));
+        let now = Instant::now();
+        let is_overdue = |remote: &Remote| remote.overdue_at.is_some_and(|at| at <= now);
+        let overdue = self.tasks.iter().filter(|(_, remote)| is_overdue(remote)).take(MOST_TOGETHER);
         for task in overdue.map(|(task, _)| task.clone()).collect::<Vec<_>>() {
             tracing::warn!(task_id = %task, node = %self.name, "a task is given up: its node is away for too long");
             if let Err(error) = self.give_up(&task, GivenUp::ByPolicy).await {
                 tracing::error!(task_id = %task, %error, "a task whose node is away was not given up; trying on");
-                // A disk that refuses is not asked without a pause.
-                tokio::time::sleep(Duration::from_secs(1)).await;
+                // A disk that refuses is not asked without a pause, for which nobody else waits.
+                if let Some(remote) = self.tasks.get_mut(&task) {
+                    remote.overdue_at = Some(Instant::now() + AGAIN_AFTER);
+                }
             }
         }
     }
@@ -109,8 +113,15 @@ impl Work {
     }
 }
 
-/// When a task is to be given up, where its node is away and its spec bounds that.
-fn overdue_at(remote: &Remote) -> Option<Timestamp> {
-    let patience = SignedDuration::try_from(remote.order.spec.unreachable_after?).ok()?;
-    remote.away?.checked_add(patience).ok()
+impl Remote {
+    /// Its node is away since then, or back. The wall clock may be set at any time, and is asked once: how long the node was away
+    /// before this agent knew of the task. From then on it is counted.
+    fn is_away(&mut self, since: Option<Timestamp>) {
+        self.away = since;
+        self.overdue_at = since.zip(self.order.spec.unreachable_after).and_then(|(since, patience)| {
+            let before = Duration::try_from(Timestamp::now().duration_since(since)).unwrap_or_default();
+            let left = patience.saturating_sub(before).max(patience.min(BACK_WITHIN));
+            Instant::now().checked_add(left)
+        });
+    }
 }

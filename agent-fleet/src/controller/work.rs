@@ -8,7 +8,7 @@ use task_runners::Mirror;
 use task_service::{ExecutionResult, Outcome, TaskId, TaskOrder};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::ending::Written;
 use super::event::{Action, Event};
@@ -70,8 +70,9 @@ pub(super) struct Remote {
     pub(super) on_its_way: Weak<()>,
     /// Who gave it up, where somebody did.
     pub(super) given_up: Option<GivenUp>,
-    /// Since when its node is away.
+    /// Since when its node is away, and when it is given up for that.
     pub(super) away: Option<Timestamp>,
+    pub(super) overdue_at: Option<Instant>,
     /// Whether it is written already that the node may hear of it.
     pub(super) is_written: bool,
 }
@@ -120,7 +121,7 @@ impl Work {
                     self.remove_intents();
                     self.on(Event::Tick, Came::Nothing).await;
                 }
-                () = sleep(self.until_overdue()) => self.give_up_overdue().await,
+                () = sleep_until(self.overdue_at()) => self.give_up_overdue().await,
                 Some(written) = self.finishing.join_next() => self.has_finished(written).await,
             }
         }

@@ -1,6 +1,7 @@
 //! The API server's end with its disk around it: nodes that this test plays say what they like, tasks come as the task
 //! service hands them over, and the agent dies and starts again.
 
+mod away;
 mod given_up;
 mod ids;
 mod lost;
