@@ -17,7 +17,7 @@ impl Work {
     /// Takes what has come. Of tasks that came together the intents are written together.
     pub(super) async fn take_all(&mut self, first: Input, inputs: &mut mpsc::Receiver<Input>) {
         let mut all = vec![first];
-        while matches!(all[0], Input::Submit(_))
+        while matches!(all[0], Input::Submit(..))
             && all.len() < MOST_TOGETHER
             && let Ok(input) = inputs.try_recv()
         {
@@ -34,7 +34,7 @@ impl Work {
         let mut remotes: Vec<&mut Remote> = inputs
             .iter_mut()
             .filter_map(|input| match input {
-                Input::Submit(remote) if !remote.was_handed && remote.withheld.is_none() => {
+                Input::Submit(remote, _) if !remote.was_handed && remote.withheld.is_none() => {
                     Some(&mut **remote)
                 }
                 _ => None,

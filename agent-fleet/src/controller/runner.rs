@@ -1,19 +1,18 @@
 //! Hands tasks to the nodes that their targets mean: to the one that is named, or to the least loaded one of a pool.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use task_runners::{
     Execution, ExecutionResult, Mirror, NODE_RUNNER, Outcome, Plan, Refusal, StartError, StartFuture, Target,
-    TaskOrder, TaskRunner, TaskSpec, check_remote, remove_folder,
+    TaskOrder, TaskRunner, TaskSpec, remove_folder,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep;
 
-use super::attend::room_behind;
+use super::door::{Door, Version, room_behind};
 use super::fleet::{Fleet, Inner, Seat};
 use super::intents::Whereabouts;
 use super::store::Intent;
@@ -27,13 +26,6 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Hands tasks with a target to nodes.
 pub(super) struct NodeRunner {
     pub(super) fleet: Fleet,
-}
-
-/// What tasks wait for together: a node that is meant and has room, and whose script can be run.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Door {
-    pub(super) target: Target,
-    pub(super) script: String,
 }
 
 /// What came of the search for a task's node.
@@ -51,35 +43,45 @@ struct Begun {
     remote: Remote,
 }
 
-impl Door {
-    fn of(target: &Target, spec: &TaskSpec) -> Self {
-        Self { target: target.clone(), script: spec.name.clone() }
-    }
-
-    /// How the task service knows it.
-    fn text(&self) -> String {
-        // It has only texts, which JSON has.
-        serde_json::to_string(self).unwrap_or_default()
-    }
-}
-
 impl NodeRunner {
     async fn hand_out(&self, order: TaskOrder) -> Result<Execution, StartError> {
-        let id = order.id.clone();
-        let away = order.spec.target.as_ref().map(|target| Door::of(target, &order.spec).text());
-        let Begun { seat, execution, remote } = match self.found(order).await {
+        let (id, is_pools) = (order.id.clone(), matches!(order.spec.target, Some(Target::Labels(_))));
+        let away = || StartError::Away(self.door(&order));
+        let Begun { seat, execution, remote } = match self.found(order.clone()).await {
             Found::Place(begun) => *begun,
             Found::Ended(execution) => return Ok(execution),
-            Found::Nowhere => return Err(StartError::Away(away.unwrap_or_default())),
+            Found::Nowhere => return Err(away()),
         };
-        watch_cancels(&execution, seat.inputs.clone());
         let given_up = remote.given_up.clone();
+        // Another node of the pool takes what this one is not there for any more.
+        let (stays, is_there) = oneshot::channel();
+        let submit = Input::Submit(Box::new(remote), is_pools.then_some(stays));
         // Where the work has ended the agent stops, and the task is taken up at the next start.
-        let _ = seat.inputs.send(Input::Submit(Box::new(remote))).await;
+        let is_sent = seat.inputs.send(submit).await.is_ok();
+        if is_sent && is_pools && is_there.await.is_err() {
+            self.left(&order).await;
+            return Err(away());
+        }
+        watch_cancels(&execution, seat.inputs.clone());
         if let Some(given_up) = given_up {
             let _ = seat.inputs.send(Input::GiveUp { task: id, given_up, answer: None }).await;
         }
         Ok(execution)
+    }
+
+    /// A node has left before it heard of a task, which waits again, without a record.
+    async fn left(&self, order: &TaskOrder) {
+        let (inner, id, order) = (self.fleet.inner.clone(), order.id.clone(), order.clone());
+        let removed = tokio::task::spawn_blocking(move || remove_record(&inner, &order)).await;
+        if let Err(error) = removed.unwrap_or_else(|error| Err(io::Error::other(error))) {
+            tracing::warn!(task_id = %id, %error, "the record of a task that waits again cannot be removed");
+        }
+    }
+
+    /// What a task waits for.
+    fn door(&self, order: &TaskOrder) -> String {
+        let target = order.spec.target.as_ref();
+        target.map(|target| Door::of(&self.fleet.inner.seats(), order, target).text()).unwrap_or_default()
     }
 
     /// Finds a task's node. That may run the task by now, so that what does not work is tried until it does: it is no end.
@@ -181,24 +183,23 @@ fn remote(inner: &Inner, order: &TaskOrder, intent: Option<Intent>) -> io::Resul
 fn chosen(inner: &Inner, order: &TaskOrder, shut: &[String]) -> Option<(String, Arc<Seat>)> {
     // Held all the time, so that nobody else takes the place.
     let seats = inner.seats();
-    let labels = match order.spec.target.as_ref()? {
-        Target::Node(name) => {
-            let seat = seats.get(name).filter(|seat| seat.view().is_open() && !shut.contains(name))?;
-            return Some((name.clone(), seat.clone()));
-        }
-        Target::Labels(labels) => Target::Labels(labels.clone()),
-    };
+    let target = order.spec.target.as_ref()?;
+    if let Target::Node(name) = target {
+        let seat = seats.get(name).filter(|seat| seat.view().is_open() && !shut.contains(name))?;
+        return Some((name.clone(), seat.clone()));
+    }
+    let door = Door::of(&seats, order, target);
     let mut open = Vec::new();
     for (name, seat) in seats.iter() {
         let view = seat.view();
-        if view.room() > 0 && !shut.contains(name) && labels.means(name, &view.facts.labels) {
-            open.push((view.tasks.len(), view.facts.capacity.unwrap_or(1), name, seat));
+        if view.room() > 0 && !shut.contains(name) && door.leads_to(name, &view) {
+            let capacity = view.facts.capacity.unwrap_or(1);
+            open.push((view.tasks.len() as u128, capacity as u128, name, seat));
         }
     }
     // The smaller share of what each runs at once, without fractions. Of equals the first by name.
-    open.sort_by_key(|(_, _, name, _)| *name);
     open.sort_by(|(a, most_a, ..), (b, most_b, ..)| (a * most_b).cmp(&(b * most_a)));
-    let (.., name, seat) = open.into_iter().find(|(.., seat)| seat.view().takes(&order.spec))?;
+    let (.., name, seat) = open.into_iter().next()?;
     seat.view().tasks.insert(order.id.clone());
     Some((name.clone(), seat.clone()))
 }
@@ -236,24 +237,28 @@ impl TaskRunner for NodeRunner {
             let seats = self.fleet.inner.seats();
             let views = seats.iter().map(|(name, seat)| (name, seat.view()));
             let meant = views.filter(|(name, view)| target.means(name, &view.facts.labels));
-            meant.map(|(_, view)| view.offered.clone()).collect()
+            meant.map(|(_, view)| (view.offered.clone(), view.facts.opens.clone())).collect()
         };
         if meant.is_empty() {
             return Err(Refusal::NoNode { target: target.clone() });
         }
-        let mut scripts: Vec<_> =
-            meant.iter().filter_map(|offered| offered.scripts.get(&spec.name)).collect();
-        // The same script is on most nodes of a pool.
-        scripts.sort_by(|a, b| a.sha256.cmp(&b.sha256));
-        scripts.dedup_by(|a, b| a.sha256 == b.sha256);
-        let digest = scripts.first().map(|script| script.sha256.clone());
-        let is_the_same = scripts.len() == 1;
-        let checked = scripts.into_iter().map(|script| check_remote(spec, script.declared.as_deref()));
+        let found =
+            meant.iter().filter_map(|(offered, opens)| Some((offered.scripts.get(&spec.name)?, opens)));
+        let mut scripts: Vec<_> = found.map(|(script, opens)| (&script.sha256, opens, script)).collect();
+        // The same script is on most nodes of a pool, and they open the same.
+        scripts.sort_by_key(|(sha256, opens, _)| (*sha256, *opens));
+        scripts.dedup_by_key(|(sha256, opens, _)| (*sha256, *opens));
+        let digest = scripts.first().map(|(sha256, ..)| (*sha256).clone());
+        let is_the_same = scripts.iter().all(|(sha256, ..)| Some(*sha256) == digest.as_ref());
         let (mut accepted, mut refused) = (None::<Vec<String>>, None);
-        for checked in checked {
-            match checked {
+        let (mut will_do, all) = (BTreeSet::new(), scripts.len());
+        for (sha256, opens, script) in scripts {
+            match script.check(spec, opens.as_ref()) {
                 // What one of them holds to be secret is kept as such.
-                Ok(secrets) => accepted.get_or_insert_default().extend(secrets),
+                Ok(secrets) => {
+                    accepted.get_or_insert_default().extend(secrets);
+                    will_do.insert(Version { sha256: sha256.clone(), opens: opens.clone() });
+                }
                 Err(problems) => refused = refused.or(Some(problems)),
             }
         }
@@ -264,7 +269,7 @@ impl TaskRunner for NodeRunner {
         secrets.dedup();
         // What was checked is what runs. Where nodes of a pool differ it is what the chosen one offers.
         let pinned = digest.filter(|_| is_the_same);
-        let door = Door::of(target, spec);
+        let door = Door::to(target, &spec.name, will_do, all);
         let is_shut = room_behind(&self.fleet.inner.seats(), &door, 1, &mut HashMap::new()) == 0;
         Ok(Plan { secrets, pinned, door: Some(door.text()), is_shut, ..Plan::default() })
     }

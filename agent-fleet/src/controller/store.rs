@@ -14,6 +14,7 @@ use task_service::TaskId;
 use crate::damage;
 use crate::keys::{Nonce, PublicKey};
 use crate::message::{CatalogueScript, Hello};
+use crate::opens::Opens;
 
 /// The version of the tables.
 const VERSION: i64 = STEPS.len() as i64;
@@ -65,6 +66,7 @@ pub(crate) struct Facts {
     pub(crate) runners: Vec<String>,
     pub(crate) capacity: Option<usize>,
     pub(crate) agent: Option<String>,
+    pub(crate) opens: Option<Opens>,
 }
 
 /// A task as it was accepted. When it was removed from the history its id may be used again, and means another task.
@@ -129,6 +131,7 @@ impl Facts {
             runners: hello.runners.clone(),
             capacity: Some(hello.capacity),
             agent: Some(hello.agent.clone()),
+            opens: hello.opens.clone(),
         }
     }
 }

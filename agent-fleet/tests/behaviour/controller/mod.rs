@@ -14,6 +14,7 @@ use std::time::Duration;
 use agent_fleet::controller::Fleet;
 use agent_fleet::frame::LogFrame;
 use agent_fleet::greeting::sign_hello;
+use agent_fleet::heard::Heard;
 use agent_fleet::keys::{NodeKeys, Nonce};
 use agent_fleet::link::{Frame, LinkError, LinkReceiver, LinkSender};
 use agent_fleet::message::{
@@ -72,6 +73,10 @@ impl LinkReceiver for Receiver {
     async fn receive(&mut self) -> Result<Frame, LinkError> {
         self.0.recv().await.ok_or_else(cut)
     }
+
+    fn heard(&self) -> Heard {
+        Heard::new()
+    }
 }
 
 impl Place {
@@ -102,8 +107,9 @@ impl Agent {
         self.runtime.block_on(async { timeout(LONG, what).await.expect("waited in vain") })
     }
 
-    /// It dies, and has let go of its files.
+    /// It dies.
     fn dies(self) {
+        // Nothing of it writes to its files any more.
         drop(self.fleet);
         self.runtime.shutdown_timeout(LONG);
     }
@@ -144,6 +150,7 @@ impl Agent {
                 capacity: 4,
                 catalogue: "0".repeat(64),
                 unsettled,
+                opens: None,
             };
             node.say(&ToServer::Hello(sign_hello(keys, &hello).unwrap()));
             let ToNode::Welcome { tasks, .. } = node.next().await else { panic!("no welcome") };
@@ -153,6 +160,7 @@ impl Agent {
             name: "where.sh".to_owned(),
             sha256: "1".repeat(64),
             header: "#!/bin/sh\n".to_owned(),
+            verified: false,
         };
         let (digest, scripts) = ("0".repeat(64), vec![script]);
         node.say(&ToServer::Catalogue(CataloguePart { digest, scripts, is_last: true }));
