@@ -155,3 +155,27 @@ async fn what_is_noted_of_a_task_is_shown_kept_and_told_with_its_end() {
     awaited(&service, 1).await;
     assert_eq!(service.task(&a).await.unwrap().unwrap().unreachable_since, Some(earlier));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_was_handed_out_behind_the_copy_of_a_history_is_not_handed_out_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, waiting) = service(folder.path()).await;
+    for id in ["handed", "waits"] {
+        submit(&waiting, id).await;
+    }
+    awaited(&waiting, 2).await;
+    soon(waiting.drain(std::time::Duration::ZERO)).await;
+    // The record, as it is when the node may have heard of the task, and nothing has come of its log.
+    let records = Records::open(folder.path()).unwrap();
+    std::fs::write(records.create(&"handed".parse().unwrap()).unwrap().join("stdout.txt"), "").unwrap();
+    let (far, service) = service(folder.path()).await;
+    awaited(&service, 1).await;
+    far.room.store(2, Ordering::SeqCst);
+    service.let_in("far", 2);
+    let handed = service.task(&"handed".parse().unwrap()).await.unwrap().unwrap();
+    assert_eq!(handed.status, TaskStatus::Interrupted);
+    until(&service, "waits", |task| task.status == TaskStatus::Running).await;
+    let driver = far.drivers.lock().await.pop().unwrap();
+    assert_eq!(driver.id().as_str(), "waits");
+    driver.finish(exited(0));
+}
