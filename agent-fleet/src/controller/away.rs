@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use task_service::{Note, TaskId, given_up};
 use tokio::time::Instant;
 
+use super::by_people::AbandonError;
 use super::event::Event;
-use super::fleet::AbandonError;
 use super::stats::add;
 use super::store::GivenUp;
 use super::work::{Came, MOST_TOGETHER, Remote, Work};
