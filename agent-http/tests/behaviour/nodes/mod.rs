@@ -7,6 +7,8 @@ mod crashes;
 mod draining;
 mod faults;
 mod forgetting;
+mod heavy;
+mod link;
 mod lost;
 mod offering;
 mod pools;
