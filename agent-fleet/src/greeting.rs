@@ -2,7 +2,7 @@
 //! hello, signed over it. Each end then compares the other's key with the one that it knows.
 
 use crate::keys::{CHALLENGE_CONTEXT, HELLO_CONTEXT, KeyError, NodeKeys, Nonce, PublicKey, SigningKey};
-use crate::message::{Challenge, Hello, SignedHello, VERSION};
+use crate::message::{Challenge, Hello, MessageError, SignedHello, VERSION};
 
 /// Why the other end is not who it should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -50,6 +50,16 @@ pub enum Stranger {
         /// The node.
         name: String,
     },
+}
+
+impl From<MessageError> for Stranger {
+    /// Of a first message that cannot be read.
+    fn from(error: MessageError) -> Self {
+        match error {
+            MessageError::Version { found } => Self::Version { found },
+            other => Self::Malformed(other.to_string()),
+        }
+    }
 }
 
 impl Stranger {

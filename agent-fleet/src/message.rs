@@ -20,6 +20,9 @@ pub const VERSION: u32 = 1;
 /// at most, and the few MiB of arguments that the kernel takes.
 pub const MAX_MESSAGE_BYTES: usize = 16 << 20;
 
+/// Most characters of the other end's own words that a log is given.
+const MAX_QUOTED: usize = 500;
+
 /// The code of a complaint: the task was settled, and is not started again.
 pub const SETTLED_BEFORE: &str = "settled_before";
 /// The code of a complaint: another assignment is known under the task's id.
@@ -211,6 +214,22 @@ impl CatalogueScript {
     pub fn bytes(&self) -> usize {
         self.name.len() + self.sha256.len() + self.header.len()
     }
+}
+
+/// What the other end says in its own words, as it may stand in a log: in one line, and not at any length.
+pub(crate) fn quoted(text: &str) -> String {
+    let mut chars = text.chars();
+    let mut said = String::new();
+    for char in chars.by_ref().take(MAX_QUOTED) {
+        match char {
+            '\'' | '"' | '\\' => said.push(char),
+            other => said.extend(other.escape_debug()),
+        }
+    }
+    if chars.next().is_some() {
+        said.push_str(" …");
+    }
+    said
 }
 
 /// Whether a text is a SHA-256 as it is written here.

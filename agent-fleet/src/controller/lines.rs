@@ -9,13 +9,13 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::fleet::{Fleet, Inner, Seat};
-use super::stats::{CROWDED, SILENT};
+use super::stats::{BY_NODE, CROWDED, SILENT};
 use super::store::{Facts, StoreError};
 use super::view::View;
 use super::work::Input;
 use crate::greeting::{self, Stranger};
 use crate::link::{Frame, LinkReceiver, LinkSender, Pace, Places, Queue, receive, send_all};
-use crate::message::{Hello, MessageError, ToNode, ToServer, decode, encode, end_in_other_words};
+use crate::message::{Hello, MessageError, ToNode, ToServer, decode, encode, end_in_other_words, quoted};
 
 /// Connections of one name that may be greeted at once: one that hangs does not keep the next one out.
 const GREETED_AT_ONCE: usize = 2;
@@ -46,7 +46,7 @@ impl Fleet {
         let Guest { hello, seat, here: _here } = match greeted {
             Ok(Ok(guest)) => guest,
             Ok(Err(why)) => {
-                tracing::warn!(node = name, why, "a node was refused");
+                tracing::warn!(node = name, why, "a node was not let in");
                 return why;
             }
             Err(_) => {
@@ -86,8 +86,16 @@ impl Fleet {
         };
         let checked = match decode(&text) {
             Ok(ToServer::Hello(signed)) => greeting::check_hello(&signed, &challenge, name),
+            Ok(ToServer::Complaint { code, message, .. }) => {
+                self.inner.counts.refused(BY_NODE);
+                return Err(format!(
+                    "it does not take this API server, {}: {}",
+                    quoted(&code),
+                    quoted(&message)
+                ));
+            }
             Ok(_) => Err(Stranger::Malformed("it is no hello".to_owned())),
-            Err(error) => Err(Stranger::Malformed(error.to_string())),
+            Err(error) => Err(error.into()),
         };
         let known = match checked {
             Ok(hello) => self.pinned(hello).await?,

@@ -6,8 +6,8 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use task_runners::{
-    Execution, ExecutionResult, Mirror, NODE_RUNNER, Outcome, Plan, Refusal, StartError, StartFuture, Target,
-    TaskOrder, TaskRunner, TaskSpec, remove_folder,
+    Execution, ExecutionResult, Mirror, NODE_RUNNER, Outcome, Plan, Refusal, SCRIPT_RUNNER, StartError,
+    StartFuture, Target, TaskOrder, TaskRunner, TaskSpec, remove_folder,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep;
@@ -19,6 +19,10 @@ use super::store::Intent;
 use super::view::View;
 use super::work::{Input, Remote};
 use crate::keys::Nonce;
+
+/// What is expected in the place of a runner's name.
+const RUNNER: &str = "the name of a script that the node offers: runners of nodes cannot be named; in the place of the runner \
+    `script` with `params.script`, that script's own name";
 
 /// Time between two tries to take a task up.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -237,14 +241,20 @@ impl TaskRunner for NodeRunner {
     fn check(&self, spec: &TaskSpec) -> Result<Plan, Refusal> {
         let not_found = || Refusal::NotFound { name: spec.name.clone() };
         let target = spec.target.as_ref().ok_or_else(not_found)?;
+        let mut is_runner = spec.name == SCRIPT_RUNNER;
         let meant: Vec<_> = {
             let seats = self.fleet.inner.seats();
             let views = seats.iter().map(|(name, seat)| (name, seat.view()));
             let meant = views.filter(|(name, view)| target.means(name, &view.facts.labels));
-            meant.map(|(_, view)| (view.offered.clone(), view.facts.opens.clone())).collect()
+            let seen = meant.inspect(|(_, view)| is_runner |= view.facts.runners.contains(&spec.name));
+            seen.map(|(_, view)| (view.offered.clone(), view.facts.opens.clone())).collect()
         };
         if meant.is_empty() {
             return Err(Refusal::NoNode { target: target.clone() });
+        }
+        // What it takes only the node could say; and there a runner wins over a script of its name.
+        if is_runner {
+            return Err(Refusal::invalid("name", "script", RUNNER));
         }
         let found =
             meant.iter().filter_map(|(offered, opens)| Some((offered.scripts.get(&spec.name)?, opens)));

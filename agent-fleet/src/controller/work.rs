@@ -25,7 +25,7 @@ use crate::frame::LogFrame;
 use crate::keys::Nonce;
 use crate::link::{Outgoing, Queue};
 use crate::message::{
-    CatalogueScript, Ended, Hello, OTHER_ASSIGNMENT, SETTLED_BEFORE, ToNode, ToServer, encode,
+    CatalogueScript, Ended, Hello, OTHER_ASSIGNMENT, SETTLED_BEFORE, ToNode, ToServer, encode, quoted,
 };
 
 /// Most inputs that are taken together, and most intents that wait to be removed.
@@ -217,7 +217,8 @@ impl Work {
             }
             ToServer::Catalogue(part) => self.catalogue(part).await,
             ToServer::Complaint { task, code, message } => {
-                tracing::error!(node = %self.name, ?task, code, message, "a node complains");
+                let (told, message) = (quoted(&code), quoted(&message));
+                tracing::error!(node = %self.name, ?task, code = told, message, "a node complains");
                 if let Some(task) = task
                     && matches!(code.as_str(), SETTLED_BEFORE | OTHER_ASSIGNMENT)
                 {

@@ -16,7 +16,9 @@ use crate::TICK;
 use crate::greeting::{self, Stranger};
 use crate::keys::{self, NodeKeys, Nonce, PublicKey};
 use crate::link::{Frame, LinkReceiver, LinkSender, Outgoing, Pace, receive, send_all};
-use crate::message::{CataloguePart, Hello, MessageError, ToNode, ToServer, VERSION, decode, encode};
+use crate::message::{
+    CataloguePart, Challenge, Hello, MessageError, ToNode, ToServer, VERSION, decode, encode,
+};
 use crate::node::NodeSettings;
 
 /// Longest wait before the first try after a connection that worked, and before all others.
@@ -26,11 +28,13 @@ const LONG_WAIT: Duration = Duration::from_secs(15);
 const BUSY_WAIT: Duration = Duration::from_secs(2);
 /// Time in which a connection is made and both ends know each other.
 const GREET_WITHIN: Duration = Duration::from_secs(20);
-/// Why a connection ends that nothing is wrong with.
-const STOPS: &str = "the node stops";
 /// The same where tasks are not settled, for the first try: the line may have been cut in the middle of it. An API server that
 /// is slow has more time for the next one.
 const BUSY_GREET_WITHIN: Duration = Duration::from_secs(7);
+/// Why a connection ends that nothing is wrong with.
+const STOPS: &str = "the node stops";
+/// What is wrong with a frame of a log where nobody has begun to speak.
+const NO_CONTROL: &str = "it is no control message";
 
 /// What connections are made with.
 #[derive(Debug)]
@@ -118,11 +122,13 @@ impl Sessions {
         session: u64,
     ) -> Result<Line<impl LinkSender + use<>, impl LinkReceiver + use<>>, Failure> {
         let (mut sender, mut receiver) = dial(&self.settings.address).await?;
-        let ToNode::Challenge(challenge) = next(&mut receiver).await? else {
-            return away("the API server begins with something else than a challenge");
+        let challenge = match self.challenged(&mut receiver).await? {
+            Ok(challenge) => challenge,
+            Err(stranger) => {
+                complain(&mut sender, &stranger).await;
+                return Err(Failure::Refused(stranger.to_string()));
+            }
         };
-        let stranger = |stranger: Stranger| Failure::Refused(stranger.to_string());
-        greeting::check_challenge(&challenge, &self.accepted).map_err(stranger)?;
         self.pin(challenge.key).map_err(Failure::Away)?;
         let scripts = self.scripts.clone();
         let offer = tokio::task::spawn_blocking(move || Offer::of(&scripts)).await;
@@ -146,6 +152,25 @@ impl Sessions {
             Ok(()) => Ok(Line { sender, to_send, receiver }),
             Err(_) => away(STOPS),
         }
+    }
+
+    /// The API server's challenge, or why it is not believed.
+    async fn challenged(
+        &self,
+        receiver: &mut impl LinkReceiver,
+    ) -> Result<Result<Challenge, Stranger>, Failure> {
+        let received = receive(receiver, &mut Pace::calm()).await;
+        let Frame::Control(text) = received.map_err(|error| Failure::Away(error.to_string()))? else {
+            return Ok(Err(Stranger::Malformed(NO_CONTROL.to_owned())));
+        };
+        Ok(match decode(&text) {
+            Ok(ToNode::Challenge(challenge)) => {
+                greeting::check_challenge(&challenge, &self.accepted).map(|()| challenge)
+            }
+            Ok(ToNode::Refuse { code, message }) => return Err(Failure::refused(&code, &message)),
+            Ok(_) => Err(Stranger::Malformed("it begins with something else than a challenge".to_owned())),
+            Err(error) => Err(error.into()),
+        })
     }
 
     /// What the node says of itself, as it travels.
@@ -254,7 +279,16 @@ async fn next(receiver: &mut impl LinkReceiver) -> Result<ToNode, Failure> {
     let received = receive(receiver, &mut Pace::calm()).await;
     match received.map_err(|error| Failure::Away(error.to_string()))? {
         Frame::Control(text) => decode(&text).map_err(|error| Failure::Refused(error.to_string())),
-        _ => Err(Failure::Refused(Stranger::Malformed("it is no control message".to_owned()).to_string())),
+        _ => Err(Failure::Refused(Stranger::Malformed(NO_CONTROL.to_owned()).to_string())),
+    }
+}
+
+/// Tells the API server why this node does not believe it: somebody there looks into its log as well.
+async fn complain(sender: &mut impl LinkSender, stranger: &Stranger) {
+    let (code, message) = (stranger.code().to_owned(), stranger.to_string());
+    // Whoever has hung up needs not be told.
+    if let Ok(text) = encode(&ToServer::Complaint { task: None, code, message }) {
+        let _ = sender.send(Frame::Control(text)).await;
     }
 }
 

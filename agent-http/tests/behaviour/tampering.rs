@@ -8,9 +8,8 @@ use serde_json::json;
 use crate::support::{Service, Site};
 use crate::tampering_cases::{CASES, Vouched};
 
-/// A site whose folder is signed by the key that it trusts.
-fn site() -> (Site, Vouched) {
-    let site = Site::new("");
+/// The site, with its folder signed by the key that it trusts.
+pub(crate) fn signed(site: Site) -> (Site, Vouched) {
     let vouched = Vouched::new(site.folder());
     let path = site.path("application.toml");
     let settings = fs::read_to_string(&path).unwrap();
@@ -23,7 +22,7 @@ fn site() -> (Site, Vouched) {
 fn each_way_of_tampering_is_refused_with_409_and_all_its_problems_and_nothing_is_executed() {
     let spec = json!({ "name": "marks.sh" });
     for (what, tamper, codes) in CASES {
-        let (site, vouched) = site();
+        let (site, vouched) = signed(Site::new(""));
         let mark = vouched.mark();
         // The folder verifies before: what is refused afterwards is the tampering alone.
         let service = site.start();

@@ -2,6 +2,7 @@
 //! a stranger changes that.
 
 mod away;
+mod chain;
 mod crashes;
 mod draining;
 mod faults;
@@ -15,6 +16,7 @@ mod pools;
 mod reading;
 mod running;
 mod trust;
+mod vouched;
 
 use std::fs;
 use std::net::SocketAddr;

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use super::{connected, connected_as, log, named_site, node_site, running, server_of, submit};
+use super::{connected, connected_as, log, named_site, node_site, running, server_of, submit, submit_to};
 use crate::measuring::value;
 use crate::support::{Service, Site, eventually};
 
@@ -206,4 +206,36 @@ fn what_a_node_does_not_open_is_refused_at_the_submission_an_admin_s_too() {
         let ended = server.ended(&accepted.id());
         assert_eq!((&ended["status"], &ended["node"]), (&json!("succeeded"), &json!("db-2")));
     }
+}
+
+#[test]
+fn a_runner_of_a_node_cannot_be_named_and_that_is_said_so() {
+    let server = Service::usual();
+    let _node = node_site(&server, "labels = { role = \"db\" }").start();
+    let runners = connected(&server)["runners"].clone();
+    assert!(runners.as_array().unwrap().contains(&json!("script")), "{runners}");
+    for target in [json!({ "node": "node" }), json!({ "labels": { "role": "db" } })] {
+        for name in runners.as_array().unwrap() {
+            let spec = json!({ "name": name, "params": { "script": "where.sh" }, "target": target });
+            let reply = server.post("/api/v1/tasks", &spec);
+            let error = reply.json()["errors"][0].clone();
+            assert_eq!(
+                (reply.status, &error["field"], &error["rule"]),
+                (422, &json!("name"), &json!("script"))
+            );
+            assert!(
+                error["expected"].as_str().unwrap().contains("runners of nodes cannot be named"),
+                "{error}"
+            );
+        }
+        // The twin: by its own name the script runs.
+        let id = submit_to(&server, &target, &json!({ "name": "where.sh" }));
+        assert_eq!(server.ended(&id)["status"], "succeeded");
+    }
+    // Here the runner is one, and without any node of that name there is none.
+    let here = json!({ "name": "script", "params": { "script": "hello.sh" } });
+    assert_eq!(server.post("/api/v1/tasks", &here).status, 202);
+    let nowhere =
+        json!({ "name": "script", "params": { "script": "where.sh" }, "target": { "node": "other" } });
+    assert_eq!(server.post("/api/v1/tasks", &nowhere).code(), "node_not_found");
 }

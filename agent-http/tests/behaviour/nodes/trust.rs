@@ -11,6 +11,10 @@ fn a_node_takes_tasks_of_the_api_server_that_it_knows_only() {
     let key = "0".repeat(64);
     let node = node_site(&server, &format!("assignment_public_keys = [\"{key}\"]")).start();
     eventually("the node's refusal", || node.said().contains("this node accepts").then_some(()));
+    let told = |line: &str| line.contains("server_key_changed") && line.contains("this node accepts");
+    eventually("the same at the API server", || server.said().lines().any(told).then_some(()));
+    let metrics = server.get("/metrics").text();
+    assert!(metrics.contains("devops_agent_nodes_refusals_total{code=\"by_node\"} "), "{metrics}");
     assert_eq!(server.get("/api/v1/nodes").json()["nodes"], json!([]));
 }
 

@@ -93,6 +93,13 @@ fn an_api_server_s_key_that_a_node_does_not_know_signs_nothing_for_it() {
         let is_told = said.contains("and this node accepts") && said.contains("remove the pinned key");
         is_told.then_some(())
     });
+    let told = |line: &str| line.contains("it does not take this API server, server_key_changed");
+    eventually("the same at the API server", || {
+        let said = server.said();
+        said.lines()
+            .any(|line| told(line) && line.contains("db-1") && line.contains("remove the pinned key"))
+            .then_some(())
+    });
     assert_eq!(server.get("/api/v1/nodes/db-1").json()["connected"], false);
     // The twin: what was pinned is removed, and the node started again.
     let site = service.stop();

@@ -19,7 +19,7 @@ fn a_wrong_token_and_the_name_of_another_node_are_refused_and_both_ends_say_so()
     eventually("403", || caller.said().contains("the API server answered 403 Forbidden: ").then_some(()));
     let words = "refused, node_name: the node says that it is 'db-1', and its token is of 'db-2'";
     eventually("the name", || thief.said().contains(words).then_some(()));
-    assert!(server.said().contains("a node was refused"), "{}", server.said());
+    assert!(server.said().contains("a node was not let in"), "{}", server.said());
     let audited = |status: u64| server.audit().iter().any(|line| line["status"] == status);
     eventually("the audit log", || (audited(401) && audited(403)).then_some(()));
     assert_eq!(server.get("/api/v1/nodes").json()["nodes"], json!([]));
@@ -41,6 +41,8 @@ fn another_version_of_the_protocol_is_refused_by_either_end_with_both_numbers() 
     let node = site("db-1", "db-1", middle.at).start();
     let words = "the other end speaks version 2 of the protocol, and this one speaks 1";
     eventually("the node's refusal", || node.said().contains(words).then_some(()));
+    let told = format!("it does not take this API server, version: {words}");
+    eventually("the same at the API server", || server.said().contains(&told).then_some(()));
 
     // A node of a later version, which signs what it says.
     let keys = NodeKeys::open(&node.site.path("state/node/node.key")).unwrap();
@@ -55,7 +57,28 @@ fn another_version_of_the_protocol_is_refused_by_either_end_with_both_numbers() 
     });
     eventually("the refusal", || node.said().contains(&format!("refused, version: {words}")).then_some(()));
     let said = server.said();
-    assert!(said.contains("a node was refused") && said.contains(words), "{said}");
+    assert!(said.contains("a node was not let in") && said.contains(words), "{said}");
     middle.rewrite(|_, text| vec![text]);
     eventually("the node", || (server.get("/api/v1/nodes/db-1").json()["connected"] == true).then_some(()));
+}
+
+#[test]
+fn what_a_node_says_against_its_api_server_steers_no_log_and_fills_none() {
+    let server = server_of(&["db-1"]);
+    let middle = Middle::start(server.at);
+    let words = format!("\u{1b}[2J\n2030-01-01 ERROR made up \u{202e}{}", "x".repeat(100_000));
+    middle.rewrite(move |way, text| match way {
+        Way::ToNode => vec![text],
+        Way::ToServer => {
+            vec![json!({ "v": 1, "type": "complaint", "code": "a\nb", "message": words }).to_string()]
+        }
+    });
+    let _node = site("db-1", "db-1", middle.at).start();
+    let line = eventually("the complaint", || {
+        let said = server.said();
+        said.lines().find(|line| line.contains("it does not take this API server")).map(str::to_owned)
+    });
+    assert!(line.contains("made up") && line.contains("xxx") && line.len() < 1500, "{line}");
+    assert!(!line.contains(['\u{1b}', '\u{202e}']), "{line}");
+    assert!(!server.said().lines().any(|line| line.starts_with("2030-01-01")), "{}", server.said());
 }
