@@ -9,7 +9,7 @@ use executor_core::Leftovers;
 use crate::grammar;
 use crate::input::{Checked, Input};
 use crate::settings::{LogFormat, Settings};
-use crate::token::{NAME, own};
+use crate::token::{NAME, own, variables, workspaces};
 use crate::units::{parse_duration, parse_size};
 
 /// The section of variables for scripts, whose keys are free.
@@ -97,9 +97,11 @@ pub(crate) const KEYS: &[Key] = &[
     key!(limits.body, size),
     key!(limits.drain, duration),
     key!(retention.tasks, duration),
-    key!(retention.max_tasks, max_tasks),
+    key!(retention.max_tasks, kept),
     key!(retention.max_bytes, size_or_none),
     key!(retention.workspaces, duration),
+    key!(retention.max_workspaces, kept),
+    key!(retention.max_workspace_bytes, size_or_none),
     key!(audit.file_size, size),
     key!(audit.files, files),
     key!(log.format, log_format),
@@ -112,6 +114,8 @@ pub(crate) const KEYS: &[Key] = &[
     key!(node.proxy, proxy),
     key!(node.proxy_credentials_file, some_path),
     key!(node.assignment_public_keys, assignment_keys),
+    key!(node.env, variables),
+    key!(node.work_dirs, some_workspaces),
 ];
 
 /// Sets one variable for scripts. The value may be a secret, so that no message repeats it.
@@ -161,6 +165,10 @@ fn assignment_keys(input: Input<'_>) -> Checked<Vec<String>> {
     )
 }
 
+fn some_workspaces(input: Input<'_>) -> Checked<Option<Vec<String>>> {
+    workspaces(input).map(Some)
+}
+
 fn port(input: Input<'_>) -> Checked<u16> {
     input.integer(0, u16::MAX.into()).map(narrow)
 }
@@ -181,7 +189,8 @@ fn connections_per_peer(input: Input<'_>) -> Checked<usize> {
     }
 }
 
-fn max_tasks(input: Input<'_>) -> Checked<u64> {
+/// A number of tasks, or of what belongs to one each.
+fn kept(input: Input<'_>) -> Checked<u64> {
     input.integer(0, MOST_KEPT)
 }
 
