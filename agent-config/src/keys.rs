@@ -9,7 +9,7 @@ use executor_core::Leftovers;
 use crate::grammar;
 use crate::input::{Checked, Input};
 use crate::settings::{LogFormat, Settings};
-use crate::token::{NAME, own};
+use crate::token::{NAME, own, variables, workspaces};
 use crate::units::{parse_duration, parse_size};
 
 /// The section of variables for scripts, whose keys are free.
@@ -106,7 +106,7 @@ pub(crate) const KEYS: &[Key] = &[
     key!(audit.files, files),
     key!(log.format, log_format),
     key!(node.api_server, api_server),
-    key!(node.name, some_name),
+    key!(node.name, node_name),
     key!(node.token_file, some_path),
     key!(node.ca, some_path),
     key!(node.certificate, some_path),
@@ -114,6 +114,8 @@ pub(crate) const KEYS: &[Key] = &[
     key!(node.proxy, proxy),
     key!(node.proxy_credentials_file, some_path),
     key!(node.assignment_public_keys, assignment_keys),
+    key!(node.env, variables),
+    key!(node.work_dirs, some_workspaces),
 ];
 
 /// Sets one variable for scripts. The value may be a secret, so that no message repeats it.
@@ -141,8 +143,9 @@ fn name(input: Input<'_>) -> Checked<String> {
     input.text(NAME, own(grammar::is_name))
 }
 
-fn some_name(input: Input<'_>) -> Checked<Option<String>> {
-    name(input).map(Some)
+fn node_name(input: Input<'_>) -> Checked<Option<String>> {
+    let right = format!("{NAME}; `connect` is no node's name");
+    input.text(&right, own(grammar::is_node_name)).map(Some)
 }
 
 fn api_server(input: Input<'_>) -> Checked<Option<String>> {
@@ -160,6 +163,10 @@ fn assignment_keys(input: Input<'_>) -> Checked<Vec<String>> {
         "an API server's key: 64 hexadecimal digits",
         own(|text| text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit())),
     )
+}
+
+fn some_workspaces(input: Input<'_>) -> Checked<Option<Vec<String>>> {
+    workspaces(input).map(Some)
 }
 
 fn port(input: Input<'_>) -> Checked<u16> {

@@ -203,6 +203,11 @@ pub struct Node {
     pub labels: BTreeMap<String, String>,
     /// The keys of API servers whose assignments are accepted. With none, the first one that is shown.
     pub assignment_public_keys: Vec<String>,
+    /// Variables that tasks of the API server may set, besides those that the header of their script opens: names, and
+    /// beginnings of names with a `*` behind.
+    pub env: Vec<String>,
+    /// The shared workspaces that they may use; none stands for any.
+    pub work_dirs: Option<Vec<String>>,
 }
 
 impl SiteVariables {
@@ -299,6 +304,8 @@ impl Settings {
                 proxy_credentials_file: None,
                 labels: BTreeMap::new(),
                 assignment_public_keys: Vec::new(),
+                env: Vec::new(),
+                work_dirs: None,
             },
         }
     }

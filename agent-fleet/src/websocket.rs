@@ -9,6 +9,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 
 use crate::accepted;
+use crate::heard::{Heard, Listening};
 use crate::link::{Frame, LinkError, LinkReceiver, LinkSender};
 use crate::message::MAX_MESSAGE_BYTES;
 
@@ -23,11 +24,11 @@ pub fn accept_key(key: &[u8]) -> String {
 
 /// The sending half.
 #[derive(Debug)]
-pub struct Sender<S>(SplitSink<WebSocketStream<S>, Message>);
+pub struct Sender<S>(SplitSink<WebSocketStream<Listening<S>>, Message>);
 
 /// The receiving half.
 #[derive(Debug)]
-pub struct Receiver<S>(SplitStream<WebSocketStream<S>>);
+pub struct Receiver<S>(SplitStream<WebSocketStream<Listening<S>>>, Heard);
 
 /// The bounds of every connection.
 pub(crate) fn config() -> WebSocketConfig {
@@ -48,20 +49,25 @@ where
 
 /// The two halves of a connection.
 pub(crate) fn split<S: AsyncRead + AsyncWrite + Unpin>(
-    socket: WebSocketStream<S>,
+    socket: WebSocketStream<Listening<S>>,
 ) -> (Sender<S>, Receiver<S>) {
+    let heard = socket.get_ref().heard();
     let (sink, stream) = socket.split();
-    (Sender(sink), Receiver(stream))
+    (Sender(sink), Receiver(stream, heard))
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> LinkSender for Sender<S> {
-    async fn send(&mut self, frame: Frame) -> Result<(), LinkError> {
+    async fn feed(&mut self, frame: Frame) -> Result<(), LinkError> {
         let message = match frame {
             Frame::Control(text) => Message::text(text),
             Frame::Log(bytes) => Message::binary(bytes),
             Frame::Ping => Message::Ping(Bytes::new()),
         };
-        self.0.send(message).await.map_err(|error| LinkError::Cut(error.to_string()))
+        self.0.feed(message).await.map_err(|error| LinkError::Cut(error.to_string()))
+    }
+
+    async fn flush(&mut self) -> Result<(), LinkError> {
+        self.0.flush().await.map_err(|error| LinkError::Cut(error.to_string()))
     }
 }
 
@@ -76,5 +82,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> LinkReceiver for Receiv
             Some(Ok(_)) => Ok(Frame::Ping),
             Some(Err(error)) => Err(LinkError::Cut(error.to_string())),
         }
+    }
+
+    fn heard(&self) -> Heard {
+        self.1.clone()
     }
 }

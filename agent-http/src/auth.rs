@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use agent_config::Scope;
+use agent_fleet::opens::matches_variable;
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::AUTHORIZATION;
@@ -133,7 +134,7 @@ impl Caller {
         let expected = listed("a variable that the token or the script lists", &self.known.token.env);
         let names = spec["env"].as_object().into_iter().flatten().map(|(name, _)| name);
         for name in names.filter(|name| !open.contains(name)) {
-            if !self.known.token.env.iter().any(|pattern| glob::matches_variable(pattern, name)) {
+            if !self.known.token.env.iter().any(|pattern| matches_variable(pattern, name)) {
                 forbidden.push(Problem::new(
                     format!("env.{}", name.escape_debug()),
                     "forbidden",

@@ -4,20 +4,38 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use task_runners::{Target, TaskOrder, check_remote};
+use task_runners::{Target, TaskOrder};
 
 use super::fleet::Seat;
-use super::view::View;
+use super::view::{OfferedScript, View};
+use crate::opens::Opens;
 
 /// What tasks wait for together: a node that is meant and has room, and whose script can be run.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Door {
     pub(super) target: Target,
     pub(super) script: String,
-    /// The digests of those scripts of that name that will do; without it all of them. Who waits for some does not stand in
-    /// the way of who waits for others.
+    /// Those scripts of that name that will do; without it all of them. Who waits for some does not stand in the way of who
+    /// waits for others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) only: Option<BTreeSet<String>>,
+    pub(super) only: Option<BTreeSet<Version>>,
+}
+
+/// What tells scripts of one name apart: the file, and what its node opens to callers.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct Version {
+    pub(super) sha256: String,
+    pub(super) opens: Option<Opens>,
+}
+
+impl Version {
+    fn of(script: &OfferedScript, view: &View) -> Self {
+        Self { sha256: script.sha256.clone(), opens: view.facts.opens.clone() }
+    }
+
+    fn is_of(&self, script: &OfferedScript, view: &View) -> bool {
+        self.sha256 == script.sha256 && self.opens == view.facts.opens
+    }
 }
 
 impl Door {
@@ -26,23 +44,24 @@ impl Door {
     /// ends.
     pub(super) fn of(seats: &BTreeMap<String, Arc<Seat>>, order: &TaskOrder, target: &Target) -> Self {
         let spec = &order.spec;
-        let mut takes = BTreeMap::new();
+        let mut takes: Vec<(Version, bool)> = Vec::new();
         for (name, seat) in seats {
             let view = seat.view();
             let Some(script) = view.offered.scripts.get(&spec.name) else { continue };
-            if target.means(name, &view.facts.labels) && !takes.contains_key(&script.sha256) {
+            let is_known = takes.iter().any(|(version, _)| version.is_of(script, &view));
+            if !is_known && target.means(name, &view.facts.labels) {
                 let is_pinned = order.pinned.as_ref().is_none_or(|pinned| *pinned == script.sha256);
-                let is_taken = is_pinned && check_remote(spec, script.declared.as_deref()).is_ok();
-                takes.insert(script.sha256.clone(), is_taken);
+                let is_taken = is_pinned && script.check(spec, view.facts.opens.as_ref()).is_ok();
+                takes.push((Version::of(script, &view), is_taken));
             }
         }
         let all = takes.len();
-        let only = takes.into_iter().filter_map(|(sha256, is_taken)| is_taken.then_some(sha256));
+        let only = takes.into_iter().filter_map(|(version, is_taken)| is_taken.then_some(version));
         Self::to(target, &spec.name, only.collect(), all)
     }
 
     /// The door to those of all scripts of a name that will do.
-    pub(super) fn to(target: &Target, script: &str, only: BTreeSet<String>, all: usize) -> Self {
+    pub(super) fn to(target: &Target, script: &str, only: BTreeSet<Version>, all: usize) -> Self {
         // What all take, or none, needs no door of its own.
         let only = Some(only).filter(|only| !only.is_empty() && only.len() < all);
         Self { target: target.clone(), script: script.to_owned(), only }
@@ -57,8 +76,9 @@ impl Door {
     /// Whether a node is behind it.
     pub(super) fn leads_to(&self, name: &str, view: &View) -> bool {
         let script = view.offered.scripts.get(&self.script);
-        let will_do = |sha256| self.only.as_ref().is_none_or(|only| only.contains(sha256));
-        script.is_some_and(|script| will_do(&script.sha256)) && self.target.means(name, &view.facts.labels)
+        let is_one =
+            |script| self.only.as_ref().is_none_or(|only| only.iter().any(|one| one.is_of(script, view)));
+        script.is_some_and(is_one) && self.target.means(name, &view.facts.labels)
     }
 }
 

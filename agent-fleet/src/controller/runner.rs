@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use task_runners::{
     Execution, ExecutionResult, Mirror, NODE_RUNNER, Outcome, Plan, Refusal, StartError, StartFuture, Target,
-    TaskOrder, TaskRunner, TaskSpec, check_remote, remove_folder,
+    TaskOrder, TaskRunner, TaskSpec, remove_folder,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep;
 
-use super::door::{Door, room_behind};
+use super::door::{Door, Version, room_behind};
 use super::fleet::{Fleet, Inner, Seat};
 use super::intents::Whereabouts;
 use super::store::Intent;
@@ -125,6 +125,10 @@ fn begin(fleet: &Fleet, order: &TaskOrder) -> io::Result<Found> {
         return Ok(Found::Nowhere);
     };
     seat.view().tasks.insert(order.id.clone());
+    // A node that was forgotten meanwhile gets none; with the task in its place it is not forgotten.
+    if !inner.seat(&node).is_some_and(|now| Arc::ptr_eq(&now, &seat)) {
+        return Ok(Found::Nowhere);
+    }
     match remote(inner, order, intent) {
         Ok((execution, remote)) => {
             Ok(Found::Place(Box::new(Begun { seat, execution: execution.on_node(&node), remote })))
@@ -236,26 +240,27 @@ impl TaskRunner for NodeRunner {
             let seats = self.fleet.inner.seats();
             let views = seats.iter().map(|(name, seat)| (name, seat.view()));
             let meant = views.filter(|(name, view)| target.means(name, &view.facts.labels));
-            meant.map(|(_, view)| view.offered.clone()).collect()
+            meant.map(|(_, view)| (view.offered.clone(), view.facts.opens.clone())).collect()
         };
         if meant.is_empty() {
             return Err(Refusal::NoNode { target: target.clone() });
         }
-        let mut scripts: Vec<_> =
-            meant.iter().filter_map(|offered| offered.scripts.get(&spec.name)).collect();
-        // The same script is on most nodes of a pool.
-        scripts.sort_by(|a, b| a.sha256.cmp(&b.sha256));
-        scripts.dedup_by(|a, b| a.sha256 == b.sha256);
-        let digest = scripts.first().map(|script| script.sha256.clone());
-        let is_the_same = scripts.len() == 1;
+        let found =
+            meant.iter().filter_map(|(offered, opens)| Some((offered.scripts.get(&spec.name)?, opens)));
+        let mut scripts: Vec<_> = found.map(|(script, opens)| (&script.sha256, opens, script)).collect();
+        // The same script is on most nodes of a pool, and they open the same.
+        scripts.sort_by_key(|(sha256, opens, _)| (*sha256, *opens));
+        scripts.dedup_by_key(|(sha256, opens, _)| (*sha256, *opens));
+        let digest = scripts.first().map(|(sha256, ..)| (*sha256).clone());
+        let is_the_same = scripts.iter().all(|(sha256, ..)| Some(*sha256) == digest.as_ref());
         let (mut accepted, mut refused) = (None::<Vec<String>>, None);
         let (mut will_do, all) = (BTreeSet::new(), scripts.len());
-        for script in scripts {
-            match check_remote(spec, script.declared.as_deref()) {
+        for (sha256, opens, script) in scripts {
+            match script.check(spec, opens.as_ref()) {
                 // What one of them holds to be secret is kept as such.
                 Ok(secrets) => {
                     accepted.get_or_insert_default().extend(secrets);
-                    will_do.insert(script.sha256.clone());
+                    will_do.insert(Version { sha256: sha256.clone(), opens: opens.clone() });
                 }
                 Err(problems) => refused = refused.or(Some(problems)),
             }

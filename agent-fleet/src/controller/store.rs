@@ -14,6 +14,7 @@ use task_service::TaskId;
 use crate::damage;
 use crate::keys::{Nonce, PublicKey};
 use crate::message::{CatalogueScript, Hello};
+use crate::opens::Opens;
 
 /// The version of the tables.
 const VERSION: i64 = STEPS.len() as i64;
@@ -65,6 +66,7 @@ pub(crate) struct Facts {
     pub(crate) runners: Vec<String>,
     pub(crate) capacity: Option<usize>,
     pub(crate) agent: Option<String>,
+    pub(crate) opens: Option<Opens>,
 }
 
 /// A task as it was accepted. When it was removed from the history its id may be used again, and means another task.
@@ -129,6 +131,7 @@ impl Facts {
             runners: hello.runners.clone(),
             capacity: Some(hello.capacity),
             agent: Some(hello.agent.clone()),
+            opens: hello.opens.clone(),
         }
     }
 }
@@ -239,6 +242,14 @@ impl Store {
         let facts = serde_json::to_string(facts).unwrap_or_else(|_| "{}".to_owned());
         self.db.execute("UPDATE node SET facts = ?2 WHERE name = ?1 AND facts <> ?2", [name, &facts])?;
         Ok(())
+    }
+
+    /// Forgets a node, and which tasks it may have heard of.
+    pub(crate) fn forget_node(&mut self, name: &str) -> Result<(), StoreError> {
+        let transaction = self.db.transaction()?;
+        transaction.execute("DELETE FROM intent WHERE node = ?1", [name])?;
+        transaction.execute("DELETE FROM node WHERE name = ?1", [name])?;
+        Ok(transaction.commit()?)
     }
 
     /// Keeps whether a node is to take no new tasks.

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::Serialize;
 use task_runners::header::{self, Header, Warning};
-use task_runners::{ScriptDescription, ScriptEntry};
-use task_service::TaskId;
+use task_runners::{ScriptDescription, ScriptEntry, TaskSpec, check_remote};
+use task_service::{Problem, TaskId};
 
 use super::store::{Facts, KnownNode};
 use crate::message::{CatalogueScript, Hello};
+use crate::opens::Opens;
 
 /// A node as lists show it.
 #[derive(Debug, Clone, Serialize)]
@@ -84,6 +85,19 @@ impl OfferedScript {
         match &self.declared {
             Some(declared) => entry.described(declared),
             None => entry,
+        }
+    }
+}
+
+impl OfferedScript {
+    /// Checks a spec for this script at a node that opens this, and gives the names of the secrets in it.
+    pub(super) fn check(&self, spec: &TaskSpec, opens: Option<&Opens>) -> Result<Vec<String>, Vec<Problem>> {
+        let declared = self.declared.as_deref();
+        let by_script = declared.map_or(&[][..], |declared| &declared.env);
+        let closed = opens.map_or_else(Vec::new, |opens| opens.problems(spec, by_script));
+        match (check_remote(spec, declared), closed.is_empty()) {
+            (Ok(secrets), true) => Ok(secrets),
+            (checked, _) => Err(checked.err().into_iter().flatten().chain(closed).collect()),
         }
     }
 }

@@ -7,6 +7,7 @@
 //! | `work` | journal, task service and link around it |
 //! | `take_up` | what is done first after a start |
 //! | `start`, `follow`, `ending` | a task in the task service: its start, its log as it grows, its end |
+//! | `sending` | what leaves of a task, made when it leaves |
 //! | `session` | one connection after the other |
 //! | `dial` | how a connection is made |
 //! | `catalogue` | what the node offers |
@@ -19,6 +20,7 @@ mod ending;
 mod event;
 mod follow;
 mod open;
+mod sending;
 mod session;
 mod start;
 mod state;
@@ -41,6 +43,7 @@ pub use state::NodeState;
 
 use crate::journal::{Journal, JournalError};
 use crate::keys::{self, KeyError, NodeKeys, PublicKey};
+use crate::opens::Opens;
 use session::Sessions;
 use work::Work;
 
@@ -58,6 +61,8 @@ pub struct NodeSettings {
     pub agent: String,
     /// Most tasks that run at once.
     pub capacity: usize,
+    /// What tasks of the API server may ask for.
+    pub opens: Opens,
     /// The API server.
     pub address: Address,
     /// The API server's keys; with none, the first that is shown is pinned.
@@ -102,7 +107,7 @@ impl Node {
             true => keys::pinned(&pinned)?.into_iter().collect(),
             false => settings.accepted.clone(),
         };
-        let mut journal = Journal::open(&folder.join("journal.db"))?;
+        let journal = Journal::open(&folder.join("journal.db"))?;
         // What the API server has not got is kept, however long that takes.
         for entry in journal.unfinished(Timestamp::now())? {
             service.hold(&entry.task);
@@ -115,11 +120,13 @@ impl Node {
             keys: keys.clone(),
             service: service.clone(),
             scripts: scripts.clone(),
+            opens: Arc::new(settings.opens.clone()),
             journal: Some(journal),
             state: NodeState::new(Flow::default()),
             inputs: inputs.clone(),
             assignments: HashMap::new(),
-            logs: HashMap::new(),
+            leaving: HashMap::new(),
+            ended_logs: Default::default(),
             ended: HashMap::new(),
             line: None,
             trusted: Vec::new(),
@@ -127,8 +134,19 @@ impl Node {
             counts: counts.clone(),
         };
         let runners = service.runners().list().map(|runner| runner.name().to_owned()).collect();
-        let sessions =
-            Sessions { settings, keys, scripts, runners, inputs, accepted, pinned, is_busy, counts };
+        let was_late = false;
+        let sessions = Sessions {
+            settings,
+            keys,
+            scripts,
+            runners,
+            inputs,
+            accepted,
+            pinned,
+            is_busy,
+            counts,
+            was_late,
+        };
         Ok(Self { sessions, work, coming })
     }
 

@@ -12,6 +12,8 @@ use super::open::{Open, Owed, Stage};
 use crate::keys::Nonce;
 use crate::message::{OTHER_ASSIGNMENT, SETTLED_BEFORE, Standing, ToServer, Unsettled};
 
+/// More requests for the end of a task than this make no difference, whatever number the API server names.
+const MOST_CANCELS: u32 = 2;
 /// Most ticks between two repetitions of what nobody answered.
 const MOST_SILENCE: u32 = 12;
 /// Ticks for which a log that has ended and cannot be read is tried, before its end is told without the rest.
@@ -90,6 +92,7 @@ impl NodeState {
             }
             Event::NotYet { task } => self.not_yet(&task, &mut todo),
             Event::Never { task, verdict } => self.never(&task, verdict, &mut todo),
+            Event::Missing { task } => self.missing(&task, &mut todo),
             Event::Grew { task, bytes } => {
                 if let Some(open) = self.open.get_mut(&task) {
                     open.log = open.log.max(bytes);
@@ -151,7 +154,7 @@ impl NodeState {
             self.never(task, Verdict::cancelled(), todo);
             return;
         };
-        open.cancels = open.cancels.max(times);
+        open.cancels = open.cancels.max(times.min(MOST_CANCELS));
         match open.stage {
             Stage::Wanted | Stage::Waiting => self.never(task, Verdict::cancelled(), todo),
             Stage::Running { .. } => open.pass_cancels_on(task, todo),
@@ -167,7 +170,10 @@ impl NodeState {
         }
         open.stage = Stage::Running { header_bytes };
         open.pass_cancels_on(task, todo);
-        todo.extend(open.started(task));
+        // Before there is a log it says no more than `taken` did.
+        if header_bytes > 0 {
+            todo.extend(open.started(task));
+        }
     }
 
     fn not_yet(&mut self, task: &TaskId, todo: &mut Vec<Action>) {
@@ -175,6 +181,17 @@ impl NodeState {
         open.stage = Stage::Waiting;
         if open.cancels > 0 {
             self.never(task, Verdict::cancelled(), todo);
+        }
+    }
+
+    /// A task that was held to be begun is wanted again. What was asked for before is done first.
+    fn missing(&mut self, task: &TaskId, todo: &mut Vec<Action>) {
+        let Some(open) = self.open.get_mut(task) else { return };
+        if matches!(open.stage, Stage::Running { .. }) {
+            open.stage = Stage::Wanted;
+            if open.cancels > 0 {
+                self.never(task, Verdict::cancelled(), todo);
+            }
         }
     }
 

@@ -4,6 +4,10 @@
 mod authenticity;
 mod controller;
 mod journal;
+mod node_state;
+mod node_work;
+mod opens;
+mod scripted;
 mod storm;
 mod websocket;
 mod wire;

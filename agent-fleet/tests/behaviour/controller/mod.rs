@@ -12,6 +12,7 @@ use std::time::Duration;
 use agent_fleet::controller::Fleet;
 use agent_fleet::frame::LogFrame;
 use agent_fleet::greeting::sign_hello;
+use agent_fleet::heard::Heard;
 use agent_fleet::keys::{NodeKeys, Nonce};
 use agent_fleet::link::{Frame, LinkError, LinkReceiver, LinkSender};
 use agent_fleet::message::{
@@ -59,14 +60,22 @@ fn cut() -> LinkError {
 }
 
 impl LinkSender for Sender {
-    async fn send(&mut self, frame: Frame) -> Result<(), LinkError> {
+    async fn feed(&mut self, frame: Frame) -> Result<(), LinkError> {
         self.0.send(frame).map_err(|_| cut())
+    }
+
+    async fn flush(&mut self) -> Result<(), LinkError> {
+        Ok(())
     }
 }
 
 impl LinkReceiver for Receiver {
     async fn receive(&mut self) -> Result<Frame, LinkError> {
         self.0.recv().await.ok_or_else(cut)
+    }
+
+    fn heard(&self) -> Heard {
+        Heard::new()
     }
 }
 
@@ -100,7 +109,8 @@ impl Agent {
 
     /// It dies.
     fn dies(self) {
-        self.runtime.shutdown_background();
+        // Nothing of it writes to its files any more.
+        self.runtime.shutdown_timeout(LONG);
     }
 
     fn try_start(&self, order: TaskOrder) -> Result<Execution, StartError> {
@@ -138,6 +148,7 @@ impl Agent {
                 capacity: 4,
                 catalogue: "0".repeat(64),
                 unsettled,
+                opens: None,
             };
             node.say(&ToServer::Hello(sign_hello(keys, &hello).unwrap()));
             let ToNode::Welcome { tasks, .. } = node.next().await else { panic!("no welcome") };
@@ -147,6 +158,7 @@ impl Agent {
             name: "where.sh".to_owned(),
             sha256: "1".repeat(64),
             header: "#!/bin/sh\n".to_owned(),
+            verified: false,
         };
         let (digest, scripts) = ("0".repeat(64), vec![script]);
         node.say(&ToServer::Catalogue(CataloguePart { digest, scripts, is_last: true }));

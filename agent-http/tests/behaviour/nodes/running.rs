@@ -2,10 +2,11 @@
 
 use std::fs;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{connected, log, node_site, running, submit};
-use crate::support::{Service, Site};
+use super::{connected, connected_as, log, named_site, node_site, running, server_of, submit};
+use crate::measuring::value;
+use crate::support::{Service, Site, eventually};
 
 #[test]
 fn a_task_runs_on_its_node_and_log_and_result_are_those_of_the_node() {
@@ -26,6 +27,43 @@ fn a_task_runs_on_its_node_and_log_and_result_are_those_of_the_node() {
     assert!(String::from_utf8(bytes).unwrap().contains(&format!("on node as {id} for admin\n")));
     let plain = server.get(&format!("/api/v1/tasks/{id}/log?banner=false"));
     assert_eq!(plain.text(), format!("on node as {id} for admin\n"));
+}
+
+#[test]
+fn a_run_on_a_node_is_counted_at_either_end_and_what_was_killed_where_it_was() {
+    let server = Service::usual();
+    let node = node_site(&server, "").start();
+    connected(&server);
+    for name in ["where.sh", "where.sh", "fail.sh"] {
+        server.ended(&submit(&server, &json!({ "name": name })));
+    }
+    let (id, _gate) = running(&server, &node);
+    server.post(&format!("/api/v1/tasks/{id}/cancel"), &json!({}));
+    server.ended(&id);
+    let runs = |agent: &Service, runner: &str| {
+        let text = agent.get("/metrics").text();
+        let number = |series: &str| value(&text, series).unwrap_or_default();
+        let of = |name: &str| number(&format!("{name}{{runner=\"{runner}\"}}"));
+        let ended = |status: &str| {
+            number(&format!("devops_agent_task_runs_total{{runner=\"{runner}\",status=\"{status}\"}}"))
+        };
+        let kills = ["cgroup", "marker"]
+            .map(|scope| number(&format!("devops_agent_task_kills_total{{kill_scope=\"{scope}\"}}")));
+        let ends = ["succeeded", "failed", "cancelled", "not_started"].map(ended);
+        let logs = of("devops_agent_task_log_bytes_total");
+        (ends, of("devops_agent_task_run_duration_seconds_count"), logs, kills.iter().sum::<f64>())
+    };
+    let expected = ([2.0, 1.0, 1.0, 0.0], 4.0);
+    let (ends, count, logs, kills) = eventually("the node's counts", || {
+        let runs = runs(&node, "script");
+        ((runs.0, runs.1) == expected).then_some(runs)
+    });
+    assert!((ends, count) == expected && logs > 100.0 && kills == 1.0, "{logs} bytes, {kills} kills");
+    let there = eventually("the API server's counts", || {
+        let runs = runs(&server, "node");
+        ((runs.0, runs.1) == expected).then_some(runs)
+    });
+    assert_eq!(there, (ends, count, logs, 0.0));
 }
 
 #[test]
@@ -133,4 +171,39 @@ fn what_the_script_of_the_node_lets_callers_set_counts_and_not_what_one_of_the_a
     server.ended(&accepted.id());
     let said = server.get(&format!("/api/v1/tasks/{}/log?banner=false", accepted.id())).text();
     assert_eq!(said, "set-\n");
+}
+
+#[test]
+fn what_a_node_does_not_open_is_refused_at_the_submission_an_admin_s_too() {
+    let server = server_of(&["db-2"]);
+    let _first = node_site(&server, "labels = { role = \"db\" }").start();
+    let settings = "labels = { role = \"db\" }\nenv = [\"DEPLOY_*\"]\nwork_dirs = [\"site\"]";
+    let _second = named_site(server.at, "db-2", settings).start();
+    connected(&server);
+    connected_as(&server, "db-2");
+    let submit = |target: &Value, name: &str, work_dir: &str| {
+        let spec =
+            json!({ "name": "where.sh", "env": { name: "x" }, "work_dir": work_dir, "target": target });
+        server.post("/api/v1/tasks", &spec)
+    };
+    let (first, second, pool) =
+        (json!({ "node": "node" }), json!({ "node": "db-2" }), json!({ "labels": { "role": "db" } }));
+    for (target, name, work_dir, fields) in [
+        (&first, "DEPLOY_TO", "any", vec!["env.DEPLOY_TO"]),
+        (&second, "KUBECONFIG", "any", vec!["env.KUBECONFIG", "work_dir"]),
+        (&pool, "KUBECONFIG", "site", vec!["env.KUBECONFIG"]),
+    ] {
+        let refused = submit(target, name, work_dir);
+        assert_eq!(refused.status, 422, "{}", refused.text());
+        let errors = refused.json()["errors"].as_array().unwrap().clone();
+        let found: Vec<_> = errors.iter().map(|error| error["field"].as_str().unwrap()).collect();
+        assert_eq!(found, fields);
+    }
+    // One of a pool that opens it is enough, and is the one that gets the task.
+    for target in [&second, &pool] {
+        let accepted = submit(target, "DEPLOY_TO", "site");
+        assert_eq!(accepted.status, 202, "{}", accepted.text());
+        let ended = server.ended(&accepted.id());
+        assert_eq!((&ended["status"], &ended["node"]), (&json!("succeeded"), &json!("db-2")));
+    }
 }
