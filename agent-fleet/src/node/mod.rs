@@ -9,12 +9,14 @@
 //! | `start`, `follow`, `ending` | a task in the task service: its start, its log as it grows, its end |
 //! | `session` | one connection after the other |
 //! | `dial` | how a connection is made |
+//! | `ended` | how one ended, and how long is waited then |
 //! | `catalogue` | what the node offers |
 //! | `counts` | what is counted of all that |
 
 mod catalogue;
 mod counts;
 mod dial;
+mod ended;
 mod ending;
 mod event;
 mod follow;
@@ -41,6 +43,7 @@ pub use state::NodeState;
 
 use crate::journal::{Journal, JournalError};
 use crate::keys::{self, KeyError, NodeKeys, PublicKey};
+use crate::opens::Opens;
 use session::Sessions;
 use work::Work;
 
@@ -58,6 +61,8 @@ pub struct NodeSettings {
     pub agent: String,
     /// Most tasks that run at once.
     pub capacity: usize,
+    /// What tasks of the API server may ask for.
+    pub opens: Opens,
     /// The API server.
     pub address: Address,
     /// The API server's keys; with none, the first that is shown is pinned.
@@ -115,6 +120,7 @@ impl Node {
             keys: keys.clone(),
             service: service.clone(),
             scripts: scripts.clone(),
+            opens: Arc::new(settings.opens.clone()),
             journal: Some(journal),
             state: NodeState::new(Flow::default()),
             inputs: inputs.clone(),

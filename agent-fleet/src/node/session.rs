@@ -6,30 +6,27 @@ use std::time::Duration;
 
 use task_runners::Scripts;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::catalogue::Offer;
 use super::counts::NodeCounts;
 use super::dial::{Failure, dial};
+use super::ended::Ended;
 use super::work::Input;
 use crate::TICK;
 use crate::greeting::{self, Stranger};
 use crate::keys::{self, NodeKeys, Nonce, PublicKey};
-use crate::link::{Frame, LinkError, LinkReceiver, LinkSender, Outgoing, Pace, receive, send_all};
+use crate::link::{Frame, LinkReceiver, LinkSender, Outgoing, Pace, receive, send_all};
 use crate::message::{CataloguePart, Hello, MessageError, ToNode, ToServer, VERSION, decode, encode};
 use crate::node::NodeSettings;
 
-/// Longest wait before the first try after a connection that worked, and before all others.
-const FIRST_WAIT: Duration = Duration::from_secs(3);
-const LONG_WAIT: Duration = Duration::from_secs(15);
-/// Longest wait where tasks are not settled: somebody waits for their logs and ends.
-const BUSY_WAIT: Duration = Duration::from_secs(2);
 /// Time in which a connection is made and both ends know each other.
 const GREET_WITHIN: Duration = Duration::from_secs(20);
 /// The same where tasks are not settled, for the first try: the line may have been cut in the middle of it. An API server that
 /// is slow has more time for the next one.
 const BUSY_GREET_WITHIN: Duration = Duration::from_secs(7);
+/// Why a connection ends that nothing is wrong with.
+const STOPS: &str = "the node stops";
 
 /// What connections are made with.
 #[derive(Debug)]
@@ -47,17 +44,6 @@ pub(super) struct Sessions {
     pub(super) counts: NodeCounts,
     /// Whether the last try was given up since it took too long.
     pub(super) was_late: bool,
-}
-
-/// What sends on a connection. Dropped, it stops.
-type Sending = JoinSet<Result<(), LinkError>>;
-
-/// How a connection came to its end.
-enum Ended {
-    /// It had worked.
-    Cut(String),
-    /// It never did.
-    Failed(Failure),
 }
 
 impl Sessions {
@@ -100,58 +86,25 @@ impl Sessions {
             let seconds = patience.as_secs();
             Failure::Away(format!("the API server did not let this node in within {seconds} s"))
         };
-        let (receiver, mut sending) = match greeted.unwrap_or_else(|_| Err(late())) {
-            Ok(both) => both,
+        let line = match greeted.unwrap_or_else(|_| Err(late())) {
+            Ok(line) => line,
             Err(failure) => return Ended::Failed(failure),
         };
         tracing::info!(api_server = %self.settings.address.api_server, node = %self.settings.name,
             "connected to the API server");
         self.counts.connected(true);
-        let ended = tokio::select! {
-            ended = self.pass_on(session, receiver) => ended,
-            // Who can tell it nothing is no use to the API server, whatever that says.
-            sent = sending.join_next() => Ok(match sent {
-                Some(Ok(Err(error))) => error.to_string(),
-                _ => "nothing more is sent".to_owned(),
-            }),
-        };
-        ended.map_or_else(Ended::Failed, Ended::Cut)
-    }
-
-    /// Hands what comes to the node's work; gives why nothing more comes. An error where the API server wants no more of it.
-    async fn pass_on(&self, session: u64, mut receiver: impl LinkReceiver) -> Result<String, Failure> {
-        let mut pace = self.pace();
-        loop {
-            match receive(&mut receiver, &mut pace).await {
-                Ok(Frame::Control(text)) => {
-                    let message = match decode(&text) {
-                        Ok(ToNode::Refuse { code, message }) => {
-                            return Err(Failure::refused(&code, &message));
-                        }
-                        Ok(message) => message,
-                        // Of a newer API server; what it is about is said again, or is not for this node.
-                        Err(error @ MessageError::Malformed(_)) => {
-                            tracing::error!(%error, "a message of the API server is not understood");
-                            continue;
-                        }
-                        Err(error) => return Ok(error.to_string()),
-                    };
-                    if self.inputs.send(Input::Message { session, message }).await.is_err() {
-                        return Ok("the node stops".to_owned());
-                    }
-                }
-                Ok(_) => return Ok("the API server sent what no API server sends".to_owned()),
-                Err(error) => return Ok(error.to_string()),
-            }
-        }
+        line.serve(session, &self.inputs, &self.pace()).await.map_or_else(Ended::Failed, Ended::Cut)
     }
 
     fn pace(&self) -> Pace {
         Pace::of(self.is_busy.clone())
     }
 
-    /// Makes a connection on which both ends know each other, and has the node's work send on it.
-    async fn greet(&mut self, session: u64) -> Result<(impl LinkReceiver + use<>, Sending), Failure> {
+    /// Makes a connection on which both ends know each other, and lets the node's work send by it.
+    async fn greet(
+        &mut self,
+        session: u64,
+    ) -> Result<Line<impl LinkSender + use<>, impl LinkReceiver + use<>>, Failure> {
         let (mut sender, mut receiver) = dial(&self.settings.address).await?;
         let ToNode::Challenge(challenge) = next(&mut receiver).await? else {
             return away("the API server begins with something else than a challenge");
@@ -174,20 +127,19 @@ impl Sessions {
             send_catalogue(&offer, &outgoing);
         }
         tokio::spawn(offer_changes(self.scripts.clone(), offer, outgoing.downgrade()));
-        let mut sending = Sending::new();
-        sending.spawn(send_all(self.counts.counted(sender), to_send, self.pace()));
+        let sender = self.counts.counted(sender);
         let trusted = if self.accepted.is_empty() { vec![challenge.key] } else { self.accepted.clone() };
         let connected = Input::Connected { session, outgoing, tasks, trusted };
         match self.inputs.send(connected).await {
-            Ok(()) => Ok((receiver, sending)),
-            Err(_) => away("the node stops"),
+            Ok(()) => Ok(Line { sender, to_send, receiver }),
+            Err(_) => away(STOPS),
         }
     }
 
     /// What the node says of itself, as it travels.
     async fn hello(&self, nonce: Nonce, catalogue: String) -> Result<String, String> {
         let (answer, unsettled) = oneshot::channel();
-        let stopped = || "the node stops".to_owned();
+        let stopped = || STOPS.to_owned();
         self.inputs.send(Input::Describe { answer }).await.map_err(|_| stopped())?;
         let hello = Hello {
             version: VERSION,
@@ -201,6 +153,7 @@ impl Sessions {
             capacity: self.settings.capacity,
             catalogue,
             unsettled: unsettled.await.map_err(|_| stopped())?,
+            opens: Some(self.settings.opens.clone()),
         };
         let hello = greeting::sign_hello(&self.keys, &hello).map_err(|error| error.to_string())?;
         encode(&ToServer::Hello(hello)).map_err(|error| error.to_string())
@@ -218,14 +171,52 @@ impl Sessions {
     }
 }
 
-impl Ended {
-    /// How long to wait before the next try.
-    fn wait(&self, is_busy: bool) -> Duration {
-        match self {
-            Self::Failed(Failure::Refused(_)) => LONG_WAIT + spread(FIRST_WAIT),
-            _ if is_busy => spread(BUSY_WAIT),
-            Self::Cut(_) => spread(FIRST_WAIT),
-            Self::Failed(Failure::Away(_)) => spread(LONG_WAIT),
+/// A connection on which both ends know each other.
+struct Line<S, R> {
+    sender: S,
+    to_send: mpsc::UnboundedReceiver<Outgoing>,
+    receiver: R,
+}
+
+impl<S: LinkSender, R: LinkReceiver> Line<S, R> {
+    /// Sends what is to be sent and hands what comes to the node's work, until either comes to its end: a line that carries
+    /// one way only is none. Gives why it ended; an error where the API server wants no more of it.
+    async fn serve(self, session: u64, inputs: &mpsc::Sender<Input>, pace: &Pace) -> Result<String, Failure> {
+        tokio::select! {
+            sent = send_all(self.sender, self.to_send, pace.clone()) => match sent {
+                Ok(()) => Ok(STOPS.to_owned()),
+                Err(error) => Ok(error.to_string()),
+            },
+            why = pass_on(session, inputs, self.receiver, pace.clone()) => why,
+        }
+    }
+}
+
+/// Hands what comes to the node's work; gives why nothing more comes. An error where the API server wants no more of it.
+async fn pass_on(
+    session: u64,
+    inputs: &mpsc::Sender<Input>,
+    mut receiver: impl LinkReceiver,
+    mut pace: Pace,
+) -> Result<String, Failure> {
+    loop {
+        let text = match receive(&mut receiver, &mut pace).await {
+            Ok(Frame::Control(text)) => text,
+            Ok(_) => return Ok("the API server sent what no API server sends".to_owned()),
+            Err(error) => return Ok(error.to_string()),
+        };
+        let message = match decode(&text) {
+            Ok(ToNode::Refuse { code, message }) => return Err(Failure::refused(&code, &message)),
+            Ok(message) => message,
+            // Of a newer API server; what it is about is said again, or is not for this node.
+            Err(error @ MessageError::Malformed(_)) => {
+                tracing::error!(%error, "a message of the API server is not understood");
+                continue;
+            }
+            Err(error) => return Ok(error.to_string()),
+        };
+        if inputs.send(Input::Message { session, message }).await.is_err() {
+            return Ok(STOPS.to_owned());
         }
     }
 }
@@ -276,47 +267,66 @@ async fn offer_changes(
     }
 }
 
-/// A time up to `most`, spread evenly.
-fn spread(most: Duration) -> Duration {
-    // Without random bytes all nodes would come at once, which is no reason not to come.
-    let random = Nonce::random().map_or(u8::MAX, |nonce| nonce.0[0]);
-    most.mul_f64(f64::from(random) / f64::from(u8::MAX))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
+    use crate::heard::Heard;
+    use crate::link::LinkError;
 
-    const DRAWS: usize = 20_000;
-    const PARTS: usize = 10;
-
-    /// Waits all lie between these seconds, in each tenth of them about as many.
-    fn is_spread(what: &str, from: u64, to: u64, wait: impl Fn() -> Duration) {
-        let (from, to) = (Duration::from_secs(from), Duration::from_secs(to));
-        let mut parts = [0; PARTS];
-        for _ in 0..DRAWS {
-            let wait = wait();
-            assert!((from..=to).contains(&wait), "{what}: {wait:?}");
-            let share = (wait - from).div_duration_f64(to - from);
-            parts[((share * PARTS as f64) as usize).min(PARTS - 1)] += 1;
-        }
-        let expected = DRAWS / PARTS;
-        // 256 values do not divide by ten, and eight times the deviation of chance never comes.
-        let is_even = parts.iter().all(|count| expected.abs_diff(*count) < expected / 4);
-        assert!(is_even, "{what}: {parts:?}");
+    /// One half of a line, which is broken or never comes to its end, and notes that it is let go of.
+    struct Half {
+        is_broken: bool,
+        is_gone: Arc<AtomicBool>,
     }
 
-    #[test]
-    fn each_wait_is_spread_evenly_and_ends() {
-        let cut = || Ended::Cut(String::new());
-        let away = || Ended::Failed(Failure::Away(String::new()));
-        let refused = || Ended::Failed(Failure::Refused(String::new()));
-        is_spread("the first try after a cut", 0, 3, || cut().wait(false));
-        is_spread("each later one", 0, 15, || away().wait(false));
-        is_spread("the first where tasks are open", 0, 2, || cut().wait(true));
-        is_spread("each later one there", 0, 2, || away().wait(true));
-        for is_busy in [false, true] {
-            is_spread("after a refusal", 15, 18, || refused().wait(is_busy));
+    impl Half {
+        fn new(is_broken: bool) -> (Self, Arc<AtomicBool>) {
+            let is_gone = Arc::<AtomicBool>::default();
+            (Self { is_broken, is_gone: is_gone.clone() }, is_gone)
+        }
+
+        async fn work<T>(&self) -> Result<T, LinkError> {
+            if self.is_broken { Err(LinkError::Cut("broken".to_owned())) } else { pending().await }
+        }
+    }
+
+    impl Drop for Half {
+        fn drop(&mut self) {
+            self.is_gone.store(true, Ordering::Relaxed);
+        }
+    }
+
+    impl LinkSender for Half {
+        async fn send(&mut self, _: Frame) -> Result<(), LinkError> {
+            self.work().await
+        }
+    }
+
+    impl LinkReceiver for Half {
+        async fn receive(&mut self) -> Result<Frame, LinkError> {
+            self.work().await
+        }
+
+        fn heard(&self) -> Heard {
+            Heard::new()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_line_that_is_broken_one_way_is_let_go_of_both_ways() {
+        for (breaks_sending, breaks_receiving) in [(true, false), (false, true)] {
+            let ((sender, sender_gone), (receiver, receiver_gone)) =
+                (Half::new(breaks_sending), Half::new(breaks_receiving));
+            let (outgoing, to_send) = mpsc::unbounded_channel();
+            outgoing.send(Outgoing::Control("a catalogue".to_owned())).unwrap();
+            let (inputs, _coming) = mpsc::channel(1);
+            let line = Line { sender, to_send, receiver };
+            let why = timeout(GREET_WITHIN, line.serve(1, &inputs, &Pace::calm())).await;
+            assert_eq!(why.expect("it ends at once"), Ok("the line was cut: broken".to_owned()));
+            assert!(sender_gone.load(Ordering::Relaxed) && receiver_gone.load(Ordering::Relaxed));
         }
     }
 }

@@ -25,3 +25,4 @@ mod searching;
 mod secrets;
 mod submission;
 mod support;
+mod workspaces;

@@ -9,6 +9,8 @@ use crate::support::Reply;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Needs {
     Nothing,
+    /// Nothing, and with a token of that scope it shows more. A token that is sent must be right.
+    NothingOr(String),
     Scope(String),
 }
 
@@ -23,7 +25,7 @@ pub(crate) struct Operation {
 }
 
 /// Fewer than these would be no description of this service.
-const LEAST: usize = 21;
+const LEAST: usize = 25;
 
 /// All of them, by a description. Its operations for single scripts are another form of one that is there, and differ by
 /// who asks.
@@ -49,16 +51,23 @@ pub(crate) fn operations(document: &Value) -> Vec<Operation> {
     operations
 }
 
-/// The one scope that an operation names, or nothing where it says so.
+/// The one scope that an operation names, or nothing where it says so, or that either will do.
 fn needs(about: &Value) -> Option<Needs> {
-    let [one] = about["security"].as_array()?.as_slice() else { return None };
-    match one.as_object()?.get("token") {
-        None => one.as_object()?.is_empty().then_some(Needs::Nothing),
-        Some(scopes) => match scopes.as_array()?.as_slice() {
-            [scope] => Some(Needs::Scope(scope.as_str()?.to_owned())),
-            _ => None,
-        },
+    match about["security"].as_array()?.as_slice() {
+        [one] if is_nothing(one) => Some(Needs::Nothing),
+        [one] => scope(one).map(Needs::Scope),
+        [first, second] if is_nothing(first) => scope(second).map(Needs::NothingOr),
+        _ => None,
     }
+}
+
+fn is_nothing(requirement: &Value) -> bool {
+    requirement.as_object().is_some_and(|requirement| requirement.is_empty())
+}
+
+fn scope(requirement: &Value) -> Option<String> {
+    let [scope] = requirement["token"].as_array()?.as_slice() else { return None };
+    scope.as_str().map(str::to_owned)
 }
 
 impl Operation {

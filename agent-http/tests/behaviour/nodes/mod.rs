@@ -8,6 +8,7 @@ mod faults;
 mod heavy;
 mod link;
 mod lost;
+mod offering;
 mod pools;
 mod reading;
 mod running;

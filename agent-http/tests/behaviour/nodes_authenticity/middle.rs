@@ -11,6 +11,7 @@ use crate::support::{BINARY, Frame, Line, TEXT};
 type Rewrite = Box<dyn FnMut(Way, String) -> Vec<String> + Send>;
 
 /// Somebody on a line.
+#[derive(Clone)]
 pub(super) struct Middle {
     pub(super) at: SocketAddr,
     line: Line,
@@ -44,6 +45,12 @@ impl Middle {
     /// Says a control message of its own.
     pub(super) fn say(&self, way: Way, text: &str) {
         self.line.send(way, &Frame::new(way, TEXT, text.as_bytes())).unwrap();
+    }
+
+    /// Sends bytes of a log of its own many times at once; whether the line still stood.
+    pub(super) fn flood(&self, way: Way, bytes: &[u8], times: usize) -> bool {
+        let frame = Frame::new(way, BINARY, bytes);
+        (0..times).all(|_| self.line.send(way, &frame).is_ok())
     }
 
     /// Sends bytes of a log of its own.

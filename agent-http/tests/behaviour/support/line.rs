@@ -22,6 +22,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 type Change = Box<dyn FnMut(Way, Frame) -> Vec<Frame> + Send>;
 
 /// A line, on a port of its own.
+#[derive(Clone)]
 pub(crate) struct Line {
     pub(crate) at: SocketAddr,
     shared: Arc<Shared>,
