@@ -7,6 +7,7 @@
 //! | `work` | journal, task service and link around it |
 //! | `take_up` | what is done first after a start |
 //! | `start`, `follow`, `ending` | a task in the task service: its start, its log as it grows, its end |
+//! | `sending` | what leaves of a task, made when it leaves |
 //! | `session` | one connection after the other |
 //! | `dial` | how a connection is made |
 //! | `ended` | how one ended, and how long is waited then |
@@ -21,6 +22,7 @@ mod ending;
 mod event;
 mod follow;
 mod open;
+mod sending;
 mod session;
 mod start;
 mod state;
@@ -107,7 +109,7 @@ impl Node {
             true => keys::pinned(&pinned)?.into_iter().collect(),
             false => settings.accepted.clone(),
         };
-        let mut journal = Journal::open(&folder.join("journal.db"))?;
+        let journal = Journal::open(&folder.join("journal.db"))?;
         // What the API server has not got is kept, however long that takes.
         for entry in journal.unfinished(Timestamp::now())? {
             service.hold(&entry.task);
@@ -125,7 +127,8 @@ impl Node {
             state: NodeState::new(Flow::default()),
             inputs: inputs.clone(),
             assignments: HashMap::new(),
-            logs: HashMap::new(),
+            leaving: HashMap::new(),
+            ended_logs: Default::default(),
             ended: HashMap::new(),
             line: None,
             trusted: Vec::new(),

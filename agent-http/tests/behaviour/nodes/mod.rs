@@ -5,6 +5,7 @@ mod away;
 mod crashes;
 mod draining;
 mod faults;
+mod forgetting;
 mod heavy;
 mod link;
 mod lost;
