@@ -10,12 +10,14 @@
 //! | `sending` | what leaves of a task, made when it leaves |
 //! | `session` | one connection after the other |
 //! | `dial` | how a connection is made |
+//! | `ended` | how one ended, and how long is waited then |
 //! | `catalogue` | what the node offers |
 //! | `counts` | what is counted of all that |
 
 mod catalogue;
 mod counts;
 mod dial;
+mod ended;
 mod ending;
 mod event;
 mod follow;

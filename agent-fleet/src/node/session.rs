@@ -11,6 +11,7 @@ use tokio::time::{sleep, timeout};
 use super::catalogue::Offer;
 use super::counts::NodeCounts;
 use super::dial::{Failure, dial};
+use super::ended::Ended;
 use super::work::Input;
 use crate::TICK;
 use crate::greeting::{self, Stranger};
@@ -21,11 +22,6 @@ use crate::message::{
 };
 use crate::node::NodeSettings;
 
-/// Longest wait before the first try after a connection that worked, and before all others.
-const FIRST_WAIT: Duration = Duration::from_secs(3);
-const LONG_WAIT: Duration = Duration::from_secs(15);
-/// Longest wait where tasks are not settled: somebody waits for their logs and ends.
-const BUSY_WAIT: Duration = Duration::from_secs(2);
 /// Time in which a connection is made and both ends know each other.
 const GREET_WITHIN: Duration = Duration::from_secs(20);
 /// The same where tasks are not settled, for the first try: the line may have been cut in the middle of it. An API server that
@@ -52,14 +48,6 @@ pub(super) struct Sessions {
     pub(super) counts: NodeCounts,
     /// Whether the last try was given up since it took too long.
     pub(super) was_late: bool,
-}
-
-/// How a connection came to its end.
-enum Ended {
-    /// It had worked.
-    Cut(String),
-    /// It never did.
-    Failed(Failure),
 }
 
 impl Sessions {
@@ -258,18 +246,6 @@ async fn pass_on(
     }
 }
 
-impl Ended {
-    /// How long to wait before the next try.
-    fn wait(&self, is_busy: bool) -> Duration {
-        match self {
-            Self::Failed(Failure::Refused(_)) => LONG_WAIT + spread(FIRST_WAIT),
-            _ if is_busy => spread(BUSY_WAIT),
-            Self::Cut(_) => spread(FIRST_WAIT),
-            Self::Failed(Failure::Away(_)) => spread(LONG_WAIT),
-        }
-    }
-}
-
 fn away<T>(why: &str) -> Result<T, Failure> {
     Err(Failure::Away(why.to_owned()))
 }
@@ -325,13 +301,6 @@ async fn offer_changes(
     }
 }
 
-/// A time up to `most`, spread evenly.
-fn spread(most: Duration) -> Duration {
-    // Without random bytes all nodes would come at once, which is no reason not to come.
-    let random = Nonce::random().map_or(u8::MAX, |nonce| nonce.0[0]);
-    most.mul_f64(f64::from(random) / f64::from(u8::MAX))
-}
-
 #[cfg(test)]
 mod tests {
     use std::future::pending;
@@ -340,9 +309,6 @@ mod tests {
     use super::*;
     use crate::heard::Heard;
     use crate::link::LinkError;
-
-    const DRAWS: usize = 20_000;
-    const PARTS: usize = 10;
 
     /// One half of a line, which is broken or never comes to its end, and notes that it is let go of.
     struct Half {
@@ -399,36 +365,6 @@ mod tests {
             let why = timeout(GREET_WITHIN, line.serve(1, &inputs, &Pace::calm())).await;
             assert_eq!(why.expect("it ends at once"), Ok("the line was cut: broken".to_owned()));
             assert!(sender_gone.load(Ordering::Relaxed) && receiver_gone.load(Ordering::Relaxed));
-        }
-    }
-
-    /// Waits all lie between these seconds, in each tenth of them about as many.
-    fn is_spread(what: &str, from: u64, to: u64, wait: impl Fn() -> Duration) {
-        let (from, to) = (Duration::from_secs(from), Duration::from_secs(to));
-        let mut parts = [0; PARTS];
-        for _ in 0..DRAWS {
-            let wait = wait();
-            assert!((from..=to).contains(&wait), "{what}: {wait:?}");
-            let share = (wait - from).div_duration_f64(to - from);
-            parts[((share * PARTS as f64) as usize).min(PARTS - 1)] += 1;
-        }
-        let expected = DRAWS / PARTS;
-        // 256 values do not divide by ten, and eight times the deviation of chance never comes.
-        let is_even = parts.iter().all(|count| expected.abs_diff(*count) < expected / 4);
-        assert!(is_even, "{what}: {parts:?}");
-    }
-
-    #[test]
-    fn each_wait_is_spread_evenly_and_ends() {
-        let cut = || Ended::Cut(String::new());
-        let away = || Ended::Failed(Failure::Away(String::new()));
-        let refused = || Ended::Failed(Failure::Refused(String::new()));
-        is_spread("the first try after a cut", 0, 3, || cut().wait(false));
-        is_spread("each later one", 0, 15, || away().wait(false));
-        is_spread("the first where tasks are open", 0, 2, || cut().wait(true));
-        is_spread("each later one there", 0, 2, || away().wait(true));
-        for is_busy in [false, true] {
-            is_spread("after a refusal", 15, 18, || refused().wait(is_busy));
         }
     }
 }
