@@ -5,7 +5,7 @@ use std::ffi::OsString;
 
 use crate::grammar;
 use crate::input::{Checked, Input, Wrong};
-use crate::keys::{self, KEYS, TOKENS, UNSUPPORTED, VARIABLES};
+use crate::keys::{self, HOOKS, KEYS, TOKENS, UNSUPPORTED, VARIABLES};
 use crate::mistake::{Mistake, Mistakes, Origin};
 use crate::nearest::nearest;
 use crate::settings::Settings;
@@ -116,6 +116,11 @@ fn unknown_variable(name: &str) -> Mistake {
         (
             "tokens cannot be given through the environment",
             format!("write a section [[{TOKENS}]] into the configuration file"),
+        )
+    } else if section == HOOKS {
+        (
+            "hooks cannot be given through the environment",
+            format!("write a section [[{HOOKS}]] into the configuration file"),
         )
     } else if key.starts_with(VARIABLES) {
         (

@@ -7,6 +7,9 @@ use jiff::Timestamp;
 
 use crate::grammar;
 use crate::input::{Checked, Input};
+use crate::keys::TOKENS;
+use crate::repeated::{Field, Repeated};
+use crate::settings::Settings;
 
 /// A token that the service accepts. The token itself is known to its owner only.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,15 +83,8 @@ pub(crate) struct TokenDraft {
     expires: Option<Timestamp>,
 }
 
-/// One key of a token's section, and how it is taken.
-pub(crate) struct Field {
-    pub(crate) name: &'static str,
-    pub(crate) required: bool,
-    pub(crate) set: fn(&mut TokenDraft, Input<'_>) -> Checked<()>,
-}
-
 /// The keys of a token's section.
-pub(crate) const FIELDS: &[Field] = &[
+const FIELDS: &[Field<TokenDraft>] = &[
     Field { name: "name", required: true, set: set_name },
     Field { name: "sha256", required: false, set: set_sha256 },
     Field { name: "certificate_sha256", required: false, set: set_certificate_sha256 },
@@ -104,28 +100,12 @@ pub(crate) const FIELDS: &[Field] = &[
 ];
 
 /// What proves that somebody is who the token names: one of them must be given.
-pub(crate) const PROOFS: [&str; 4] = ["sha256", "certificate_sha256", "peer_users", "peer_uids"];
+const PROOFS: &[&str] = &["sha256", "certificate_sha256", "peer_users", "peer_uids"];
 
 impl Token {
     /// Whether users at the other end of the Unix socket may be this caller.
     pub fn has_peers(&self) -> bool {
         !self.peer_users.is_empty() || !self.peer_uids.is_empty()
-    }
-
-    /// What a token shares with another that proves who calls, or is its name: the field, and the word for it.
-    pub(crate) fn shares(&self, other: &Self) -> Option<(&'static str, &'static str)> {
-        let is_same = |one: Option<TokenDigest>, other| one.is_some() && one == other;
-        let shared = [
-            (self.name == other.name, ("name", "name")),
-            (is_same(self.sha256, other.sha256), ("sha256", "digest")),
-            (
-                is_same(self.certificate_sha256, other.certificate_sha256),
-                ("certificate_sha256", "certificate"),
-            ),
-            (self.peer_users.iter().any(|user| other.peer_users.contains(user)), ("peer_users", "user")),
-            (self.peer_uids.iter().any(|uid| other.peer_uids.contains(uid)), ("peer_uids", "uid")),
-        ];
-        shared.into_iter().find_map(|(is_shared, what)| is_shared.then_some(what))
     }
 }
 
@@ -175,23 +155,52 @@ impl fmt::Display for Scope {
     }
 }
 
-impl TokenDraft {
-    /// The token, when nothing that is required is missing.
-    pub(crate) fn finish(self) -> Option<Token> {
-        Some(Token {
-            name: self.name?,
-            sha256: self.sha256,
-            certificate_sha256: self.certificate_sha256,
-            peer_users: self.peer_users,
-            peer_uids: self.peer_uids,
-            scopes: self.scopes?,
-            scripts: self.scripts,
-            work_dirs: self.work_dirs,
-            env: self.env,
-            requests_per_minute: self.requests_per_minute,
-            concurrent: self.concurrent,
-            expires: self.expires,
+impl Repeated for Token {
+    const KEY: &'static str = TOKENS;
+    const WORD: &'static str = "token";
+    const FIELDS: &'static [Field<TokenDraft>] = FIELDS;
+    const ONE_OF: &'static [&'static str] = PROOFS;
+    type Draft = TokenDraft;
+
+    fn finish(draft: TokenDraft) -> Option<Self> {
+        Some(Self {
+            name: draft.name?,
+            sha256: draft.sha256,
+            certificate_sha256: draft.certificate_sha256,
+            peer_users: draft.peer_users,
+            peer_uids: draft.peer_uids,
+            scopes: draft.scopes?,
+            scripts: draft.scripts,
+            work_dirs: draft.work_dirs,
+            env: draft.env,
+            requests_per_minute: draft.requests_per_minute,
+            concurrent: draft.concurrent,
+            expires: draft.expires,
         })
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What proves who calls, or is its name.
+    fn shares(&self, other: &Self) -> Option<(&'static str, &'static str)> {
+        let is_same = |one: Option<TokenDigest>, other| one.is_some() && one == other;
+        let shared = [
+            (self.name == other.name, ("name", "name")),
+            (is_same(self.sha256, other.sha256), ("sha256", "digest")),
+            (
+                is_same(self.certificate_sha256, other.certificate_sha256),
+                ("certificate_sha256", "certificate"),
+            ),
+            (self.peer_users.iter().any(|user| other.peer_users.contains(user)), ("peer_users", "user")),
+            (self.peer_uids.iter().any(|uid| other.peer_uids.contains(uid)), ("peer_uids", "uid")),
+        ];
+        shared.into_iter().find_map(|(is_shared, what)| is_shared.then_some(what))
+    }
+
+    fn all(settings: &mut Settings) -> &mut Vec<Self> {
+        &mut settings.auth.tokens
     }
 }
 
@@ -267,9 +276,14 @@ fn set_env(draft: &mut TokenDraft, input: Input<'_>) -> Checked<()> {
 }
 
 fn set_requests_per_minute(draft: &mut TokenDraft, input: Input<'_>) -> Checked<()> {
-    let number = input.integer(1, MOST_REQUESTS.into())?;
-    draft.requests_per_minute = u32::try_from(number).ok();
+    draft.requests_per_minute = requests_per_minute(input)?;
     Ok(())
+}
+
+/// How often somebody may call.
+pub(crate) fn requests_per_minute(input: Input<'_>) -> Checked<Option<u32>> {
+    let number = input.integer(1, MOST_REQUESTS.into())?;
+    Ok(u32::try_from(number).ok())
 }
 
 fn set_concurrent(draft: &mut TokenDraft, input: Input<'_>) -> Checked<()> {

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use agent_config::Settings;
@@ -24,6 +24,7 @@ use crate::app::{self, Access, AppState, Shared};
 use crate::audit::{self, Audit, AuditLimits};
 use crate::background;
 use crate::first_token::{self, FirstTokenError};
+use crate::hooks::{self, HookError, Hooks};
 use crate::hosts::HostRules;
 use crate::metrics::Metrics;
 use crate::node;
@@ -113,6 +114,9 @@ pub enum AccessError {
     /// Users that tokens list cannot be let in.
     #[error(transparent)]
     Peers(#[from] PeerError),
+    /// The secrets of a hook cannot be used.
+    #[error(transparent)]
+    Hooks(#[from] HookError),
 }
 
 impl Agent {
@@ -131,6 +135,7 @@ impl Agent {
         let registry = registry(&metrics, ScriptRunner::new(executor, scripts.clone()), &fleet);
         let service = TaskService::open_held(service_settings(settings), registry).await?;
         let (tokens, first_token) = tokens(settings)?;
+        let hooks = Arc::new(open_hooks(settings.hooks.clone()).await?);
         let node = node::open(settings, &service, &scripts).await?;
         let access = Access { tokens, hosts: HostRules::new(&settings.http, tls.clone()) };
         let audit = audit(settings, metrics.clone())?;
@@ -140,6 +145,7 @@ impl Agent {
             fleet,
             records,
             access: watch::Sender::new(Arc::new(access)),
+            hooks: RwLock::new(hooks),
             metrics,
             audit,
             node: node.as_ref().map(Node::counts),
@@ -167,6 +173,7 @@ impl Agent {
             background.spawn(background::warn_of_expiry(tls.clone()));
         }
         background.spawn(state.metrics().clone().follow(state.service().changes()));
+        hooks::tell_what_does_not_fit(state.scripts(), &state.hooks());
         let settings = Mutex::new(settings.clone());
         let watch = state.scripts().watch();
         Ok(Self { state, settings, first_token, verify_now, _background: background, _watch: watch })
@@ -203,7 +210,7 @@ impl Agent {
         self.verify_now.notify_one();
     }
 
-    /// Takes over what new settings say about tokens, host names and origins, from the next request on, and gives the
+    /// Takes over what new settings say about tokens, hooks, host names and origins, from the next request on, and gives the
     /// sections in which something else has changed: that takes a restart.
     ///
     /// # Errors
@@ -226,14 +233,38 @@ impl Agent {
         });
         let made = made.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
         let tokens = made?.after(&self.state.access().tokens);
+        let hooks = open_hooks(new.hooks.clone()).await?;
         let mut settings = self.settings();
         settings.auth = new.auth.clone();
+        settings.hooks.clone_from(&new.hooks);
         settings.http.hosts.clone_from(&new.http.hosts);
         settings.http.origins.clone_from(&new.http.origins);
         // What else the section says takes a restart, here too.
         let hosts = HostRules::new(&settings.http, self.tls().cloned());
         self.state.set_access(Access { tokens, hosts });
+        self.set_hooks(hooks);
         Ok(settings.sections_that_differ(new))
+    }
+
+    /// The files of the secrets of hooks.
+    pub fn hook_files(&self) -> Vec<PathBuf> {
+        hooks::files(&self.state.hooks())
+    }
+
+    /// Reads the secrets of hooks again, for the next request on.
+    ///
+    /// # Errors
+    /// When those of one cannot be used; all stay as they were then.
+    pub async fn reload_hook_secrets(&self) -> Result<(), AccessError> {
+        let settings = self.settings().hooks.clone();
+        self.set_hooks(open_hooks(settings).await?);
+        Ok(())
+    }
+
+    fn set_hooks(&self, hooks: Hooks) {
+        let hooks = Arc::new(hooks.after(&self.state.hooks()));
+        hooks::tell_what_does_not_fit(self.state.scripts(), &hooks);
+        self.state.set_hooks(hooks);
     }
 
     fn settings(&self) -> MutexGuard<'_, Settings> {
@@ -261,6 +292,12 @@ fn tokens(settings: &Settings) -> Result<(Tokens, Option<PathBuf>), AccessError>
     }
     let opened = first_token::open(&settings.script_executor.state_dir)?;
     Ok((Tokens::new(vec![opened.token])?, opened.is_new.then_some(opened.path)))
+}
+
+/// The hooks, whose opening reads their files.
+async fn open_hooks(settings: Vec<agent_config::Hook>) -> Result<Hooks, AccessError> {
+    let opened = tokio::task::spawn_blocking(move || Hooks::open(&settings)).await;
+    Ok(opened.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?)
 }
 
 fn audit(settings: &Settings, metrics: Arc<Metrics>) -> Result<Audit, AgentError> {

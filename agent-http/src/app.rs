@@ -1,10 +1,11 @@
 //! The service's router and what its handlers share.
 //!
 //! Every request passes these layers, from the outside in: common headers and counting, Host and Origin (`hosts`), token
-//! (`auth`), then the routes, whose handlers read the body, ask for the scope, and hand on to the task service.
+//! (`auth`; not for hooks, which are signed), then the routes, whose handlers read the body, ask for the scope, and hand on
+//! to the task service.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use agent_fleet::controller::Fleet;
 use agent_fleet::node::NodeCounts;
@@ -21,6 +22,7 @@ use tower::ServiceExt;
 use crate::audit::Audit;
 use crate::auth;
 use crate::etag;
+use crate::hooks::Hooks;
 use crate::hosts::{self, HostRules};
 use crate::metrics::Metrics;
 use crate::routes::{LogScans, Turns};
@@ -52,6 +54,7 @@ pub(crate) struct Shared {
     pub(crate) node: Option<NodeCounts>,
     pub(crate) records: Records,
     pub(crate) access: watch::Sender<Arc<Access>>,
+    pub(crate) hooks: RwLock<Arc<Hooks>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) audit: Audit,
     pub(crate) tls: Option<Arc<Tls>>,
@@ -107,6 +110,16 @@ impl AppState {
     /// Changes who is let in, from the next request on; answers under way look whether they may go on.
     pub(crate) fn set_access(&self, access: Access) {
         self.0.access.send_replace(Arc::new(access));
+    }
+
+    /// The hooks that there are now.
+    pub(crate) fn hooks(&self) -> Arc<Hooks> {
+        self.0.hooks.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes which hooks there are, from the next request on.
+    pub(crate) fn set_hooks(&self, hooks: Arc<Hooks>) {
+        *self.0.hooks.write().unwrap_or_else(PoisonError::into_inner) = hooks;
     }
 
     pub(crate) fn metrics(&self) -> &Arc<Metrics> {

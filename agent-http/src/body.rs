@@ -1,4 +1,4 @@
-//! Reads the JSON body of a request within its bounds: media type, size, time.
+//! Reads the body of a request within its bounds: media type, size, time.
 
 use std::time::Duration;
 
@@ -37,12 +37,31 @@ pub(crate) async fn json(request: Request, limit: u64) -> Result<Value, ApiError
 /// that is not JSON.
 pub(crate) async fn optional_json(request: Request, limit: u64) -> Result<Option<Value>, ApiError> {
     let (parts, body) = request.into_parts();
-    let mut reader = Reader { body, expects_continue: parts.headers.contains_key(EXPECT), read: 0 };
-    let Some(bytes) = reader.read(&parts.headers, limit).await? else { return Ok(None) };
-    match serde_json::from_slice(&bytes) {
-        Ok(value) => Ok(Some(value)),
-        Err(error) => Err(not_json(&error.to_string())),
+    let mut reader = Reader::of(&parts.headers, body, is_json(&parts.headers));
+    let Some(bytes) = reader.read(limit).await? else { return Ok(None) };
+    parsed(&bytes).map(Some)
+}
+
+/// The bytes of a body as they came, for whoever checks a signature of them: JSON, or a form that may hold some.
+///
+/// # Errors
+/// As [`optional_json`], but that nothing is read as JSON.
+pub(crate) async fn bytes(request: Request, limit: u64) -> Result<(HeaderMap, Vec<u8>), ApiError> {
+    let (parts, body) = request.into_parts();
+    let is_accepted = is_json(&parts.headers) || is_form(&parts.headers);
+    let bytes = Reader::of(&parts.headers, body, is_accepted).read(limit).await?;
+    Ok((parts.headers, bytes.unwrap_or_default()))
+}
+
+/// Bytes read as JSON.
+///
+/// # Errors
+/// 400 for what is none.
+pub(crate) fn parsed(bytes: &[u8]) -> Result<Value, ApiError> {
+    if bytes.is_empty() {
+        return Err(not_json("it is empty"));
     }
+    serde_json::from_slice(bytes).map_err(|error| not_json(&error.to_string()))
 }
 
 /// Makes sure that a body asks for nothing: there is none, or an empty object.
@@ -67,13 +86,19 @@ struct Reader {
     body: Body,
     /// The sender waits to be told that the body is wanted.
     expects_continue: bool,
+    /// Its media type is one that is taken.
+    is_accepted: bool,
     read: u64,
 }
 
 impl Reader {
-    async fn read(&mut self, headers: &HeaderMap, limit: u64) -> Result<Option<Vec<u8>>, ApiError> {
+    fn of(headers: &HeaderMap, body: Body, is_accepted: bool) -> Self {
+        Self { body, expects_continue: headers.contains_key(EXPECT), is_accepted, read: 0 }
+    }
+
+    async fn read(&mut self, limit: u64) -> Result<Option<Vec<u8>>, ApiError> {
         let declared = self.body.size_hint().lower();
-        if declared > 0 && !is_json(headers) {
+        if declared > 0 && !self.is_accepted {
             return self.refuse(unsupported()).await;
         }
         if declared > limit {
@@ -82,7 +107,7 @@ impl Reader {
         let mut bytes = Vec::new();
         let began = Instant::now();
         while let Some(chunk) = self.chunk(began + self.patience()).await? {
-            if !is_json(headers) {
+            if !self.is_accepted {
                 return self.refuse(unsupported()).await;
             }
             if self.read > limit {
@@ -133,12 +158,21 @@ impl Reader {
 
 /// Whether the body is declared as JSON (RFC 9110, section 8.3).
 fn is_json(headers: &HeaderMap) -> bool {
-    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let essence = media_type.split(';').next().unwrap_or_default().trim();
-    essence.eq_ignore_ascii_case("application/json")
+    is_declared(headers, "application/json")
 }
 
-fn unsupported() -> ApiError {
+/// Whether the body is declared as a form.
+pub(crate) fn is_form(headers: &HeaderMap) -> bool {
+    is_declared(headers, "application/x-www-form-urlencoded")
+}
+
+fn is_declared(headers: &HeaderMap, wanted: &str) -> bool {
+    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = media_type.split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case(wanted)
+}
+
+pub(crate) fn unsupported() -> ApiError {
     let detail = "the body must be JSON, declared with `Content-Type: application/json`";
     ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type", detail)
 }
@@ -156,6 +190,6 @@ fn too_slow() -> ApiError {
     ApiError::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", detail).closing()
 }
 
-fn not_json(reason: &str) -> ApiError {
+pub(crate) fn not_json(reason: &str) -> ApiError {
     ApiError::new(StatusCode::BAD_REQUEST, "not_json", format!("the body is not JSON: {reason}"))
 }

@@ -3,6 +3,7 @@
 #![expect(dead_code, reason = "these types describe what other crates write; nobody makes one")]
 
 mod attempt;
+mod hook;
 mod node;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use attempt::Attempt;
+pub(crate) use hook::{HookAnswer, HookTask};
 pub(crate) use node::{Drain, Node, NodeList, Target};
 
 /// What is asked: a script or runner by name, with everything that shapes its run. Unknown fields are refused.

@@ -9,6 +9,8 @@ use crate::support::Reply;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Needs {
     Nothing,
+    /// A signature by a secret of its own, one of several kinds.
+    Signature,
     Scope(String),
 }
 
@@ -23,7 +25,9 @@ pub(crate) struct Operation {
 }
 
 /// Fewer than these would be no description of this service.
-const LEAST: usize = 21;
+const LEAST: usize = 22;
+/// How requests to hooks are signed.
+const SCHEMES: [&str; 3] = ["github", "gitlab", "standard"];
 
 /// All of them, by a description. Its operations for single scripts are another form of one that is there, and differ by
 /// who asks.
@@ -49,9 +53,13 @@ pub(crate) fn operations(document: &Value) -> Vec<Operation> {
     operations
 }
 
-/// The one scope that an operation names, or nothing where it says so.
+/// The one scope that an operation names, or signatures, or nothing where it says so.
 fn needs(about: &Value) -> Option<Needs> {
-    let [one] = about["security"].as_array()?.as_slice() else { return None };
+    let ways = about["security"].as_array()?;
+    if SCHEMES.iter().all(|scheme| ways.iter().any(|way| way.get(scheme).is_some())) {
+        return (ways.len() == SCHEMES.len()).then_some(Needs::Signature);
+    }
+    let [one] = ways.as_slice() else { return None };
     match one.as_object()?.get("token") {
         None => one.as_object()?.is_empty().then_some(Needs::Nothing),
         Some(scopes) => match scopes.as_array()?.as_slice() {
@@ -77,7 +85,8 @@ impl Operation {
 
     /// A body with which it can be done.
     pub(crate) fn body(&self) -> Option<Value> {
-        (self.method == "POST" && self.path == "/api/v1/tasks").then(|| json!({ "name": "hello.sh" }))
+        let takes_one = ["/api/v1/tasks", "/hooks/{name}"].contains(&self.path.as_str());
+        (self.method == "POST" && takes_one).then(|| json!({ "name": "hello.sh" }))
     }
 
     /// Whether it is about one task or script.
