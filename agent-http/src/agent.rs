@@ -243,6 +243,7 @@ impl Agent {
         let hosts = HostRules::new(&settings.http, self.tls().cloned());
         self.state.set_access(Access { tokens, hosts });
         self.set_hooks(hooks);
+        hooks::tell_what_does_not_fit(self.state.scripts(), &self.state.hooks());
         Ok(settings.sections_that_differ(new))
     }
 
@@ -262,9 +263,7 @@ impl Agent {
     }
 
     fn set_hooks(&self, hooks: Hooks) {
-        let hooks = Arc::new(hooks.after(&self.state.hooks()));
-        hooks::tell_what_does_not_fit(self.state.scripts(), &hooks);
-        self.state.set_hooks(hooks);
+        self.state.set_hooks(Arc::new(hooks.after(&self.state.hooks())));
     }
 
     fn settings(&self) -> MutexGuard<'_, Settings> {

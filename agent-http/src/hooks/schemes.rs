@@ -23,6 +23,8 @@ const GITLAB_EVENT_UUID: &str = "x-gitlab-event-uuid";
 const STANDARD_ID: &str = "webhook-id";
 const STANDARD_TIME: &str = "webhook-timestamp";
 const STANDARD_SIGNATURE: &str = "webhook-signature";
+/// Longest header that is read, bytes. What is longer is none of a sender's, and would take time that tells of the scheme.
+const MOST_BYTES: usize = 1024;
 /// How far the time of a request may be from now: what its recording is worth.
 const TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
 
@@ -134,11 +136,12 @@ fn seconds(text: &str) -> Option<Timestamp> {
     Timestamp::from_second(text.parse().ok().filter(|_| is_number)?).ok()
 }
 
-/// The text of a header that is there once: of two nobody can say which was meant.
+/// The text of a header that is there once, since of two nobody can say which was meant, and is not too long.
 pub(super) fn single<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let mut values = headers.get_all(name).iter();
     let value = values.next()?;
-    values.next().is_none().then_some(value)?.to_str().ok()
+    let text = values.next().is_none().then_some(value)?.to_str().ok()?;
+    (text.len() <= MOST_BYTES).then_some(text)
 }
 
 #[cfg(test)]

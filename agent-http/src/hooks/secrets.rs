@@ -15,6 +15,8 @@ const STANDARD_PREFIX: &str = "whsec_";
 /// Shortest secrets, bytes. Who signs may be anywhere, and may try all of shorter ones; Standard Webhooks asks for 24.
 const LEAST_BYTES: usize = 16;
 const LEAST_STANDARD_BYTES: usize = 24;
+/// Longest line of a secret, bytes: what a header of a request may have.
+const MOST_BYTES: usize = 512;
 
 /// Why the secrets of a hook cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +81,9 @@ impl Secret {
     fn parse(line: &str, scheme: HookScheme) -> Result<Self, String> {
         if line.contains(char::is_control) {
             return Err("a secret has control characters; expected one line of text".to_owned());
+        }
+        if line.len() > MOST_BYTES {
+            return Err(format!("a secret has {} bytes; expected {MOST_BYTES} at most", line.len()));
         }
         let (bytes, least) = match scheme {
             HookScheme::GitHub | HookScheme::GitLab => (line.as_bytes().to_vec(), LEAST_BYTES),
@@ -150,6 +155,7 @@ mod tests {
             ("c4n4ry", HookScheme::GitHub, "6 bytes"),
             (&format!("{good}\nc4n4ry"), HookScheme::GitLab, "6 bytes"),
             (&format!("{good}\n{good}1\n{good}2"), HookScheme::GitHub, "3 lines"),
+            (&"c4n4ry".repeat(100), HookScheme::GitLab, "600 bytes"),
             ("c4n4ry-0123\u{0}456789abcdef", HookScheme::GitHub, "control characters"),
             ("c4n4ry0123456789abcdef0123456789", HookScheme::Standard, "expected whsec_"),
             ("whsec_c4n4ry!", HookScheme::Standard, "expected whsec_"),

@@ -5,6 +5,7 @@ mod away;
 mod crashes;
 mod draining;
 mod faults;
+mod hooks;
 mod line;
 mod lost;
 mod pools;
