@@ -1,5 +1,6 @@
 //! `agent-cli list` and `agent-cli show`: the scripts, and whether they are verified.
 
+mod place;
 mod rows;
 mod served;
 

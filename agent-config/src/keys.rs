@@ -9,7 +9,7 @@ use executor_core::Leftovers;
 use crate::grammar;
 use crate::input::{Checked, Input};
 use crate::settings::{LogFormat, Settings};
-use crate::token::{NAME, own};
+use crate::token::{NAME, own, variables, workspaces};
 use crate::units::{parse_duration, parse_size};
 
 /// The section of variables for scripts, whose keys are free.
@@ -31,6 +31,10 @@ pub(crate) const SECTIONS: &[&str] =
 /// More tasks or waiting ones than these would exhaust any one host.
 const MOST_CONCURRENT: u64 = 10_000;
 const MOST_QUEUED: u64 = 1_000_000;
+/// Fewer connections than these would be too few for the callers behind a reverse proxy, which is one peer; and more than
+/// these no process has files for.
+const LEAST_CONNECTIONS: u64 = 64;
+const MOST_CONNECTIONS: u64 = 1_000_000;
 /// Tasks beyond this are more than one database of one host is for.
 const MOST_KEPT: u64 = 1_000_000_000;
 /// Longest path of a Unix socket, bytes (unix(7)): its address has 108, with the NUL behind it.
@@ -91,12 +95,15 @@ pub(crate) const KEYS: &[Key] = &[
     key!(script_executor.max_log_bytes, size),
     key!(limits.concurrent, concurrent),
     key!(limits.queue, queue),
+    key!(limits.connections_per_peer, connections_per_peer),
     key!(limits.body, size),
     key!(limits.drain, duration),
     key!(retention.tasks, duration),
-    key!(retention.max_tasks, max_tasks),
+    key!(retention.max_tasks, kept),
     key!(retention.max_bytes, size_or_none),
     key!(retention.workspaces, duration),
+    key!(retention.max_workspaces, kept),
+    key!(retention.max_workspace_bytes, size_or_none),
     key!(audit.file_size, size),
     key!(audit.files, files),
     key!(log.format, log_format),
@@ -109,6 +116,8 @@ pub(crate) const KEYS: &[Key] = &[
     key!(node.proxy, proxy),
     key!(node.proxy_credentials_file, some_path),
     key!(node.assignment_public_keys, assignment_keys),
+    key!(node.env, variables),
+    key!(node.work_dirs, some_workspaces),
 ];
 
 /// Sets one variable for scripts. The value may be a secret, so that no message repeats it.
@@ -157,6 +166,10 @@ fn assignment_keys(input: Input<'_>) -> Checked<Vec<String>> {
     )
 }
 
+fn some_workspaces(input: Input<'_>) -> Checked<Option<Vec<String>>> {
+    workspaces(input).map(Some)
+}
+
 fn port(input: Input<'_>) -> Checked<u16> {
     input.integer(0, u16::MAX.into()).map(narrow)
 }
@@ -169,7 +182,16 @@ fn queue(input: Input<'_>) -> Checked<usize> {
     input.integer(1, MOST_QUEUED).map(narrow)
 }
 
-fn max_tasks(input: Input<'_>) -> Checked<u64> {
+fn connections_per_peer(input: Input<'_>) -> Checked<usize> {
+    match input.integer(0, MOST_CONNECTIONS)? {
+        number @ (0 | LEAST_CONNECTIONS..) => Ok(narrow(number)),
+        _ => input
+            .text(&format!("0, or a whole number from {LEAST_CONNECTIONS} to {MOST_CONNECTIONS}"), |_| None),
+    }
+}
+
+/// A number of tasks, or of what belongs to one each.
+fn kept(input: Input<'_>) -> Checked<u64> {
     input.integer(0, MOST_KEPT)
 }
 

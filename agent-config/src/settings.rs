@@ -122,6 +122,8 @@ pub struct Limits {
     pub concurrent: usize,
     /// How many tasks may wait.
     pub queue: usize,
+    /// How many connections one peer may have; 0 leaves it to the service.
+    pub connections_per_peer: usize,
     /// The largest body of an HTTP request, in bytes.
     pub body: u64,
     /// How long the service waits for running tasks when it is told to stop.
@@ -139,6 +141,10 @@ pub struct Retention {
     pub max_bytes: u64,
     /// Working folders that belong to one task.
     pub workspaces: Duration,
+    /// Most of these folders, of tasks that have ended; 0 sets no bound.
+    pub max_workspaces: u64,
+    /// Most bytes that these folders take; 0 sets no bound.
+    pub max_workspace_bytes: u64,
 }
 
 /// `[log]`: what the service says while it runs.
@@ -200,6 +206,11 @@ pub struct Node {
     pub labels: BTreeMap<String, String>,
     /// The keys of API servers whose assignments are accepted. With none, the first one that is shown.
     pub assignment_public_keys: Vec<String>,
+    /// Variables that tasks of the API server may set, besides those that the header of their script opens: names, and
+    /// beginnings of names with a `*` behind.
+    pub env: Vec<String>,
+    /// The shared workspaces that they may use; none stands for any.
+    pub work_dirs: Option<Vec<String>>,
 }
 
 impl SiteVariables {
@@ -268,12 +279,20 @@ impl Settings {
                 max_log_bytes: 0,
                 env: SiteVariables::default(),
             },
-            limits: Limits { concurrent: 0, queue: 0, body: 0, drain: Duration::ZERO },
+            limits: Limits {
+                concurrent: 0,
+                queue: 0,
+                connections_per_peer: 0,
+                body: 0,
+                drain: Duration::ZERO,
+            },
             retention: Retention {
                 tasks: Duration::ZERO,
                 max_tasks: 0,
                 max_bytes: 0,
                 workspaces: Duration::ZERO,
+                max_workspaces: 0,
+                max_workspace_bytes: 0,
             },
             audit: Audit { file_size: 0, files: 0 },
             log: Log { format: LogFormat::Auto },
@@ -290,6 +309,8 @@ impl Settings {
                 proxy_credentials_file: None,
                 labels: BTreeMap::new(),
                 assignment_public_keys: Vec::new(),
+                env: Vec::new(),
+                work_dirs: None,
             },
         }
     }

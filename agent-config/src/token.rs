@@ -265,13 +265,12 @@ fn set_scripts(draft: &mut TokenDraft, input: Input<'_>) -> Checked<()> {
 }
 
 fn set_work_dirs(draft: &mut TokenDraft, input: Input<'_>) -> Checked<()> {
-    draft.work_dirs = input.list(NAME, own(grammar::is_name))?;
+    draft.work_dirs = workspaces(input)?;
     Ok(())
 }
 
 fn set_env(draft: &mut TokenDraft, input: Input<'_>) -> Checked<()> {
-    let right = "a variable's name, or the beginning of one and `*`, such as \"DEPLOY_*\"";
-    draft.env = input.list(right, own(grammar::is_variable_pattern))?;
+    draft.env = variables(input)?;
     Ok(())
 }
 
@@ -295,6 +294,17 @@ fn set_concurrent(draft: &mut TokenDraft, input: Input<'_>) -> Checked<()> {
 fn set_expires(draft: &mut TokenDraft, input: Input<'_>) -> Checked<()> {
     draft.expires = Some(input.instant()?);
     Ok(())
+}
+
+/// Names of shared workspaces.
+pub(crate) fn workspaces(input: Input<'_>) -> Checked<Vec<String>> {
+    input.list(NAME, own(grammar::is_name))
+}
+
+/// Names of variables, and beginnings of them.
+pub(crate) fn variables(input: Input<'_>) -> Checked<Vec<String>> {
+    let right = "a variable's name, or the beginning of one and `*`, such as \"DEPLOY_*\"";
+    input.list(right, own(grammar::is_variable_pattern))
 }
 
 /// The rule for names, in words.

@@ -5,10 +5,13 @@
 //! read past the buffer, straight into the message.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, ReadHalf, WriteHalf};
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
+use crate::heard::{Heard, Listening};
 use crate::link::{Frame, LinkError, LinkReceiver, LinkSender};
 use crate::message::MAX_MESSAGE_BYTES;
 
@@ -16,6 +19,8 @@ use crate::message::MAX_MESSAGE_BYTES;
 const AHEAD_BYTES: usize = 512;
 /// Most memory that is made before the bytes that it is for have come.
 const STEP_BYTES: usize = 64 << 10;
+/// Time after which whoever sends a message that takes long is told that it is coming.
+const SIGN_EVERY: Duration = Duration::from_secs(1);
 /// Longest payload of a frame that is about the connection itself.
 const MAX_CONTROL_BYTES: u64 = 125;
 
@@ -41,8 +46,11 @@ pub struct Sender<S>(Writing<S>);
 /// The receiving half.
 #[derive(Debug)]
 pub struct Receiver<S> {
-    reading: BufReader<ReadHalf<S>>,
+    reading: BufReader<Listening<ReadHalf<S>>>,
     writing: Writing<S>,
+    /// When the node was told last that its bytes are coming.
+    told: Option<Instant>,
+    heard: Heard,
 }
 
 /// The head of a frame.
@@ -57,8 +65,10 @@ struct Head {
 pub(crate) fn split<S: AsyncRead + AsyncWrite>(stream: S) -> (Sender<S>, Receiver<S>) {
     let (reading, writing) = tokio::io::split(stream);
     let writing = Arc::new(Mutex::new(writing));
+    let reading = Listening::to(reading);
+    let heard = reading.heard();
     let reading = BufReader::with_capacity(AHEAD_BYTES, reading);
-    (Sender(writing.clone()), Receiver { reading, writing })
+    (Sender(writing.clone()), Receiver { reading, writing, told: None, heard })
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> LinkSender for Sender<S> {
@@ -100,6 +110,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> LinkReceiver for Receiv
             }
         }
     }
+
+    fn heard(&self) -> Heard {
+        self.heard.clone()
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Receiver<S> {
@@ -114,8 +128,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Receiver<S> {
             return Err(broken("a frame of a client is not masked"));
         }
         let length = match second & !MASKED {
-            126 => u64::from(self.reading.read_u16().await.map_err(cut)?),
-            127 => self.reading.read_u64().await.map_err(cut)?,
+            126 => at_least(126, u64::from(self.reading.read_u16().await.map_err(cut)?))?,
+            127 => at_least(1 << 16, self.reading.read_u64().await.map_err(cut)?)?,
             short => u64::from(short),
         };
         let mut mask = [0; 4];
@@ -138,9 +152,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Receiver<S> {
             if rest.read_buf(message).await.map_err(cut)? == 0 {
                 return Err(broken("it ended in a frame"));
             }
+            if message.len() < until {
+                self.tell_that_it_comes().await?;
+            }
         }
         unmask(&mut message[from..], head.mask);
         Ok(())
+    }
+
+    /// A node that waits behind its own long message on a slow line would take silence for a cut. RFC 6455, 5.5.3: a pong
+    /// may come unasked.
+    async fn tell_that_it_comes(&mut self) -> Result<(), LinkError> {
+        let since = *self.told.get_or_insert_with(Instant::now);
+        if since.elapsed() < SIGN_EVERY {
+            return Ok(());
+        }
+        self.told = Some(Instant::now());
+        write(&self.writing, PONG, &[]).await
     }
 
     /// Answers a frame that is about the connection itself.
@@ -154,13 +182,31 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Receiver<S> {
             PING => write(&self.writing, PONG, &payload).await,
             PONG => Ok(()),
             CLOSE => {
+                let code = closing_code(&payload)?;
                 // The other end may have gone already.
-                let _ = write(&self.writing, CLOSE, &payload).await;
+                let _ = write(&self.writing, CLOSE, code).await;
                 Err(LinkError::Cut("the other end has closed it".to_owned()))
             }
             _ => Err(broken("a frame's kind is not known")),
         }
     }
+}
+
+/// A length is told in the fewest bytes that hold it (RFC 6455, 5.2).
+fn at_least(least: u64, length: u64) -> Result<u64, LinkError> {
+    if length < least { Err(broken("a length is told in more bytes than it needs")) } else { Ok(length) }
+}
+
+/// The code with which a connection is closed, where there is one: those that may travel (RFC 6455, 7.4), with words in UTF-8.
+fn closing_code(payload: &[u8]) -> Result<&[u8], LinkError> {
+    let Some((code, words)) = payload.split_at_checked(2) else {
+        return if payload.is_empty() { Ok(payload) } else { Err(broken("half a code closes it")) };
+    };
+    let number = u16::from_be_bytes([code[0], code[1]]);
+    if !matches!(number, 1000..=1003 | 1007..=1014 | 3000..=4999) || std::str::from_utf8(words).is_err() {
+        return Err(broken("a code closes it that nobody may send"));
+    }
+    Ok(code)
 }
 
 /// Writes a whole message as one frame. What an API server says is short, and one write with its head.

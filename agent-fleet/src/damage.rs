@@ -4,6 +4,18 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, Error, ErrorCode, ffi};
 
+/// Makes sure that a database which is there was begun: its file is never empty then, and one that is has lost all of it.
+///
+/// # Errors
+/// When the file is empty.
+pub(crate) fn check_file(path: &Path) -> rusqlite::Result<()> {
+    match std::fs::metadata(path) {
+        Ok(found) if found.len() == 0 => Err(corrupt("the file is empty")),
+        // What else is wrong with it is found when it is opened.
+        _ => Ok(()),
+    }
+}
+
 /// Looks through a database.
 ///
 /// # Errors
@@ -12,8 +24,12 @@ pub(crate) fn check(db: &Connection) -> rusqlite::Result<()> {
     let found: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     match found.as_str() {
         "ok" => Ok(()),
-        _ => Err(Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_CORRUPT), Some(found))),
+        _ => Err(corrupt(found)),
     }
+}
+
+fn corrupt(what: impl Into<String>) -> Error {
+    Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_CORRUPT), Some(what.into()))
 }
 
 pub(crate) fn is_damage(error: &Error) -> bool {

@@ -128,6 +128,7 @@ impl Journal {
     }
 
     fn try_open(path: &Path) -> Result<Self, JournalError> {
+        damage::check_file(path)?;
         // SQLite would make the file readable by others.
         OpenOptions::new()
             .append(true)

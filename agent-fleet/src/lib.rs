@@ -5,9 +5,10 @@
 //! | [`message`], [`frame`] | what travels, and its bounds |
 //! | [`keys`], [`sealing`] | who signs, and what is sealed to whom |
 //! | [`assignment`] | one task for one node, signed |
+//! | [`opens`] | what a node opens to tasks of its API server |
 //! | [`greeting`] | how both ends show who they are |
 //! | [`journal`] | what a node knows of assignments, on its disk |
-//! | `link`, [`websocket`], [`accepted`] | what carries messages |
+//! | `link`, [`heard`], [`websocket`], [`accepted`] | what carries messages |
 //! | [`node`] | the node's end |
 //! | [`controller`] | the API server's end |
 
@@ -17,11 +18,13 @@ pub mod controller;
 mod damage;
 pub mod frame;
 pub mod greeting;
+pub mod heard;
 pub mod journal;
 pub mod keys;
 pub mod link;
 pub mod message;
 pub mod node;
+pub mod opens;
 pub mod sealing;
 pub mod websocket;
 

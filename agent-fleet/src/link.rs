@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use task_service::{LogReader, TaskId};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::frame::LogFrame;
+use crate::heard::Heard;
 
 /// Silence of one's own after which a ping is sent. Proxies close connections that are idle for 30 s.
 const PING_AFTER: Duration = Duration::from_secs(15);
@@ -20,8 +21,11 @@ const GIVE_UP_AFTER: Duration = Duration::from_secs(40);
 /// missed. Both together cost nothing where nothing runs.
 const BUSY_PING_AFTER: Duration = Duration::from_secs(2);
 const BUSY_GIVE_UP_AFTER: Duration = Duration::from_secs(7);
-/// Time that a write may take.
+/// Time that every write may take, and the bytes a second that it must get rid of to have more of it.
 const WRITE_WITHIN: Duration = Duration::from_secs(20);
+/// Messages that wait to leave before nothing more is read of whoever they are for.
+const PLACES: usize = 1024;
+const LEAST_RATE: u64 = 16 << 10;
 
 /// What travels.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +38,18 @@ pub enum Frame {
     Ping,
 }
 
+impl Frame {
+    /// Time that its write may take.
+    fn write_within(&self) -> Duration {
+        let bytes = match self {
+            Self::Control(text) => text.len(),
+            Self::Log(bytes) => bytes.len(),
+            Self::Ping => 0,
+        };
+        WRITE_WITHIN + Duration::from_secs(bytes as u64 / LEAST_RATE)
+    }
+}
+
 /// Why a link came to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
@@ -44,8 +60,8 @@ pub enum LinkError {
     #[error("nothing came for {} s", .0.as_secs())]
     Silent(Duration),
     /// The other end takes nothing.
-    #[error("nothing could be sent for {} s", WRITE_WITHIN.as_secs())]
-    Stuck,
+    #[error("a message could not be sent within {} s", .0.as_secs())]
+    Stuck(Duration),
 }
 
 /// The sending half of a link.
@@ -58,6 +74,9 @@ pub trait LinkSender: Send + 'static {
 pub trait LinkReceiver: Send + 'static {
     /// The next frame.
     fn receive(&mut self) -> impl Future<Output = Result<Frame, LinkError>> + Send;
+
+    /// When bytes came, also those of a frame that is not whole yet.
+    fn heard(&self) -> Heard;
 }
 
 /// What is to be sent.
@@ -65,10 +84,61 @@ pub trait LinkReceiver: Send + 'static {
 pub(crate) enum Outgoing {
     /// A control message.
     Control(String),
+    /// The same, with its place in the [`Queue`].
+    Placed { text: String, _place: OwnedSemaphorePermit },
     /// One that is not said again before this one has left: as long as it waits, `_waits` is held.
     Once { text: String, _waits: Arc<()> },
     /// Bytes of a log, which are read when they are sent.
     Log { reader: Arc<LogReader>, task: TaskId, offset: u64, bytes: u64 },
+}
+
+/// What waits to leave by one connection. Whoever is at its other end is not heard while there is too much of it: one that
+/// says much and reads little could otherwise have its answers fill the memory.
+#[derive(Debug, Clone)]
+pub(crate) struct Queue {
+    outgoing: mpsc::UnboundedSender<Outgoing>,
+    places: Arc<Semaphore>,
+}
+
+impl Queue {
+    /// An empty one, and where what was put into it is taken out.
+    pub(crate) fn new() -> (Self, mpsc::UnboundedReceiver<Outgoing>) {
+        let (outgoing, to_send) = mpsc::unbounded_channel();
+        (Self { outgoing, places: Arc::new(Semaphore::new(PLACES)) }, to_send)
+    }
+
+    /// Has a message leave behind those that wait. One for which there is no place waits all the same: it is for who asked
+    /// before to say no more.
+    pub(crate) fn say(&self, text: String) {
+        let message = match self.places.clone().try_acquire_owned() {
+            Ok(place) => Outgoing::Placed { text, _place: place },
+            Err(_) => Outgoing::Control(text),
+        };
+        self.send(message);
+    }
+
+    /// The same for what is more than a message.
+    pub(crate) fn send(&self, outgoing: Outgoing) {
+        // A line that is gone is made again.
+        let _ = self.outgoing.send(outgoing);
+    }
+
+    /// The places in it.
+    pub(crate) fn places(&self) -> Places {
+        Places(self.places.clone())
+    }
+}
+
+/// The places of a [`Queue`], which ends without them.
+#[derive(Debug)]
+pub(crate) struct Places(Arc<Semaphore>);
+
+impl Places {
+    /// Waits until there is one.
+    pub(crate) async fn one_is_free(&self) {
+        // It is never closed.
+        drop(self.0.acquire().await);
+    }
 }
 
 /// How often a sign of life is given, and how soon one is missed.
@@ -121,13 +191,16 @@ pub(crate) async fn send_all(
 ) -> Result<(), LinkError> {
     loop {
         let frame = match timeout(pace.ping_after(), outgoing.recv()).await {
-            Ok(Some(Outgoing::Control(text) | Outgoing::Once { text, .. })) => Some(Frame::Control(text)),
+            Ok(Some(
+                Outgoing::Control(text) | Outgoing::Placed { text, .. } | Outgoing::Once { text, .. },
+            )) => Some(Frame::Control(text)),
             Ok(Some(Outgoing::Log { reader, task, offset, bytes })) => read(&reader, task, offset, bytes),
             Ok(None) => return Ok(()),
             Err(_) => Some(Frame::Ping),
         };
         if let Some(frame) = frame {
-            timeout(WRITE_WITHIN, link.send(frame)).await.map_err(|_| LinkError::Stuck)??;
+            let within = frame.write_within();
+            timeout(within, link.send(frame)).await.map_err(|_| LinkError::Stuck(within))??;
         }
     }
 }
@@ -142,17 +215,20 @@ pub(crate) async fn receive(link: &mut impl LinkReceiver, pace: &mut Pace) -> Re
     }
 }
 
-/// The next frame, unless it takes longer than the pace of the moment allows.
+/// The next frame, unless nothing of it comes for longer than the pace of the moment allows.
 async fn next(link: &mut impl LinkReceiver, pace: &mut Pace) -> Result<Frame, LinkError> {
-    let since = Instant::now();
+    let (began, heard) = (Instant::now(), link.heard());
     // Half a frame may have come, so that this goes on whatever becomes of the pace.
     let mut coming = pin!(link.receive());
     loop {
-        let patience = pace.give_up_after();
+        let (since, patience) = (heard.last().max(began), pace.give_up_after());
         tokio::select! {
-            come = timeout_at(since + patience, &mut coming) => {
-                return come.unwrap_or(Err(LinkError::Silent(patience)));
-            }
+            come = timeout_at(since + patience, &mut coming) => match come {
+                Ok(come) => return come,
+                // A part of it came meanwhile.
+                Err(_) if heard.last() > since => {}
+                Err(_) => return Err(LinkError::Silent(patience)),
+            },
             () = pace.changed() => {}
         }
     }

@@ -12,6 +12,7 @@ use task_service::{Attempt, ExecutionResult, Outcome, TaskId};
 
 use crate::assignment::SignedAssignment;
 use crate::keys::{Nonce, PublicKey, SealingKey, Signature};
+use crate::opens::Opens;
 
 /// The version of the protocol that this build speaks.
 pub const VERSION: u32 = 1;
@@ -152,6 +153,9 @@ pub struct Hello {
     pub catalogue: String,
     /// The tasks that are not settled as far as the node knows.
     pub unsettled: Vec<Unsettled>,
+    /// What it opens to tasks of this API server; none from an agent that does not say so, and opens everything.
+    #[serde(default)]
+    pub opens: Option<Opens>,
 }
 
 /// A task that a node names when it connects.
@@ -190,6 +194,9 @@ pub struct CatalogueScript {
     pub name: String,
     /// SHA-256 of its file, hexadecimal.
     pub sha256: String,
+    /// Whether a manifest vouches for it.
+    #[serde(default)]
+    pub verified: bool,
     /// The lines that its header is read from, as they stand in it.
     pub header: String,
 }

@@ -9,6 +9,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 
 use crate::accepted;
+use crate::heard::{Heard, Listening};
 use crate::link::{Frame, LinkError, LinkReceiver, LinkSender};
 use crate::message::MAX_MESSAGE_BYTES;
 
@@ -23,11 +24,11 @@ pub fn accept_key(key: &[u8]) -> String {
 
 /// The sending half.
 #[derive(Debug)]
-pub struct Sender<S>(SplitSink<WebSocketStream<S>, Message>);
+pub struct Sender<S>(SplitSink<WebSocketStream<Listening<S>>, Message>);
 
 /// The receiving half.
 #[derive(Debug)]
-pub struct Receiver<S>(SplitStream<WebSocketStream<S>>);
+pub struct Receiver<S>(SplitStream<WebSocketStream<Listening<S>>>, Heard);
 
 /// The bounds of every connection.
 pub(crate) fn config() -> WebSocketConfig {
@@ -48,10 +49,11 @@ where
 
 /// The two halves of a connection.
 pub(crate) fn split<S: AsyncRead + AsyncWrite + Unpin>(
-    socket: WebSocketStream<S>,
+    socket: WebSocketStream<Listening<S>>,
 ) -> (Sender<S>, Receiver<S>) {
+    let heard = socket.get_ref().heard();
     let (sink, stream) = socket.split();
-    (Sender(sink), Receiver(stream))
+    (Sender(sink), Receiver(stream, heard))
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> LinkSender for Sender<S> {
@@ -76,5 +78,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> LinkReceiver for Receiv
             Some(Ok(_)) => Ok(Frame::Ping),
             Some(Err(error)) => Err(LinkError::Cut(error.to_string())),
         }
+    }
+
+    fn heard(&self) -> Heard {
+        self.1.clone()
     }
 }

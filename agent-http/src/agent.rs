@@ -337,6 +337,8 @@ fn retention(settings: &Settings) -> Retention {
         max_tasks: settings.retention.max_tasks,
         max_bytes: settings.retention.max_bytes,
         workspaces: settings.retention.workspaces,
+        max_workspaces: settings.retention.max_workspaces,
+        max_workspace_bytes: settings.retention.max_workspace_bytes,
         work_dir: settings.script_executor.work_dir_prefix.clone(),
     }
 }

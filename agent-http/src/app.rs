@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use agent_fleet::controller::Fleet;
 use agent_fleet::node::NodeCounts;
 use axum::Router;
-use axum::extract::{MatchedPath, Request};
+use axum::extract::{Extension, MatchedPath, Request};
 use axum::http::{Method, Uri};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
@@ -18,6 +18,7 @@ use task_runners::Scripts;
 use task_service::{Records, TaskService};
 use tokio::sync::{Semaphore, watch};
 use tower::ServiceExt;
+use utoipa::openapi::OpenApi;
 
 use crate::audit::Audit;
 use crate::auth;
@@ -25,7 +26,7 @@ use crate::etag;
 use crate::hooks::Hooks;
 use crate::hosts::{self, HostRules};
 use crate::metrics::Metrics;
-use crate::routes::{LogScans, Turns};
+use crate::routes::{Description, LogScans, Turns};
 use crate::tls::Tls;
 use crate::tokens::Tokens;
 use crate::{outermost, routes};
@@ -168,20 +169,24 @@ impl AppState {
 /// The whole service.
 pub(crate) fn app(state: AppState) -> Router {
     let (routes, document) = routes::all().split_for_parts();
-    let routes = routes
-        .merge(routes::description(&document))
-        .route_layer(from_fn(etag::unless_known))
-        .route_layer(from_fn(note_route))
-        .fallback(routes::no_route)
-        .method_not_allowed_fallback(routes::wrong_method)
-        .with_state(state.clone());
-    // A router sees the path as it was when the router was entered: it is rewritten in front of it.
+    let routes = with_layers(routes, &document).with_state(state.clone());
+    // A router sees the path as it was when the router was entered: it is rewritten in front of it. This one has no route.
     Router::new()
         .fallback_service(routes.map_request(with_one_segment))
         .layer(from_fn_with_state(state.clone(), auth::authenticate))
         .layer(from_fn_with_state(state.clone(), hosts::check))
         .layer(from_fn(outermost::unless_panics))
         .layer(from_fn_with_state(state, outermost::complete))
+}
+
+/// What belongs to every route, and what is answered where there is none.
+fn with_layers(routes: Router<AppState>, document: &OpenApi) -> Router<AppState> {
+    routes
+        .route_layer(Extension(Arc::new(Description::new(document))))
+        .route_layer(from_fn(etag::unless_known))
+        .route_layer(from_fn(note_route))
+        .fallback(routes::no_route)
+        .method_not_allowed_fallback(routes::wrong_method)
 }
 
 /// Makes the plain slashes of a script's name into one percent-encoded segment, which is what the routes know.
@@ -209,4 +214,60 @@ async fn note_route(request: Request, next: Next) -> Response {
         response.extensions_mut().insert(route);
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use axum::routing::{delete, get};
+
+    use super::*;
+
+    /// The methods of each path.
+    type Operations = BTreeMap<String, BTreeSet<String>>;
+
+    /// What a router serves. It tells that in its debug form alone: by a number the path, and by the same one the methods.
+    fn served(router: &Router<AppState>) -> Operations {
+        let text = format!("{router:?}");
+        // The router of what is answered where there is no route has numbers of its own.
+        let text = text.split(", fallback_router: ").next().unwrap();
+        let (mut paths, mut methods) = (BTreeMap::new(), BTreeMap::new());
+        for (number, rest) in text.split("RouteId(").filter_map(|part| part.split_once("): ")) {
+            if let Some((path, _)) = rest.strip_prefix('"').and_then(|rest| rest.split_once('"')) {
+                paths.insert(number, path);
+            } else if let Some((_, rest)) = rest.split_once("allow_header: Bytes(b\"") {
+                methods.insert(number, rest.split('"').next().unwrap());
+            }
+        }
+        let all = methods.into_iter().map(|(number, methods)| {
+            let methods = methods.split(',').map(str::to_lowercase).filter(|method| method != "head");
+            (paths[number].to_owned(), methods.collect())
+        });
+        all.collect()
+    }
+
+    fn described(document: &OpenApi) -> Operations {
+        let document = serde_json::to_value(document).unwrap();
+        let paths = document["paths"].as_object().unwrap();
+        paths
+            .iter()
+            .map(|(path, item)| (path.clone(), item.as_object().unwrap().keys().cloned().collect()))
+            .collect()
+    }
+
+    #[test]
+    fn every_route_is_described_and_one_that_is_added_besides_is_noticed() {
+        let (routes, document) = routes::all().split_for_parts();
+        let described = described(&document);
+        assert!(described.len() > 20 && described.contains_key("/openapi.json"), "{described:?}");
+        assert_eq!(served(&with_layers(routes.clone(), &document)), described);
+        for besides in [
+            routes.clone().route("/besides", get(|| async {})),
+            routes.clone().route("/api/v1/tasks", delete(|| async {})),
+            routes.merge(Router::new().route("/api/v1/besides/{id}", get(|| async {}))),
+        ] {
+            assert_ne!(served(&with_layers(besides, &document)), described);
+        }
+    }
 }

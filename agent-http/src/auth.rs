@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use agent_config::Scope;
+use agent_fleet::opens::matches_variable;
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::AUTHORIZATION;
@@ -20,6 +21,7 @@ use crate::audit::Asked;
 use crate::error::ApiError;
 use crate::glob;
 use crate::routes::needs_no_token;
+use crate::server::Place;
 use crate::tokens::{Known, Proof, Tokens, no_token};
 
 /// Most problems of the scripts folder in one answer.
@@ -134,7 +136,7 @@ impl Caller {
         let expected = listed("a variable that the token or the script lists", &self.known.token.env);
         let names = spec["env"].as_object().into_iter().flatten().map(|(name, _)| name);
         for name in names.filter(|name| !open.contains(name)) {
-            if !self.known.token.env.iter().any(|pattern| glob::matches_variable(pattern, name)) {
+            if !self.known.token.env.iter().any(|pattern| matches_variable(pattern, name)) {
                 forbidden.push(Problem::new(
                     format!("env.{}", name.escape_debug()),
                     "forbidden",
@@ -228,7 +230,12 @@ fn caller(request: &Request) -> Result<Caller, ApiError> {
     let asked = request.extensions().get::<Arc<Asked>>().ok_or_else(ApiError::internal)?;
     let proof = Proof::of(request)?;
     let known = access.tokens.named_by(&proof)?;
-    Caller::of(known, proof, asked.clone())
+    let caller = Caller::of(known, proof, asked.clone())?;
+    // There is none where another server is in front of the routes.
+    if let Some(place) = request.extensions().get::<Place>() {
+        place.for_somebody();
+    }
+    Ok(caller)
 }
 
 /// Whether a path is served without a token.

@@ -46,14 +46,6 @@ fn matches_segment(pattern: &[u8], segment: &[u8]) -> bool {
     pattern[p..].iter().all(|byte| *byte == b'*')
 }
 
-/// Whether a pattern matches a variable's name: a `*` at its end stands for any rest.
-pub(crate) fn matches_variable(pattern: &str, name: &str) -> bool {
-    match pattern.strip_suffix('*') {
-        Some(beginning) => name.starts_with(beginning),
-        None => pattern == name,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,19 +78,6 @@ mod tests {
         ];
         for (pattern, name, expected) in table {
             assert_eq!(matches(pattern, name), expected, "{pattern} {name}");
-        }
-    }
-
-    #[test]
-    fn a_pattern_of_variables_is_a_name_or_the_beginning_of_one() {
-        for (pattern, name, expected) in [
-            ("DEPLOY_*", "DEPLOY_ENV", true),
-            ("DEPLOY_*", "XDEPLOY_ENV", false),
-            ("REGION", "REGION", true),
-            ("REGION", "REGION2", false),
-            ("*", "ANY", true),
-        ] {
-            assert_eq!(matches_variable(pattern, name), expected, "{pattern} {name}");
         }
     }
 }

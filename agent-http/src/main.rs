@@ -114,7 +114,8 @@ async fn serve(
     let host =
         Host { open_files: open_files.before(), runtime_dir: process::runtime_dir(), tls: tls.clone() };
     let agent = Agent::open(settings, host).await.map_err(|error| error_chain(&error))?;
-    let limits = open_files.bound(ServerLimits::default());
+    let connections_per_peer = settings.limits.connections_per_peer;
+    let limits = open_files.bound(ServerLimits { connections_per_peer, ..ServerLimits::default() });
     let wanted = address(settings);
     let server = Server::listen(wanted, limits).await.map_err(|error| cannot_listen(wanted, &error))?;
     let socket = LocalSocket::listen(&settings.http).map_err(|error| error_chain(&error))?;

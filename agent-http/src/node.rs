@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use agent_config::Settings;
 use agent_fleet::node::{Access, Address, Node, NodeSettings};
+use agent_fleet::opens::Opens;
 use ct_codecs::{Base64, Encoder};
 use task_runners::Scripts;
 use task_service::TaskService;
@@ -40,6 +41,7 @@ pub(crate) async fn open(
             capacity: service.stats().slots,
             accepted: accepted.map_err(|error| format!("node.assignment_public_keys: {error}"))?,
             state_dir,
+            opens: Opens { env: node.env.clone(), work_dirs: node.work_dirs.clone() },
             address: Address {
                 api_server,
                 proxy: node.proxy.clone(),

@@ -20,7 +20,7 @@ use crate::audit::{Asked, Decision};
 use crate::auth;
 use crate::error::{ApiError, ErrorCode};
 use crate::peer::Peer;
-use crate::server::{CallerLeft, ForSomebody};
+use crate::server::CallerLeft;
 
 /// What answers have unless their handler says otherwise. Nothing that a browser shows of an answer may load or run
 /// anything, or be read by pages of others: in a sandbox an answer has an origin of its own. Browsers show no sandboxed page
@@ -54,9 +54,6 @@ pub(crate) async fn complete(State(state): State<AppState>, mut request: Request
         state.audit().tell(&asked, Decision { status: Some(response.status()), code, task: None }).await;
     }
     unanswered.is_open = false;
-    if asked.is_let_in() {
-        response.extensions_mut().insert(ForSomebody);
-    }
     let headers = response.headers_mut();
     for (name, value) in COMMON {
         headers.entry(name).or_insert(HeaderValue::from_static(value));

@@ -2,7 +2,7 @@
 //! token lists.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use agent_config::{Settings, Token};
 use nix::errno::Errno;
@@ -19,6 +19,15 @@ pub(crate) enum Peer {
     Address(SocketAddr),
     /// Of one over the Unix socket.
     User(PeerUser),
+}
+
+/// Whose connections count together. An IPv6 address counts as its network of 64 bits: whoever has one address there has as
+/// many as it likes (RFC 4291, section 2.5.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum PeerKey {
+    Address(Ipv4Addr),
+    Network([u16; 4]),
+    User(u32),
 }
 
 /// The process that connected to the Unix socket, as it was then (unix(7), SO_PEERCRED).
@@ -63,6 +72,23 @@ pub enum PeerError {
         /// The other token.
         other: String,
     },
+}
+
+impl Peer {
+    /// As whose its connections count.
+    pub(crate) fn key(&self) -> PeerKey {
+        match self {
+            // A socket of both kinds shows IPv4 addresses as mapped ones.
+            Self::Address(address) => match address.ip().to_canonical() {
+                IpAddr::V4(address) => PeerKey::Address(address),
+                IpAddr::V6(address) => {
+                    let [a, b, c, d, ..] = address.segments();
+                    PeerKey::Network([a, b, c, d])
+                }
+            },
+            Self::User(user) => PeerKey::User(user.uid),
+        }
+    }
 }
 
 impl fmt::Display for Peer {
@@ -136,5 +162,22 @@ impl Listed {
         if self.uids.contains(&own) {
             tracing::warn!(token, uid = own, "scripts run as this user: each of them may call as this token");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_count_by_ipv4_address_ipv6_network_and_user() {
+        let key = |text: &str| Peer::Address(SocketAddr::new(text.parse().unwrap(), 1)).key();
+        assert_eq!(key("192.0.2.1"), key("::ffff:192.0.2.1"));
+        assert_ne!(key("192.0.2.1"), key("192.0.2.2"));
+        assert_eq!(key("2001:db8:1:2::1"), key("2001:db8:1:2:ffff:ffff:ffff:ffff"));
+        assert_ne!(key("2001:db8:1:2::1"), key("2001:db8:1:3::1"));
+        let user = |uid, pid| Peer::User(PeerUser { uid, pid }).key();
+        assert_eq!(user(0, Some(1)), user(0, None));
+        assert_ne!(user(0, Some(1)), user(1, Some(1)));
     }
 }

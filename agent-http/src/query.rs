@@ -1,5 +1,6 @@
 //! Reads the query of a request with every mistake named at once, unknown names too.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::str::FromStr;
 
@@ -61,6 +62,20 @@ impl Query {
     /// `true` or `false`.
     pub(crate) fn boolean(&mut self, name: &str) -> Option<bool> {
         self.parsed(name, "boolean", "true or false")
+    }
+
+    /// Labels that must all be there: `label=team=web`, which may be repeated.
+    pub(crate) fn labels(&mut self) -> BTreeMap<String, String> {
+        let mut labels = BTreeMap::new();
+        for text in self.all("label") {
+            match text.split_once('=') {
+                Some((name, value)) if !name.is_empty() => {
+                    labels.insert(name.to_owned(), value.to_owned());
+                }
+                _ => self.problem("label", "label", "a label's name and value, as `team=web`"),
+            }
+        }
+        labels
     }
 
     /// Notes a mistake that only the caller can see.

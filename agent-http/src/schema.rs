@@ -5,6 +5,7 @@
 mod attempt;
 mod hook;
 mod node;
+mod script;
 
 use std::collections::BTreeMap;
 
@@ -14,6 +15,7 @@ use utoipa::ToSchema;
 use attempt::Attempt;
 pub(crate) use hook::{HookAnswer, HookTask};
 pub(crate) use node::{Drain, Node, NodeList, Target};
+pub(crate) use script::{Script, ScriptPage};
 
 /// What is asked: a script or runner by name, with everything that shapes its run. Unknown fields are refused.
 #[derive(ToSchema)]
@@ -257,96 +259,6 @@ pub(crate) struct TaskPage {
     /// The `cursor` of the next page; null when this is the last one.
     #[schema(required)]
     next: Option<String>,
-}
-
-/// A script.
-#[derive(ToSchema)]
-pub(crate) struct Script {
-    name: String,
-    /// SHA-256 of its file; empty where the script is broken.
-    sha256: String,
-    /// Whether a manifest vouches for it.
-    verified: bool,
-    /// Why it cannot be run, if it cannot.
-    broken: Vec<BrokenReason>,
-    /// What should be otherwise in its header.
-    warnings: Vec<BrokenReason>,
-    /// Whether it says what it takes; one that does not takes any arguments.
-    described: bool,
-    /// What it does, in a sentence.
-    #[schema(required)]
-    description: Option<String>,
-    /// The group that lists show it in.
-    #[schema(required)]
-    group: Option<String>,
-    /// Words for filters.
-    tags: Vec<String>,
-    /// What it does to the world; null where it does not say.
-    #[schema(required)]
-    effect: Option<Effect>,
-    /// Its parameters as JSON Schema (2020-12); null where it does not say.
-    #[schema(required)]
-    parameters: Option<serde_json::Map<String, Value>>,
-    /// The output parameters that it says it writes.
-    outputs: Vec<ScriptOutput>,
-}
-
-/// What a script does to the world: nothing, something that can be changed back, or something that cannot.
-#[derive(ToSchema)]
-#[schema(rename_all = "snake_case")]
-#[expect(dead_code, reason = "only described")]
-pub(crate) enum Effect {
-    Read,
-    Write,
-    Destructive,
-}
-
-/// An output parameter that a script says it writes.
-#[derive(ToSchema)]
-pub(crate) struct ScriptOutput {
-    name: String,
-    /// What it holds.
-    description: String,
-    /// What its value is: `string`, `int`, `number`, `bool`, `duration` or `path`.
-    r#type: String,
-}
-
-/// Why a script cannot be run, or what should be otherwise in it.
-#[derive(ToSchema)]
-pub(crate) struct BrokenReason {
-    /// The line that is wrong, where it is one.
-    #[schema(required)]
-    line: Option<u64>,
-    /// What is wrong and what would be right.
-    reason: String,
-}
-
-/// The scripts that the token sees.
-#[derive(ToSchema)]
-pub(crate) struct ScriptPage {
-    scripts: Vec<Script>,
-    /// The `cursor` of the next page; null when this is the last one.
-    #[schema(required)]
-    next: Option<String>,
-    verification: Verification,
-}
-
-/// What stands behind the scripts that would run now.
-#[derive(ToSchema)]
-pub(crate) struct Verification {
-    /// Whether scripts are verified at all.
-    verification: bool,
-    /// Digest of the manifest in use.
-    #[schema(required)]
-    manifest: Option<String>,
-    /// What is wrong with the folder now; a verified copy in use stays in use all the same.
-    problems: Vec<String>,
-    /// The command that mends it.
-    #[schema(required)]
-    mend: Option<String>,
-    /// Why changes of the folder are seen only when somebody asks; null where they are seen by themselves.
-    #[schema(required)]
-    unwatched: Option<String>,
 }
 
 /// A runner.

@@ -85,7 +85,7 @@
 //! | the executor | `builder`, `executor`, `threads`, `instance` (its lock, and recovery after others), `preview` |
 //! | the way of an execution | `run`: `prepare`, `task_file`, `launch`, `supervise`, `collect` |
 //! | scripts | `script_source`, `script_head` |
-//! | folders | `workspace`, `scratch`, `secret_files`, `record`, `attempts`, `raw_text`, `durable`, `folder`, `removal` |
+//! | folders | `workspace`, `scratch`, `secret_files`, `record`, `attempts`, `raw_text`, `durable`, `folder`, `removal`, `folder_bytes` |
 //! | the log | `log_writer`, `banner`, `progress`, `log_reader`, `log_lines`, `log_search`, `callbacks` |
 //! | what comes of it | `execution`, `result`, `output_params`, `debug_script`, `recorder` (for what is no script), `mirror` (for what runs elsewhere) |
 //! | processes | `scope` (cgroup, marker), `proc`, `sys` (all unsafe code), `wake` |
@@ -106,6 +106,7 @@ mod error;
 mod execution;
 mod executor;
 mod folder;
+mod folder_bytes;
 mod instance;
 mod launch;
 mod log_lines;
@@ -147,6 +148,7 @@ pub use environment::{is_refused_variable, is_variable_name};
 pub use error::{ScriptFault, StartError};
 pub use execution::{Execution, ExecutionDriver};
 pub use executor::ScriptExecutor;
+pub use folder_bytes::folder_bytes;
 pub use instance::Recovered;
 pub use log_reader::LogReader;
 pub use log_search::{LineMatch, LogMatches, SearchLimits, SearchPlace};

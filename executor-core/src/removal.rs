@@ -34,7 +34,7 @@ pub fn remove_folder(path: &Path) -> io::Result<()> {
         Err(Errno::ENOTEMPTY | Errno::EEXIST) => {}
         other => return Ok(other?),
     }
-    let top = open_writable(AT_FDCWD, path, ResolveFlag::empty())?;
+    let top = open_allowed(AT_FDCWD, path, ResolveFlag::empty(), Mode::S_IRWXU)?;
     let mut removal = Removal { top, moved: 0, is_changed: true, failure: None };
     loop {
         removal.pass();
@@ -79,7 +79,7 @@ impl Removal {
 
     /// Removes a folder at the top, after moving the folders in it that have something in them to its side.
     fn flatten(&mut self, name: &CStr) -> io::Result<()> {
-        let folder = open_writable(&self.top, name, ResolveFlag::RESOLVE_NO_XDEV)?;
+        let folder = open_allowed(&self.top, name, ResolveFlag::RESOLVE_NO_XDEV, Mode::S_IRWXU)?;
         for_each(&folder, |inner, kind| {
             let outcome = match unlink(&folder, inner, kind) {
                 Ok(false) => self.move_up(folder.as_fd(), inner),
@@ -101,7 +101,7 @@ impl Removal {
                 Err(Errno::EEXIST | Errno::ENOTEMPTY | Errno::ENOTDIR) => {}
                 // Its own entry `..` is changed by this.
                 Err(Errno::EACCES) if !is_writable => {
-                    open_writable(parent, name, ResolveFlag::RESOLVE_NO_XDEV)?;
+                    open_allowed(parent, name, ResolveFlag::RESOLVE_NO_XDEV, Mode::S_IRWXU)?;
                     is_writable = true;
                 }
                 moved => return self.note(moved.map(|()| true)),
@@ -152,11 +152,12 @@ fn unlink(parent: impl AsFd, name: &(impl NixPath + ?Sized), kind: Option<Type>)
     }
 }
 
-/// Opens a folder, and lets its owner read and change it. A link is refused.
-fn open_writable(
+/// Opens a folder, and allows its owner this where the folder did not. A link is refused.
+pub(crate) fn open_allowed(
     parent: impl AsFd,
     name: &(impl NixPath + ?Sized),
     resolve: ResolveFlag,
+    rights: Mode,
 ) -> io::Result<OwnedFd> {
     let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let how = OpenHow::new().flags(flags | OFlag::O_RDONLY).resolve(resolve);
@@ -170,9 +171,10 @@ fn open_writable(
         }
         opened => opened?,
     };
-    if !Mode::from_bits_truncate(fstat(&folder)?.st_mode).contains(Mode::S_IRWXU) {
+    let mode = Mode::from_bits_truncate(fstat(&folder)?.st_mode);
+    if !mode.contains(rights) {
         // Whose folder it is not is told by what fails next, if anything does: root may do without.
-        let _ = fchmod(&folder, Mode::S_IRWXU);
+        let _ = fchmod(&folder, mode | rights);
     }
     Ok(folder)
 }

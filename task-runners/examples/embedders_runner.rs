@@ -34,6 +34,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         created_by: "example".to_owned(),
         unreachable_since: None,
         created_at: jiff::Timestamp::now(),
+        is_taken_up: false,
+        node: None,
     };
     let result = runner.start(order).await?.wait().await;
     println!("{}", serde_json::to_string_pretty(&*result)?);

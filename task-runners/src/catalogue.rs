@@ -137,7 +137,9 @@ impl ScriptEntry {
         Self { name: name.to_string(), broken: vec![BrokenReason { line: None, reason }], ..Self::default() }
     }
 
-    fn described(self, description: &Arc<ScriptDescription>) -> Self {
+    /// The same of a script that says this of itself.
+    #[must_use]
+    pub fn described(self, description: &Arc<ScriptDescription>) -> Self {
         Self {
             described: true,
             description: description.description.clone(),

@@ -51,7 +51,7 @@ pub use executor_core::{
     ExecutionDriver, ExecutionResult, ExposeSecret, KillScope, Leftovers, LineMatch, LogMatches, LogProgress,
     LogReader, LogSummary, Metadata, Mirror, NameError, Outcome, Preview, Problem, Problems, RESULT_FILE,
     Recorder, Records, ScriptExecutor, ScriptExecutorBuilder, ScriptName, SearchLimits, SearchPlace,
-    SecretString, StartError, TASK_FILE, TaskId, WorkspaceName, inspect, remove_folder,
+    SecretString, StartError, TASK_FILE, TaskId, WorkspaceName, folder_bytes, inspect, remove_folder,
 };
 pub use executor_integrity::{PublicKey, ScriptsSettings, VerificationMode};
 pub use function_runner::{FunctionLimits, FunctionRunner, TaskHandle};

@@ -65,6 +65,10 @@ pub struct TaskOrder {
     pub created_at: Timestamp,
     /// Since when what carries it out has been out of reach, where it was so when this agent was stopped.
     pub unreachable_since: Option<Timestamp>,
+    /// Whether an earlier run of this agent has begun it, so that it may run elsewhere by now.
+    pub is_taken_up: bool,
+    /// The node that it runs on, or is to run on, as far as the history knows.
+    pub node: Option<String>,
 }
 
 /// A named way to do a task. Embedders register their own beside those that come with the agent.

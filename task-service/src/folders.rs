@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -14,13 +15,30 @@ use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat, renameat};
 use nix::sys::stat::Mode;
-use task_runners::{TaskId, remove_folder};
+use task_runners::{TaskId, folder_bytes, remove_folder};
 
 /// What the names of folders that were put away begin with. No task's id does.
 const PUT_AWAY: &str = ".leaving-";
 /// A folder that is opened, and no link to one.
 const FOLDER: OFlag =
     OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+
+/// A folder of a task.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) id: TaskId,
+    /// When something was made in it, or removed.
+    pub(crate) modified: SystemTime,
+    pub(crate) mark: Mark,
+}
+
+/// What tells a folder from the others that stand beside it, and from itself after it was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Mark {
+    inode: u64,
+    /// Seconds and nanoseconds, by the kernel: whoever has the folder in hand cannot set it.
+    changed: (i64, i64),
+}
 
 /// A folder that holds folders of tasks.
 #[derive(Debug)]
@@ -39,18 +57,46 @@ impl Folders {
         }
     }
 
-    /// The tasks in whose folders nothing has been made or removed for `age`.
-    pub(crate) fn old(&self, age: Duration) -> io::Result<Vec<TaskId>> {
-        let Some(before) = SystemTime::now().checked_sub(age) else { return Ok(Vec::new()) };
-        let mut old = Vec::new();
+    /// The folders of tasks that are there.
+    pub(crate) fn all(&self) -> io::Result<Vec<Found>> {
+        let mut found = Vec::new();
         for name in names(&self.dir)? {
             // A link is no folder here, and what went away meanwhile is none any more.
             let (Ok(id), Ok(folder)) = (name.parse(), open(&self.dir, &name)) else { continue };
-            if File::from(folder).metadata()?.modified()? < before {
-                old.push(id);
-            }
+            let about = File::from(folder).metadata()?;
+            let mark = Mark { inode: about.ino(), changed: (about.ctime(), about.ctime_nsec()) };
+            found.push(Found { id, modified: about.modified()?, mark });
         }
-        Ok(old)
+        Ok(found)
+    }
+
+    /// The tasks in whose folders nothing has been made or removed for `age`.
+    pub(crate) fn old(&self, age: Duration) -> io::Result<Vec<TaskId>> {
+        let Some(before) = SystemTime::now().checked_sub(age) else { return Ok(Vec::new()) };
+        let all = self.all()?;
+        Ok(all.into_iter().filter(|folder| folder.modified < before).map(|folder| folder.id).collect())
+    }
+
+    /// What the folder of a task takes on the disk; nothing where there is none.
+    pub(crate) fn bytes(&self, id: &TaskId) -> io::Result<u64> {
+        match folder_bytes(&beneath(&self.dir, id.as_str())) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            told => told,
+        }
+    }
+
+    /// Removes the folder of a task, if this still holds when nobody finds it any more; whether it is gone.
+    pub(crate) fn remove_if(&self, id: &TaskId, may_go: impl FnOnce() -> bool) -> io::Result<bool> {
+        if !self.put_away(id) {
+            return Ok(false);
+        }
+        // The id may be used again just now. A task's row is written before its folder is looked for, so that whoever
+        // has found this one is known by now.
+        if may_go() {
+            return Ok(self.remove(id));
+        }
+        self.take_back(id)?;
+        Ok(false)
     }
 
     /// Puts the folder of a task away; whether it was there and is away now. One that cannot be is told in the log, and
@@ -70,7 +116,7 @@ impl Folders {
     }
 
     /// Undoes [`put_away`](Self::put_away).
-    pub(crate) fn take_back(&self, id: &TaskId) -> io::Result<()> {
+    fn take_back(&self, id: &TaskId) -> io::Result<()> {
         Ok(renameat(&self.dir, format!("{PUT_AWAY}{id}").as_str(), &self.dir, id.as_str())?)
     }
 
@@ -103,11 +149,16 @@ impl Folders {
 
 /// Removes what has this name beneath `parent`, with all that is in it. It is no error where there is nothing.
 fn remove(parent: &File, name: &str) -> io::Result<()> {
-    // The path begins at the descriptor, wherever the path that it was opened by leads by now (proc(5)).
-    match remove_folder(Path::new(&format!("/proc/self/fd/{}/{name}", parent.as_raw_fd()))) {
+    match remove_folder(&beneath(parent, name)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
+}
+
+/// The path of what has this name beneath `parent`. It begins at the descriptor, wherever the path that it was opened by
+/// leads by now (proc(5)).
+fn beneath(parent: &File, name: &str) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}/{name}", parent.as_raw_fd()))
 }
 
 fn open(parent: &impl AsFd, name: &str) -> nix::Result<OwnedFd> {

@@ -26,6 +26,7 @@
 //! | `live` | the tasks that have not ended, for whoever follows them |
 //! | `recovery` | what happens to the tasks of an agent that died |
 //! | `retention` | removes what has been kept long enough |
+//! | `workspaces` | the same for the folders that tasks worked in |
 //! | `held` | the tasks that it leaves because somebody else needs them |
 //! | `folders` | removes folders of tasks, following no link |
 //! | `backup` | copies of a state folder, and what is restored from them |
@@ -52,6 +53,7 @@ mod service;
 mod settings;
 mod store;
 mod submit;
+mod workspaces;
 
 pub use backup::{Backup, BackupError, back_up, restore};
 pub use cancel::CancelError;

@@ -1,5 +1,5 @@
-//! Removes what has been kept long enough: ended tasks from the history, their records, and the folders that they worked
-//! in. Nothing that has not ended or is [held](TaskService::hold) is touched, and no task waits for it: a few tasks go at a time, between the keeper's
+//! Removes what has been kept long enough: ended tasks from the history, their records, and the
+//! [folders that they worked in](crate::workspaces). Nothing that has not ended or is [held](TaskService::hold) is touched, and no task waits for it: a few tasks go at a time, between the keeper's
 //! other events, and folders are removed on threads for blocking work.
 //!
 //! The folders of a step are put away first, then its rows are forgotten, then the folders are removed. So a crash leaves
@@ -7,12 +7,12 @@
 //! the command line, which no row ever knew, are found by looking through all folders.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use task_runners::{ATTEMPTS_FOLDER, RESULT_FILE, Task, TaskId};
+use task_runners::{ATTEMPTS_FOLDER, RESULT_FILE, TaskId};
 use tokio::sync::oneshot;
 
 use crate::folders::Folders;
@@ -36,8 +36,12 @@ pub struct Retention {
     pub max_tasks: u64,
     /// Most bytes that tasks take in the history and in their records, on a disk with blocks of 4 KiB; 0 sets no bound.
     pub max_bytes: u64,
-    /// Folders that belong to one task. Shared ones are kept.
+    /// Folders that tasks of their own worked in, after the task ended. Shared ones are kept, and do not count.
     pub workspaces: Duration,
+    /// Most of these folders, of tasks that have ended; 0 sets no bound. Those of the tasks that ended first go first.
+    pub max_workspaces: u64,
+    /// Most bytes that these folders take on the disk; 0 sets no bound.
+    pub max_workspace_bytes: u64,
     /// The folder in which the engine makes them: that of its setting `work_dir`.
     pub work_dir: PathBuf,
 }
@@ -99,7 +103,8 @@ impl TaskService {
         self.remove_by_count(retention.max_tasks, &mut removed).await?;
         self.remove_by_bytes(retention.max_bytes, &mut removed).await?;
         let (inner, kept) = (self.inner.clone(), retention.clone());
-        let (records, workspaces) = blocking(move || inner.remove_old_folders(&kept)).await?;
+        let remove = move || Ok((inner.remove_old_records(kept.tasks)?, inner.remove_old_workspaces(&kept)?));
+        let (records, workspaces) = blocking(remove).await?;
         removed.records += records;
         removed.workspaces = workspaces;
         Ok(removed)
@@ -217,56 +222,29 @@ impl Inner {
         Ok(())
     }
 
-    /// Removes the records that no row knows, and the folders that tasks worked in, where they are old enough; says how
-    /// many of each.
-    fn remove_old_folders(&self, retention: &Retention) -> io::Result<(usize, usize)> {
+    /// Removes the records that no row knows and that are old enough; says how many.
+    fn remove_old_records(&self, age: Duration) -> io::Result<usize> {
+        let Some(records) = Folders::open(self.records.root())? else { return Ok(0) };
+        let is_nobodys = |id: &TaskId| matches!(self.ended_at(id), Ok(None));
+        let mut removed = 0;
+        for id in records.old(age)? {
+            if is_nobodys(&id) && self.has_ended(&id) && !self.held.has(&id) {
+                removed += usize::from(records.remove_if(&id, || is_nobodys(&id))?);
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Whether the record of a task that no row knows, as of a run on the command line, says that it has ended.
+    pub(crate) fn has_ended(&self, id: &TaskId) -> bool {
         // What no row knows is not tried again, so that ended attempts are an end as well.
-        let ends = [RESULT_FILE, ATTEMPTS_FOLDER];
-        let has_ended = |id: &TaskId| ends.iter().any(|name| self.records.folder(id).join(name).exists());
-        let is_left = |id: &TaskId| matches!(self.row(id), Ok(None)) && has_ended(id) && !self.held.has(id);
-        let is_nobodys = |id: &TaskId| matches!(self.row(id), Ok(None));
-        let records = remove_where(self.records.root(), retention.tasks, is_left, is_nobodys)?;
-
-        let before = SystemTime::now().checked_sub(retention.workspaces);
-        let is_done = |id: &TaskId| match self.row(id) {
-            Ok(Some(task)) => task.ended_at.is_some_and(|at| Some(SystemTime::from(at)) < before),
-            // A run on the command line has a record, with a result once it has ended.
-            Ok(None) => has_ended(id) || !self.records.folder(id).exists(),
-            Err(_) => false,
-        };
-        let workspaces =
-            remove_where(&retention.work_dir.join("tasks"), retention.workspaces, is_done, is_done)?;
-        Ok((records, workspaces))
+        [RESULT_FILE, ATTEMPTS_FOLDER].iter().any(|name| self.records.folder(id).join(name).exists())
     }
 
-    fn row(&self, id: &TaskId) -> rusqlite::Result<Option<Task>> {
-        self.readers.read_here(|db| store::by_id(db, id))
+    /// When a task ended, by its row: none as long as it has not. None as well where there is no row.
+    pub(crate) fn ended_at(&self, id: &TaskId) -> rusqlite::Result<Option<Option<Timestamp>>> {
+        self.readers.read_here(|db| store::ended_at(db, id))
     }
-}
-
-/// Removes the old folders of tasks that may go, and of which this still holds when nobody finds them any more; says how
-/// many.
-fn remove_where(
-    parent: &Path,
-    age: Duration,
-    may_go: impl Fn(&TaskId) -> bool,
-    still: impl Fn(&TaskId) -> bool,
-) -> io::Result<usize> {
-    let Some(folders) = Folders::open(parent)? else { return Ok(0) };
-    let mut removed = 0;
-    for id in folders.old(age)? {
-        if !may_go(&id) || !folders.put_away(&id) {
-            continue;
-        }
-        // The id may be used again just now. A task's row is written before its folder is looked for, so that whoever
-        // has found this one is known by now.
-        if still(&id) {
-            removed += usize::from(folders.remove(&id));
-        } else {
-            folders.take_back(&id)?;
-        }
-    }
-    Ok(removed)
 }
 
 async fn blocking<T: Send + 'static>(

@@ -36,6 +36,8 @@ pub(crate) struct Start {
     pub(crate) secrets: Secrets,
     /// What of it is tried again.
     pub(crate) retry: RetryPolicy,
+    /// Whether an earlier run of this agent has begun it.
+    pub(crate) is_taken_up: bool,
 }
 
 /// What every running task shares.
@@ -197,6 +199,8 @@ async fn begin(start: &Start) -> Begun {
         created_by: start.task.created_by.clone(),
         created_at: start.task.created_at,
         unreachable_since: start.task.unreachable_since,
+        is_taken_up: start.is_taken_up,
+        node: start.task.node.clone(),
     };
     match unless_panics(runner, order).await {
         Some(Ok(execution)) => Begun::Runs(execution),

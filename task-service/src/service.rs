@@ -24,6 +24,7 @@ use crate::recovery;
 use crate::run::Context;
 use crate::settings::ServiceSettings;
 use crate::store::{self, Readers, StoreError};
+use crate::workspaces::Sizes;
 
 /// The task service. Clones are handles of the same one. When the last is dropped the service accepts and starts
 /// nothing more, and closes its database when what runs has ended; [`TaskService::drain`] does that in the open.
@@ -43,6 +44,7 @@ pub(crate) struct Inner {
     pub(crate) registry: RunnerRegistry,
     pub(crate) stats: watch::Receiver<ServiceStats>,
     pub(crate) held: Held,
+    pub(crate) sizes: Sizes,
     pub(crate) awaited: watch::Receiver<Awaited>,
     /// Closed when the keeper has gone.
     stopped: watch::Receiver<()>,
@@ -102,6 +104,13 @@ pub enum OpenError {
 #[derive(Debug, thiserror::Error)]
 #[error("the history cannot be read: {0}; try again later")]
 pub struct ReadError(String);
+
+impl Inner {
+    /// Whether the service has stopped.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.has_changed().is_err()
+    }
+}
 
 impl TaskService {
     /// Opens the service on a state folder: takes its lock, opens the database, brings the tasks of the last run to
@@ -374,6 +383,7 @@ fn open(
         registry,
         stats: watched,
         held: Held::default(),
+        sizes: Sizes::default(),
         awaited,
         stopped,
         live,

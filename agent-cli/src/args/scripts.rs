@@ -28,8 +28,8 @@ pub(crate) struct ShowArgs {
     pub(crate) json: bool,
 }
 
-/// Which service is asked how scripts ended last.
-#[derive(Debug, Args)]
+/// Which service, and which of its nodes, is asked for scripts and how they ended last.
+#[derive(Debug, Default, Args)]
 pub(crate) struct Last {
     /// Ask the service at this address instead, and show how a script ended last there
     #[arg(long, value_name = "URL")]
@@ -37,6 +37,12 @@ pub(crate) struct Last {
     /// File with the token [default: the file that the service on this host made]
     #[arg(long, value_name = "FILE", requires = "server")]
     pub(crate) token_file: Option<PathBuf>,
+    /// The scripts of this node of the service
+    #[arg(long, value_name = "NAME", requires = "server", conflicts_with = "node_labels")]
+    pub(crate) node: Option<String>,
+    /// The scripts of the nodes with this label; repeated, with all of them
+    #[arg(long = "node-label", value_name = "NAME=VALUE", requires = "server")]
+    pub(crate) node_labels: Vec<String>,
     #[command(flatten)]
     pub(crate) trust: Trust,
 }
@@ -44,7 +50,7 @@ pub(crate) struct Last {
 impl Last {
     /// The same as every other command names a service.
     pub(crate) fn to_server(&self) -> Server {
-        let Self { server, token_file, trust } = self;
+        let Self { server, token_file, trust, .. } = self;
         Server { server: server.clone(), token_file: token_file.clone(), trust: trust.clone() }
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Arg, ArgAction, Command, CommandFactory, ValueHint};
 use task_runners::TaskStatus;
 
-use crate::args::{Cli, Global, Last, Trust};
+use crate::args::{Cli, Global, Last};
 use crate::complete::names::Folder;
 use crate::complete::{Candidate, Kind, Offer, behind, scripts, tasks};
 use crate::context;
@@ -60,7 +60,7 @@ impl<'a> Place<'a> {
             only_values: false,
             script: None,
             global: Global { config: None, scripts: None, state: None },
-            last: Last { server: None, token_file: None, trust: Trust::default() },
+            last: Last::default(),
         };
         words.iter().for_each(|word| place.read(word));
         place

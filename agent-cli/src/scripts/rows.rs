@@ -41,7 +41,7 @@ impl Line {
         };
         let is_undescribed = broken.is_none() && entry["described"] == false;
         let effect = text("effect").unwrap_or(if is_undescribed { "undescribed" } else { NONE }.to_owned());
-        let digest = text("sha256").unwrap_or_default().chars().take(SHORT_DIGEST).collect();
+        let digest = short_digest(&text("sha256").unwrap_or_default());
         Self { name, digest, state, effect, group: text("group"), last, about }
     }
 
@@ -57,6 +57,11 @@ impl Line {
         let before = [self.name.as_str(), self.state, &self.effect].map(str::to_owned);
         before.into_iter().chain(self.last.clone().unwrap_or_default()).chain([self.about.clone()]).collect()
     }
+}
+
+/// The beginning of a digest, for people.
+pub(super) fn short_digest(sha256: &str) -> String {
+    sha256.chars().take(SHORT_DIGEST).collect()
 }
 
 /// The first reason why a script is broken, with its line.

@@ -1,4 +1,4 @@
-//! `list --server` and `show --server`: the scripts of a service, and how each ended last there.
+//! `list --server` and `show --server`: the scripts of a service, or of its nodes, and how each ended last there.
 
 use std::collections::HashMap;
 use std::process::ExitCode;
@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 use task_runners::{SCRIPT_RUNNER, Task};
 
+use super::place::Place;
+use super::rows::short_digest;
 use super::{remark, rows};
 use crate::args::{Global, Last, ListArgs, ShowArgs};
 use crate::client::{Client, segment};
@@ -15,17 +17,18 @@ use crate::output::{self, say, table};
 /// Pages of recent tasks that are looked through for a list, and tasks on each: the list is bounded, whatever ran.
 const MAX_PAGES: usize = 10;
 const PAGE: usize = 200;
-/// Pages of scripts that are followed.
+/// Pages of scripts that are followed, and scripts on each.
 const MAX_SCRIPT_PAGES: usize = 1000;
+const SCRIPT_PAGE: usize = 1000;
 
 /// The last task of each script, newest first looked up.
 type LastTasks = HashMap<String, Task>;
 
 pub(super) fn list(global: &Global, args: &ListArgs) -> Result<ExitCode, Failure> {
-    let client = client(global, &args.last)?;
-    let (mut scripts, verification) = scripts(&client)?;
+    let (client, place) = (client(global, &args.last)?, Place::of(&args.last));
+    let (mut scripts, verification) = scripts(&client, &place)?;
     let names: Vec<&str> = scripts.iter().filter_map(|script| script["name"].as_str()).collect();
-    let last = last_tasks(&client, &names)?;
+    let last = last_tasks(&client, &place, &names)?;
     if args.json {
         for script in &mut scripts {
             let task = script["name"].as_str().and_then(|name| last.get(name));
@@ -43,16 +46,20 @@ pub(super) fn list(global: &Global, args: &ListArgs) -> Result<ExitCode, Failure
         .collect();
     rows::print(&lines);
     if scripts.is_empty() {
-        say("the service has no scripts that this token sees");
+        say(&format!("{place} no scripts that this token sees"));
     }
     Ok(ExitCode::SUCCESS)
 }
 
 pub(super) fn show(global: &Global, args: &ShowArgs) -> Result<ExitCode, Failure> {
-    let client = client(global, &args.last)?;
-    let mut script = client.get(&format!("/api/v1/scripts/{}", segment(&args.script)))?;
-    let mut page = client.get(&format!("/api/v1/tasks?limit=1&name={}", segment(&args.script)))?;
-    let last: Option<Task> = tasks(&mut page)?.into_iter().next();
+    let (client, place) = (client(global, &args.last)?, Place::of(&args.last));
+    let name = segment(&args.script);
+    let query = place.of_scripts().replacen('&', "?", 1);
+    let mut script = client.get(&format!("/api/v1/scripts/{name}{query}"))?;
+    // Those of a pool are looked for among others.
+    let limit = if let Place::Pool(_) = place { PAGE } else { 1 };
+    let mut page = client.get(&format!("/api/v1/tasks?limit={limit}&name={name}{}", place.of_tasks()))?;
+    let last: Option<Task> = tasks(&mut page)?.into_iter().find(|task| place.has(task));
     if args.json {
         script["last"] = last.as_ref().map_or(Value::Null, as_json);
         output::print_json(&script);
@@ -72,9 +79,10 @@ fn client(global: &Global, last: &Last) -> Result<Client, Failure> {
 }
 
 /// All scripts, page after page, and what stands behind them.
-fn scripts(client: &Client) -> Result<(Vec<Value>, Value), Failure> {
+fn scripts(client: &Client, place: &Place) -> Result<(Vec<Value>, Value), Failure> {
     let mut scripts = Vec::new();
-    let mut path = "/api/v1/scripts".to_owned();
+    let first = format!("/api/v1/scripts?limit={SCRIPT_PAGE}{}", place.of_scripts());
+    let mut path = first.clone();
     for _ in 0..MAX_SCRIPT_PAGES {
         let mut page = client.get(&path)?;
         match page["scripts"].take() {
@@ -82,7 +90,7 @@ fn scripts(client: &Client) -> Result<(Vec<Value>, Value), Failure> {
             _ => return Err(Failure::new("the service's answer is no list of scripts")),
         }
         match page["next"].as_str() {
-            Some(next) => path = format!("/api/v1/scripts?cursor={}", segment(next)),
+            Some(next) => path = format!("{first}&cursor={}", segment(next)),
             None => return Ok((scripts, page["verification"].take())),
         }
     }
@@ -90,12 +98,13 @@ fn scripts(client: &Client) -> Result<(Vec<Value>, Value), Failure> {
 }
 
 /// The last tasks of these scripts among the recent ones.
-fn last_tasks(client: &Client, names: &[&str]) -> Result<LastTasks, Failure> {
+fn last_tasks(client: &Client, place: &Place, names: &[&str]) -> Result<LastTasks, Failure> {
     let mut last = LastTasks::new();
-    let mut path = format!("/api/v1/tasks?limit={PAGE}");
+    let first = format!("/api/v1/tasks?limit={PAGE}{}", place.of_tasks());
+    let mut path = first.clone();
     for _ in 0..MAX_PAGES {
         let mut page = client.get(&path)?;
-        for task in tasks(&mut page)? {
+        for task in tasks(&mut page)?.into_iter().filter(|task| place.has(task)) {
             let script = script_of(&task);
             if names.contains(&script.as_str()) {
                 last.entry(script).or_insert(task);
@@ -103,7 +112,7 @@ fn last_tasks(client: &Client, names: &[&str]) -> Result<LastTasks, Failure> {
         }
         match page["next"].as_str() {
             Some(next) if last.len() < names.len() => {
-                path = format!("/api/v1/tasks?limit={PAGE}&cursor={}", segment(next));
+                path = format!("{first}&cursor={}", segment(next));
             }
             _ => break,
         }
@@ -156,11 +165,25 @@ fn facts(name: &str, script: &Value, last: Option<&Task>) -> Vec<Vec<String>> {
             remark(what, found["line"].as_u64(), found["reason"].as_str().unwrap_or_default(), name)
         }));
     }
+    let versions = script["versions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    rows.extend(versions.iter().map(|version| row("version", &of_nodes(version))));
     rows.push(match last {
         Some(task) => row("last", &format!("{}, task {}", columns(Some(task)).join("  "), task.id)),
         None => row("last", "-"),
     });
     rows
+}
+
+/// A version of a script, and the nodes that have it.
+fn of_nodes(version: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let named = version["nodes"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let names = named.iter().map(text).collect::<Vec<_>>().join(", ");
+    let digest = short_digest(&text(&version["sha256"]));
+    match version["count"].as_u64().unwrap_or_default().saturating_sub(named.len() as u64) {
+        0 => format!("{digest} on {names}"),
+        more => format!("{digest} on {names} and {more} more"),
+    }
 }
 
 /// Name, type and meaning of each parameter, by the schema.

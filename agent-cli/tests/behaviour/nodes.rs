@@ -118,3 +118,51 @@ fn a_task_whose_node_does_not_come_back_is_given_up() {
     assert!(shown.contains("given up by boss;"), "{shown}");
     assert_eq!(scene.ended(&["task", "abandon", &id]).code, Some(1));
 }
+
+#[test]
+fn the_scripts_of_a_node_and_of_a_pool_are_listed_and_shown() {
+    let scene = Scene::new();
+    scene.node.0.script(
+        "hello.sh",
+        "#!/bin/sh\n#TASK description=\"Greets\" effect=\"read\"\n#USAGE arg \"<whom>\" help=\"Whom\"\n",
+    );
+    scene.connected();
+    // Options stand behind one word here.
+    let ended = |words: &[&str]| {
+        let settings = ["--server", &scene.url, "--token-file", "boss"];
+        scene.caller.ended([words, &settings].concat())
+    };
+    assert!(!ended(&["list"]).text().contains("hello.sh"));
+    assert_eq!(ended(&["show", "hello.sh"]).code, Some(1));
+    let followed = scene.ended(&["task", "submit", "--follow", "--node", "db-1", "hello.sh", "you"]);
+    assert_eq!(followed.code, Some(0), "{}", followed.stderr);
+    for (place, lasts) in [(["--node", "db-1"], "succeeded"), (["--node-label", "role=db"], "-")] {
+        let listed = ended(&[&["list"], &place[..]].concat());
+        let line = listed.text().lines().find(|line| line.starts_with("hello.sh ")).unwrap().to_owned();
+        assert!(line.contains("  read  ") && line.contains(&format!("  {lasts}  ")), "{line}");
+        assert!(line.ends_with("  Greets"), "{line}");
+        let shown = ended(&[&["show", "hello.sh"], &place[..]].concat()).text();
+        assert!(shown.contains("\nparameters:\n  whom  string  required  Whom\n"), "{shown}");
+        assert_eq!(shown.contains(" on db-1\n"), place[0] == "--node-label", "{shown}");
+        assert_eq!(shown.lines().any(|line| line == "last         -"), lasts == "-", "{shown}");
+    }
+    let to_pool = ["task", "submit", "--follow", "--node-label", "role=db", "hello.sh", "all"];
+    assert_eq!(scene.ended(&to_pool).code, Some(0));
+    let json = ended(&["list", "--json", "--node-label", "role=db"]).json();
+    let script =
+        json["scripts"].as_array().unwrap().iter().find(|script| script["name"] == "hello.sh").unwrap();
+    assert_eq!(
+        (&script["versions"][0]["nodes"][0], &script["last"]["status"]),
+        (&"db-1".into(), &"succeeded".into())
+    );
+
+    assert!(ended(&["list", "--node", "db-2"]).stderr.contains("there is no node 'db-2'"));
+    assert!(ended(&["show", "no.sh", "--node", "db-1"]).stderr.contains("named 'no.sh'"));
+    assert!(ended(&["list", "--node-label", "role"]).stderr.contains("label: a label's name and value"));
+    let without_service = scene.caller.ended(["list", "--node", "db-1"]);
+    assert!(without_service.stderr.contains("--server"), "{}", without_service.stderr);
+    assert_eq!(
+        (without_service.code, ended(&["list", "--node", "a", "--node-label", "b=c"]).code),
+        (Some(2), Some(2))
+    );
+}

@@ -60,7 +60,7 @@ fn each_key_has_a_default_or_is_shown_as_an_example() {
         assert!(key_of_section(&default_file(), section, name), "{key}");
         let without_default =
             ["script_executor.is_verify_script_integrity", "http.socket", "http.socket_group"];
-        let is_node = section == "node" && name != "assignment_public_keys";
+        let is_node = section == "node" && !["assignment_public_keys", "env"].contains(&name);
         let expected_unset = without_default.contains(&key.as_str()) || section == "tls" || is_node;
         assert_eq!(*origin == Origin::Unset, expected_unset, "{key}: {origin}");
     }

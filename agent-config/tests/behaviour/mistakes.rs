@@ -246,3 +246,17 @@ fn a_message_carries_no_control_characters() {
     assert!(complaint.chars().all(plain), "{complaint:?}");
     assert_eq!(complaint.lines().count(), 4, "{complaint}");
 }
+
+#[test]
+fn a_peer_is_left_as_many_connections_as_a_reverse_proxy_needs() {
+    let place = Place::new();
+    let load = |number: &str| place.load(&format!("limits.connections_per_peer = {number}\n"));
+    for (given, expected) in [("0", 0), ("64", 64), ("1000000", 1_000_000)] {
+        assert_eq!(load(given).unwrap().settings.limits.connections_per_peer, expected);
+    }
+    for wrong in ["1", "63", "1000001", "-1", "\"many\""] {
+        let complaint = place.complaint(&format!("limits.connections_per_peer = {wrong}\n"));
+        assert!(complaint.contains("limits.connections_per_peer"), "{complaint}");
+    }
+    assert!(place.complaint("limits.connections_per_peer = 8\n").contains("from 64 to 1000000"));
+}

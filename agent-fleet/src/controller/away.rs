@@ -11,7 +11,7 @@ use task_service::{ExecutionResult, Note, TaskId, given_up};
 use super::event::Event;
 use super::fleet::AbandonError;
 use super::stats::add;
-use super::store::GivenUp;
+use super::store::{Accepted, GivenUp};
 use super::work::{Came, Remote, Work};
 
 /// Longest time between two looks at who is overdue: the clock may be set meanwhile.
@@ -81,9 +81,10 @@ impl Work {
 
     /// Writes that a task is given up.
     pub(super) async fn write_given_up(&self, task: TaskId) -> Result<(), Event> {
-        let Some(Remote { given_up: Some(by), mirror, .. }) = self.tasks.get(&task) else { return Ok(()) };
-        let (fleet, id, by) = (self.fleet.clone(), task.clone(), by.clone());
-        let written = tokio::task::spawn_blocking(move || fleet.store().give_up(&id, &by)).await;
+        let Some(remote) = self.tasks.get(&task) else { return Ok(()) };
+        let Some(by) = &remote.given_up else { return Ok(()) };
+        let (fleet, accepted, by) = (self.fleet.clone(), remote.accepted(), by.clone());
+        let written = tokio::task::spawn_blocking(move || fleet.store().give_up(&accepted, &by)).await;
         let why = match written {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(error)) => error.to_string(),
@@ -91,7 +92,7 @@ impl Work {
         };
         tracing::error!(task_id = %task, why, "that a task is given up cannot be written");
         // Nothing has changed.
-        Err(Event::Holds { bytes: mirror.bytes(), task })
+        Err(Event::Holds { bytes: remote.mirror.bytes(), task })
     }
 
     /// Ends a task that is given up; what still comes of it is kept from now on.
@@ -130,8 +131,9 @@ impl Work {
     }
 
     /// Takes the tasks up that were given up before this agent was started, and have ended.
-    pub(super) async fn take_up_left_over(&mut self, tasks: Vec<TaskId>) {
-        for task in tasks {
+    pub(super) async fn take_up_left_over(&mut self, tasks: Vec<Accepted>) {
+        for accepted in tasks {
+            let task = accepted.task.clone();
             let (records, id) = (self.fleet.records.clone(), task.clone());
             let opened = tokio::task::spawn_blocking(move || match records.read_result(&id)? {
                 Some(_) => Mirror::open_late(&records, &id).map(Some),
@@ -150,6 +152,7 @@ impl Work {
                     0
                 }
             };
+            self.accepted.insert(task.clone(), accepted);
             self.desk.on(Event::LeftOver { task, held });
         }
     }

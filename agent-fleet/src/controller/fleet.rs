@@ -9,25 +9,27 @@ use std::time::Duration;
 use task_runners::{Records, TaskRunner};
 use task_service::{Note, TaskId, TaskService};
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::Desk;
 use super::answer::answer;
 use super::runner::NodeRunner;
-use super::stats::{Counts, SILENT};
-use super::store::{Facts, GivenUp, Store, StoreError};
+use super::stats::{CROWDED, Counts, SILENT};
+use super::store::{Accepted, Facts, GivenUp, Store, StoreError};
 use super::view::{NodeEntry, View};
 use super::work::{Input, Work};
 use crate::greeting::{self, Stranger};
 use crate::keys::{KeyError, SigningKey};
-use crate::link::{Frame, LinkReceiver, LinkSender, Pace, receive, send_all};
+use crate::link::{Frame, LinkReceiver, LinkSender, Pace, Places, Queue, receive, send_all};
 use crate::message::{Hello, MessageError, ToNode, ToServer, decode, encode, end_in_other_words};
 
 /// Inputs that wait for the work for a node. A node that sends more waits with them.
 const INPUTS: usize = 32;
-/// Questions that wait for the history.
-const ASKS: usize = 256;
+/// Questions of one node that wait for the history.
+const ASKS: usize = 16;
+/// Connections of one name that may be greeted at once: one that hangs does not keep the next one out.
+const GREETED_AT_ONCE: usize = 2;
 /// Time in which a node answers the challenge.
 const GREET_WITHIN: Duration = Duration::from_secs(10);
 
@@ -41,18 +43,29 @@ pub struct Fleet {
 pub(super) struct Inner {
     pub(super) key: SigningKey,
     store: Mutex<Store>,
+    /// What could not be removed from it.
+    pub(super) unforgotten: Mutex<Vec<Accepted>>,
     pub(super) records: Records,
     nodes: Mutex<BTreeMap<String, Arc<Seat>>>,
     sessions: AtomicU64,
-    /// Questions about tasks that are on no desk, each with the node that asks.
-    asks: mpsc::Sender<(String, TaskId)>,
-    asked: Mutex<Option<mpsc::Receiver<(String, TaskId)>>>,
+    /// How many connections of a name are greeted just now.
+    greeted: Mutex<HashMap<String, usize>>,
+    asks: mpsc::UnboundedSender<Question>,
+    asked: Mutex<Option<mpsc::UnboundedReceiver<Question>>>,
     /// Told when a node may have room that it had not before.
     pub(super) room: Notify,
     /// What the task service is to note of tasks, and where whoever tells it takes that from.
     pub(super) notes: mpsc::UnboundedSender<(TaskId, Note)>,
     pub(super) to_note: Mutex<Option<mpsc::UnboundedReceiver<(TaskId, Note)>>>,
     pub(super) counts: Counts,
+}
+
+/// A question about a task that is on no desk.
+pub(super) struct Question {
+    pub(super) node: String,
+    pub(super) task: TaskId,
+    /// Its place among those of its node.
+    pub(super) _place: OwnedSemaphorePermit,
 }
 
 /// The place of one node.
@@ -107,9 +120,10 @@ impl Inner {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks whether a task has ended, or never was. A question that finds no room is put again by the node.
-    pub(super) fn ask(&self, node: &str, task: TaskId) {
-        let _ = self.asks.try_send((node.to_owned(), task));
+    /// Asks whether a task has ended, or never was.
+    pub(super) fn ask(&self, question: Question) {
+        // Where nobody answers the agent stops.
+        let _ = self.asks.send(question);
     }
 
     pub(super) fn seats(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Seat>>> {
@@ -136,20 +150,23 @@ impl Fleet {
     pub fn open(state_dir: &Path, records: Records) -> Result<Self, FleetError> {
         let folder = state_dir.join("fleet");
         let key = SigningKey::open(&folder.join("server.key"))?;
-        let store = Store::open(&folder.join("fleet.db"))?;
+        let has_past = std::fs::read_dir(records.root()).is_ok_and(|mut found| found.next().is_some());
+        let store = Store::open(&folder.join("fleet.db"), has_past)?;
         let known = store.nodes()?;
-        let mut given_up: HashMap<String, Vec<TaskId>> = HashMap::new();
+        let mut given_up: HashMap<String, Vec<Accepted>> = HashMap::new();
         for (node, task) in store.given_up()? {
             given_up.entry(node).or_default().push(task);
         }
         let (notes, to_note) = mpsc::unbounded_channel();
-        let (asks, asked) = mpsc::channel(ASKS);
+        let (asks, asked) = mpsc::unbounded_channel();
         let inner = Inner {
             key,
             store: Mutex::new(store),
+            unforgotten: Mutex::default(),
             records,
             nodes: Mutex::default(),
             sessions: AtomicU64::default(),
+            greeted: Mutex::default(),
             asks,
             asked: Mutex::new(Some(asked)),
             room: Notify::new(),
@@ -162,6 +179,9 @@ impl Fleet {
             let left_over = given_up.remove(&node.name).unwrap_or_default();
             fleet.seat(node.name.clone(), View::of_known(node), left_over);
         }
+        for (name, left_over) in given_up {
+            fleet.seat(name, View::default(), left_over);
+        }
         Ok(fleet)
     }
 
@@ -170,7 +190,7 @@ impl Fleet {
     pub async fn answer_by(self, service: TaskService) {
         let asked = self.inner.asked.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(mut asked) = asked else { return };
-        while let Some((node, task)) = asked.recv().await {
+        while let Some(Question { node, task, _place }) = asked.recv().await {
             let found = service.task(&task).await;
             if let Some(answer) = answer(found, &node, task)
                 && let Some(seat) = self.inner.seat(&node)
@@ -234,7 +254,12 @@ impl Fleet {
         mut sender: impl LinkSender,
         mut receiver: impl LinkReceiver,
     ) -> String {
+        let Some(greeting) = Greeting::begin(&self.inner, name) else {
+            self.inner.counts.refused(CROWDED);
+            return "others of this node's name have not said yet who they are".to_owned();
+        };
         let greeted = timeout(GREET_WITHIN, self.greet(name, &mut sender, &mut receiver)).await;
+        drop(greeting);
         let hello = match greeted {
             Ok(Ok(hello)) => hello,
             Ok(Err(why)) => {
@@ -248,7 +273,8 @@ impl Fleet {
         };
         let seat = self.seat(name.to_owned(), View::default(), Vec::new());
         let session = self.inner.sessions.fetch_add(1, Ordering::Relaxed);
-        let (outgoing, to_send) = mpsc::unbounded_channel();
+        let (outgoing, to_send) = Queue::new();
+        let places = outgoing.places();
         let connected = Input::Connected { session, hello: Box::new(hello), outgoing };
         if seat.inputs.send(connected).await.is_err() {
             return "this agent stops".to_owned();
@@ -256,10 +282,10 @@ impl Fleet {
         let _line = Line { inputs: seat.inputs.clone(), session };
         tokio::select! {
             sent = send_all(sender, to_send, Pace::calm()) => match sent {
-                Ok(()) => "another connection of this node has replaced it".to_owned(),
+                Ok(()) => "another connection of this node has replaced it, or it was refused".to_owned(),
                 Err(error) => error.to_string(),
             },
-            why = pass_on(name, &seat, session, receiver) => why,
+            why = pass_on(name, &seat, session, receiver, &places) => why,
         }
     }
 
@@ -310,7 +336,7 @@ impl Fleet {
     }
 
     /// The place of a node, which is made where there is none.
-    fn seat(&self, name: String, view: View, left_over: Vec<TaskId>) -> Arc<Seat> {
+    pub(super) fn seat(&self, name: String, view: View, left_over: Vec<Accepted>) -> Arc<Seat> {
         let mut seats = self.inner.seats();
         if let Some(seat) = seats.get(&name) {
             return seat.clone();
@@ -326,13 +352,46 @@ impl Fleet {
             tasks: Default::default(),
             late: Default::default(),
             line: None,
-            coming: Vec::new(),
+            coming: Some(Vec::new()),
+            asking: Arc::new(Semaphore::new(ASKS)),
             finishing: Default::default(),
+            accepted: Default::default(),
             forgotten: Vec::new(),
         };
         tokio::spawn(work.run(coming, left_over));
         seats.insert(name, seat.clone());
         seat
+    }
+}
+
+/// A connection whose node has not said yet who it is.
+struct Greeting<'a> {
+    fleet: &'a Inner,
+    name: &'a str,
+}
+
+impl<'a> Greeting<'a> {
+    /// None where there are enough of that name.
+    fn begin(fleet: &'a Inner, name: &'a str) -> Option<Self> {
+        let mut greeted = fleet.greeted.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = greeted.entry(name.to_owned()).or_default();
+        if *count >= GREETED_AT_ONCE {
+            return None;
+        }
+        *count += 1;
+        Some(Self { fleet, name })
+    }
+}
+
+impl Drop for Greeting<'_> {
+    fn drop(&mut self) {
+        let mut greeted = self.fleet.greeted.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = greeted.get_mut(self.name) {
+            *count -= 1;
+            if *count == 0 {
+                greeted.remove(self.name);
+            }
+        }
     }
 }
 
@@ -353,9 +412,17 @@ impl Drop for Line {
 }
 
 /// Hands what comes by a connection to the work for its node; gives why nothing more comes.
-async fn pass_on(node: &str, seat: &Seat, session: u64, mut receiver: impl LinkReceiver) -> String {
+async fn pass_on(
+    node: &str,
+    seat: &Seat,
+    session: u64,
+    mut receiver: impl LinkReceiver,
+    places: &Places,
+) -> String {
     let mut pace = Pace::calm();
     loop {
+        // Who says much and reads little is not heard for a while.
+        places.one_is_free().await;
         let input = match receive(&mut receiver, &mut pace).await {
             Ok(Frame::Control(text)) => match decode(&text) {
                 Ok(message) => Input::Message { session, message: Box::new(message) },

@@ -12,6 +12,7 @@
 //! | `view` | what can be seen of a node |
 //! | `fleet` | [`Fleet`]: the nodes by name, and their connections |
 //! | `answer` | what a node hears of tasks that are not on its desk |
+//! | `scripts` | what nodes offer, as lists show it |
 //! | `runner` | hands tasks to the nodes that they mean |
 //! | `attend` | lets tasks go on that wait for a node |
 //! | `stats` | the fleet in numbers |
@@ -19,11 +20,13 @@
 mod answer;
 mod attend;
 mod away;
+mod door;
 mod ending;
 mod event;
 mod fleet;
 mod intents;
 mod runner;
+mod scripts;
 mod state;
 mod stats;
 mod store;
@@ -32,6 +35,7 @@ mod work;
 
 pub use event::{Action, Event};
 pub use fleet::{AbandonError, DrainError, Fleet, FleetError};
+pub use scripts::{NodeScript, ScriptVersion};
 pub use state::Desk;
 pub use stats::FleetStats;
 pub use store::StoreError;

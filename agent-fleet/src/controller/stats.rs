@@ -30,7 +30,10 @@ pub struct FleetStats {
 }
 
 /// Why API servers let nobody in. What has not happened yet is zero, and not absent.
-const REFUSALS: [&str; 6] = [SILENT, "version", "malformed", "key_unproven", "node_name", "node_key_changed"];
+const REFUSALS: [&str; 7] =
+    [CROWDED, SILENT, "version", "malformed", "key_unproven", "node_name", "node_key_changed"];
+/// The code where too many connections of one name are greeted already.
+pub(super) const CROWDED: &str = "crowded";
 /// The code where the challenge was not answered in time.
 pub(super) const SILENT: &str = "silent";
 

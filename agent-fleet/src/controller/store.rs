@@ -6,18 +6,20 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use jiff::Timestamp;
+use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
 use task_service::TaskId;
 
 use crate::damage;
 use crate::keys::{Nonce, PublicKey};
 use crate::message::{CatalogueScript, Hello};
+use crate::opens::Opens;
 
 /// The version of the tables.
 const VERSION: i64 = STEPS.len() as i64;
 /// How the tables came to be what they are, step by step.
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 4] = [
     "CREATE TABLE node (
         name TEXT PRIMARY KEY, key TEXT NOT NULL, digest TEXT NOT NULL, catalogue TEXT NOT NULL
     ) STRICT, WITHOUT ROWID;
@@ -26,12 +28,24 @@ const STEPS: [&str; 2] = [
     "ALTER TABLE node ADD COLUMN facts TEXT NOT NULL DEFAULT '{}';
     ALTER TABLE node ADD COLUMN is_draining INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE intent ADD COLUMN given_up_by TEXT;",
+    // When a task was accepted, nanoseconds since 1970: an id whose task was removed is that of another one. 0 is of before.
+    "CREATE TABLE intent_of_accepted (
+        task TEXT NOT NULL, accepted INTEGER NOT NULL, node TEXT NOT NULL, nonce TEXT NOT NULL, given_up_by TEXT,
+        PRIMARY KEY (task, accepted)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO intent_of_accepted SELECT task, 0, node, nonce, given_up_by FROM intent;
+    DROP TABLE intent;
+    ALTER TABLE intent_of_accepted RENAME TO intent;",
+    // Whether tasks may have been handed out of which this database never knew.
+    "CREATE TABLE beginning (has_past INTEGER NOT NULL) STRICT;
+    INSERT INTO beginning VALUES (0);",
 ];
 
 /// The database of nodes.
 #[derive(Debug)]
 pub(crate) struct Store {
     db: Connection,
+    has_past: bool,
 }
 
 /// A node as it was when it was last here.
@@ -52,6 +66,31 @@ pub(crate) struct Facts {
     pub(crate) runners: Vec<String>,
     pub(crate) capacity: Option<usize>,
     pub(crate) agent: Option<String>,
+    pub(crate) opens: Option<Opens>,
+}
+
+/// A task as it was accepted. When it was removed from the history its id may be used again, and means another task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Accepted {
+    pub(crate) task: TaskId,
+    /// Nanoseconds since 1970; 0 where an older agent has not written it.
+    pub(crate) at: i64,
+}
+
+impl Accepted {
+    pub(crate) fn new(task: &TaskId, at: Timestamp) -> Self {
+        let at = i64::try_from(at.as_nanosecond()).unwrap_or(i64::MAX);
+        Self { task: task.clone(), at }
+    }
+}
+
+/// The intents under a task's id.
+#[derive(Debug, Default)]
+pub(crate) struct Intents {
+    /// That of the task itself.
+    pub(crate) own: Option<Intent>,
+    /// The nodes that may still have an older task of that id.
+    pub(crate) older: Vec<String>,
 }
 
 /// That a node may have heard of a task.
@@ -92,6 +131,7 @@ impl Facts {
             runners: hello.runners.clone(),
             capacity: Some(hello.capacity),
             agent: Some(hello.agent.clone()),
+            opens: hello.opens.clone(),
         }
     }
 }
@@ -121,21 +161,22 @@ pub enum StoreError {
 }
 
 impl Store {
-    /// Opens the database. One that is damaged is set aside and said so: nodes are then pinned anew, and a task that one of
-    /// them has by now is not started again, because of the node's journal.
-    pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
-        match Self::try_open(path) {
+    /// Opens the database. One that is damaged, or empty, is set aside and said so: nodes are then pinned anew. `has_past` says
+    /// whether tasks may have been handed out before: a database that begins only now knows nothing of them.
+    pub(crate) fn open(path: &Path, has_past: bool) -> Result<Self, StoreError> {
+        match Self::try_open(path, has_past) {
             Err(StoreError::Sqlite(error)) if damage::is_damage(&error) => {
                 let aside = damage::set_aside(path);
                 tracing::error!(database = %path.display(), set_aside = %aside.display(), %error,
                     "the database of nodes is damaged and was set aside: the keys of nodes are remembered anew");
-                Self::try_open(path)
+                Self::try_open(path, has_past)
             }
             other => other,
         }
     }
 
-    fn try_open(path: &Path) -> Result<Self, StoreError> {
+    fn try_open(path: &Path, has_past: bool) -> Result<Self, StoreError> {
+        damage::check_file(path)?;
         let options = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
         options.map_err(|source| StoreError::Io { path: path.to_owned(), source })?;
         let db = Connection::open(path)?;
@@ -147,11 +188,21 @@ impl Store {
             return Err(StoreError::Newer { path: path.to_owned(), found });
         };
         if !steps.is_empty() {
-            let steps = steps.concat();
+            let mut steps = steps.concat();
+            if found == 0 && has_past {
+                steps.push_str("UPDATE beginning SET has_past = 1;");
+            }
             db.execute_batch(&format!("BEGIN; {steps} PRAGMA user_version = {VERSION}; COMMIT;"))?;
         }
         damage::check(&db)?;
-        Ok(Self { db })
+        let has_past = db.query_row("SELECT has_past FROM beginning", [], |row| row.get(0))?;
+        Ok(Self { db, has_past })
+    }
+
+    /// Whether a task of which it does not know may have been handed out all the same: it began anew, because what was before
+    /// was damaged or lost.
+    pub(crate) fn has_past(&self) -> bool {
+        self.has_past
     }
 
     /// All nodes that were ever here.
@@ -214,49 +265,79 @@ impl Store {
     }
 
     /// Writes, flushed, that a node may hear of tasks: of all of them or of none.
-    pub(crate) fn hand_out(&mut self, node: &str, tasks: &[(TaskId, Nonce)]) -> Result<(), StoreError> {
-        let sql = "INSERT INTO intent (task, node, nonce) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
+    pub(crate) fn hand_out(&mut self, node: &str, tasks: &[(Accepted, Nonce)]) -> Result<(), StoreError> {
+        let sql =
+            "INSERT INTO intent (task, accepted, node, nonce) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING";
         let transaction = self.db.transaction()?;
-        for (task, nonce) in tasks {
-            transaction.prepare_cached(sql)?.execute(params![task.as_str(), node, nonce.to_string()])?;
+        for (Accepted { task, at }, nonce) in tasks {
+            let values = params![task.as_str(), at, node, nonce.to_string()];
+            transaction.prepare_cached(sql)?.execute(values)?;
         }
         Ok(transaction.commit()?)
     }
 
-    /// Which node may have heard of a task; none where none has.
-    pub(crate) fn intent(&self, task: &TaskId) -> Result<Option<Intent>, StoreError> {
-        let sql = "SELECT node, nonce, given_up_by FROM intent WHERE task = ?1";
-        let read = |row: &Row<'_>| {
-            let given_up = row.get::<_, Option<String>>(2)?.map(GivenUp::read);
+    /// Which nodes may have heard of a task and of older ones of its id.
+    pub(crate) fn intents(&self, wanted: &Accepted) -> Result<Intents, StoreError> {
+        let sql = "SELECT node, nonce, given_up_by, accepted FROM intent WHERE task = ?1";
+        let mut statement = self.db.prepare_cached(sql)?;
+        let mut rows = statement.query([wanted.task.as_str()])?;
+        let mut found = Intents::default();
+        while let Some(row) = rows.next()? {
+            let node: String = row.get(0)?;
             let nonce: Option<Nonce> = row.get::<_, String>(1)?.parse().ok();
-            Ok((row.get(0)?, nonce, given_up))
-        };
-        let found = self.db.prepare_cached(sql)?.query_row([task.as_str()], read).optional()?;
-        Ok(found.and_then(|(node, nonce, given_up)| Some(Intent { node, nonce: nonce?, given_up })))
+            let given_up = row.get::<_, Option<String>>(2)?.map(GivenUp::read);
+            match row.get::<_, i64>(3)? == wanted.at {
+                true => found.own = nonce.map(|nonce| Intent { node, nonce, given_up }),
+                false => found.older.push(node),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Completes what an older agent has written of a task that it has begun: when that was accepted.
+    pub(crate) fn complete(&self, Accepted { task, at }: &Accepted) -> Result<(), StoreError> {
+        let sql = "UPDATE OR IGNORE intent SET accepted = ?2 WHERE task = ?1 AND accepted = 0";
+        self.db.prepare_cached(sql)?.execute(params![task.as_str(), at])?;
+        Ok(())
     }
 
     /// Writes, flushed, that a task is given up.
-    pub(crate) fn give_up(&self, task: &TaskId, given_up: &GivenUp) -> Result<(), StoreError> {
-        let sql = "UPDATE intent SET given_up_by = ?2 WHERE task = ?1";
+    pub(crate) fn give_up(&self, accepted: &Accepted, given_up: &GivenUp) -> Result<(), StoreError> {
+        let sql = "UPDATE intent SET given_up_by = ?3 WHERE task = ?1 AND accepted = ?2";
         let by = given_up.person().unwrap_or_default();
-        self.db.prepare_cached(sql)?.execute([task.as_str(), by])?;
+        self.db.prepare_cached(sql)?.execute(params![accepted.task.as_str(), accepted.at, by])?;
         Ok(())
     }
 
     /// The tasks that were given up and of which their nodes have not been heard since, with their nodes.
-    pub(crate) fn given_up(&self) -> Result<Vec<(String, TaskId)>, StoreError> {
-        let mut statement = self.db.prepare("SELECT node, task FROM intent WHERE given_up_by IS NOT NULL")?;
-        let found = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))?;
-        let found: Vec<(String, String)> = found.collect::<Result<_, _>>()?;
+    pub(crate) fn given_up(&self) -> Result<Vec<(String, Accepted)>, StoreError> {
+        self.read("SELECT node, task, accepted FROM intent WHERE given_up_by IS NOT NULL")
+    }
+
+    /// The other tasks that nodes may have heard of, with their nodes.
+    pub(crate) fn handed_out(&self) -> Result<Vec<(String, Accepted)>, StoreError> {
+        self.read("SELECT node, task, accepted FROM intent WHERE given_up_by IS NULL")
+    }
+
+    fn read(&self, sql: &str) -> Result<Vec<(String, Accepted)>, StoreError> {
+        let mut statement = self.db.prepare(sql)?;
+        let found =
+            statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, String>(1)?, row.get(2)?)))?;
+        let found: Vec<(String, String, i64)> = found.collect::<Result<_, _>>()?;
         // What is no id was never written by an agent.
-        Ok(found.into_iter().filter_map(|(node, task)| Some((node, task.parse().ok()?))).collect())
+        let read = |(node, task, at): (String, String, i64)| {
+            let task = task.parse().ok()?;
+            Some((node, Accepted { task, at }))
+        };
+        Ok(found.into_iter().filter_map(read).collect())
     }
 
     /// Forgets tasks that have ended.
-    pub(crate) fn forget(&mut self, tasks: &[TaskId]) -> Result<(), StoreError> {
+    pub(crate) fn forget(&mut self, tasks: &[Accepted]) -> Result<(), StoreError> {
+        let sql = "DELETE FROM intent WHERE task = ?1 AND accepted = ?2";
         let transaction = self.db.transaction()?;
-        for task in tasks {
-            transaction.prepare_cached("DELETE FROM intent WHERE task = ?1")?.execute([task.as_str()])?;
+        for Accepted { task, at } in tasks {
+            transaction.prepare_cached(sql)?.execute(params![task.as_str(), at])?;
         }
         Ok(transaction.commit()?)
     }

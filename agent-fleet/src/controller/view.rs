@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Serialize;
-use task_runners::{ScriptDescription, TaskSpec, check_remote, header};
-use task_service::TaskId;
+use task_runners::header::{self, Header, Warning};
+use task_runners::{ScriptDescription, ScriptEntry, TaskSpec, check_remote};
+use task_service::{Problem, TaskId};
 
 use super::store::{Facts, KnownNode};
 use crate::message::{CatalogueScript, Hello};
+use crate::opens::Opens;
 
 /// A node as lists show it.
 #[derive(Debug, Clone, Serialize)]
@@ -58,7 +60,46 @@ pub(super) struct Offered {
 #[derive(Debug)]
 pub(super) struct OfferedScript {
     pub(super) sha256: String,
+    verified: bool,
     pub(super) declared: Option<Arc<ScriptDescription>>,
+    warnings: Vec<Warning>,
+}
+
+impl OfferedScript {
+    /// Reads a header; none where this build cannot.
+    fn read(script: &CatalogueScript) -> Option<Self> {
+        let Header { description, warnings } = header::read(script.header.as_bytes());
+        let (sha256, verified) = (script.sha256.clone(), script.verified);
+        Some(Self { sha256, verified, declared: description.ok()?, warnings })
+    }
+
+    /// The script as lists show it.
+    pub(super) fn entry(&self, name: &str) -> ScriptEntry {
+        let entry = ScriptEntry {
+            name: name.to_owned(),
+            sha256: self.sha256.clone(),
+            verified: self.verified,
+            warnings: self.warnings.clone(),
+            ..ScriptEntry::default()
+        };
+        match &self.declared {
+            Some(declared) => entry.described(declared),
+            None => entry,
+        }
+    }
+}
+
+impl OfferedScript {
+    /// Checks a spec for this script at a node that opens this, and gives the names of the secrets in it.
+    pub(super) fn check(&self, spec: &TaskSpec, opens: Option<&Opens>) -> Result<Vec<String>, Vec<Problem>> {
+        let declared = self.declared.as_deref();
+        let by_script = declared.map_or(&[][..], |declared| &declared.env);
+        let closed = opens.map_or_else(Vec::new, |opens| opens.problems(spec, by_script));
+        match (check_remote(spec, declared), closed.is_empty()) {
+            (Ok(secrets), true) => Ok(secrets),
+            (checked, _) => Err(checked.err().into_iter().flatten().chain(closed).collect()),
+        }
+    }
 }
 
 impl Offered {
@@ -69,10 +110,8 @@ impl Offered {
 
     /// Reads the headers. A script whose header this build cannot read is not offered.
     pub(super) fn read(digest: String, scripts: &[CatalogueScript]) -> Self {
-        let read = scripts.iter().filter_map(|script| {
-            let declared = header::read(script.header.as_bytes()).description.ok()?;
-            Some((script.name.clone(), OfferedScript { sha256: script.sha256.clone(), declared }))
-        });
+        let read =
+            scripts.iter().filter_map(|script| Some((script.name.clone(), OfferedScript::read(script)?)));
         Self { digest, scripts: read.collect() }
     }
 }
@@ -98,12 +137,6 @@ impl View {
     pub(super) fn room(&self) -> usize {
         let capacity = self.facts.capacity.filter(|_| self.is_open()).unwrap_or_default();
         capacity.saturating_sub(self.tasks.len())
-    }
-
-    /// Whether its script of that name takes what a spec asks for.
-    pub(super) fn takes(&self, spec: &TaskSpec) -> bool {
-        let script = self.offered.scripts.get(&spec.name);
-        script.is_some_and(|script| check_remote(spec, script.declared.as_deref()).is_ok())
     }
 
     pub(super) fn entry(&self, name: &str) -> NodeEntry {

@@ -6,22 +6,22 @@ use std::sync::{Arc, PoisonError, Weak};
 use jiff::Timestamp;
 use task_runners::Mirror;
 use task_service::{ExecutionResult, Outcome, TaskId, TaskOrder};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::ending::Written;
 use super::event::{Action, Event};
-use super::fleet::{AbandonError, Inner};
+use super::fleet::{AbandonError, Inner, Question};
 use super::state::Desk;
 use super::stats::add;
-use super::store::GivenUp;
+use super::store::{Accepted, GivenUp};
 use super::view::{Offered, View};
 use crate::TICK;
 use crate::assignment::{self, Order, SignError};
 use crate::frame::LogFrame;
 use crate::keys::Nonce;
-use crate::link::Outgoing;
+use crate::link::{Outgoing, Queue};
 use crate::message::{
     CataloguePart, CatalogueScript, Ended, Hello, OTHER_ASSIGNMENT, SETTLED_BEFORE, ToNode, ToServer, encode,
     is_sha256,
@@ -36,10 +36,11 @@ pub(super) const MOST_TOGETHER: usize = 32;
 
 /// What comes to the work for a node.
 pub(super) enum Input {
-    /// A task is to run there.
-    Submit(Box<Remote>),
+    /// A task is to run there. Whoever chose the node among others is told whether the task stays: it does not where the node
+    /// is gone by now and has not heard of it.
+    Submit(Box<Remote>, Option<oneshot::Sender<()>>),
     /// The node is there, and is who it was.
-    Connected { session: u64, hello: Box<Hello>, outgoing: mpsc::UnboundedSender<Outgoing> },
+    Connected { session: u64, hello: Box<Hello>, outgoing: Queue },
     /// It says something.
     Message { session: u64, message: Box<ToServer> },
     /// It sends bytes of a log.
@@ -85,13 +86,17 @@ pub(super) struct Work {
     /// The logs of tasks that were given up.
     pub(super) late: HashMap<TaskId, Mirror>,
     /// The newest connection, and who is at its other end.
-    pub(super) line: Option<(u64, Box<Hello>, mpsc::UnboundedSender<Outgoing>)>,
-    /// The parts of a catalogue that have come.
-    pub(super) coming: Vec<CatalogueScript>,
+    pub(super) line: Option<(u64, Box<Hello>, Queue)>,
+    /// The parts of a catalogue that have come; none while the rest of one comes that is not taken.
+    pub(super) coming: Option<Vec<CatalogueScript>>,
+    /// Places for questions that wait for the history.
+    pub(super) asking: Arc<Semaphore>,
     /// The tasks whose end is being written.
     pub(super) finishing: JoinSet<Written>,
+    /// Which tasks these are: an id may have been that of another one before.
+    pub(super) accepted: HashMap<TaskId, Accepted>,
     /// The tasks whose intents are to be removed.
-    pub(super) forgotten: Vec<TaskId>,
+    pub(super) forgotten: Vec<Accepted>,
 }
 
 /// What came along with an event.
@@ -103,7 +108,7 @@ pub(super) enum Came<'a> {
 
 impl Work {
     /// Works until nobody can tell it anything any more.
-    pub(super) async fn run(mut self, mut inputs: mpsc::Receiver<Input>, left_over: Vec<TaskId>) {
+    pub(super) async fn run(mut self, mut inputs: mpsc::Receiver<Input>, left_over: Vec<Accepted>) {
         self.take_up_left_over(left_over).await;
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -125,21 +130,25 @@ impl Work {
 
     pub(super) async fn take(&mut self, input: Input) {
         match input {
-            Input::Submit(mut remote) => {
+            Input::Submit(remote, stays) if self.line.is_none() && !remote.was_handed && stays.is_some() => {
+                self.gives_room(&remote.order.id);
+                // Dropped, it says no.
+                drop(stays);
+            }
+            Input::Submit(mut remote, stays) => {
+                if let Some(stays) = stays {
+                    // Whoever asked waits for it.
+                    let _ = stays.send(());
+                }
                 self.note_of_new(&mut remote);
                 let (task, was_handed) = (remote.order.id.clone(), remote.was_handed);
                 let held = remote.mirror.bytes();
+                self.accepted.insert(task.clone(), remote.accepted());
                 self.tasks.insert(task.clone(), *remote);
                 self.on(Event::Submitted { task, was_handed, held }, Came::Nothing).await;
             }
             Input::Connected { session, hello, outgoing } => self.connected(session, hello, outgoing).await,
-            Input::Lost { session } if self.is_line(session) => {
-                self.line = None;
-                self.change_view(|view| view.connected = None);
-                self.note_away(Some(Timestamp::now()));
-                tracing::warn!(node = %self.name, "the line to a node is cut");
-                self.on(Event::Disconnected, Came::Nothing).await;
-            }
+            Input::Lost { session } if self.is_line(session) => self.lost().await,
             Input::Message { session, message } if self.is_line(session) => self.message(*message).await,
             Input::Log { session, frame } if self.is_line(session) => self.log(&frame).await,
             // Of a connection that another one has replaced.
@@ -148,6 +157,10 @@ impl Work {
             Input::Foreign { task } => {
                 let message = format!("the task {task} was not handed to this node; nothing was changed");
                 self.say(&ToNode::Refuse { code: "foreign_task".to_owned(), message });
+                // The refusal still leaves; what else came by this connection does not count.
+                if self.line.is_some() {
+                    self.lost().await;
+                }
             }
             Input::Over { task } => self.on(Event::Over { task }, Came::Nothing).await,
             Input::GiveUp { task, given_up, answer } => {
@@ -160,19 +173,25 @@ impl Work {
         }
     }
 
-    async fn connected(
-        &mut self,
-        session: u64,
-        hello: Box<Hello>,
-        outgoing: mpsc::UnboundedSender<Outgoing>,
-    ) {
+    /// The line is gone.
+    async fn lost(&mut self) {
+        self.line = None;
+        self.change_view(|view| view.connected = None);
+        self.note_away(Some(Timestamp::now()));
+        tracing::warn!(node = %self.name, "the line to a node is cut");
+        self.on(Event::Disconnected, Came::Nothing).await;
+    }
+
+    async fn connected(&mut self, session: u64, hello: Box<Hello>, outgoing: Queue) {
         let unsettled = hello.unsettled.clone();
         let wants_catalogue = {
             let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
             view.connected(&hello);
             view.offered.digest != hello.catalogue
         };
-        self.coming.clear();
+        self.coming = Some(Vec::new());
+        // What waited to leave by the connection before does not any more.
+        self.tasks.values_mut().for_each(|remote| remote.on_its_way = Weak::new());
         // The one before it, if there is one, ends with its sending half.
         self.line = Some((session, hello, outgoing));
         self.say(&ToNode::Welcome { tasks: self.desk.standings(&unsettled), wants_catalogue });
@@ -224,19 +243,20 @@ impl Work {
 
     async fn catalogue(&mut self, part: CataloguePart) {
         let is_sound = part.scripts.iter().all(CatalogueScript::is_sound) && is_sha256(&part.digest);
-        self.coming.extend(part.scripts);
-        let bytes: usize = self.coming.iter().map(CatalogueScript::bytes).sum();
-        if !is_sound || self.coming.len() > MAX_SCRIPTS || bytes > MAX_CATALOGUE_BYTES {
-            tracing::error!(node = %self.name,
-                "a node offers more scripts than any has, or what is none; nothing of it is taken");
-            self.coming.clear();
-            return;
+        if let Some(coming) = &mut self.coming {
+            coming.extend(part.scripts);
+            let bytes: usize = coming.iter().map(CatalogueScript::bytes).sum();
+            if !is_sound || coming.len() > MAX_SCRIPTS || bytes > MAX_CATALOGUE_BYTES {
+                tracing::error!(node = %self.name,
+                    "a node offers more scripts than any has, or what is none; nothing of it is taken");
+                self.coming = None;
+            }
         }
         if !part.is_last {
             return;
         }
-        let (fleet, name, scripts) =
-            (self.fleet.clone(), self.name.clone(), std::mem::take(&mut self.coming));
+        let Some(scripts) = self.coming.replace(Vec::new()) else { return };
+        let (fleet, name) = (self.fleet.clone(), self.name.clone());
         let read = tokio::task::spawn_blocking(move || {
             if let Err(error) = fleet.store().keep_catalogue(&name, &part.digest, &scripts) {
                 tracing::warn!(node = %name, %error, "what a node offers could not be kept");
@@ -309,7 +329,7 @@ impl Work {
                 self.finish_as(task, result).await.map(Some)
             }
             Action::Ask { task } => {
-                self.fleet.ask(&self.name, task);
+                self.ask(task);
                 Ok(None)
             }
             Action::WriteGivenUp { task } => self.write_given_up(task).await.map(|()| None),
@@ -322,7 +342,7 @@ impl Work {
                 self.tasks.remove(&task);
                 self.late.remove(&task);
                 self.gives_room(&task);
-                self.forget_intent(task);
+                self.forget_intent(&task);
                 Ok(None)
             }
         }
@@ -355,8 +375,7 @@ impl Work {
                 add(&self.fleet.counts.assignments, 1);
                 let waits = Arc::new(());
                 remote.on_its_way = Arc::downgrade(&waits);
-                // A line that is gone is made again.
-                let _ = line.send(Outgoing::Once { text, _waits: waits });
+                line.send(Outgoing::Once { text, _waits: waits });
                 None
             }
             Err(error) => {
@@ -369,15 +388,19 @@ impl Work {
 
     fn say(&self, message: &ToNode) {
         match encode(message) {
-            Ok(text) => self.send(text),
+            Ok(text) => {
+                if let Some((_, _, line)) = &self.line {
+                    line.say(text);
+                }
+            }
             Err(error) => tracing::error!(node = %self.name, %error, "a message cannot be sent"),
         }
     }
 
-    fn send(&self, text: String) {
-        if let Some((_, _, line)) = &self.line {
-            // A line that is gone is made again.
-            let _ = line.send(Outgoing::Control(text));
+    /// Asks the history for a task. A question for which there is no place is put again by the node.
+    fn ask(&self, task: TaskId) {
+        if let Ok(place) = self.asking.clone().try_acquire_owned() {
+            self.fleet.ask(Question { node: self.name.clone(), task, _place: place });
         }
     }
 

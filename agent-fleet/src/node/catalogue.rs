@@ -36,6 +36,7 @@ impl Offer {
                 digest.update((part.len() as u64).to_be_bytes());
                 digest.update(part);
             }
+            digest.update([u8::from(script.verified)]);
         }
         Self { digest: hex::encode(digest.finalize()), version, scripts: Arc::new(offered) }
     }
@@ -52,7 +53,7 @@ impl Offer {
         let with_header = entries.filter_map(|entry| {
             let found = source.resolve(&entry.name.parse().ok()?).ok()?;
             let header = header::lines(&head(&found.path).ok()?);
-            Some(CatalogueScript { name: entry.name, sha256: entry.sha256, header })
+            Some(CatalogueScript { name: entry.name, sha256: entry.sha256, verified: entry.verified, header })
         });
         Ok(with_header.collect())
     }

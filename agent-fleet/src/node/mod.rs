@@ -41,6 +41,7 @@ pub use state::NodeState;
 
 use crate::journal::{Journal, JournalError};
 use crate::keys::{self, KeyError, NodeKeys, PublicKey};
+use crate::opens::Opens;
 use session::Sessions;
 use work::Work;
 
@@ -58,6 +59,8 @@ pub struct NodeSettings {
     pub agent: String,
     /// Most tasks that run at once.
     pub capacity: usize,
+    /// What tasks of the API server may ask for.
+    pub opens: Opens,
     /// The API server.
     pub address: Address,
     /// The API server's keys; with none, the first that is shown is pinned.
@@ -115,6 +118,7 @@ impl Node {
             keys: keys.clone(),
             service: service.clone(),
             scripts: scripts.clone(),
+            opens: Arc::new(settings.opens.clone()),
             journal: Some(journal),
             state: NodeState::new(Flow::default()),
             inputs: inputs.clone(),

@@ -26,6 +26,8 @@ const LONG_WAIT: Duration = Duration::from_secs(15);
 const BUSY_WAIT: Duration = Duration::from_secs(2);
 /// Time in which a connection is made and both ends know each other.
 const GREET_WITHIN: Duration = Duration::from_secs(20);
+/// Why a connection ends that nothing is wrong with.
+const STOPS: &str = "the node stops";
 
 /// What connections are made with.
 #[derive(Debug)]
@@ -97,50 +99,25 @@ impl Sessions {
             ))
         };
         let greeted = timeout(GREET_WITHIN, self.greet(session)).await.unwrap_or_else(|_| Err(late()));
-        let receiver = match greeted {
-            Ok(receiver) => receiver,
+        let line = match greeted {
+            Ok(line) => line,
             Err(failure) => return Ended::Failed(failure),
         };
         tracing::info!(api_server = %self.settings.address.api_server, node = %self.settings.name,
             "connected to the API server");
         self.counts.connected(true);
-        self.pass_on(session, receiver).await.map_or_else(Ended::Failed, Ended::Cut)
-    }
-
-    /// Hands what comes to the node's work; gives why nothing more comes. An error where the API server wants no more of it.
-    async fn pass_on(&self, session: u64, mut receiver: impl LinkReceiver) -> Result<String, Failure> {
-        let mut pace = self.pace();
-        loop {
-            match receive(&mut receiver, &mut pace).await {
-                Ok(Frame::Control(text)) => {
-                    let message = match decode(&text) {
-                        Ok(ToNode::Refuse { code, message }) => {
-                            return Err(Failure::refused(&code, &message));
-                        }
-                        Ok(message) => message,
-                        // Of a newer API server; what it is about is said again, or is not for this node.
-                        Err(error @ MessageError::Malformed(_)) => {
-                            tracing::error!(%error, "a message of the API server is not understood");
-                            continue;
-                        }
-                        Err(error) => return Ok(error.to_string()),
-                    };
-                    if self.inputs.send(Input::Message { session, message }).await.is_err() {
-                        return Ok("the node stops".to_owned());
-                    }
-                }
-                Ok(_) => return Ok("the API server sent what no API server sends".to_owned()),
-                Err(error) => return Ok(error.to_string()),
-            }
-        }
+        line.serve(session, &self.inputs, &self.pace()).await.map_or_else(Ended::Failed, Ended::Cut)
     }
 
     fn pace(&self) -> Pace {
         Pace::of(self.is_busy.clone())
     }
 
-    /// Makes a connection on which both ends know each other, and hands its sending half to the node's work.
-    async fn greet(&mut self, session: u64) -> Result<impl LinkReceiver + use<>, Failure> {
+    /// Makes a connection on which both ends know each other, and lets the node's work send by it.
+    async fn greet(
+        &mut self,
+        session: u64,
+    ) -> Result<Line<impl LinkSender + use<>, impl LinkReceiver + use<>>, Failure> {
         let (mut sender, mut receiver) = dial(&self.settings.address).await?;
         let ToNode::Challenge(challenge) = next(&mut receiver).await? else {
             return away("the API server begins with something else than a challenge");
@@ -163,26 +140,19 @@ impl Sessions {
             send_catalogue(&offer, &outgoing);
         }
         tokio::spawn(offer_changes(self.scripts.clone(), offer, outgoing.downgrade()));
-        let (inputs, pace, sender) = (self.inputs.clone(), self.pace(), self.counts.counted(sender));
-        tokio::spawn(async move {
-            if let Err(error) = send_all(sender, to_send, pace).await {
-                tracing::debug!(%error, "nothing more is sent to the API server");
-            }
-            // Who is gone needs not be told.
-            let _ = inputs.send(Input::Lost { session }).await;
-        });
+        let sender = self.counts.counted(sender);
         let trusted = if self.accepted.is_empty() { vec![challenge.key] } else { self.accepted.clone() };
         let connected = Input::Connected { session, outgoing, tasks, trusted };
         match self.inputs.send(connected).await {
-            Ok(()) => Ok(receiver),
-            Err(_) => away("the node stops"),
+            Ok(()) => Ok(Line { sender, to_send, receiver }),
+            Err(_) => away(STOPS),
         }
     }
 
     /// What the node says of itself, as it travels.
     async fn hello(&self, nonce: Nonce, catalogue: String) -> Result<String, String> {
         let (answer, unsettled) = oneshot::channel();
-        let stopped = || "the node stops".to_owned();
+        let stopped = || STOPS.to_owned();
         self.inputs.send(Input::Describe { answer }).await.map_err(|_| stopped())?;
         let hello = Hello {
             version: VERSION,
@@ -196,6 +166,7 @@ impl Sessions {
             capacity: self.settings.capacity,
             catalogue,
             unsettled: unsettled.await.map_err(|_| stopped())?,
+            opens: Some(self.settings.opens.clone()),
         };
         let hello = greeting::sign_hello(&self.keys, &hello).map_err(|error| error.to_string())?;
         encode(&ToServer::Hello(hello)).map_err(|error| error.to_string())
@@ -210,6 +181,56 @@ impl Sessions {
             self.accepted.push(key);
         }
         Ok(())
+    }
+}
+
+/// A connection on which both ends know each other.
+struct Line<S, R> {
+    sender: S,
+    to_send: mpsc::UnboundedReceiver<Outgoing>,
+    receiver: R,
+}
+
+impl<S: LinkSender, R: LinkReceiver> Line<S, R> {
+    /// Sends what is to be sent and hands what comes to the node's work, until either comes to its end: a line that carries
+    /// one way only is none. Gives why it ended; an error where the API server wants no more of it.
+    async fn serve(self, session: u64, inputs: &mpsc::Sender<Input>, pace: &Pace) -> Result<String, Failure> {
+        tokio::select! {
+            sent = send_all(self.sender, self.to_send, pace.clone()) => match sent {
+                Ok(()) => Ok(STOPS.to_owned()),
+                Err(error) => Ok(error.to_string()),
+            },
+            why = pass_on(session, inputs, self.receiver, pace.clone()) => why,
+        }
+    }
+}
+
+/// Hands what comes to the node's work; gives why nothing more comes. An error where the API server wants no more of it.
+async fn pass_on(
+    session: u64,
+    inputs: &mpsc::Sender<Input>,
+    mut receiver: impl LinkReceiver,
+    mut pace: Pace,
+) -> Result<String, Failure> {
+    loop {
+        let text = match receive(&mut receiver, &mut pace).await {
+            Ok(Frame::Control(text)) => text,
+            Ok(_) => return Ok("the API server sent what no API server sends".to_owned()),
+            Err(error) => return Ok(error.to_string()),
+        };
+        let message = match decode(&text) {
+            Ok(ToNode::Refuse { code, message }) => return Err(Failure::refused(&code, &message)),
+            Ok(message) => message,
+            // Of a newer API server; what it is about is said again, or is not for this node.
+            Err(error @ MessageError::Malformed(_)) => {
+                tracing::error!(%error, "a message of the API server is not understood");
+                continue;
+            }
+            Err(error) => return Ok(error.to_string()),
+        };
+        if inputs.send(Input::Message { session, message }).await.is_err() {
+            return Ok(STOPS.to_owned());
+        }
     }
 }
 
@@ -264,4 +285,68 @@ fn spread(most: Duration) -> Duration {
     // Without random bytes all nodes would come at once, which is no reason not to come.
     let random = Nonce::random().map_or(u8::MAX, |nonce| nonce.0[0]);
     most.mul_f64(f64::from(random) / f64::from(u8::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+    use crate::heard::Heard;
+    use crate::link::LinkError;
+
+    /// One half of a line, which is broken or never comes to its end, and notes that it is let go of.
+    struct Half {
+        is_broken: bool,
+        is_gone: Arc<AtomicBool>,
+    }
+
+    impl Half {
+        fn new(is_broken: bool) -> (Self, Arc<AtomicBool>) {
+            let is_gone = Arc::<AtomicBool>::default();
+            (Self { is_broken, is_gone: is_gone.clone() }, is_gone)
+        }
+
+        async fn work<T>(&self) -> Result<T, LinkError> {
+            if self.is_broken { Err(LinkError::Cut("broken".to_owned())) } else { pending().await }
+        }
+    }
+
+    impl Drop for Half {
+        fn drop(&mut self) {
+            self.is_gone.store(true, Ordering::Relaxed);
+        }
+    }
+
+    impl LinkSender for Half {
+        async fn send(&mut self, _: Frame) -> Result<(), LinkError> {
+            self.work().await
+        }
+    }
+
+    impl LinkReceiver for Half {
+        async fn receive(&mut self) -> Result<Frame, LinkError> {
+            self.work().await
+        }
+
+        fn heard(&self) -> Heard {
+            Heard::new()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_line_that_is_broken_one_way_is_let_go_of_both_ways() {
+        for (breaks_sending, breaks_receiving) in [(true, false), (false, true)] {
+            let ((sender, sender_gone), (receiver, receiver_gone)) =
+                (Half::new(breaks_sending), Half::new(breaks_receiving));
+            let (outgoing, to_send) = mpsc::unbounded_channel();
+            outgoing.send(Outgoing::Control("a catalogue".to_owned())).unwrap();
+            let (inputs, _coming) = mpsc::channel(1);
+            let line = Line { sender, to_send, receiver };
+            let why = timeout(GREET_WITHIN, line.serve(1, &inputs, &Pace::calm())).await;
+            assert_eq!(why.expect("it ends at once"), Ok("the line was cut: broken".to_owned()));
+            assert!(sender_gone.load(Ordering::Relaxed) && receiver_gone.load(Ordering::Relaxed));
+        }
+    }
 }

@@ -2,12 +2,18 @@
 
 use std::sync::Arc;
 
-use task_runners::{ScriptName, Scripts};
+use serde_json::Value;
+use task_runners::{SCRIPT_RUNNER, ScriptEntry, ScriptName, Scripts};
 use task_service::{Plan, Refusal, SubmitError, TaskId, TaskService, TaskSpec};
+use tokio::task::JoinError;
 
 use super::event::{Event, Verdict};
 use super::follow::follow;
 use super::work::{Input, Work};
+use crate::opens::Opens;
+
+/// What was found of a script, with what pins it, or why it cannot be looked up now.
+type Looked = Result<(Option<ScriptEntry>, Option<String>), Refusal>;
 
 impl Work {
     /// Submits a task to the task service, which starts an id once, and follows it.
@@ -15,7 +21,8 @@ impl Work {
         let Some(assignment) = self.assignments.get(&task) else { return };
         let (service, inputs) = (self.service.clone(), self.inputs.clone());
         let created_by = assignment.created_by.clone();
-        let (scripts, wanted) = (self.scripts.clone(), assignment.script_sha256.clone());
+        let (scripts, opens) = (self.scripts.clone(), self.opens.clone());
+        let wanted = assignment.script_sha256.clone();
         let spec = TaskSpec {
             id: Some(task.clone()),
             target: None,
@@ -24,7 +31,7 @@ impl Work {
             ..assignment.spec.clone()
         };
         tokio::spawn(async move {
-            let event = match seen_script(&service, scripts, &spec, wanted).await {
+            let event = match seen_script(&service, scripts, &spec, wanted, &opens).await {
                 Ok(pin) => {
                     let is_seen = move |plan: &Plan| pin.is_none_or(|pin| plan.pinned == pin);
                     match service.submit_if(spec, &created_by, is_seen).await {
@@ -44,37 +51,70 @@ impl Work {
     }
 }
 
-/// Makes sure that the script is the one that the API server has seen here, and gives what the task must be pinned to for that,
-/// if anything: what cannot be compared is not started. A task that the service has by now runs what it was accepted with.
+/// Makes sure that the script is the one that the API server has seen here, and that the task asks for nothing that is not
+/// open; gives what the task must be pinned to for that, if anything: what cannot be compared is not started. A task that the
+/// service has by now runs what it was accepted with.
 async fn seen_script(
     service: &TaskService,
     scripts: Arc<Scripts>,
     spec: &TaskSpec,
     wanted: Option<String>,
+    opens: &Opens,
 ) -> Result<Option<Option<String>>, Event> {
-    let (Some(wanted), Some(task)) = (wanted, spec.id.clone()) else { return Ok(None) };
-    // What is no name of a script is refused as such.
-    let Ok(name) = spec.name.parse::<ScriptName>() else { return Ok(None) };
-    let looked = tokio::task::spawn_blocking(move || scripts.get_with_pin(&name)).await;
-    // Mostly they are the same, and the history is not asked.
-    if let Ok(Ok((Some(found), pin))) = &looked
-        && found.sha256 == wanted
-    {
-        return Ok(Some(pin.clone()));
+    let Some(task) = spec.id.clone() else { return Ok(None) };
+    if wanted.is_none() && opens.problems(spec, &[]).is_empty() {
+        return Ok(None);
     }
+    let looked = looked_up(scripts, spec).await;
+    // Mostly nothing is wrong, and the history is not asked.
+    let verdict = match &looked {
+        Ok(Ok((found, pin))) => match wrong(spec, found.as_ref(), wanted.as_deref(), opens) {
+            None => return Ok(found.is_some().then(|| pin.clone())),
+            Some(verdict) => Some(verdict),
+        },
+        Ok(Err(_)) | Err(_) => None,
+    };
     match service.task(&task).await {
         Ok(Some(_)) => return Ok(None),
         Ok(None) => {}
         Err(_) => return Err(Event::NotYet { task }),
     }
-    Err(match looked {
-        Ok(Ok((Some(_), _))) => Event::Never { task, verdict: script_changed() },
-        Ok(Ok((None, _))) => {
-            after(task, &SubmitError::Refused(Refusal::NotFound { name: spec.name.clone() }))
-        }
-        Ok(Err(refusal)) => after(task, &SubmitError::Refused(refusal)),
-        Err(_) => Event::NotYet { task },
+    Err(match (verdict, looked) {
+        (Some(verdict), _) => Event::Never { task, verdict },
+        (None, Ok(Err(refusal))) => after(task, &SubmitError::Refused(refusal)),
+        (None, _) => Event::NotYet { task },
     })
+}
+
+/// The script that a spec names, by itself or through the runner of scripts, with what pins it.
+async fn looked_up(scripts: Arc<Scripts>, spec: &TaskSpec) -> Result<Looked, JoinError> {
+    let through = spec.params.get("script").and_then(Value::as_str);
+    let name = if spec.name == SCRIPT_RUNNER { through.unwrap_or_default() } else { &spec.name };
+    // What is no name of a script is refused as such.
+    let Ok(name) = name.parse::<ScriptName>() else { return Ok(Ok((None, None))) };
+    tokio::task::spawn_blocking(move || scripts.get_with_pin(&name)).await
+}
+
+/// Why a task is not started by this script, if that is so.
+fn wrong(
+    spec: &TaskSpec,
+    found: Option<&ScriptEntry>,
+    wanted: Option<&str>,
+    opens: &Opens,
+) -> Option<Verdict> {
+    let is_name = spec.name.parse::<ScriptName>().is_ok();
+    match (found, wanted) {
+        (None, Some(_)) if is_name => {
+            let refusal = Refusal::NotFound { name: spec.name.clone() };
+            return Some(verdict(&SubmitError::Refused(refusal)));
+        }
+        (Some(found), Some(wanted)) if found.sha256 != wanted => return Some(script_changed()),
+        _ => {}
+    }
+    let by_script =
+        found.and_then(|found| found.declared.as_deref()).map_or(&[][..], |declared| &declared.env);
+    let closed = opens.problems(spec, by_script);
+    (!closed.is_empty()).then(|| verdict(&SubmitError::Refused(Refusal::Invalid(closed))))
 }
 
 fn script_changed() -> Verdict {
@@ -94,12 +134,17 @@ fn after(task: TaskId, error: &SubmitError) -> Event {
         | SubmitError::Unavailable(_) => Event::NotYet { task },
         // A task that is to wait for its workspace does not get this answer.
         SubmitError::Busy { .. } | SubmitError::Refused(_) | SubmitError::Conflict { .. } => {
-            let code = match error.code() {
-                // What the API server's task service calls a task that was accepted and is not allowed.
-                "not_found" => "script_not_found",
-                code => code,
-            };
-            Event::Never { task, verdict: Verdict { code: code.to_owned(), message: error.to_string() } }
+            Event::Never { task, verdict: verdict(error) }
         }
     }
+}
+
+/// What a refusal for good is called, and why it was.
+fn verdict(error: &SubmitError) -> Verdict {
+    let code = match error.code() {
+        // What the API server's task service calls a task that was accepted and is not allowed.
+        "not_found" => "script_not_found",
+        code => code,
+    };
+    Verdict { code: code.to_owned(), message: error.to_string() }
 }

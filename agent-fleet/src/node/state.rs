@@ -12,6 +12,8 @@ use super::open::{Open, Owed, Stage};
 use crate::keys::Nonce;
 use crate::message::{OTHER_ASSIGNMENT, SETTLED_BEFORE, Standing, ToServer, Unsettled};
 
+/// More requests for the end of a task than this make no difference, whatever number the API server names.
+const MOST_CANCELS: u32 = 2;
 /// Most ticks between two repetitions of what nobody answered.
 const MOST_SILENCE: u32 = 12;
 /// Ticks for which a log that has ended and cannot be read is tried, before its end is told without the rest.
@@ -151,7 +153,7 @@ impl NodeState {
             self.never(task, Verdict::cancelled(), todo);
             return;
         };
-        open.cancels = open.cancels.max(times);
+        open.cancels = open.cancels.max(times.min(MOST_CANCELS));
         match open.stage {
             Stage::Wanted | Stage::Waiting => self.never(task, Verdict::cancelled(), todo),
             Stage::Running { .. } => open.pass_cancels_on(task, todo),

@@ -20,6 +20,7 @@ use crate::journal::{Journal, Record};
 use crate::keys::{NodeKeys, PublicKey};
 use crate::link::Outgoing;
 use crate::message::{Standing, ToNode, ToServer, Unsettled, encode};
+use crate::opens::Opens;
 
 /// Most events that are decided together.
 const MAX_EVENTS: usize = 128;
@@ -57,6 +58,7 @@ pub(super) struct Work {
     pub(super) keys: Arc<NodeKeys>,
     pub(super) service: TaskService,
     pub(super) scripts: Arc<Scripts>,
+    pub(super) opens: Arc<Opens>,
     pub(super) journal: Option<Journal>,
     pub(super) state: NodeState,
     pub(super) inputs: mpsc::Sender<Input>,

@@ -140,6 +140,7 @@ fn hello(keys: &Keys, nonce: Nonce) -> Hello {
         capacity: 4,
         catalogue: String::new(),
         unsettled: Vec::new(),
+        opens: None,
     }
 }
 

@@ -138,3 +138,29 @@ fn a_database_of_nodes_that_is_damaged_is_set_aside_and_the_start_goes_on() {
     drop(Fleet::open(folder.path(), records).unwrap());
     assert!(path.with_extension("db.damaged").exists());
 }
+
+#[test]
+fn a_database_that_is_there_and_empty_has_lost_what_was_in_it_and_is_set_aside_with_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let records = task_service::Records::open(folder.path()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let _guard = runtime.enter();
+    let fleet = || drop(Fleet::open(folder.path(), records.clone()).unwrap());
+    let journal = folder.path().join("journal.db");
+    let open = || std::mem::forget(Journal::open(&journal).unwrap());
+    let database = folder.path().join("fleet/fleet.db");
+    // One that was begun a moment ago is not empty, whoever died then.
+    for _ in 0..2 {
+        fleet();
+        open();
+    }
+    for path in [&database, &journal] {
+        let aside = path.with_extension("db.damaged");
+        assert!(!aside.exists());
+        std::fs::write(path, "").unwrap();
+        fleet();
+        open();
+        assert_eq!(std::fs::metadata(&aside).unwrap().len(), 0);
+        assert!(std::fs::metadata(path).unwrap().len() > 0);
+    }
+}

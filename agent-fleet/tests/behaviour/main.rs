@@ -2,7 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod authenticity;
+mod controller;
 mod journal;
+mod node_state;
+mod node_work;
+mod opens;
+mod scripted;
 mod storm;
 mod websocket;
 mod wire;

@@ -196,6 +196,7 @@ fn what_is_no_script_is_told_from_one_in_a_catalogue() {
     let script = |name: &str, sha256: &str| CatalogueScript {
         name: name.to_owned(),
         sha256: sha256.to_owned(),
+        verified: false,
         header: String::new(),
     };
     assert!(script("deploy/web.sh", &"0a".repeat(32)).is_sound());

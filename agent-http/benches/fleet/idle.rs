@@ -15,6 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::sleep;
 
+use crate::bounds::Bounds;
 use crate::simulated::{Address, Simulated, stand};
 use crate::site::{Agent, api_server, section, token};
 use crate::{Result, median, percentile};
@@ -33,6 +34,12 @@ const QUIET: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(5);
 const CALLERS: usize = 4;
 
+/// Memory of a node at an API server without TLS, KiB; the time in which all are back when they come as nodes do, and the
+/// 99th percentile of requests of others meanwhile, milliseconds.
+const MEMORY: f64 = 20.0;
+const ALL_BACK: f64 = 30.0;
+const HONEST: f64 = 250.0;
+
 /// The nodes, and what reads each one's line.
 struct Crowd {
     nodes: Vec<Arc<Simulated>>,
@@ -40,7 +47,7 @@ struct Crowd {
     address: Address,
 }
 
-pub(crate) fn measure(place: &Path, is_tls: bool) -> Result<()> {
+pub(crate) fn measure(place: &Path, bounds: &mut Bounds, is_tls: bool) -> Result<()> {
     let mut settings: String = (0..NODES).map(|number| section(&Simulated::name(number), "node")).collect();
     if is_tls {
         make_certificate(place)?;
@@ -50,7 +57,7 @@ pub(crate) fn measure(place: &Path, is_tls: bool) -> Result<()> {
     let server = api_server(place, &[], &settings)?;
     println!("{}  an API server with {NODES} tokens listens after {:.2?}", what(is_tls), begun.elapsed());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let outcome = runtime.block_on(crowd(place, &server, is_tls));
+    let outcome = runtime.block_on(crowd(place, &server, bounds, is_tls));
     runtime.shutdown_background();
     outcome
 }
@@ -59,7 +66,7 @@ fn what(is_tls: bool) -> &'static str {
     if is_tls { "idle, TLS  " } else { "idle       " }
 }
 
-async fn crowd(place: &Path, server: &Agent, is_tls: bool) -> Result<()> {
+async fn crowd(place: &Path, server: &Agent, bounds: &mut Bounds, is_tls: bool) -> Result<()> {
     let keys = place.join("keys");
     let nodes: Result<Vec<_>> =
         (0..NODES).map(|number| Simulated::new(number, &keys).map(Arc::new)).collect();
@@ -79,15 +86,19 @@ async fn crowd(place: &Path, server: &Agent, is_tls: bool) -> Result<()> {
     let after = server.memory("VmRSS")?;
     let busy = server.busy()?;
     sleep(QUIET).await;
+    let later = (server.memory("VmRSS")? - before) as f64 / NODES as f64;
+    let held = match is_tls {
+        true => String::new(),
+        false => bounds.hold("memory of a node that stands there", later, ..=MEMORY, "KiB"),
+    };
     println!(
-        "{}  {NODES} nodes came in {came:.2?}, {each:.0} us of a processor each: {:.1} KiB a node, {:.1} later; {:.1} % of a \
-         processor while nothing happens",
+        "{}  {NODES} nodes came in {came:.2?}, {each:.0} us of a processor each: {:.1} KiB a node, {later:.1} later{held}; \
+         {:.1} % of a processor while nothing happens",
         what(is_tls),
         (after - before) as f64 / NODES as f64,
-        (server.memory("VmRSS")? - before) as f64 / NODES as f64,
         (server.busy()? - busy) / QUIET.as_secs_f64() * 100.0
     );
-    come_back(&mut crowd, is_tls).await?;
+    come_back(&mut crowd, bounds, is_tls).await?;
     println!(
         "{}  {:.1} KiB a node after that",
         what(is_tls),
@@ -97,7 +108,7 @@ async fn crowd(place: &Path, server: &Agent, is_tls: bool) -> Result<()> {
 }
 
 /// Many come back after a cut: over three seconds, as nodes do, and then all at the same moment, which they do not.
-async fn come_back(crowd: &mut Crowd, is_tls: bool) -> Result<()> {
+async fn come_back(crowd: &mut Crowd, bounds: &mut Bounds, is_tls: bool) -> Result<()> {
     for (how, spread) in [("over 3 s", SPREAD), ("in one moment", Duration::ZERO)] {
         let mut back = Vec::new();
         let mut honest = Vec::new();
@@ -110,14 +121,22 @@ async fn come_back(crowd: &mut Crowd, is_tls: bool) -> Result<()> {
             back.push(begun.elapsed().as_secs_f64());
             honest.extend(callers.stop()?);
         }
+        let (back, most) = (median(back), percentile(honest.clone(), 99));
+        let mut held = [String::new(), String::new()];
+        // In one moment they do not come; that is for information.
+        if !spread.is_zero() {
+            let kind = what(is_tls).trim_end();
+            held[0] = bounds.hold(&format!("{kind}: all are back"), back, ..=ALL_BACK, "s");
+            held[1] = bounds.hold(&format!("{kind}: requests of others meanwhile"), most, ..=HONEST, "ms");
+        }
         println!(
-            "{}  {BACK} come back {how}: after {:.2} s all are there (median of {ROUNDS}); {} requests of others \
-             meanwhile: p50 {:.1} ms, p99 {:.1} ms, longest {:.1} ms",
+            "{}  {BACK} come back {how}: after {back:.2} s all are there (median of {ROUNDS}){}; {} requests of others \
+             meanwhile: p50 {:.1} ms, p99 {most:.1} ms{}, longest {:.1} ms",
             what(is_tls),
-            median(back),
+            held[0],
             honest.len(),
             percentile(honest.clone(), 50),
-            percentile(honest.clone(), 99),
+            held[1],
             percentile(honest.clone(), 100)
         );
     }

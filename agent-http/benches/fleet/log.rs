@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use crate::Result;
+use crate::bounds::Bounds;
 use crate::http::Client;
 use crate::site::{api_server, node, section};
 
@@ -14,7 +15,11 @@ const SCRIPT: &[(&str, &str)] = &[(
     "#!/bin/sh\nyes 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcde | head -c \"$1\"\n",
 )];
 
-pub(crate) fn measure(place: &Path) -> Result<()> {
+/// What the node may take of the time here, and the memory that either end may gain, KiB.
+const RATIO: f64 = 2.0;
+const GROWTH: f64 = 16384.0;
+
+pub(crate) fn measure(place: &Path, bounds: &mut Bounds) -> Result<()> {
     let server = api_server(place, SCRIPT, &section("node", "node"))?;
     let node = node(place, &server, SCRIPT, "")?;
     let mut client = Client::connect(server.at)?;
@@ -32,16 +37,18 @@ pub(crate) fn measure(place: &Path) -> Result<()> {
         if task["status"] != "succeeded" || task["log_bytes"].as_u64().is_none_or(|bytes| bytes < BYTES) {
             return Err(format!("expected a log of {BYTES} bytes: {task}").into());
         }
-        let grown = |now: u64, before: u64| now.saturating_sub(before);
-        lines.push(format!(
-            "{}: API server +{} KiB, node +{} KiB",
-            side.unwrap_or("here"),
-            grown(server.memory("VmHWM")?, before[0]),
-            grown(node.memory("VmHWM")?, before[1])
-        ));
+        let side = side.unwrap_or("here");
+        for (end, agent, before) in [("API server", &server, before[0]), ("node", &node, before[1])] {
+            let grown = agent.memory("VmHWM")?.saturating_sub(before);
+            let what = format!("memory of the {end} by a log {side}");
+            let held = bounds.hold(&what, grown as f64, ..=GROWTH, "KiB");
+            lines.push(format!("{what}: +{grown} KiB{held}"));
+        }
     }
     let here = (times[0] + times[2]) / 2.0;
-    println!("log of 1 GiB  {here:.2} s here, {:.2} s on the node: {:.2} of it", times[1], times[1] / here);
+    let ratio = times[1] / here;
+    let held = bounds.hold("the time of a log on the node", ratio, ..=RATIO, "of that here");
+    println!("log of 1 GiB  {here:.2} s here, {:.2} s on the node: {ratio:.2} of it{held}", times[1]);
     lines.iter().for_each(|line| println!("  {line}"));
     Ok(())
 }

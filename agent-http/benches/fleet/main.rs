@@ -6,9 +6,11 @@
 //! ```
 //!
 //! FOLDER is where state, workspace and scripts go; a memory file system unless it is named. PART is any of `starts`,
-//! `rate`, `log`, `idle` and `idle-tls`; all of them unless some are named.
+//! `rate`, `log`, `idle` and `idle-tls`; all of them unless some are named. It fails when a figure misses its bound.
 #![allow(clippy::print_stdout)]
 
+#[path = "../../../task-service/benches/history/bounds.rs"]
+mod bounds;
 mod http;
 mod idle;
 mod log;
@@ -17,30 +19,27 @@ mod site;
 mod tasks;
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use bounds::Bounds;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-fn main() -> Result<()> {
+fn main() -> Result<ExitCode> {
     let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     let folder = words.first().map_or("/dev/shm", String::as_str);
     let wants = |part: &str| words.len() < 2 || words[1..].iter().any(|word| word == part);
     println!("place         {folder}");
-    if wants("starts") {
-        in_folder(folder, tasks::starts)?;
-    }
-    if wants("rate") {
-        in_folder(folder, tasks::rate)?;
-    }
-    if wants("log") {
-        in_folder(folder, log::measure)?;
-    }
-    if wants("idle") {
-        in_folder(folder, |place| idle::measure(place, false))?;
-    }
-    if wants("idle-tls") {
-        in_folder(folder, |place| idle::measure(place, true))?;
-    }
-    Ok(())
+    let mut bounds = Bounds::default();
+    let mut part = |name: &str, measure: &dyn Fn(&Path, &mut Bounds) -> Result<()>| {
+        if wants(name) { in_folder(folder, |place| measure(place, &mut bounds)) } else { Ok(()) }
+    };
+    part("starts", &tasks::starts)?;
+    part("rate", &tasks::rate)?;
+    part("log", &log::measure)?;
+    part("idle", &|place, bounds| idle::measure(place, bounds, false))?;
+    part("idle-tls", &|place, bounds| idle::measure(place, bounds, true))?;
+    Ok(bounds.finish())
 }
 
 /// Measures in a folder that is removed behind it.

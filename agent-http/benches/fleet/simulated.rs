@@ -99,6 +99,7 @@ impl Simulated {
             capacity: 8,
             catalogue: String::new(),
             unsettled: Vec::new(),
+            opens: None,
         };
         let hello = encode(&ToServer::Hello(sign_hello(&self.keys, &hello)?))?;
         write(&mut stream, TEXT, hello.as_bytes()).await?;

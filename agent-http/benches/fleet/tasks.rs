@@ -1,6 +1,7 @@
 //! A task on a node beside the same task on the API server itself: until it is started, until the first byte of its log is
 //! there, and how many of them end in a second.
 
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::Read;
 use std::path::Path;
@@ -9,6 +10,7 @@ use std::time::Instant;
 
 use nix::sys::stat::Mode;
 
+use crate::bounds::Bounds;
 use crate::http::Client;
 use crate::site::{Agent, api_server, node, section};
 use crate::{Result, median};
@@ -30,8 +32,13 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("exit.sh", "#!/bin/sh\nexit 0\n"),
 ];
 
+/// How much longer than here things may take on the node, milliseconds; and the part of the rate that is left there.
+const START: f64 = 3.0;
+const FIRST_BYTE: f64 = 5.0;
+const RATE: f64 = 0.7;
+
 /// Times until the start, and until the first byte of the log.
-pub(crate) fn starts(place: &Path) -> Result<()> {
+pub(crate) fn starts(place: &Path, bounds: &mut Bounds) -> Result<()> {
     let (server, _node) = pair(place)?;
     let fifo = place.join("started");
     nix::unistd::mkfifo(&fifo, Mode::S_IRUSR | Mode::S_IWUSR)?;
@@ -39,15 +46,20 @@ pub(crate) fn starts(place: &Path) -> Result<()> {
     let mut started = OpenOptions::new().read(true).write(true).open(&fifo)?;
     let name = fifo.display().to_string();
     let mut client = Client::connect(server.at)?;
-    in_turns("start", "ms p50", |side| sequence(|| start(&mut client, &mut started, &name, side)))?;
-    in_turns("first byte", "ms p50", |side| sequence(|| first_byte(&server, &mut client, side)))
+    let both =
+        in_turns("start", "ms p50", |side| sequence(|| start(&mut client, &mut started, &name, side)))?;
+    println!("{both}{}", bounds.hold("a start on the node", both.difference, ..=START, "ms more"));
+    let both = in_turns("first byte", "ms p50", |side| sequence(|| first_byte(&server, &mut client, side)))?;
+    let what = "the first byte of a log on the node";
+    println!("{both}{}", bounds.hold(what, both.difference, ..=FIRST_BYTE, "ms more"));
+    Ok(())
 }
 
 /// Tasks that end in a second.
-pub(crate) fn rate(place: &Path) -> Result<()> {
+pub(crate) fn rate(place: &Path, bounds: &mut Bounds) -> Result<()> {
     let (server, node) = pair(place)?;
     let (mut busy, mut there) = ([0.0; 2], [0.0; 2]);
-    in_turns("tasks", "/s", |side| {
+    let both = in_turns("tasks", "/s", |side| {
         let (before, before_there) = (server.busy()?, node.busy()?);
         let rate = many(&server, side)?;
         let index = usize::from(side.is_some());
@@ -55,6 +67,7 @@ pub(crate) fn rate(place: &Path) -> Result<()> {
         there[index] += node.busy()? - before_there;
         Ok(rate)
     })?;
+    println!("{both}{}", bounds.hold("tasks on the node", both.ratio, RATE.., "of those here"));
     let each = |seconds: f64| seconds * 1e6 / (TURNS * MANY) as f64;
     println!(
         "processor     {:.0} us a task here; on the node {:.0} us of the API server and {:.0} us of the node",
@@ -72,21 +85,40 @@ fn pair(place: &Path) -> Result<(Agent, Agent)> {
     Ok((server, node))
 }
 
-/// Measures both sides in turns, and prints medians, and the medians of the turns' own differences and ratios.
-fn in_turns(what: &str, unit: &str, mut turn: impl FnMut(Option<&str>) -> Result<f64>) -> Result<()> {
+/// Medians of both sides, and the medians of the turns' own differences and ratios.
+struct Both {
+    what: &'static str,
+    unit: &'static str,
+    here: f64,
+    there: f64,
+    difference: f64,
+    ratio: f64,
+}
+
+impl fmt::Display for Both {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { what, unit, here, there, difference, ratio } = self;
+        write!(
+            f,
+            "{what:<12}  {here:8.3} {unit} here, {there:8.3} on the node: {difference:+.3}, {ratio:.2} of it"
+        )
+    }
+}
+
+/// Measures both sides in turns.
+fn in_turns(
+    what: &'static str,
+    unit: &'static str,
+    mut turn: impl FnMut(Option<&str>) -> Result<f64>,
+) -> Result<Both> {
     let mut turns = Vec::new();
     for _ in 0..TURNS {
         turns.push([turn(SIDES[0])?, turn(SIDES[1])?]);
     }
     let of = |value: fn(&[f64; 2]) -> f64| median(turns.iter().map(value).collect());
-    println!(
-        "{what:<12}  {:8.3} {unit} here, {:8.3} on the node: {:+.3}, {:.2} of it",
-        of(|turn| turn[0]),
-        of(|turn| turn[1]),
-        of(|turn| turn[1] - turn[0]),
-        of(|turn| turn[1] / turn[0])
-    );
-    Ok(())
+    let [here, there] = [of(|turn| turn[0]), of(|turn| turn[1])];
+    let [difference, ratio] = [of(|turn| turn[1] - turn[0]), of(|turn| turn[1] / turn[0])];
+    Ok(Both { what, unit, here, there, difference, ratio })
 }
 
 /// The median of one after the other, milliseconds.

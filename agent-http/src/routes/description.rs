@@ -5,25 +5,22 @@ mod refined;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use axum::Router;
 use axum::body::Bytes;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::HeaderValue;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, VARY};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use serde_json::Value;
 use task_runners::{Catalogue, ScriptName};
 use utoipa::openapi::OpenApi;
 
-use super::Answered;
+use super::{Answered, Refused, Unchanged};
 use crate::app::AppState;
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::etag;
 use crate::script_operation;
 
-const PATH: &str = "/openapi.json";
 /// The operation that those of scripts are made of.
 const RUN: &str = "/api/v1/scripts/{name}/run";
 /// Most scripts in one document, and most bytes of them: what nobody reads to its end is made and kept all the same.
@@ -33,7 +30,7 @@ const MAX_BYTES: usize = 8 << 20;
 const MAX_KEPT: usize = 8;
 
 /// The general part, and what was made of it.
-struct Description {
+pub(crate) struct Description {
     general: Made,
     /// The general part to go on with, and its operation for a script.
     document: Value,
@@ -55,25 +52,34 @@ struct Kept {
     made: Made,
 }
 
-/// The route of the document, which describes all others.
-pub(crate) fn route(document: &OpenApi) -> Router<AppState> {
-    let description = Arc::new(Description::new(document));
-    let answer = move |State(state): State<AppState>, caller: Result<Caller, ApiError>| {
-        let description = description.clone();
-        async move {
-            let reader = caller.ok().filter(Caller::can_read);
-            let made = match reader {
-                Some(caller) => description.with_scripts(state, caller).await?,
-                None => description.general.clone(),
-            };
-            Answered::Ok(made.answer())
-        }
+/// This description
+///
+/// What everybody may know. With a token of scope `read`, each script that it sees is described too.
+#[utoipa::path(
+    get, path = "/openapi.json", tag = "service", operation_id = "description",
+    security((), ("token" = ["read"])),
+    responses(
+        (status = 200, description = "The description, in OpenAPI 3.1.", body = Object),
+        (status = 304, response = Unchanged),
+        (status = "4XX", response = Refused)
+    )
+)]
+pub(crate) async fn show(
+    State(state): State<AppState>,
+    Extension(description): Extension<Arc<Description>>,
+    caller: Result<Caller, ApiError>,
+) -> Answered {
+    let reader = caller.ok().filter(Caller::can_read);
+    let made = match reader {
+        Some(caller) => description.with_scripts(state, caller).await?,
+        None => description.general.clone(),
     };
-    Router::new().route(PATH, get(answer))
+    Ok(made.answer())
 }
 
 impl Description {
-    fn new(document: &OpenApi) -> Self {
+    /// Of the document that the routes make together.
+    pub(crate) fn new(document: &OpenApi) -> Self {
         let value =
             serde_json::to_value(document).expect("the document has only texts, numbers and lists of them");
         let value = refined::refined(value);

@@ -17,6 +17,7 @@ use crate::audit::{Asked, Decision};
 use crate::error::ApiError;
 use crate::hooks::{Delivery, Hook, Hooks, Payload};
 use crate::json::Json;
+use crate::server::Place;
 use crate::{body, schema};
 
 /// Where they are.
@@ -78,6 +79,7 @@ async fn received(
     request: Request,
 ) -> Result<Outcome, ApiError> {
     let asked = request.extensions().get::<Arc<Asked>>().cloned().ok_or_else(ApiError::internal)?;
+    let place = request.extensions().get::<Place>().cloned();
     let (headers, bytes) = body::bytes(request, state.body_limit()).await?;
     let (hook, headers, bytes) = signed(hooks, name, headers, bytes).await?;
     asked.came_with(hook.caller());
@@ -86,6 +88,8 @@ async fn received(
         return Err(stale());
     }
     asked.let_in();
+    // There is none where another server is in front of the routes.
+    place.iter().for_each(Place::for_somebody);
     hook.take_call().map_err(|wait| ApiError::rate_limited(&format!("the hook '{}'", hook.name()), wait))?;
     let payload = Payload::read(hook.scheme(), &headers, &bytes)?;
     if let Some(why) = hook.ignores(&payload, &delivery) {

@@ -29,6 +29,8 @@ use crate::{body, schema};
 
 /// The version of WebSocket (RFC 6455).
 const VERSION: HeaderValue = HeaderValue::from_static("13");
+/// Characters of a WebSocket's key, sixteen bytes in base64, before the two that fill it up.
+const KEY_TEXT: usize = 22;
 
 /// List nodes
 ///
@@ -149,7 +151,8 @@ pub(crate) async fn connect(State(state): State<AppState>, caller: Caller, mut r
     let (Some(key), Some(upgrade)) = (websocket_key(request.headers()), upgrade) else {
         let detail = "this is where nodes connect: send the headers of a WebSocket upgrade, version 13";
         let error = ApiError::new(StatusCode::UPGRADE_REQUIRED, "upgrade_required", detail);
-        return Err(error.with_header(UPGRADE, HeaderValue::from_static("websocket")));
+        let error = error.with_header(UPGRADE, HeaderValue::from_static("websocket"));
+        return Err(error.with_header(SEC_WEBSOCKET_VERSION, VERSION));
     };
     let accept = HeaderValue::from_str(&websocket::accept_key(key.as_bytes()));
     let accept = accept.map_err(|_| ApiError::internal())?;
@@ -191,5 +194,10 @@ fn websocket_key(headers: &HeaderMap) -> Option<&HeaderValue> {
     };
     let is_upgrade = has(CONNECTION, "upgrade") && has(UPGRADE, "websocket");
     let is_known = headers.get(SEC_WEBSOCKET_VERSION) == Some(&VERSION);
-    headers.get(SEC_WEBSOCKET_KEY).filter(|_| is_upgrade && is_known)
+    let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    let is_sound = |key: &&HeaderValue| {
+        let text = key.as_bytes().strip_suffix(b"==");
+        text.is_some_and(|text| text.len() == KEY_TEXT && text.iter().all(is_base64))
+    };
+    headers.get(SEC_WEBSOCKET_KEY).filter(|_| is_upgrade && is_known).filter(is_sound)
 }

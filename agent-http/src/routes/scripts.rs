@@ -3,11 +3,12 @@
 //! `{name}` is one percent-encoded segment; a GET may write its slashes plainly.
 
 use agent_config::Scope;
+use agent_fleet::controller::Fleet;
 use axum::extract::{Request, State};
 use axum::http::Uri;
 use axum::response::IntoResponse;
 use serde_json::{Map, Value, json};
-use task_runners::{Catalogue, ScriptEntry, ScriptName, Scripts, ScriptsStatus};
+use task_runners::{Catalogue, ScriptEntry, ScriptName, Scripts, ScriptsStatus, Target};
 use task_service::Refusal;
 
 use super::wait::Wait;
@@ -25,6 +26,8 @@ const MAX_LIMIT: u64 = 1000;
 
 /// What a list is asked for.
 struct Asked {
+    /// The nodes whose scripts are meant; without it those of this agent are.
+    target: Option<Target>,
     limit: usize,
     cursor: Option<ScriptName>,
     group: Option<String>,
@@ -33,11 +36,14 @@ struct Asked {
 
 /// List scripts
 ///
-/// By name, those that the token sees, and what stands behind them. Scope `read`.
+/// By name, those that the token sees, and what stands behind them. With `node` those of a node, as it said last; with `label`
+/// those of the nodes that have all these labels. Scope `read`.
 #[utoipa::path(
     get, path = "/api/v1/scripts", tag = "scripts", operation_id = "list_scripts",
     security(("token" = ["read"])),
     params(
+        ("node" = Option<String>, Query, description = "The scripts of this node, in place of this agent's."),
+        ("label" = Option<Vec<String>>, Query, description = "The scripts of the nodes with this label, as `role=db`; repeated, they must have all. Not beside `node`."),
         ("group" = Option<String>, Query, description = "Of exactly this group."),
         ("tag" = Option<Vec<String>>, Query, description = "With this tag; repeated, all must be there."),
         ("limit" = Option<u64>, Query, description = "Most scripts in the page, 1 to 1000; 100 when left out."),
@@ -52,6 +58,9 @@ struct Asked {
 pub(crate) async fn list(State(state): State<AppState>, caller: Caller, uri: Uri) -> Answered {
     caller.require(Scope::Read)?;
     let asked = Asked::of(&uri)?;
+    if let Some(target) = asked.target.clone() {
+        return list_of_nodes(&state, caller, target, asked).await;
+    }
     let viewer = caller.clone();
     let (entries, next, status) = look(&state, &caller, move |scripts| {
         let (entries, next) = match scripts.catalogue() {
@@ -68,25 +77,43 @@ pub(crate) async fn list(State(state): State<AppState>, caller: Caller, uri: Uri
     Ok(Tagged(json!({ "scripts": entries, "next": next, "verification": verification })).into_response())
 }
 
+/// What nodes offer. What stands behind it they know themselves.
+async fn list_of_nodes(state: &AppState, caller: Caller, target: Target, asked: Asked) -> Answered {
+    let limit = asked.limit;
+    let found = look_at_nodes(state, target, move |fleet, target| {
+        let wants = |entry: &ScriptEntry| caller.sees(&entry.name) && asked.wants(entry);
+        fleet.scripts(target, asked.cursor.as_ref(), limit + 1, wants)
+    })
+    .await?;
+    let (scripts, next) = page(found, limit, |script| &script.entry.name);
+    Ok(Tagged(json!({ "scripts": scripts, "next": next, "verification": null })).into_response())
+}
+
+/// The page of these entries, of which there is one more where there is another page, and its cursor: the name of the last
+/// script.
+fn page<T>(mut entries: Vec<T>, limit: usize, name: impl Fn(&T) -> &String) -> (Vec<T>, Option<String>) {
+    let more = entries.len() > limit;
+    entries.truncate(limit);
+    let next = entries.last().filter(|_| more).map(|entry| name(entry).clone());
+    (entries, next)
+}
+
 impl Asked {
     fn of(uri: &Uri) -> Result<Self, ApiError> {
         let mut query = Query::of(uri);
+        let target = target(&mut query);
         let (group, tags) = (query.one("group"), query.all("tag"));
         let limit = query.number("limit", 1, MAX_LIMIT).unwrap_or(DEFAULT_LIMIT);
         let cursor = query.parsed("cursor", "cursor", "`next` of the page before, as it was");
         query.finish()?;
-        Ok(Self { limit: usize::try_from(limit).unwrap_or(usize::MAX), cursor, group, tags })
+        Ok(Self { limit: usize::try_from(limit).unwrap_or(usize::MAX), target, cursor, group, tags })
     }
 
-    /// A page, and the cursor of the next one: the name of the last script.
+    /// A page of this agent's scripts, and the cursor of the next one.
     fn page(&self, catalogue: &Catalogue, caller: &Caller) -> (Vec<ScriptEntry>, Option<String>) {
         let entries = catalogue.entries(self.cursor.as_ref(), |name| caller.sees(name.as_str()));
-        let mut entries: Vec<ScriptEntry> =
-            entries.filter(|entry| self.wants(entry)).take(self.limit + 1).collect();
-        let more = entries.len() > self.limit;
-        entries.truncate(self.limit);
-        let next = entries.last().filter(|_| more).map(|entry| entry.name.clone());
-        (entries, next)
+        let entries = entries.filter(|entry| self.wants(entry)).take(self.limit + 1).collect();
+        page(entries, self.limit, |entry| &entry.name)
     }
 
     fn wants(&self, entry: &ScriptEntry) -> bool {
@@ -97,11 +124,16 @@ impl Asked {
 
 /// Show a script
 ///
-/// The name is percent-encoded, or has plain slashes. Scope `read`.
+/// The name is percent-encoded, or has plain slashes. With `node` or `label` as nodes offer it: where these differ, as most of
+/// them do, with all versions that there are. Scope `read`.
 #[utoipa::path(
     get, path = "/api/v1/scripts/{name}", tag = "scripts", operation_id = "show_script",
     security(("token" = ["read"])),
-    params(("name" = String, Path, description = "The script's name.")),
+    params(
+        ("name" = String, Path, description = "The script's name."),
+        ("node" = Option<String>, Query, description = "The script of this node, in place of this agent's."),
+        ("label" = Option<Vec<String>>, Query, description = "That of the nodes with this label, as `role=db`; repeated, they must have all. Not beside `node`.")
+    ),
     responses(
         (status = 200, description = "The script.", body = schema::Script),
         (status = 304, response = Unchanged),
@@ -111,11 +143,32 @@ impl Asked {
 pub(crate) async fn show(State(state): State<AppState>, caller: Caller, name: Segment, uri: Uri) -> Answered {
     caller.require(Scope::Read)?;
     let name = visible(&caller, &name)?;
-    Query::of(&uri).finish()?;
+    let mut query = Query::of(&uri);
+    let target = target(&mut query);
+    query.finish()?;
+    let not_found = || Refusal::NotFound { name: name.to_string() };
     let wanted = name.clone();
+    if let Some(target) = target {
+        let found = look_at_nodes(&state, target, move |fleet, target| fleet.script(target, &wanted)).await?;
+        return Ok(Tagged(found.ok_or_else(not_found)?).into_response());
+    }
     let entry = look(&state, &caller, move |scripts| scripts.get(&wanted)).await?;
-    let entry = entry.ok_or_else(|| Refusal::NotFound { name: name.to_string() })?;
-    Ok(Tagged(entry).into_response())
+    Ok(Tagged(entry.ok_or_else(not_found)?).into_response())
+}
+
+/// The nodes whose scripts are asked for; none where this agent's are.
+fn target(query: &mut Query) -> Option<Target> {
+    match (query.one("node"), query.labels()) {
+        (None, labels) if labels.is_empty() => None,
+        (None, labels) => Some(Target::Labels(labels)),
+        (Some(name), labels) => {
+            if !labels.is_empty() {
+                let expected = "left out beside `node`: nodes are meant by name or by their labels";
+                query.problem("label", "exclusive", expected);
+            }
+            Some(Target::Node(name))
+        }
+    }
 }
 
 /// Run a script
@@ -189,6 +242,23 @@ async fn look<T: Send + 'static>(
         Ok(found) => found.map_err(|refusal| ApiError::refused(refusal, caller)),
         Err(error) => {
             tracing::error!(%error, "the scripts folder could not be looked at");
+            Err(ApiError::internal())
+        }
+    }
+}
+
+/// Looks at what nodes offer, on a thread that may take its time. 404 where no node is meant.
+async fn look_at_nodes<T: Send + 'static>(
+    state: &AppState,
+    target: Target,
+    look: impl FnOnce(&Fleet, &Target) -> Option<T> + Send + 'static,
+) -> Result<T, ApiError> {
+    let fleet = state.fleet().clone();
+    let looked = tokio::task::spawn_blocking(move || look(&fleet, &target).ok_or(Refusal::NoNode { target }));
+    match looked.await {
+        Ok(found) => Ok(found?),
+        Err(error) => {
+            tracing::error!(%error, "the scripts of nodes could not be looked at");
             Err(ApiError::internal())
         }
     }

@@ -195,14 +195,7 @@ pub(super) fn filter(query: &mut Query) -> TaskFilter {
             Err(_) => query.problem("status", "choice", choices()),
         }
     }
-    for text in query.all("label") {
-        match text.split_once('=') {
-            Some((name, value)) if !name.is_empty() => {
-                filter.labels.insert(name.to_owned(), value.to_owned());
-            }
-            _ => query.problem("label", "label", "a label's name and value, as `team=web`"),
-        }
-    }
+    filter.labels = query.labels();
     filter.search = query.parsed("q", "words", "1 to 16 words of letters or digits, which a task has all of");
     filter.since = query.parsed("since", "time", "a time as in RFC 3339, such as 2030-01-31T12:00:00Z");
     filter

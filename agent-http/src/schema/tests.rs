@@ -1,5 +1,6 @@
 //! The description against what the crates that own the types really write.
 
+use super::script::{BrokenReason, ScriptOutput, ScriptVersion, Verification};
 use super::*;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -139,6 +140,12 @@ fn the_documented_script_has_the_fields_of_the_real_one() {
     assert_eq!(described::<BrokenReason>().1, keys(&entry["broken"][0]));
     assert_eq!(described::<BrokenReason>().1, keys(&entry["warnings"][0]));
     assert_eq!(described::<ScriptOutput>().1, keys(&entry["outputs"][0]));
+    let version = agent_fleet::controller::ScriptVersion {
+        sha256: String::new(),
+        count: 1,
+        nodes: vec!["n".to_owned()],
+    };
+    assert_eq!(described::<ScriptVersion>().1, keys(&serde_json::to_value(version).unwrap()));
     let status = serde_json::to_value(task_runners::ScriptsStatus::default()).unwrap();
     assert_eq!(described::<Verification>().1, keys(&status));
 }

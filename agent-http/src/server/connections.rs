@@ -1,15 +1,25 @@
 //! The table of open connections. When it is full, the connection goes that has been waiting for its header for longest;
-//! where none waits, the one that has taken none of its bytes for longest, of those whose answer needed no token. Any other
+//! where none waits, the one that has taken none of its bytes for longest, of those that serve nobody with a token. Any other
 //! whose request is being served never goes for another.
+//!
+//! When it is one peer's part that is full, one of that peer's own goes, by the same order; and where neither waits nor
+//! stalls any, the oldest that serves nobody with a token: a newcomer never waits for its peer, so that those of others never
+//! wait behind it. Connections that serve somebody with a token take nothing of that part, however many there are.
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
+
+use super::ServerLimits;
+use crate::peer::PeerKey;
 
 /// What stands in [`Shared::since`] while a request is served.
 const SERVING: u64 = 0;
@@ -43,25 +53,39 @@ pub(crate) struct Connections {
 
 #[derive(Debug)]
 struct Table {
+    /// Most connections, and most of one peer.
     most: usize,
-    /// Most connections that speak another protocol, which do not count among the others; and how many do.
+    most_a_peer: usize,
+    /// Most connections that speak another protocol.
     most_upgraded: usize,
-    upgraded: AtomicUsize,
-    open: Mutex<HashMap<u64, Arc<Shared>>>,
+    open: Mutex<Open>,
     /// Counts up; it numbers connections and orders the beginnings of their waits.
     clock: AtomicU64,
     changed: Notify,
     began: Instant,
 }
 
+/// The connections in it.
+#[derive(Debug, Default)]
+struct Open {
+    /// Those of each peer, by their numbers. What the kernel tells no peer of has gone already.
+    places: HashMap<Option<PeerKey>, HashMap<u64, Arc<Shared>>>,
+    /// How many these are.
+    taken: usize,
+    /// Those that speak another protocol. They take no place, and there may be far more of them.
+    upgraded: HashMap<u64, Arc<Shared>>,
+}
+
 /// What the table and the connection's own task share.
 #[derive(Debug)]
 struct Shared {
+    peer: Option<PeerKey>,
+    number: u64,
     /// Since when it waits for a header, by the table's clock.
     since: AtomicU64,
     /// Since when bytes wait that the caller does not take, in milliseconds of the table's time.
     stalled: AtomicU64,
-    /// Whether what is answered needed a token: such an answer is nobody else's to end.
+    /// Whether the request came with a token that is accepted: its answer is nobody else's to end.
     is_for_somebody: AtomicBool,
     gone: CancellationToken,
 }
@@ -70,20 +94,26 @@ struct Shared {
 #[derive(Debug)]
 pub(super) struct Ticket {
     table: Arc<Table>,
-    number: u64,
     shared: Arc<Shared>,
 }
+
+/// A request's view of its connection's place.
+#[derive(Debug, Clone)]
+pub(crate) struct Place(Arc<Shared>);
+
+/// Whose turn it is to go: the least goes first.
+type Turn = (u8, u64);
 
 /// While it lives, the connection's request is being served.
 #[derive(Debug)]
 pub(super) struct Serving(Arc<Ticket>);
 
 impl Connections {
-    pub(super) fn new(most: usize, most_upgraded: usize) -> Self {
+    pub(super) fn new(limits: &ServerLimits) -> Self {
         let table = Table {
-            most: most.max(1),
-            most_upgraded,
-            upgraded: AtomicUsize::new(0),
+            most: limits.connections.max(1),
+            most_a_peer: limits.most_a_peer(),
+            most_upgraded: limits.upgraded,
             open: Mutex::default(),
             clock: AtomicU64::new(SERVING),
             changed: Notify::new(),
@@ -92,17 +122,19 @@ impl Connections {
         Self { table: Arc::new(table) }
     }
 
-    /// Waits until there is room for one more, and sends one away where there is none.
-    pub(super) async fn room(&self) {
+    /// Waits until there is room for one more, and sends one away where there is none. Of a peer that has as many as it may,
+    /// one is sent away at once, and only for the room in all it is waited.
+    pub(super) async fn room(&self, peer: Option<PeerKey>) {
+        self.table.keep_to_its_part(peer);
         loop {
             let changed = self.table.changed.notified();
             {
                 let open = self.table.open();
-                if open.len().saturating_sub(self.table.upgraded.load(Ordering::Relaxed)) < self.table.most {
+                if open.taken < self.table.most {
                     return;
                 }
-                if !open.values().any(|shared| shared.since() == GOING) {
-                    self.table.send_one_away(&open);
+                if !open.all_places().any(|shared| shared.since() == GOING) {
+                    self.table.send_one_away(&open.all_places(), Shared::turn_among_all);
                 }
             }
             // Woken, or to see who has stalled for long enough by now.
@@ -111,22 +143,24 @@ impl Connections {
     }
 
     /// Enters a connection, which now waits for its first header.
-    pub(super) fn enter(&self) -> Ticket {
+    pub(super) fn enter(&self, peer: Option<PeerKey>) -> Ticket {
         let number = self.table.tick();
         let shared = Arc::new(Shared {
+            peer,
+            number,
             since: AtomicU64::new(number),
             stalled: AtomicU64::new(MOVING),
             is_for_somebody: AtomicBool::new(false),
             gone: CancellationToken::new(),
         });
-        self.table.open().insert(number, shared.clone());
-        Ticket { table: self.table.clone(), number, shared }
+        self.table.open().enter(shared.clone());
+        Ticket { table: self.table.clone(), shared }
     }
 
     /// How many there are now.
     pub(crate) fn count(&self) -> OpenConnections {
         let mut count = OpenConnections::default();
-        for shared in self.table.open().values() {
+        for shared in self.table.open().all() {
             match shared.since() {
                 SERVING | UPGRADED => count.serving += 1,
                 FINISHING | GOING => count.finishing += 1,
@@ -140,7 +174,7 @@ impl Connections {
     pub(super) async fn all_gone(&self) {
         loop {
             let changed = self.table.changed.notified();
-            if self.table.open().is_empty() {
+            if self.table.open().all().next().is_none() {
                 return;
             }
             changed.await;
@@ -149,11 +183,16 @@ impl Connections {
 
     /// Closes every connection, whatever it does.
     pub(super) fn close_all(&self) {
-        self.table.open().values().for_each(|shared| shared.gone.cancel());
+        self.table.open().all().for_each(|shared| shared.gone.cancel());
     }
 }
 
 impl Ticket {
+    /// What its requests see of it.
+    pub(super) fn place(&self) -> Place {
+        Place(self.shared.clone())
+    }
+
     /// Waits until the connection has to go.
     pub(super) async fn told_to_go(&self) {
         self.shared.gone.cancelled().await;
@@ -187,7 +226,7 @@ impl Ticket {
 
     /// Whether no request has come by it yet.
     pub(super) fn waits_for_its_first(&self) -> bool {
-        self.shared.since() == self.number
+        self.shared.since() == self.shared.number
     }
 
     /// Whether it waits for a header, and nothing that was answered is still to be sent.
@@ -196,32 +235,33 @@ impl Ticket {
     }
 }
 
-impl Serving {
-    /// Says that what is answered needed a token.
-    pub(super) fn for_somebody(&self) {
-        self.0.shared.is_for_somebody.store(true, Ordering::Relaxed);
+impl Place {
+    /// Says that the request came with a token that is accepted.
+    pub(crate) fn for_somebody(&self) {
+        self.0.is_for_somebody.store(true, Ordering::Relaxed);
     }
+}
 
+impl Serving {
     /// Says that the connection speaks another protocol from now on. It never goes for another, and does not count among
     /// those of callers any more: thousands of nodes that stand there leave callers their places. Whether it may.
     pub(super) fn upgraded(&self) -> bool {
-        let Table { upgraded, most_upgraded, changed, .. } = &*self.0.table;
-        let one_more = |count: usize| (count < *most_upgraded).then_some(count + 1);
-        let may = upgraded.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok();
-        if may {
-            self.0.shared.since.store(UPGRADED, Ordering::Relaxed);
-            changed.notify_waiters();
+        let Ticket { table, shared } = &*self.0;
+        let mut open = table.open();
+        if open.upgraded.len() >= table.most_upgraded {
+            return false;
         }
-        may
+        shared.since.store(UPGRADED, Ordering::Relaxed);
+        open.leave(shared);
+        open.upgraded.insert(shared.number, shared.clone());
+        table.changed.notify_waiters();
+        true
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.table.open().remove(&self.number);
-        if self.shared.since() == UPGRADED {
-            self.table.upgraded.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.table.open().leave(&self.shared);
         self.table.changed.notify_waiters();
     }
 }
@@ -247,32 +287,81 @@ impl Shared {
         self.since.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
-    /// Since when it stalls, where that was before `long_ago` and it may go for it.
-    fn stalls_for_nobody(&self, long_ago: u64) -> Option<u64> {
-        let since = self.stalled.load(Ordering::Relaxed);
-        let may_go = since != MOVING && since <= long_ago && !self.is_for_somebody.load(Ordering::Relaxed);
-        (may_go && matches!(self.since(), SERVING | FINISHING)).then_some(since)
+    /// Its turn to go for any newcomer, if it has one: see [`Table::send_one_away`].
+    fn turn_among_all(&self, long_ago: u64) -> Option<Turn> {
+        let since = self.since();
+        if self.is_waiting() {
+            return Some((0, since));
+        }
+        let stalled = self.stalled.load(Ordering::Relaxed);
+        let stalls = stalled != MOVING && stalled <= long_ago;
+        (stalls && self.takes_of_its_peers()).then_some((1, stalled))
+    }
+
+    /// Its turn to go for a newcomer of the same peer.
+    fn turn_among_its_peers(&self, long_ago: u64) -> Option<Turn> {
+        let last = || self.takes_of_its_peers().then_some((2, self.number));
+        self.turn_among_all(long_ago).or_else(last)
+    }
+
+    /// Whether it takes a place of its peer's part: none does that serves somebody.
+    fn takes_of_its_peers(&self) -> bool {
+        match self.since() {
+            UPGRADED | GOING => false,
+            SERVING | FINISHING => !self.is_for_somebody.load(Ordering::Relaxed),
+            _ => true,
+        }
+    }
+}
+
+impl Open {
+    fn enter(&mut self, shared: Arc<Shared>) {
+        self.places.entry(shared.peer).or_default().insert(shared.number, shared);
+        self.taken += 1;
+    }
+
+    fn leave(&mut self, shared: &Shared) {
+        self.upgraded.remove(&shared.number);
+        let Some(own) = self.places.get_mut(&shared.peer) else { return };
+        self.taken -= usize::from(own.remove(&shared.number).is_some());
+        if own.is_empty() {
+            self.places.remove(&shared.peer);
+        }
+    }
+
+    fn all_places(&self) -> impl Iterator<Item = &Arc<Shared>> + Clone {
+        self.places.values().flat_map(HashMap::values)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Arc<Shared>> {
+        self.all_places().chain(self.upgraded.values())
     }
 }
 
 impl Table {
+    /// Sends one of a peer's away that has as many as it may.
+    fn keep_to_its_part(&self, peer: Option<PeerKey>) {
+        let open = self.open();
+        let Some(own) = open.places.get(&peer).filter(|own| own.len() >= self.most_a_peer) else { return };
+        if own.values().filter(|shared| shared.takes_of_its_peers()).count() >= self.most_a_peer {
+            self.send_one_away(&own.values(), Shared::turn_among_its_peers);
+        }
+    }
+
     /// Sends the one away whose turn it is, if there is any.
-    fn send_one_away(&self, open: &HashMap<u64, Arc<Shared>>) {
+    fn send_one_away<'a>(
+        &self,
+        among: &(impl Iterator<Item = &'a Arc<Shared>> + Clone),
+        turn_of: fn(&Shared, u64) -> Option<Turn>,
+    ) {
         let least = u64::try_from(STALLED_AFTER.as_millis()).unwrap_or(u64::MAX);
         let long_ago = self.millis().saturating_sub(least);
         loop {
-            let waiting =
-                open.values().filter(|shared| shared.is_waiting()).min_by_key(|shared| shared.since());
-            let stalled = || {
-                let all =
-                    open.values().filter_map(|shared| Some((shared.stalls_for_nobody(long_ago)?, shared)));
-                all.min_by_key(|(since, _)| *since).map(|(_, shared)| shared)
-            };
-            let Some(shared) = waiting.or_else(stalled) else { return };
+            let turns = among.clone().filter_map(|shared| Some((turn_of(shared, long_ago)?, shared)));
+            let Some((_, shared)) = turns.min_by_key(|(turn, _)| *turn) else { return };
             let state = shared.since();
-            let may_go = shared.is_waiting() || shared.stalls_for_nobody(long_ago).is_some();
             // It may have begun a request since, or have sent all: then another one is looked for.
-            if may_go && shared.turn(state, GOING) {
+            if turn_of(shared, long_ago).is_some() && shared.turn(state, GOING) {
                 shared.gone.cancel();
                 return;
             }
@@ -288,98 +377,8 @@ impl Table {
         self.clock.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    fn open(&self) -> MutexGuard<'_, HashMap<u64, Arc<Shared>>> {
+    fn open(&self) -> MutexGuard<'_, Open> {
         // The table is whole between any two of its calls.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn in_a_full_table_the_longest_waiting_one_goes_and_one_that_is_served_stays() {
-        let connections = Connections::new(3, 1);
-        let served = Arc::new(connections.enter());
-        let serving = served.serving().unwrap();
-        let oldest = connections.enter();
-        let newest = connections.enter();
-        let room = tokio::spawn({
-            let connections = connections.clone();
-            async move { connections.room().await }
-        });
-        oldest.told_to_go().await;
-        assert!(!served.shared.gone.is_cancelled() && !newest.shared.gone.is_cancelled());
-        drop(oldest);
-        room.await.unwrap();
-        drop(serving);
-    }
-
-    /// Begins to wait for room.
-    fn newcomer(connections: &Connections) -> tokio::task::JoinHandle<()> {
-        let connections = connections.clone();
-        tokio::spawn(async move { connections.room().await })
-    }
-
-    #[tokio::test]
-    async fn a_newcomer_takes_a_place_as_soon_as_one_falls_idle_or_stalls_for_nobody() {
-        let connections = Connections::new(2, 1);
-        let [first, second] = [(); 2].map(|()| Arc::new(connections.enter()));
-        let mut served = [first.serving().unwrap(), second.serving().unwrap()];
-        served[0].for_somebody();
-        served[1].for_somebody();
-        first.stalls(true);
-        let room = newcomer(&connections);
-        tokio::task::yield_now().await;
-        assert!(!first.shared.gone.is_cancelled() && !second.shared.gone.is_cancelled());
-        drop(served);
-        second.sent_all();
-        second.told_to_go().await;
-        // It begins nothing any more, and nobody else goes in its place.
-        assert!(second.serving().is_none() && !first.shared.gone.is_cancelled());
-        drop(second);
-        room.await.unwrap();
-
-        let second = Arc::new(connections.enter());
-        served = [first.serving().unwrap(), second.serving().unwrap()];
-        served[1].for_somebody();
-        second.stalls(true);
-        first.stalls(false);
-        let room = newcomer(&connections);
-        tokio::task::yield_now().await;
-        assert!(!first.shared.gone.is_cancelled());
-        first.stalls(true);
-        first.told_to_go().await;
-        assert!(!second.shared.gone.is_cancelled());
-        drop((served, first));
-        room.await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn nodes_take_no_place_of_callers_and_have_a_bound_of_their_own() {
-        let connections = Connections::new(1, 1);
-        let [first, second] = [(); 2].map(|()| Arc::new(connections.enter()));
-        let servings = [first.serving().unwrap(), second.serving().unwrap()];
-        assert!(servings[0].upgraded() && !servings[1].upgraded());
-        drop((servings, second));
-        connections.room().await;
-        drop(first);
-        let third = Arc::new(connections.enter());
-        assert!(third.serving().unwrap().upgraded());
-    }
-
-    #[tokio::test]
-    async fn a_connection_waits_again_when_its_answer_was_sent_whole() {
-        let connections = Connections::new(3, 1);
-        let ticket = Arc::new(connections.enter());
-        assert!(ticket.is_waiting());
-        let serving = ticket.serving().unwrap();
-        ticket.sent_all();
-        assert!(!ticket.is_waiting());
-        drop(serving);
-        assert!(!ticket.is_waiting());
-        ticket.sent_all();
-        assert!(ticket.is_waiting());
     }
 }

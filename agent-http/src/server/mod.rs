@@ -1,6 +1,6 @@
 //! The accept loop: HTTP/1.1 over TCP, TLS or a Unix socket, with a limit on everything that a caller could hold on to. Headers have a time and a
-//! size, connections a number, answers must be taken at a least rate; when there are too many connections the one that has kept its
-//! header to itself for longest goes, or one that takes nothing of what anybody may have.
+//! size, connections a number, of each peer and in all, answers must be taken at a least rate; when there are too many
+//! connections the one that has kept its header to itself for longest goes, or one that takes nothing of what anybody may have.
 //!
 //! | module | what it holds |
 //! |---|---|
@@ -38,7 +38,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-pub(crate) use connections::{Connections, OpenConnections};
+pub(crate) use connections::{Connections, OpenConnections, Place};
 use connections::{Serving as Served, Ticket};
 use io::GuardedIo;
 use listeners::{Listeners, Socket};
@@ -46,7 +46,7 @@ pub use local::{LocalSocket, SocketError};
 use transport::Transport;
 
 use crate::error::ApiError;
-use crate::peer::Peer;
+use crate::peer::{Peer, PeerKey};
 use crate::tls::{ClientCertificate, Tls};
 
 /// Most headers in one request, and the bytes that they may take together with the request line.
@@ -54,6 +54,9 @@ const MAX_HEADERS: usize = 64;
 const MAX_HEADER_BYTES: usize = 16 << 10;
 /// Most bytes that wait in the agent for one slow reader, beside one chunk of the body.
 const MAX_BUFFERED_BYTES: usize = 32 << 10;
+/// Part of all connections that one peer may have, unless the settings say another number, and the least that this can be.
+const PEERS_PART: usize = 4;
+const LEAST_PER_PEER: usize = 64;
 /// Pause after an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -62,6 +65,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct ServerLimits {
     /// Most connections at one time, without those of nodes.
     pub connections: usize,
+    /// Most of them that one peer may have, an address or a user, without those that serve somebody with a token. 0 is a
+    /// quarter of all, and 64 at least; a number that is not below all is no bound.
+    pub connections_per_peer: usize,
     /// Most connections of nodes, which speak WebSocket.
     pub upgraded: usize,
     /// Time for a request's header, counted from the connection's start or the end of the answer before; a TLS handshake
@@ -92,10 +98,6 @@ pub(crate) struct Stopping(pub(crate) CancellationToken);
 #[derive(Debug, Clone, Default)]
 pub(crate) struct CallerLeft(CancellationToken);
 
-/// Left in an answer that is for a caller with a token that is accepted: it keeps its place while that is slow.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ForSomebody;
-
 /// What every connection is served with.
 #[derive(Clone)]
 struct Serving {
@@ -117,12 +119,25 @@ impl Default for ServerLimits {
     fn default() -> Self {
         Self {
             connections: 4096,
+            connections_per_peer: 0,
             upgraded: 100_000,
             header: Duration::from_secs(10),
             stall: Duration::from_secs(10),
             least_rate: 16 << 10,
             closing: Duration::from_secs(5),
         }
+    }
+}
+
+impl ServerLimits {
+    /// Most connections of one peer, as a number.
+    fn most_a_peer(&self) -> usize {
+        let most = match self.connections_per_peer {
+            0 => (self.connections / PEERS_PART).max(LEAST_PER_PEER),
+            set => set,
+        };
+        // Where one peer may have them all, who goes for whom is for the rules of all.
+        if most < self.connections { most } else { usize::MAX }
     }
 }
 
@@ -133,7 +148,7 @@ impl Server {
     /// When the address cannot be listened on.
     pub async fn listen(address: SocketAddr, limits: ServerLimits) -> Result<Self, Error> {
         let listeners = Listeners::bind(address).await?;
-        let connections = Connections::new(limits.connections, limits.upgraded);
+        let connections = Connections::new(&limits);
         Ok(Self { listeners, limits, connections, tls: None })
     }
 
@@ -163,7 +178,7 @@ impl Server {
         let (tls, connections) = (self.tls.clone(), self.connections.clone());
         let serving = Serving { app, limits: self.limits, stop, tls, connections };
         while let Some(socket) = self.accept(&serving.stop).await {
-            let ticket = self.connections.enter();
+            let ticket = self.connections.enter(key_of(&socket));
             match socket.prepare() {
                 Ok(()) => {
                     tokio::spawn(serving.clone().connection(socket, ticket));
@@ -200,7 +215,7 @@ impl Server {
     async fn accept_one(&self) -> Result<Socket, Error> {
         // The newcomer comes first: an attacker who fills the table cannot keep honest callers waiting behind it.
         let socket = self.listeners.accept().await?;
-        self.connections.room().await;
+        self.connections.room(key_of(&socket)).await;
         Ok(socket)
     }
 }
@@ -288,6 +303,7 @@ impl Serving {
         if let Some(certificate) = certificate {
             request.extensions_mut().insert(certificate);
         }
+        request.extensions_mut().insert(ticket.place());
         request.extensions_mut().insert(Stopping(self.stop.clone()));
         // This future is dropped when the connection has gone.
         let caller_left = CallerLeft::default();
@@ -321,10 +337,12 @@ async fn answer(app: Router, request: Request<Incoming>, serving: Served) -> Res
             "as many nodes are connected as this agent has open files for; raise its limit (LimitNOFILE)";
         response = ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_nodes", detail).into_response();
     }
-    if response.extensions().get::<ForSomebody>().is_some() {
-        serving.for_somebody();
-    }
     Ok(response.map(|body| Body::new(io::WatchedBody::new(body, serving))))
+}
+
+/// As whose it counts.
+fn key_of(socket: &Socket) -> Option<PeerKey> {
+    socket.peer().map(|peer| peer.key())
 }
 
 /// Whether only the connection that was about to be accepted has failed (accept(2)).

@@ -5,7 +5,11 @@ pub(crate) mod operations;
 
 use std::collections::BTreeMap;
 
+use agent_http::{Agent, Host};
+use axum::Router;
+use axum::routing::get;
 use serde_json::json;
+use tokio::runtime::Runtime;
 
 use crate::support::{Service, Site, exchange, request_text};
 use operations::{Needs, Operation, has_passed, operations};
@@ -24,9 +28,22 @@ const TOKENS: &[(&str, &[&str])] = &[
 fn what_needs_nothing_is_no_part_of_the_api() {
     let service = Service::usual();
     for Operation { path, needs, .. } in described(&service) {
+        let is_open = matches!(needs, Needs::Nothing | Needs::NothingOr(_));
         let asks_something = ["/api/", "/metrics", "/hooks/"].iter().any(|prefix| path.starts_with(prefix));
-        assert_eq!(needs == Needs::Nothing, !asks_something, "{path}");
+        assert_eq!(is_open, !asks_something, "{path}");
     }
+}
+
+/// What the description lists is what the routes are, which a test beside them shows. Nothing is served in front of them.
+#[test]
+fn there_is_no_route_in_front_of_those_that_are_described() {
+    let site = Site::new("");
+    let opened = async { Agent::open(&site.settings(), Host::default()).await.unwrap().app() };
+    let app = Runtime::new().unwrap().block_on(opened);
+    let has_none =
+        |app: &Router| format!("{app:?}").starts_with("Router { path_router: PathRouter { routes: {}, ");
+    assert!(has_none(&app), "{app:?}");
+    assert!(!has_none(&app.route("/besides", get(|| async {}))));
 }
 
 #[test]
@@ -64,9 +81,12 @@ fn without_a_token_that_is_known_and_valid_every_route_but_the_public_ones_is_40
             );
             let reply = exchange(service.at, text.as_bytes());
             match needs {
+                Needs::NothingOr(_) if !header.starts_with("Authorization") => {
+                    assert_eq!(reply.status, 200, "{kind}: {method} {path}");
+                }
                 Needs::Nothing => assert!(reply.status < 400, "{kind}: {method} {path}: {reply:?}"),
                 Needs::Signature => assert_eq!(reply.code(), "signature_invalid", "{kind}: {method} {path}"),
-                Needs::Scope(_) => {
+                Needs::Scope(_) | Needs::NothingOr(_) => {
                     assert_eq!(reply.status, 401, "{kind}: {method} {path}");
                     assert_eq!(reply.code(), *code, "{kind}: {method} {path}");
                     let challenge = reply.header("www-authenticate").unwrap();

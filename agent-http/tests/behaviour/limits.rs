@@ -2,6 +2,7 @@
 //! happens without it.
 
 mod heavy;
+mod peers;
 
 use std::convert::Infallible;
 use std::io::{BufReader, Read, Write};
@@ -24,6 +25,7 @@ use crate::support::{Service, connect, eventually, exchange, memory_kib, read_re
 
 pub(crate) const SHORT: ServerLimits = ServerLimits {
     connections: 4096,
+    connections_per_peer: usize::MAX,
     upgraded: 4096,
     header: Duration::from_millis(500),
     stall: Duration::from_millis(500),

@@ -7,7 +7,6 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use agent_config::{Settings, Sources};
 use agent_http::{Agent, Host, LocalSocket, Server, ServerLimits};
 use nix::unistd::{Group, User, getegid, geteuid};
 use serde_json::json;
@@ -259,11 +258,7 @@ fn lists_that_would_let_in_anybody_or_make_one_user_two_callers_are_wrong_settin
 #[test]
 fn it_has_the_limits_of_every_other_connection() {
     let site = Site::new(SOCKET);
-    let sources = Sources {
-        config_file: Some(site.path("application.toml")),
-        ..Sources::new(site.folder().to_owned(), geteuid().as_raw())
-    };
-    let settings = Settings::load(sources).unwrap().settings;
+    let settings = site.settings();
     let limits =
         ServerLimits { header: Duration::from_millis(300), connections: 3, ..ServerLimits::default() };
     let runtime = tokio::runtime::Runtime::new().unwrap();

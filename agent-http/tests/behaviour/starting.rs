@@ -7,7 +7,7 @@ use std::process::Output;
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Site, exchange, request_text};
+use crate::support::{Service, Site, eventually, exchange, request_text};
 
 /// Starts a service that ends by itself.
 fn fails(site: &Site, args: &[&str]) -> (Option<i32>, String) {
@@ -230,4 +230,30 @@ fn a_start_that_fails_has_started_none_of_the_tasks_that_wait() {
     assert_eq!(service.ended(&waits)["status"], "succeeded");
     assert_eq!(service.ended(&runs)["status"], "succeeded");
     assert_eq!(fs::read_to_string(&count).unwrap(), "started\n");
+}
+
+#[test]
+fn more_working_folders_than_are_to_be_kept_are_gone_after_a_start() {
+    let site = Site::new("");
+    site.write_script("fill.sh", "#!/bin/sh\nhead -c 700000 /dev/zero > file\n");
+    let mut service = site.start();
+    let run = |_| {
+        let id = service.submit("fill.sh", &[]);
+        service.ended(&id);
+        id
+    };
+    let ids: Vec<String> = (0..3).map(run).collect();
+    let of = |service: &Service| -> Vec<bool> {
+        let folder = |id| service.site.path("workspace/tasks").join(id);
+        ids.iter().map(|id| folder(id).join("file").exists()).collect()
+    };
+    for (setting, left) in [
+        ("max_workspaces = 2", [false, true, true]),
+        ("max_workspace_bytes = \"1MiB\"", [false, false, true]),
+    ] {
+        assert_ne!(of(&service), left);
+        service.change_settings(|text| format!("retention.{setting}\n{text}"));
+        service = service.stop().start();
+        eventually("the oldest folders go", || (of(&service) == left).then_some(()));
+    }
 }

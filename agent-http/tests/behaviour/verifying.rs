@@ -10,7 +10,7 @@ use crate::support::{Service, Site, eventually, exchange, request_text};
 const ALWAYS: &str = "[script_executor]\nis_verify_script_integrity = true\n";
 
 /// Writes the manifest of a site's scripts, as `sha256sum` makes it.
-fn vouch(site: &Site, version: u32) {
+pub(crate) fn vouch(site: &Site, version: u32) {
     let command = format!(
         "{{ echo '# version: {version}'; find . -type f ! -name 'MANIFEST*' -printf '%P\\n' | LC_ALL=C sort | \
          xargs sha256sum; }} > MANIFEST.new && mv MANIFEST.new MANIFEST.sha256"

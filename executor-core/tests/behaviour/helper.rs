@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use crate::{
-    clean_end, clock, descriptors, durability, exhaustion, orphans, output, recovery, removal, secrets,
-    workspaces,
+    clean_end, clock, descriptors, durability, exhaustion, folder_bytes, orphans, output, recovery, removal,
+    secrets, workspaces,
 };
 
 /// The variable that says what to do.
@@ -37,6 +37,8 @@ fn the_test_program_acts_as_another_agent_when_told_to() {
         "run while the clock steps" => clock::help_while_the_clock_steps(&folder),
         "run as the first process" => orphans::help_as_the_first_process(&folder),
         "remove with few descriptors and little stack" => removal::help(&folder),
+        "tell the bytes with few descriptors and little stack" => folder_bytes::help(&folder),
+        "tell the bytes of what is closed" => folder_bytes::help_with_closed_folders(&folder),
         "remove what is closed" => removal::help_with_closed_folders(&folder),
         "build while children are ignored" => descriptors::help_while_children_are_ignored(&folder),
         other => panic!("nobody knows how to {other}"),

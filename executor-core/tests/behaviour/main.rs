@@ -22,6 +22,7 @@ mod durability;
 mod environment;
 mod examples;
 mod exhaustion;
+mod folder_bytes;
 mod followers;
 mod fresh_scripts;
 mod links;

@@ -15,7 +15,7 @@ use crate::helper::{self, NOBODY};
 use crate::recovery;
 
 /// Far more than any stack or table of descriptors holds.
-const LEVELS: usize = 20_000;
+pub(crate) const LEVELS: usize = 20_000;
 
 /// Lets the process have all descriptors that it may, as the agent does: without that, who recurses is saved by running
 /// out of them.
@@ -27,7 +27,7 @@ fn raise_descriptors() {
 }
 
 /// Makes folders within each other.
-fn nest(folder: &Path, levels: usize) {
+pub(crate) fn nest(folder: &Path, levels: usize) {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let mut inner: OwnedFd = open(folder, flags, Mode::empty()).unwrap();
     for _ in 0..levels {

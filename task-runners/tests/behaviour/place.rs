@@ -81,6 +81,8 @@ pub(crate) fn order(runner: &dyn TaskRunner, spec: TaskSpec) -> TaskOrder {
         created_by: "test".to_owned(),
         unreachable_since: None,
         created_at: Timestamp::now(),
+        is_taken_up: false,
+        node: None,
     }
 }
 

@@ -87,11 +87,14 @@ pub(crate) fn ago(hours: i64) -> Timestamp {
     Timestamp::now() - SignedDuration::from_hours(hours)
 }
 
+/// The script that is run beside the history.
+pub(crate) const SCRIPT: &str = "version.sh";
+
 /// What is submitted beside the history.
 pub(crate) fn spec(number: usize) -> TaskSpec {
-    let spec = json!({"name": "nothing", "params": {"version": format!("v{}", number % 5000)},
+    let spec = json!({"name": SCRIPT, "params": {"version": format!("v{}", number % 5000)},
         "labels": {"team": format!("t{}", number % 30), "env": "prod"}});
-    TaskSpec::from_json(spec).unwrap_or_else(|_| TaskSpec::new("nothing"))
+    TaskSpec::from_json(spec).unwrap_or_else(|_| TaskSpec::new(SCRIPT))
 }
 
 /// Writes the database of so many ended tasks.

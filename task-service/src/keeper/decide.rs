@@ -59,12 +59,12 @@ impl Keeper {
         Ok(Admitted::Starts(Box::new(self.start_of(stored))))
     }
 
-    /// What a task whose row says that it runs is started with.
+    /// What a task whose row says that it runs is started with, for the first time.
     pub(super) fn start_of(&self, stored: store::Stored) -> Start {
         let runner = self.registry.get(&stored.runner).cloned();
         let secrets = self.vault.of(&stored.task.id);
         let store::Stored { seq, task, runner: runner_name, pinned, retry, .. } = stored;
-        Start { seq, task, runner_name, runner, pinned, retry, secrets }
+        Start { seq, task, runner_name, runner, pinned, retry, secrets, is_taken_up: false }
     }
 
     /// Decides about one event and writes it.
@@ -172,7 +172,8 @@ impl Keeper {
                 let runner = self.registry.get(&new.runner).cloned();
                 let (runner_name, pinned) = (new.runner.clone(), new.plan.pinned.clone());
                 let (retry, secrets) = (new.plan.retry.clone(), new.secrets.clone());
-                starts.push(Start { seq, task: task.clone(), runner_name, runner, pinned, retry, secrets });
+                let (is_taken_up, task) = (false, task.clone());
+                starts.push(Start { seq, task, runner_name, runner, pinned, retry, secrets, is_taken_up });
             }
             Placement::Wait => {
                 let seq = store::insert(&self.db, new, &task)?;

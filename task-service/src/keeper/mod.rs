@@ -216,7 +216,7 @@ impl Keeper {
         for task in tasks.iter().filter(is_elsewhere).filter(|task| !self.is_undecided(task.seq)) {
             let Some(stored) = store::unfinished_by_seq(&self.db, task.seq)? else { continue };
             let cancels = store::cancels(&self.db, task.seq)?;
-            let start = self.start_of(stored);
+            let start = Start { is_taken_up: true, ..self.start_of(stored) };
             self.live.starting(&start.task.id, true);
             // Whoever asked for its end was told that it is asked.
             for _ in 0..cancels {

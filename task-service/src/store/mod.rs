@@ -29,7 +29,7 @@ mod write;
 
 pub(crate) use check::in_background as check_in_background;
 pub(crate) use copy::{copy, copy_any};
-pub(crate) use old::{Old, bytes_within, count, ended_before, forget, oldest_ended};
+pub(crate) use old::{Old, bytes_within, count, ended_at, ended_before, forget, oldest_ended};
 pub use open::StoreError;
 pub(crate) use open::{corrupt, is_damage, open, open_anew};
 pub(crate) use read::{by_id, digest_by_id, page};

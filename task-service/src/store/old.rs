@@ -1,10 +1,10 @@
 //! Rows that retention removes: which they are, and how they go.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use task_runners::TaskId;
 
-use super::row::{COLUMNS, Stored, nanoseconds, parsed};
+use super::row::{COLUMNS, Stored, nanoseconds, parsed, time};
 use super::words;
 use crate::search::words_of;
 
@@ -67,6 +67,12 @@ pub(crate) fn oldest_ended(
         ORDER BY seq LIMIT ?2"
     );
     db.prepare_cached(&sql)?.query_map(params![behind, most, held], Old::read)?.collect()
+}
+
+/// When a task ended, none as long as it has not; none as well where there is no such task.
+pub(crate) fn ended_at(db: &Connection, id: &TaskId) -> rusqlite::Result<Option<Option<Timestamp>>> {
+    let sql = "SELECT iif(status IN ('queued', 'running'), NULL, ended_at) FROM task WHERE id = ?1";
+    db.prepare_cached(sql)?.query_row([id.as_str()], |row| time(row, 0)).optional()
 }
 
 /// How many tasks there are.

@@ -26,3 +26,4 @@ mod searching;
 mod secrets;
 mod submission;
 mod support;
+mod workspaces;

@@ -6,9 +6,6 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use nix::fcntl::{OFlag, open, openat};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::stat::{Mode, mkdirat};
 use serde_json::json;
 use task_service::{CleanUpError, Records, Removed, Retention, TaskFilter};
 
@@ -16,34 +13,42 @@ use crate::support::{Bench, exited, soon, spec, with_id};
 
 /// Debian's user nobody.
 const NOBODY: u32 = 65534;
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+pub(crate) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Keeps tasks for thirty days and workspaces for one.
-fn retention(bench: &Bench) -> Retention {
-    Retention { tasks: 30 * DAY, max_tasks: 0, max_bytes: 0, workspaces: DAY, work_dir: work_dir(bench) }
+pub(crate) fn retention(bench: &Bench) -> Retention {
+    Retention {
+        tasks: 30 * DAY,
+        max_tasks: 0,
+        max_bytes: 0,
+        workspaces: DAY,
+        max_workspaces: 0,
+        max_workspace_bytes: 0,
+        work_dir: work_dir(bench),
+    }
 }
 
-fn work_dir(bench: &Bench) -> PathBuf {
+pub(crate) fn work_dir(bench: &Bench) -> PathBuf {
     bench.state().join("workspace")
 }
 
-fn workspace(bench: &Bench, id: &str) -> PathBuf {
+pub(crate) fn workspace(bench: &Bench, id: &str) -> PathBuf {
     work_dir(bench).join("tasks").join(id)
 }
 
 /// Makes the folder that a task works in, with files in it.
-fn make_workspace(bench: &Bench, id: &str) {
+pub(crate) fn make_workspace(bench: &Bench, id: &str) {
     fs::create_dir_all(workspace(bench, id).join("deep/er")).unwrap();
     fs::write(workspace(bench, id).join("deep/er/file"), "x").unwrap();
 }
 
 /// Lets a folder look as if nothing had happened in it for so long.
-fn age(folder: &Path, by: Duration) {
+pub(crate) fn age(folder: &Path, by: Duration) {
     File::open(folder).unwrap().set_modified(SystemTime::now() - by).unwrap();
 }
 
 /// Lets a task and its folders be so much older.
-fn age_task(bench: &Bench, id: &str, by: Duration) {
+pub(crate) fn age_task(bench: &Bench, id: &str, by: Duration) {
     let database = rusqlite::Connection::open(bench.state().join("agent.db")).unwrap();
     database.busy_timeout(Duration::from_secs(10)).unwrap();
     let sql = "UPDATE task SET created_at = created_at - ?2, ended_at = ended_at - ?2 WHERE id = ?1";
@@ -56,7 +61,7 @@ fn age_task(bench: &Bench, id: &str, by: Duration) {
 }
 
 /// A task that has ended, with record and workspace.
-async fn ended(bench: &Bench, id: &str) {
+pub(crate) async fn ended(bench: &Bench, id: &str) {
     make_workspace(bench, id);
     bench.submit(spec(json!({"id": id, "labels": {"of": "test"}}))).await;
     bench.manual.next().await.exit(0);
@@ -208,46 +213,6 @@ async fn what_is_to_be_kept_for_ever_is_kept() {
     let for_ever = Retention { tasks: Duration::MAX, workspaces: Duration::MAX, ..retention(&bench) };
     assert_eq!(bench.service.clean_up(&for_ever).await.unwrap(), Removed::default());
     assert!(bench.service.task(&"old".parse().unwrap()).await.unwrap().is_some());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn folders_nested_deeper_than_any_stack_are_removed_too() {
-    // As the agent does: without that, who recurses is saved by running out of descriptors.
-    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-    let raised = setrlimit(Resource::RLIMIT_NOFILE, 65_536.max(most), 65_536.max(most));
-    raised.or_else(|_| setrlimit(Resource::RLIMIT_NOFILE, most, most)).unwrap();
-    let bench = Bench::new(1, 10).await;
-    ended(&bench, "old").await;
-    // In memory, since disks take their time for so many.
-    let place = tempfile::tempdir_in("/dev/shm").unwrap();
-    let deep = place.path().join("tasks/old");
-    fs::create_dir_all(&deep).unwrap();
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let mut inner = open(&deep, flags, Mode::empty()).unwrap();
-    for _ in 0..20_000 {
-        mkdirat(&inner, "d", Mode::S_IRWXU).unwrap();
-        inner = openat(&inner, "d", flags, Mode::empty()).unwrap();
-    }
-    age_task(&bench, "old", 31 * DAY);
-    age(&deep, 31 * DAY);
-    let kept = Retention { work_dir: place.path().to_owned(), ..retention(&bench) };
-    let removed = bench.service.clean_up(&kept).await.unwrap();
-    assert_eq!(removed, Removed { tasks: 1, records: 1, workspaces: 1 });
-    assert!(!deep.exists());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn links_that_a_script_left_lead_the_removal_nowhere() {
-    let bench = Bench::new(1, 10).await;
-    let decoy = tempfile::tempdir().unwrap();
-    fs::write(decoy.path().join("precious"), "x").unwrap();
-    ended(&bench, "old").await;
-    std::os::unix::fs::symlink(decoy.path(), workspace(&bench, "old").join("link")).unwrap();
-    std::os::unix::fs::symlink(decoy.path(), workspace(&bench, "planted")).unwrap();
-    age_task(&bench, "old", 31 * DAY);
-    let removed = bench.service.clean_up(&retention(&bench)).await.unwrap();
-    assert_eq!(removed, Removed { tasks: 1, records: 1, workspaces: 1 });
-    assert!(decoy.path().join("precious").exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -113,6 +113,8 @@ async fn who_was_removed_is_not_found() {
         max_tasks: 0,
         max_bytes: 0,
         workspaces: nothing,
+        max_workspaces: 0,
+        max_workspace_bytes: 0,
         work_dir: bench.state().join("workspace"),
     };
     assert_eq!(bench.service.clean_up(&retention).await.unwrap().tasks, 2);
@@ -249,8 +251,15 @@ async fn what_is_not_among_the_words_of_a_huge_task_is_what_it_was_asked_with_an
 async fn remove_everything(bench: Bench) -> Bench {
     let nothing = std::time::Duration::ZERO;
     let work_dir = bench.state().join("workspace");
-    let retention =
-        task_service::Retention { tasks: nothing, max_tasks: 0, max_bytes: 0, workspaces: nothing, work_dir };
+    let retention = task_service::Retention {
+        tasks: nothing,
+        max_tasks: 0,
+        max_bytes: 0,
+        workspaces: nothing,
+        max_workspaces: 0,
+        max_workspace_bytes: 0,
+        work_dir,
+    };
     bench.service.clean_up(&retention).await.unwrap();
     assert_eq!(bench.service.list(TaskFilter::default(), 1, None).await.unwrap().tasks, []);
     soon(bench.service.drain(nothing)).await;

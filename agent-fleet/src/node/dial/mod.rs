@@ -22,6 +22,7 @@ use tokio_tungstenite::tungstenite::http::header::AUTHORIZATION;
 use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode, Uri};
 use tokio_util::either::Either;
 
+use crate::heard::Listening;
 use crate::websocket::{self, Receiver, Sender};
 
 /// Where nodes connect, below the API server's address.
@@ -168,7 +169,7 @@ async fn upgrade(
             bearer.map_err(|_| Failure::Refused("the token has characters that no token has".to_owned()))?;
         request.headers_mut().insert(AUTHORIZATION, bearer);
     }
-    match client_async_with_config(request, stream, Some(websocket::config())).await {
+    match client_async_with_config(request, Listening::to(stream), Some(websocket::config())).await {
         Ok((socket, _)) => Ok(websocket::split(socket)),
         Err(Error::Http(response)) => Err(refused(&response)),
         Err(Error::Io(error)) => Err(Failure::Away(words::of_io(&error))),

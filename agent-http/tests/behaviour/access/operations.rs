@@ -11,6 +11,8 @@ pub(crate) enum Needs {
     Nothing,
     /// A signature by a secret of its own, one of several kinds.
     Signature,
+    /// Nothing, and with a token of that scope it shows more. A token that is sent must be right.
+    NothingOr(String),
     Scope(String),
 }
 
@@ -25,7 +27,7 @@ pub(crate) struct Operation {
 }
 
 /// Fewer than these would be no description of this service.
-const LEAST: usize = 22;
+const LEAST: usize = 26;
 /// How requests to hooks are signed.
 const SCHEMES: [&str; 3] = ["github", "gitlab", "standard"];
 
@@ -53,20 +55,27 @@ pub(crate) fn operations(document: &Value) -> Vec<Operation> {
     operations
 }
 
-/// The one scope that an operation names, or signatures, or nothing where it says so.
+/// The one scope that an operation names, or nothing where it says so, or that either will do; or one of the signatures.
 fn needs(about: &Value) -> Option<Needs> {
-    let ways = about["security"].as_array()?;
-    if SCHEMES.iter().all(|scheme| ways.iter().any(|way| way.get(scheme).is_some())) {
-        return (ways.len() == SCHEMES.len()).then_some(Needs::Signature);
+    match about["security"].as_array()?.as_slice() {
+        [one] if is_nothing(one) => Some(Needs::Nothing),
+        [one] => scope(one).map(Needs::Scope),
+        [first, second] if is_nothing(first) => scope(second).map(Needs::NothingOr),
+        ways if ways.len() == SCHEMES.len() => {
+            let is_signed = SCHEMES.iter().zip(ways).all(|(scheme, way)| way.get(scheme).is_some());
+            is_signed.then_some(Needs::Signature)
+        }
+        _ => None,
     }
-    let [one] = ways.as_slice() else { return None };
-    match one.as_object()?.get("token") {
-        None => one.as_object()?.is_empty().then_some(Needs::Nothing),
-        Some(scopes) => match scopes.as_array()?.as_slice() {
-            [scope] => Some(Needs::Scope(scope.as_str()?.to_owned())),
-            _ => None,
-        },
-    }
+}
+
+fn is_nothing(requirement: &Value) -> bool {
+    requirement.as_object().is_some_and(|requirement| requirement.is_empty())
+}
+
+fn scope(requirement: &Value) -> Option<String> {
+    let [scope] = requirement["token"].as_array()?.as_slice() else { return None };
+    scope.as_str().map(str::to_owned)
 }
 
 impl Operation {

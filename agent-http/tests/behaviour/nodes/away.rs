@@ -5,9 +5,8 @@ use std::fs;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use super::line::Line;
 use super::{connected, gone, named_site, node_site, running, submit, task, task_when};
-use crate::support::Service;
+use crate::support::{Line, Service};
 
 #[test]
 fn a_task_for_a_node_that_is_away_waits_and_can_be_cancelled() {

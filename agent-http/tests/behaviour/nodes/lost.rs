@@ -6,9 +6,8 @@ use std::path::PathBuf;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use super::line::Line;
 use super::{connected, log, named_site, submit, task, task_when};
-use crate::support::{Reply, Service, eventually};
+use crate::support::{Line, Reply, Service, eventually};
 
 /// An API server, a node at the end of a line, and a task that waits there for its gate.
 struct Scene {

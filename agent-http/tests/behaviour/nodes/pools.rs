@@ -157,3 +157,67 @@ fn a_pool_is_known_by_its_labels_while_it_is_away_and_its_tasks_start_when_a_nod
         );
     }
 }
+
+#[test]
+fn a_task_waits_for_a_node_that_has_its_script_as_it_was_checked_and_holds_up_no_other() {
+    let (server, one, two) = pool();
+    let write = |node: &Service, choice: &str| {
+        let text =
+            format!("#!/bin/sh\n#TASK effect=\"read\"\n#USAGE arg \"<what>\" {{ choices {choice} }}\n");
+        node.site.write_script("choice.sh", &text);
+    };
+    let digest =
+        |name: &str| server.get(&format!("/api/v1/nodes/{name}")).json()["scripts"]["choice.sh"].clone();
+    eventually("the same on both", || {
+        (digest("n1").is_string() && digest("n1") == digest("n2")).then_some(())
+    });
+    let first = digest("n1");
+
+    // Both are full, each until its gate opens.
+    let fill = |node: &Service, name: &str| -> Vec<String> {
+        let spec = json!({ "name": "gate.sh", "args": [node.site.path("gate")] });
+        (0..2).map(|_| submit_to(&server, &json!({ "node": name }), &spec)).collect()
+    };
+    fill(&one, "n1");
+    fill(&two, "n2");
+    eventually("two full nodes", || {
+        let running = |name: &str| server.get(&format!("/api/v1/nodes/{name}")).json()["running"] == 2;
+        (running("n1") && running("n2")).then_some(())
+    });
+    let choose =
+        |what: &str| submit_to(&server, &role("db"), &json!({ "name": "choice.sh", "args": [what] }));
+    let older = choose("a");
+    write(&two, r#""a" "b""#);
+    eventually("the changed script", || (digest("n2") != first).then_some(()));
+    let younger = choose("b");
+
+    // What only the other node has goes there, past what that node has not.
+    fs::write(two.site.path("gate"), "").unwrap();
+    assert_eq!(server.ended(&younger)["node"], "n2");
+    task_when(&server, &older, "that it waits", |task| task["status"] == "queued" && task["node"].is_null());
+    let more = choose("b");
+    assert_eq!(server.ended(&more)["node"], "n2");
+    task_when(&server, &older, "that it waits", |task| task["status"] == "queued");
+    fs::write(one.site.path("gate"), "").unwrap();
+    let task = server.ended(&older);
+    assert_eq!((&task["status"], &task["node"]), (&json!("succeeded"), &json!("n1")), "{task}");
+
+    // Where nobody takes it any more there is nothing to wait for.
+    let sites = [one.stop(), two.stop()];
+    eventually("that both are away", || {
+        let connected = |name: &str| server.get(&format!("/api/v1/nodes/{name}")).json()["connected"] == true;
+        (!connected("n1") && !connected("n2")).then_some(())
+    });
+    let unwanted = choose("a");
+    let _nodes = sites.map(|site| {
+        let text = "#!/bin/sh\n#TASK effect=\"read\"\n#USAGE arg \"<what>\" { choices \"c\" }\n";
+        site.write_script("choice.sh", text);
+        site.start()
+    });
+    let task = server.ended(&unwanted);
+    assert_eq!(
+        (&task["status"], &task["result"]["error"]["code"]),
+        (&json!("rejected"), &json!("invalid")),
+        "{task}"
+    );
+}

@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{connected, log, node_site, running, submit};
+use super::{connected, connected_as, log, named_site, node_site, running, server_of, submit};
 use crate::support::{Service, Site};
 
 #[test]
@@ -133,4 +133,39 @@ fn what_the_script_of_the_node_lets_callers_set_counts_and_not_what_one_of_the_a
     server.ended(&accepted.id());
     let said = server.get(&format!("/api/v1/tasks/{}/log?banner=false", accepted.id())).text();
     assert_eq!(said, "set-\n");
+}
+
+#[test]
+fn what_a_node_does_not_open_is_refused_at_the_submission_an_admin_s_too() {
+    let server = server_of(&["db-2"]);
+    let _first = node_site(&server, "labels = { role = \"db\" }").start();
+    let settings = "labels = { role = \"db\" }\nenv = [\"DEPLOY_*\"]\nwork_dirs = [\"site\"]";
+    let _second = named_site(server.at, "db-2", settings).start();
+    connected(&server);
+    connected_as(&server, "db-2");
+    let submit = |target: &Value, name: &str, work_dir: &str| {
+        let spec =
+            json!({ "name": "where.sh", "env": { name: "x" }, "work_dir": work_dir, "target": target });
+        server.post("/api/v1/tasks", &spec)
+    };
+    let (first, second, pool) =
+        (json!({ "node": "node" }), json!({ "node": "db-2" }), json!({ "labels": { "role": "db" } }));
+    for (target, name, work_dir, fields) in [
+        (&first, "DEPLOY_TO", "any", vec!["env.DEPLOY_TO"]),
+        (&second, "KUBECONFIG", "any", vec!["env.KUBECONFIG", "work_dir"]),
+        (&pool, "KUBECONFIG", "site", vec!["env.KUBECONFIG"]),
+    ] {
+        let refused = submit(target, name, work_dir);
+        assert_eq!(refused.status, 422, "{}", refused.text());
+        let errors = refused.json()["errors"].as_array().unwrap().clone();
+        let found: Vec<_> = errors.iter().map(|error| error["field"].as_str().unwrap()).collect();
+        assert_eq!(found, fields);
+    }
+    // One of a pool that opens it is enough, and is the one that gets the task.
+    for target in [&second, &pool] {
+        let accepted = submit(target, "DEPLOY_TO", "site");
+        assert_eq!(accepted.status, 202, "{}", accepted.text());
+        let ended = server.ended(&accepted.id());
+        assert_eq!((&ended["status"], &ended["node"]), (&json!("succeeded"), &json!("db-2")));
+    }
 }

@@ -14,6 +14,18 @@ use crate::support::eventually;
 fn made(node: &Member, name: &str, keys: &NodeKeys, key: &SigningKey, task: &str, at: Timestamp) -> String {
     let mut spec = TaskSpec::new("started.sh");
     spec.args = vec![node.notes().display().to_string()];
+    signed(&spec, name, keys, key, task, at)
+}
+
+/// An assignment for a node, as somebody with this key would make it at that time.
+pub(super) fn signed(
+    spec: &TaskSpec,
+    name: &str,
+    keys: &NodeKeys,
+    key: &SigningKey,
+    task: &str,
+    at: Timestamp,
+) -> String {
     let order = Order {
         node: name,
         node_key: keys.public(),
@@ -21,7 +33,7 @@ fn made(node: &Member, name: &str, keys: &NodeKeys, key: &SigningKey, task: &str
         task: &task.parse().unwrap(),
         nonce: Nonce::random().unwrap(),
         script_sha256: None,
-        spec: &spec,
+        spec,
         created_by: "a test",
     };
     let signed = sign(key, &order, at).unwrap();

@@ -1,9 +1,11 @@
 //! Somebody stands between nodes and their API server, and reads, changes, keeps back, repeats and makes up messages: what
 //! starts at a node is what its API server signed for it, once, in its time. Each script that starts writes a line.
 
+mod flood;
 mod forged;
 mod lies;
 mod middle;
+mod opened;
 mod strangers;
 
 use std::fs;
@@ -44,8 +46,13 @@ fn server_with(names: &[&str], settings: &str) -> Service {
 
 /// The site of a node of that name, with that token, that calls there.
 fn site(name: &str, token: &str, at: std::net::SocketAddr) -> Site {
+    site_with(name, token, at, "")
+}
+
+/// The same with further settings of `[node]`.
+fn site_with(name: &str, token: &str, at: std::net::SocketAddr, settings: &str) -> Site {
     let site = Site::new(&format!(
-        "[node]\napi_server = \"ws://{at}\"\nname = \"{name}\"\ntoken_file = \"node.token\"\n"
+        "[node]\napi_server = \"ws://{at}\"\nname = \"{name}\"\ntoken_file = \"node.token\"\n{settings}"
     ));
     site.write_secret("node.token", &Site::token(token));
     site.write_script("started.sh", STARTED);
@@ -56,8 +63,13 @@ fn site(name: &str, token: &str, at: std::net::SocketAddr) -> Site {
 impl Member {
     /// A node of that name, connected.
     fn start(server: &Service, name: &str) -> Self {
+        Self::start_at(server, name, |at| site(name, name, at))
+    }
+
+    /// The same with a site of its own, which calls where it is told to.
+    fn start_at(server: &Service, name: &str, site: impl FnOnce(std::net::SocketAddr) -> Site) -> Self {
         let middle = Middle::start(server.at);
-        let service = site(name, name, middle.at).start();
+        let service = site(middle.at).start();
         let member = Self { name: name.to_owned(), middle, service };
         member.connected(server);
         member

@@ -1,31 +1,34 @@
-//! An API server and its nodes, each a process of its own, with a proxy in front of each node's line.
+//! An API server and its nodes, each a process of its own, with a line in front of each node.
 
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use super::proxy::Proxy;
-use crate::support::{Random, Service, Site, eventually};
+use crate::support::{Line, Random, Service, Site, eventually};
 
 /// Notes its start, writes a log whose every byte can be told, and ends as it is told to.
 const SCRIPT: &str = "#!/bin/sh\necho \"$TASK_ID\" >>\"$1\"\nseq -f \"line %g of $TASK_ID\" 1 300\nsleep \"$2\"\n\
     echo \"the end of $TASK_ID\"\nexit \"$3\"\n";
 
-/// Longest that a process is stopped, and that the line is held or delayed.
+/// Longest that a process is stopped, and that the line is held or delayed, where nobody is to notice.
 const LONGEST_PAUSE_MS: u64 = 700;
+/// For how long they are where a node with open tasks is to give its line up: after 7 s.
+pub(super) const NOTICED: Duration = Duration::from_millis(8500);
 
 /// What nodes forget when they die.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Memory {
     Kept,
-    /// The journal, and the history that would guard it.
-    Lost,
+    /// All of that as well, but a history that is kept as short as can be.
+    Short,
+    /// The journal; the history is as short, and whole.
+    NoJournal,
 }
 
 /// All of them. Dropped, they are killed.
@@ -39,26 +42,28 @@ pub(super) struct Cluster {
 /// A node.
 pub(super) struct Member {
     pub(super) name: String,
-    pub(super) proxy: Proxy,
+    pub(super) line: Line,
     /// When it was killed.
     pub(super) deaths: Vec<Timestamp>,
+    /// What it said before it was killed.
+    said: String,
     service: Option<Service>,
 }
 
 impl Cluster {
-    /// So many nodes, connected.
-    pub(super) fn start(nodes: usize, memory: Memory, idle: Option<Duration>) -> Self {
-        let names: Vec<String> = (1..=nodes).map(|number| format!("node-{number}")).collect();
+    /// As many nodes as there are proxies, each of which closes connections that are idle for that long; connected.
+    pub(super) fn start(patience: &[Duration], memory: Memory) -> Self {
+        let names: Vec<String> = (1..=patience.len()).map(|number| format!("node-{number}")).collect();
         let tokens = names.iter().map(|name| {
             let digest = Site::digest(name);
             format!("[[auth.token]]\nname = \"{name}\"\nsha256 = \"{digest}\"\nscopes = [\"node\"]\n")
         });
         let server = Site::new(&tokens.collect::<String>()).start();
         let at = server.at;
-        let nodes = names.into_iter().map(|name| {
-            let proxy = Proxy::new(at, idle);
-            let service = Some(node_site(&name, &proxy).start());
-            Member { name, proxy, deaths: Vec::new(), service }
+        let nodes = names.into_iter().zip(patience).map(|(name, patience)| {
+            let line = Line::new(at, Some(*patience));
+            let service = Some(node_site(&name, &line, memory).start());
+            Member { name, line, deaths: Vec::new(), said: String::new(), service }
         });
         let cluster = Self { at, nodes: nodes.collect(), server: Some(server), memory };
         cluster.all_are_connected();
@@ -80,55 +85,94 @@ impl Cluster {
         }
     }
 
-    /// One fault, of any kind.
+    /// One fault that goes by unnoticed or breaks something at once, of any kind.
     pub(super) fn fault(&mut self, random: &mut Random) {
         let pick = usize::try_from(random.below(self.nodes.len() as u64)).unwrap();
         let pause = Duration::from_millis(1 + random.below(LONGEST_PAUSE_MS));
         let frames = 1 + usize::try_from(random.below(8)).unwrap();
         let node = &self.nodes[pick];
         match random.below(20) {
-            0 | 1 => self.kill_node(pick),
-            2 | 3 => self.kill_server(),
-            4 | 5 => stop_for(node.service(), pause),
-            6 => stop_for(self.server(), pause),
-            7 => node.proxy.cut_now(),
-            8 | 9 => node.proxy.cut_in_a_frame(),
-            10 | 11 => node.proxy.stall(pause),
-            12 | 13 => node.proxy.delay(pause / 20, 2 * pause),
-            14..=16 => node.proxy.repeat(frames),
-            _ => node.proxy.reorder(frames),
+            0 | 1 => drop(self.kill_node(pick)),
+            2 | 3 => drop(self.kill_server(Duration::ZERO)),
+            4 | 5 => node.stop_for(pause),
+            6 => self.stop_server_for(pause),
+            7 => node.line.cut_now(),
+            8 | 9 => node.line.cut_in_a_frame(),
+            10 | 11 => node.line.stall(pause),
+            12 | 13 => node.line.delay(pause / 20, 2 * pause),
+            14..=16 => node.line.repeat(frames),
+            _ => node.line.reorder(frames),
+        }
+    }
+
+    /// One that takes so long that it is noticed, since all lines are whole before: each kind in its turn.
+    pub(super) fn long_fault(&self, turn: usize) {
+        self.calm();
+        self.all_are_connected();
+        let node = &self.nodes[turn % self.nodes.len()];
+        match turn % 3 {
+            0 => self.stop_server_for(NOTICED),
+            1 => node.hold_for(NOTICED),
+            _ => node.stop_for(NOTICED),
         }
     }
 
     /// No fault is left that would still happen.
     pub(super) fn calm(&self) {
-        self.nodes.iter().for_each(|node| node.proxy.calm());
+        self.nodes.iter().for_each(|node| node.line.calm());
     }
 
-    pub(super) fn kill_node(&mut self, pick: usize) {
+    /// Kills a node, which starts again; gives when it did.
+    pub(super) fn kill_node(&mut self, pick: usize) -> Instant {
         let node = &mut self.nodes[pick];
         let service = node.service.take().unwrap();
         node.deaths.push(Timestamp::now());
         service.signal(Signal::SIGKILL);
-        let site = service.ended_with().1;
-        if self.memory == Memory::Lost {
+        let (_, site, said) = service.ended_with();
+        node.said.push_str(&said);
+        if self.memory == Memory::NoJournal {
             forget(&site);
         }
+        let began = Instant::now();
         node.service = Some(site.start());
+        began
     }
 
-    fn kill_server(&mut self) {
+    /// Kills the API server, which starts again after a while; gives when it did.
+    pub(super) fn kill_server(&mut self, away: Duration) -> Instant {
         let service = self.server.take().unwrap();
         service.signal(Signal::SIGKILL);
         let site = service.ended_with().1;
+        thread::sleep(away);
         let command = site.command_at(self.at.port());
+        let began = Instant::now();
         self.server = Some(site.start_by(command));
+        began
+    }
+
+    pub(super) fn stop_server_for(&self, pause: Duration) {
+        stop_for(self.server(), pause);
     }
 }
 
 impl Member {
     pub(super) fn service(&self) -> &Service {
         self.service.as_ref().unwrap()
+    }
+
+    pub(super) fn stop_for(&self, pause: Duration) {
+        stop_for(self.service(), pause);
+    }
+
+    /// Holds its line.
+    pub(super) fn hold_for(&self, pause: Duration) {
+        self.line.stall(pause);
+        thread::sleep(pause);
+    }
+
+    /// How often it has said that in all its lives.
+    pub(super) fn said(&self, words: &str) -> usize {
+        self.said.matches(words).count() + self.service().said().matches(words).count()
     }
 
     /// A file of a task's record there, if there is one.
@@ -147,10 +191,11 @@ pub(super) fn result(bytes: Option<Vec<u8>>) -> Option<Value> {
     bytes.map(|bytes| serde_json::from_slice(&bytes).unwrap())
 }
 
-fn node_site(name: &str, proxy: &Proxy) -> Site {
-    let at = proxy.at;
+fn node_site(name: &str, line: &Line, memory: Memory) -> Site {
+    let at = line.at;
+    let kept = if memory == Memory::Kept { 0 } else { 1 };
     let site = Site::new(&format!(
-        "[limits]\nconcurrent = 8\n[node]\napi_server = \"ws://{at}\"\nname = \"{name}\"\ntoken_file = \"node.token\"\n"
+        "[limits]\nconcurrent = 8\n[retention]\nmax_tasks = {kept}\n[node]\napi_server = \"ws://{at}\"\nname = \"{name}\"\ntoken_file = \"node.token\"\n"
     ));
     site.write_script("work.sh", SCRIPT);
     let token = site.path("node.token");
@@ -159,15 +204,13 @@ fn node_site(name: &str, proxy: &Proxy) -> Site {
     site
 }
 
-/// Removes what tells a node which tasks it has started.
+/// Removes what tells a node which tasks it was handed.
 fn forget(site: &Site) {
-    for companion in ["", "-wal", "-shm"] {
-        for database in ["node/journal.db", "agent.db"] {
-            // There may be none.
-            let _ = fs::remove_file(site.path(&format!("state/{database}{companion}")));
-        }
+    fs::remove_file(site.path("state/node/journal.db")).unwrap();
+    for companion in ["wal", "shm"] {
+        // There may be none.
+        let _ = fs::remove_file(site.path(&format!("state/node/journal.db-{companion}")));
     }
-    fs::remove_dir_all(site.path("state/tasks")).unwrap();
 }
 
 fn stop_for(service: &Service, pause: Duration) {

@@ -3,13 +3,10 @@
 mod cluster;
 mod heavy;
 mod load;
-mod proxy;
 mod verdict;
 
 use std::thread;
 use std::time::Duration;
-
-pub(crate) use proxy::read_frame;
 
 use cluster::{Cluster, Memory};
 
@@ -19,18 +16,18 @@ const TOO_SHORT: Duration = Duration::from_secs(5);
 
 #[test]
 fn a_proxy_that_closes_idle_connections_after_30_s_never_finds_one() {
-    let cluster = Cluster::start(2, Memory::Kept, Some(USUAL));
+    let cluster = Cluster::start(&[USUAL, USUAL], Memory::Kept);
     thread::sleep(USUAL + Duration::from_secs(5));
     for node in &cluster.nodes {
-        assert_eq!(node.proxy.counts(), (1, 0));
+        assert_eq!(node.line.counts(), (1, 0));
     }
 }
 
 #[test]
 fn a_proxy_with_less_patience_finds_one_and_its_node_comes_back() {
-    let cluster = Cluster::start(1, Memory::Kept, Some(TOO_SHORT));
+    let cluster = Cluster::start(&[TOO_SHORT], Memory::Kept);
     let counts = crate::support::eventually("a line that is made again", || {
-        let (lines, idle_cuts) = cluster.nodes[0].proxy.counts();
+        let (lines, idle_cuts) = cluster.nodes[0].line.counts();
         (lines > 1 && idle_cuts > 0).then_some((lines, idle_cuts))
     });
     assert!(counts.0 > 1);

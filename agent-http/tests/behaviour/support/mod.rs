@@ -2,14 +2,18 @@
 
 mod authority;
 mod connect_proxy;
+mod frames;
 mod http;
+mod line;
 mod random;
 mod site;
 mod tls;
 
 pub(crate) use authority::Authority;
 pub(crate) use connect_proxy::{Answer, Proxy};
+pub(crate) use frames::{BINARY, Frame, TEXT, Way};
 pub(crate) use http::{Reply, connect, connect_local, exchange, exchange_over, read_reply, request_text};
+pub(crate) use line::Line;
 pub(crate) use random::Random;
 pub(crate) use site::{Service, Site, memory_kib, tasks, with, without};
 pub(crate) use tls::{TLS, TlsConnection, install, request_over_tls, tls_connect, tls_site};

@@ -9,9 +9,9 @@ use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
 
-use agent_config::TokenDigest;
+use agent_config::{Settings, Sources, TokenDigest};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, geteuid};
 use serde_json::{Value, json};
 use task_runners::ScriptExecutor;
 use tempfile::TempDir;
@@ -162,6 +162,13 @@ impl Site {
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         command
+    }
+
+    /// Its settings, for an agent in the test's own process.
+    pub(crate) fn settings(&self) -> Settings {
+        let sources = Sources::new(self.folder().to_owned(), geteuid().as_raw());
+        let named = Some(self.path("application.toml"));
+        Settings::load(Sources { config_file: named, ..sources }).unwrap().settings
     }
 
     /// Starts the service and waits until it listens.

@@ -1,0 +1,307 @@
+//! The API server's end with its disk around it: nodes that this test plays say what they like, tasks come as the task
+//! service hands them over, and the agent dies and starts again.
+
+mod ids;
+mod lost;
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent_fleet::controller::Fleet;
+use agent_fleet::frame::LogFrame;
+use agent_fleet::greeting::sign_hello;
+use agent_fleet::heard::Heard;
+use agent_fleet::keys::{NodeKeys, Nonce};
+use agent_fleet::link::{Frame, LinkError, LinkReceiver, LinkSender};
+use agent_fleet::message::{
+    CataloguePart, CatalogueScript, Ended, Hello, Standing, ToNode, ToServer, Unsettled, VERSION, decode,
+    encode,
+};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use task_runners::{Execution, StartError, TaskRunner};
+use task_service::{ExecutionResult, Outcome, Records, TaskId, TaskOrder, TaskSpec};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::timeout;
+
+/// Longest time that anything in here may take; the machine may be busy.
+const LONG: Duration = Duration::from_secs(60);
+
+/// The state folder of an API server.
+struct Place {
+    folder: TempDir,
+}
+
+/// An API server that runs.
+struct Agent {
+    runtime: Runtime,
+    fleet: Fleet,
+    records: Records,
+}
+
+/// A node that a test plays, at the end of a line that is whole until this is dropped.
+struct FakeNode {
+    name: String,
+    says: UnboundedSender<Frame>,
+    hears: UnboundedReceiver<Frame>,
+    welcome: Vec<Standing>,
+}
+
+struct Sender(UnboundedSender<Frame>);
+
+struct Receiver(UnboundedReceiver<Frame>);
+
+fn cut() -> LinkError {
+    LinkError::Cut("the test has cut it".to_owned())
+}
+
+impl LinkSender for Sender {
+    async fn send(&mut self, frame: Frame) -> Result<(), LinkError> {
+        self.0.send(frame).map_err(|_| cut())
+    }
+}
+
+impl LinkReceiver for Receiver {
+    async fn receive(&mut self) -> Result<Frame, LinkError> {
+        self.0.recv().await.ok_or_else(cut)
+    }
+
+    fn heard(&self) -> Heard {
+        Heard::new()
+    }
+}
+
+impl Place {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn agent(&self) -> Agent {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let runtime = runtime.unwrap();
+        let records = Records::open(self.folder.path()).unwrap();
+        let fleet = runtime.block_on(async { Fleet::open(self.folder.path(), records.clone()).unwrap() });
+        Agent { runtime, fleet, records }
+    }
+
+    /// The record of a task is removed, as that of one that was kept long enough.
+    fn forget(&self, task: &str) {
+        std::fs::remove_dir_all(self.path("tasks").join(task)).unwrap();
+    }
+}
+
+impl Agent {
+    fn wait<T>(&self, what: impl Future<Output = T>) -> T {
+        self.runtime.block_on(async { timeout(LONG, what).await.expect("waited in vain") })
+    }
+
+    /// It dies.
+    fn dies(self) {
+        self.runtime.shutdown_background();
+    }
+
+    fn try_start(&self, order: TaskOrder) -> Result<Execution, StartError> {
+        self.wait(self.fleet.runner().start(order))
+    }
+
+    fn start(&self, order: TaskOrder) -> Execution {
+        self.try_start(order).unwrap()
+    }
+
+    fn node(&self, name: &str, keys: &NodeKeys) -> FakeNode {
+        self.node_with(name, keys, &[])
+    }
+
+    /// A node connects that names these tasks as begun, and offers `where.sh` to whoever wants the role `db`.
+    fn node_with(&self, name: &str, keys: &NodeKeys, begun: &[&str]) -> FakeNode {
+        let (says, heard) = unbounded_channel();
+        let (said, hears) = unbounded_channel();
+        let (fleet, served) = (self.fleet.clone(), name.to_owned());
+        self.runtime.spawn(async move { fleet.serve(&served, Sender(said), Receiver(heard)).await });
+        let mut node = FakeNode { name: name.to_owned(), says, hears, welcome: Vec::new() };
+        self.wait(async {
+            let ToNode::Challenge(challenge) = node.next().await else { panic!("no challenge") };
+            let unsettled =
+                begun.iter().map(|task| Unsettled { task: task.parse().unwrap(), is_begun: true }).collect();
+            let hello = Hello {
+                version: VERSION,
+                nonce: challenge.nonce,
+                name: node.name.clone(),
+                agent: "test".to_owned(),
+                key: keys.public(),
+                sealing: keys.sealing_key(),
+                labels: [("role".to_owned(), "db".to_owned())].into(),
+                runners: Vec::new(),
+                capacity: 4,
+                catalogue: "0".repeat(64),
+                unsettled,
+                opens: None,
+            };
+            node.say(&ToServer::Hello(sign_hello(keys, &hello).unwrap()));
+            let ToNode::Welcome { tasks, .. } = node.next().await else { panic!("no welcome") };
+            node.welcome = tasks;
+        });
+        let script = CatalogueScript {
+            name: "where.sh".to_owned(),
+            sha256: "1".repeat(64),
+            header: "#!/bin/sh\n".to_owned(),
+            verified: false,
+        };
+        let (digest, scripts) = ("0".repeat(64), vec![script]);
+        node.say(&ToServer::Catalogue(CataloguePart { digest, scripts, is_last: true }));
+        let offers = |fleet: &Fleet| fleet.node(name).is_some_and(|node| !node.scripts.is_empty());
+        self.eventually("the node's catalogue", || offers(&self.fleet).then_some(()));
+        node
+    }
+
+    fn eventually<T>(&self, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+        let began = std::time::Instant::now();
+        loop {
+            if let Some(found) = look() {
+                return found;
+            }
+            assert!(began.elapsed() < LONG, "waited in vain: {what}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Starts a task as soon as there is a node for it.
+    fn start_when_possible(&self, order: &TaskOrder) -> Execution {
+        self.eventually("a node for a task", || self.try_start(order.clone()).ok())
+    }
+
+    /// The node's line is cut, and that is known.
+    fn loses(&self, node: FakeNode) {
+        let name = node.name.clone();
+        drop(node);
+        let is_gone = || self.fleet.node(&name).is_some_and(|node| !node.connected);
+        self.eventually("the cut line", || is_gone().then_some(()));
+    }
+}
+
+impl FakeNode {
+    /// The next message.
+    async fn next(&mut self) -> ToNode {
+        loop {
+            if let Frame::Control(text) = self.hears.recv().await.expect("the line is cut") {
+                return decode(&text).unwrap();
+            }
+        }
+    }
+
+    /// The next message that is wanted.
+    async fn next_that<T>(&mut self, mut wanted: impl FnMut(&ToNode) -> Option<T>) -> T {
+        loop {
+            if let Some(found) = wanted(&self.next().await) {
+                return found;
+            }
+        }
+    }
+
+    fn say(&self, message: &ToServer) {
+        self.says.send(Frame::Control(encode(message).unwrap())).unwrap();
+    }
+
+    /// Takes the next assignment; gives its nonce.
+    async fn takes(&mut self, task: &str) -> Nonce {
+        let nonce = self.is_assigned(task).await;
+        self.say(&ToServer::Taken { task: id(task) });
+        nonce
+    }
+
+    async fn is_assigned(&mut self, task: &str) -> Nonce {
+        let payload = self.next_that(|message| match message {
+            ToNode::Assign(signed) => Some(signed.payload.clone()),
+            _ => None,
+        });
+        let payload: Value = serde_json::from_str(&payload.await).unwrap();
+        assert_eq!(payload["task"], task);
+        payload["nonce"].as_str().unwrap().parse().unwrap()
+    }
+
+    /// Sends a log, and waits until it is held.
+    async fn sends_log(&mut self, task: &str, offset: u64, bytes: &[u8]) {
+        let frame = LogFrame { task: id(task), attempt: 1, offset, bytes };
+        self.says.send(Frame::Log(frame.encode())).unwrap();
+        let end = offset + bytes.len() as u64;
+        let is_held = |message: &ToNode| {
+            matches!(message, ToNode::Held { task: held, bytes, again: false } if held.as_str() == task && *bytes == end)
+                .then_some(())
+        };
+        self.next_that(is_held).await;
+    }
+
+    /// Says how a task ended, and waits until that is settled.
+    async fn ends(&mut self, task: &str, log_bytes: u64, code: i32) {
+        let (attempts, debug_script) = (Vec::new(), None);
+        let ended = Ended { task: id(task), log_bytes, result: exited(code), attempts, debug_script };
+        self.say(&ToServer::Ended(Box::new(ended)));
+        self.is_settled(task).await;
+    }
+
+    async fn is_settled(&mut self, task: &str) {
+        self.next_that(|message| (*message == ToNode::Settled { task: id(task) }).then_some(())).await;
+    }
+
+    async fn is_cancelled(&mut self, task: &str) {
+        self.next_that(|message| match message {
+            ToNode::Cancel { task: cancelled, .. } if cancelled.as_str() == task => Some(()),
+            _ => None,
+        })
+        .await;
+    }
+}
+
+fn id(task: &str) -> TaskId {
+    task.parse().unwrap()
+}
+
+fn keys(place: &Place, name: &str) -> NodeKeys {
+    NodeKeys::open(&place.path(&format!("{name}.key"))).unwrap()
+}
+
+fn named(node: &str) -> Value {
+    json!({ "node": node })
+}
+
+fn pool() -> Value {
+    json!({ "labels": { "role": "db" } })
+}
+
+/// A task whose turn has come, accepted at that hour.
+fn order(task: &str, hour: u8, target: &Value) -> TaskOrder {
+    let created_at: Timestamp = format!("2030-01-01T{hour:02}:00:00Z").parse().unwrap();
+    TaskOrder {
+        id: id(task),
+        spec: Arc::new(TaskSpec::from_json(json!({ "name": "where.sh", "target": target })).unwrap()),
+        pinned: None,
+        attempt: 1,
+        created_by: "tester".to_owned(),
+        created_at,
+        unreachable_since: None,
+        is_taken_up: false,
+        node: target["node"].as_str().map(str::to_owned),
+    }
+}
+
+/// The same at a later start of the agent.
+fn taken_up(order: &TaskOrder, node: Option<&str>) -> TaskOrder {
+    TaskOrder { is_taken_up: true, node: node.map(str::to_owned), ..order.clone() }
+}
+
+fn exited(code: i32) -> ExecutionResult {
+    let result = ExecutionResult::without_run(Outcome::Exited { code }, "", "");
+    ExecutionResult { success: code == 0, exit_code: Some(code), error: None, ..result }
+}
+
+fn code(result: &ExecutionResult) -> Option<&str> {
+    result.error.as_ref().map(|error| error.code.as_str())
+}
