@@ -233,7 +233,7 @@ impl Agent {
         });
         let made = made.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
         let tokens = made?.after(&self.state.access().tokens);
-        let hooks = open_hooks(new.hooks.clone()).await?;
+        let (hooks, _) = self.hooks_of(new.hooks.clone()).await?;
         let mut settings = self.settings();
         settings.auth = new.auth.clone();
         settings.hooks.clone_from(&new.hooks);
@@ -242,7 +242,7 @@ impl Agent {
         // What else the section says takes a restart, here too.
         let hosts = HostRules::new(&settings.http, self.tls().cloned());
         self.state.set_access(Access { tokens, hosts });
-        self.set_hooks(hooks);
+        self.state.set_hooks(Arc::new(hooks));
         hooks::tell_what_does_not_fit(self.state.scripts(), &self.state.hooks());
         Ok(settings.sections_that_differ(new))
     }
@@ -252,18 +252,27 @@ impl Agent {
         hooks::files(&self.state.hooks())
     }
 
-    /// Reads the secrets of hooks again, for the next request on.
-    ///
-    /// # Errors
-    /// When those of one cannot be used; all stay as they were then.
-    pub async fn reload_hook_secrets(&self) -> Result<(), AccessError> {
+    /// Reads the secrets of hooks again, for the next request on. What cannot be used leaves a hook those that it has, and is
+    /// given.
+    pub async fn reload_hook_secrets(&self) -> Vec<HookError> {
         let settings = self.settings().hooks.clone();
-        self.set_hooks(open_hooks(settings).await?);
-        Ok(())
+        match self.hooks_of(settings).await {
+            Ok((hooks, unused)) => {
+                self.state.set_hooks(Arc::new(hooks));
+                unused
+            }
+            Err(error) => vec![error],
+        }
     }
 
-    fn set_hooks(&self, hooks: Hooks) {
-        self.state.set_hooks(Arc::new(hooks.after(&self.state.hooks())));
+    /// The hooks that settings say, after those of now. Their files are read.
+    async fn hooks_of(
+        &self,
+        settings: Vec<agent_config::Hook>,
+    ) -> Result<(Hooks, Vec<HookError>), HookError> {
+        let before = self.state.hooks();
+        let opened = tokio::task::spawn_blocking(move || Hooks::after(&before, &settings)).await;
+        opened.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
     }
 
     fn settings(&self) -> MutexGuard<'_, Settings> {

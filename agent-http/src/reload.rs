@@ -119,7 +119,7 @@ struct HookSecrets<'a> {
 impl<'a> HookSecrets<'a> {
     fn of(agent: &'a Agent) -> Self {
         let files = agent.hook_files();
-        Self { agent, watched: Watched::new("the secrets of hooks stay as they are", files.clone()), files }
+        Self { agent, watched: Watched::new("the secrets of a hook stay as they are", files.clone()), files }
     }
 
     /// Has them read again where they have changed, or somebody wants that. New settings may name other files.
@@ -128,8 +128,9 @@ impl<'a> HookSecrets<'a> {
             *self = Self::of(self.agent);
         }
         if !self.files.is_empty() && self.watched.is_due(is_told).await {
-            let read = self.agent.reload_hook_secrets().await;
-            self.watched.was_read(read.map_err(|error| error_chain(&error)));
+            let unused: Vec<String> =
+                self.agent.reload_hook_secrets().await.iter().map(|error| error_chain(error)).collect();
+            self.watched.was_read(if unused.is_empty() { Ok(()) } else { Err(unused.join("; ")) });
         }
     }
 }

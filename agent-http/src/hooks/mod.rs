@@ -32,7 +32,7 @@ use secrets::Secrets;
 pub(crate) struct Hooks {
     all: HashMap<String, Arc<Hook>>,
     /// What requests to hooks that are not there are compared with.
-    nobody: Secrets,
+    nobody: Arc<Secrets>,
 }
 
 /// A hook, with its secrets and the calls that it has had.
@@ -41,7 +41,7 @@ pub(crate) struct Hook {
     settings: agent_config::Hook,
     /// What its tasks carry as `created_by`: no token can be named so.
     caller: String,
-    secrets: Secrets,
+    secrets: Arc<Secrets>,
     rate: Option<Arc<Rate>>,
 }
 
@@ -51,19 +51,38 @@ impl Hooks {
     /// # Errors
     /// When a file cannot be read, others may read it, or it holds no secrets.
     pub(crate) fn open(hooks: &[agent_config::Hook]) -> Result<Self, HookError> {
-        let opened = hooks.iter().map(|hook| Ok((hook.name.clone(), Arc::new(Hook::open(hook)?))));
-        Ok(Self { all: opened.collect::<Result<_, _>>()?, nobody: Secrets::of_nobody()? })
+        let none = Self { all: HashMap::new(), nobody: Arc::new(Secrets::of_nobody()?) };
+        Self::after(&none, hooks).map(|(hooks, _)| hooks)
     }
 
-    /// The same, where each that may be called as often as before goes on from the calls that it has had.
-    pub(crate) fn after(mut self, before: &Self) -> Self {
-        for (name, hook) in &mut self.all {
-            let same = before.all.get(name).filter(|old| old.most_calls() == hook.most_calls());
-            if let (Some(old), Some(hook)) = (same, Arc::get_mut(hook)) {
+    /// Those of newer settings. Each that may be called as often as before goes on from the calls that it has had. One whose
+    /// file cannot be used just now keeps the secrets that it has, so that it keeps no change of another from being in force;
+    /// why is given beside.
+    ///
+    /// # Errors
+    /// When the file of one that had no secrets before cannot be used.
+    pub(crate) fn after(
+        before: &Self,
+        hooks: &[agent_config::Hook],
+    ) -> Result<(Self, Vec<HookError>), HookError> {
+        let (mut all, mut unused) = (HashMap::new(), Vec::new());
+        for settings in hooks {
+            let old = before.all.get(&settings.name);
+            let secrets = match (Secrets::open(settings), old.filter(|old| old.has_the_file_of(settings))) {
+                (Ok(secrets), _) => Arc::new(secrets),
+                (Err(error), Some(old)) => {
+                    unused.push(error);
+                    old.secrets.clone()
+                }
+                (Err(error), None) => return Err(error),
+            };
+            let mut hook = Hook::with(settings, secrets);
+            if let Some(old) = old.filter(|old| old.most_calls() == hook.most_calls()) {
                 hook.rate.clone_from(&old.rate);
             }
+            all.insert(settings.name.clone(), Arc::new(hook));
         }
-        self
+        Ok((Self { all, nobody: before.nobody.clone() }, unused))
     }
 
     /// The hook that a request is signed for. A name that no hook has costs as much time as a wrong signature.
@@ -94,11 +113,15 @@ impl Hooks {
 }
 
 impl Hook {
-    fn open(settings: &agent_config::Hook) -> Result<Self, HookError> {
-        let secrets = Secrets::open(settings)?;
+    fn with(settings: &agent_config::Hook, secrets: Arc<Secrets>) -> Self {
         let rate =
             settings.requests_per_minute.map(|calls| Arc::new(Rate::per_minute(calls, Instant::now())));
-        Ok(Self { caller: format!("hook:{}", settings.name), settings: settings.clone(), secrets, rate })
+        Self { caller: format!("hook:{}", settings.name), settings: settings.clone(), secrets, rate }
+    }
+
+    /// Whether its secrets are those that other settings mean.
+    fn has_the_file_of(&self, settings: &agent_config::Hook) -> bool {
+        self.settings.secret_file == settings.secret_file && self.settings.scheme == settings.scheme
     }
 
     pub(crate) fn name(&self) -> &str {
