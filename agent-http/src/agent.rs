@@ -33,6 +33,8 @@ use crate::routes::{LogScans, Turns};
 use crate::tls::Tls;
 use crate::tokens::Tokens;
 
+/// Most bytes of bodies that are held while it is not known who sent them, or those of one body where that may be larger.
+const UNPROVEN_BYTES: usize = 64 << 20;
 /// Most reproduction scripts that are held at a time. Each may be several times as large as a body may be.
 const DEBUG_SCRIPTS: usize = 4;
 /// Most logs that are looked through at a time, each with a core of its own; further callers wait.
@@ -153,6 +155,7 @@ impl Agent {
             body_limit: settings.limits.body,
             public_metrics: settings.http.public_metrics,
             is_draining: AtomicBool::new(false),
+            unproven: Arc::new(Semaphore::new(unproven_bytes(settings.limits.body))),
             debug_scripts: Arc::new(Semaphore::new(DEBUG_SCRIPTS)),
             log_scans: LogScans::new(LOG_SCANS),
             turns: Turns::default(),
@@ -300,6 +303,10 @@ fn tokens(settings: &Settings) -> Result<(Tokens, Option<PathBuf>), AccessError>
     }
     let opened = first_token::open(&settings.script_executor.state_dir)?;
     Ok((Tokens::new(vec![opened.token])?, opened.is_new.then_some(opened.path)))
+}
+
+fn unproven_bytes(of_one: u64) -> usize {
+    usize::try_from(of_one).unwrap_or(usize::MAX).clamp(UNPROVEN_BYTES, Semaphore::MAX_PERMITS)
 }
 
 /// The hooks, whose opening reads their files.

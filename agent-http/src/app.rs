@@ -63,6 +63,8 @@ pub(crate) struct Shared {
     pub(crate) body_limit: u64,
     pub(crate) public_metrics: bool,
     pub(crate) is_draining: AtomicBool,
+    /// Bytes of bodies of which it is not known yet who sent them.
+    pub(crate) unproven: Arc<Semaphore>,
     /// Places for reproduction scripts that are made and sent.
     pub(crate) debug_scripts: Arc<Semaphore>,
     /// Places for looks through whole logs.
@@ -142,6 +144,10 @@ impl AppState {
 
     pub(crate) fn has_public_metrics(&self) -> bool {
         self.0.public_metrics
+    }
+
+    pub(crate) fn unproven(&self) -> &Arc<Semaphore> {
+        &self.0.unproven
     }
 
     pub(crate) fn debug_scripts(&self) -> &Arc<Semaphore> {

@@ -1,5 +1,6 @@
 //! Reads the body of a request within its bounds: media type, size, time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -11,6 +12,7 @@ use hyper::body::Body as _;
 use serde_json::Value;
 use task_runners::Problems;
 use task_service::Problem;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::ApiError;
@@ -42,15 +44,30 @@ pub(crate) async fn optional_json(request: Request, limit: u64) -> Result<Option
     parsed(&bytes).map(Some)
 }
 
-/// The bytes of a body as they came, for whoever checks a signature of them: JSON, or a form that may hold some.
+/// A body of which nobody knows yet who sent it, and its part of the room for such.
+#[derive(Debug)]
+pub(crate) struct Unproven {
+    pub(crate) headers: HeaderMap,
+    pub(crate) bytes: Vec<u8>,
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+/// The bytes of a body as they came, for whoever checks a signature of them: JSON, or a form that may hold some. Anybody may
+/// send one, so that all that are held at a time share some room, a permit for each byte.
 ///
 /// # Errors
-/// As [`optional_json`], but that nothing is read as JSON.
-pub(crate) async fn bytes(request: Request, limit: u64) -> Result<(HeaderMap, Vec<u8>), ApiError> {
+/// As [`optional_json`], but that nothing is read as JSON; and 503 where the room is taken.
+pub(crate) async fn unproven(
+    request: Request,
+    limit: u64,
+    room: &Arc<Semaphore>,
+) -> Result<Unproven, ApiError> {
     let (parts, body) = request.into_parts();
     let is_accepted = is_json(&parts.headers) || is_form(&parts.headers);
-    let bytes = Reader::of(&parts.headers, body, is_accepted).read(limit).await?;
-    Ok((parts.headers, bytes.unwrap_or_default()))
+    let mut reader = Reader::of(&parts.headers, body, is_accepted);
+    reader.shared = Some(room.clone());
+    let bytes = reader.read(limit).await?.unwrap_or_default();
+    Ok(Unproven { headers: parts.headers, bytes, _room: reader.room })
 }
 
 /// Bytes read as JSON.
@@ -89,11 +106,15 @@ struct Reader {
     /// Its media type is one that is taken.
     is_accepted: bool,
     read: u64,
+    /// The room that it shares with others, where it does, and what it has of it.
+    shared: Option<Arc<Semaphore>>,
+    room: Option<OwnedSemaphorePermit>,
 }
 
 impl Reader {
     fn of(headers: &HeaderMap, body: Body, is_accepted: bool) -> Self {
-        Self { body, expects_continue: headers.contains_key(EXPECT), is_accepted, read: 0 }
+        let expects_continue = headers.contains_key(EXPECT);
+        Self { body, expects_continue, is_accepted, read: 0, shared: None, room: None }
     }
 
     async fn read(&mut self, limit: u64) -> Result<Option<Vec<u8>>, ApiError> {
@@ -113,9 +134,26 @@ impl Reader {
             if self.read > limit {
                 return self.refuse(too_large(limit)).await;
             }
+            if !self.takes_room(chunk.len()) {
+                return self.refuse(no_room()).await;
+            }
             bytes.extend_from_slice(&chunk);
         }
         Ok((!bytes.is_empty()).then_some(bytes))
+    }
+
+    /// Takes room for more bytes. It waits for none: those who have some might wait for each other.
+    fn takes_room(&mut self, bytes: usize) -> bool {
+        let Some(shared) = &self.shared else { return true };
+        // What is taken in all is counted in 32 bits.
+        let more = u32::try_from(bytes).ok().filter(|_| u32::try_from(self.read).is_ok());
+        let more = more.and_then(|bytes| shared.clone().try_acquire_many_owned(bytes).ok());
+        let Some(more) = more else { return false };
+        match &mut self.room {
+            Some(room) => room.merge(more),
+            None => self.room = Some(more),
+        }
+        true
     }
 
     /// Time that the body has from its beginning, by what has come of it.
@@ -180,6 +218,12 @@ pub(crate) fn unsupported() -> ApiError {
 fn too_large(limit: u64) -> ApiError {
     let detail = format!("the body is larger than {limit} bytes, the limit that limits.body sets");
     ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
+}
+
+fn no_room() -> ApiError {
+    let detail =
+        "too many requests come at once of which it is not known yet who sends them; send it again later";
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "hooks_busy", detail).later()
 }
 
 fn too_slow() -> ApiError {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::http::header::{LOCATION, WWW_AUTHENTICATE};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -14,6 +14,7 @@ use task_service::{Refusal, SubmitError, Submitted, Task, TaskSpec};
 use super::{Answered, Refused, Segment};
 use crate::app::AppState;
 use crate::audit::{Asked, Decision};
+use crate::body::Unproven;
 use crate::error::ApiError;
 use crate::hooks::{Delivery, Hook, Hooks, Payload};
 use crate::json::Json;
@@ -80,8 +81,8 @@ async fn received(
 ) -> Result<Outcome, ApiError> {
     let asked = request.extensions().get::<Arc<Asked>>().cloned().ok_or_else(ApiError::internal)?;
     let place = request.extensions().get::<Place>().cloned();
-    let (headers, bytes) = body::bytes(request, state.body_limit()).await?;
-    let (hook, headers, bytes) = signed(hooks, name, headers, bytes).await?;
+    let sent = body::unproven(request, state.body_limit(), state.unproven()).await?;
+    let (hook, Unproven { headers, bytes, .. }) = signed(hooks, name, sent).await?;
     asked.came_with(hook.caller());
     let delivery = Delivery::of(hook.scheme(), &headers, Timestamp::now());
     if !delivery.is_fresh {
@@ -104,13 +105,12 @@ async fn received(
 async fn signed(
     hooks: &Arc<Hooks>,
     name: &Segment,
-    headers: HeaderMap,
-    bytes: Vec<u8>,
-) -> Result<(Arc<Hook>, HeaderMap, Vec<u8>), ApiError> {
+    sent: Unproven,
+) -> Result<(Arc<Hook>, Unproven), ApiError> {
     let (hooks, name) = (hooks.clone(), name.text().map(str::to_owned));
     let looked = tokio::task::spawn_blocking(move || {
-        let hook = hooks.signed_for(name.as_deref(), &headers, &bytes);
-        hook.map(|hook| (hook, headers, bytes))
+        let hook = hooks.signed_for(name.as_deref(), &sent.headers, &sent.bytes);
+        hook.map(|hook| (hook, sent))
     });
     looked.await.map_err(ApiError::unavailable)?.ok_or_else(unsigned)
 }

@@ -36,6 +36,30 @@ fn a_body_is_bounded_before_anybody_asks_who_sent_it() {
 }
 
 #[test]
+fn bodies_that_nobody_has_signed_take_no_more_memory_than_there_is_for_them_and_of_nobody_else() {
+    let service = site("[limits]\nbody = \"64MiB\"").start();
+    let [github, ..] = one_of_each();
+    let length = 64 << 20;
+    let mut held = connect(service.at);
+    let head = format!(
+        "POST /hooks/nobody HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+    );
+    held.write_all(head.as_bytes()).unwrap();
+    // All but one byte.
+    held.write_all(&vec![b' '; length - 1]).unwrap();
+    let refused = eventually("that there is no room", || {
+        let reply = github.send(&service);
+        (reply.status == 503).then_some(reply)
+    });
+    assert_eq!(refused.code(), "hooks_busy");
+    assert!(refused.header("retry-after").is_some());
+    // Whoever has a token is none of them.
+    service.submit("hello.sh", &[]);
+    drop(held);
+    eventually("the room", || (github.send(&service).status <= 202).then_some(()));
+}
+
+#[test]
 fn a_signed_body_may_come_in_chunks_and_be_asked_for_first() {
     let service = site("").start();
     let [github, ..] = one_of_each();
