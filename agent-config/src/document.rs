@@ -15,7 +15,7 @@ use crate::input::{Checked, Input, quote};
 use crate::keys::{self, HOOKS, LABELS, SECTIONS, SPELLINGS, TOKENS, UNSUPPORTED, VARIABLES};
 use crate::mistake::{Mistake, Origin};
 use crate::nearest::{known, nearest};
-use crate::repeated::{Field, Repeated};
+use crate::repeated::{Claim, Field, Repeated};
 use crate::settings::Settings;
 use crate::token::Token;
 
@@ -220,15 +220,16 @@ impl Walk<'_> {
 
     /// Keeps a section that was read, unless another has what must be its own.
     fn take_item<S: Repeated>(&mut self, at: usize, section: S) {
-        let others = S::all(&mut self.draft.settings).iter();
-        let shared =
-            others.filter_map(|other| Some((other.name().to_owned(), section.shares(other)?))).next();
-        if let Some((other, (field, same))) = shared {
+        let claimed = &self.draft.claimed;
+        let owner = |claim: Claim| Some((claim.words(), claimed.get(&(S::KEY, claim))?.clone()));
+        if let Some(((field, same), other)) = section.claims().find_map(owner) {
             let problem = format!("the same {same} as the {} {}", S::WORD, quote(&other));
             let name = format!("{}.{field}", S::KEY);
             self.mistake(at, &name, &problem, || format!("each [[{}]] needs its own", S::KEY));
             return;
         }
+        let claims = section.claims().map(|claim| ((S::KEY, claim), section.name().to_owned()));
+        self.draft.claimed.extend(claims);
         let key = format!("{}.{}", S::KEY, section.name());
         self.draft.origins.insert(key, self.text.origin(at));
         S::all(&mut self.draft.settings).push(section);

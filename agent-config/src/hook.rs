@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use crate::grammar;
 use crate::input::{Checked, Input};
 use crate::keys::HOOKS;
-use crate::repeated::{Field, Repeated};
+use crate::repeated::{Claim, Field, Repeated};
 use crate::settings::Settings;
 use crate::token::{NAME, own, requests_per_minute};
 
@@ -225,8 +225,8 @@ impl Repeated for Hook {
         &self.name
     }
 
-    fn shares(&self, other: &Self) -> Option<(&'static str, &'static str)> {
-        (self.name == other.name).then_some(("name", "name"))
+    fn claims(&self) -> impl Iterator<Item = Claim> {
+        std::iter::once(Claim::Name(self.name.clone()))
     }
 
     fn all(settings: &mut Settings) -> &mut Vec<Self> {

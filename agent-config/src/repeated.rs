@@ -2,6 +2,7 @@
 
 use crate::input::{Checked, Input};
 use crate::settings::Settings;
+use crate::token::TokenDigest;
 
 /// A section that may be there several times.
 pub(crate) trait Repeated: Sized {
@@ -22,11 +23,34 @@ pub(crate) trait Repeated: Sized {
     /// Its name, which no other of them has.
     fn name(&self) -> &str;
 
-    /// What it shares with another that each must have for itself: the field, and the word for it.
-    fn shares(&self, other: &Self) -> Option<(&'static str, &'static str)>;
+    /// What it has that no other of them may have.
+    fn claims(&self) -> impl Iterator<Item = Claim>;
 
     /// Where those that were read are kept.
     fn all(settings: &mut Settings) -> &mut Vec<Self>;
+}
+
+/// What a section has for itself: its name, and what proves who calls.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Claim {
+    Name(String),
+    Digest(TokenDigest),
+    Certificate(TokenDigest),
+    User(String),
+    Uid(u32),
+}
+
+impl Claim {
+    /// The field that it stands in, and the word for it.
+    pub(crate) fn words(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::Name(_) => ("name", "name"),
+            Self::Digest(_) => ("sha256", "digest"),
+            Self::Certificate(_) => ("certificate_sha256", "certificate"),
+            Self::User(_) => ("peer_users", "user"),
+            Self::Uid(_) => ("peer_uids", "uid"),
+        }
+    }
 }
 
 /// One key of such a section, and how it is taken.

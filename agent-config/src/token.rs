@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use crate::grammar;
 use crate::input::{Checked, Input};
 use crate::keys::TOKENS;
-use crate::repeated::{Field, Repeated};
+use crate::repeated::{Claim, Field, Repeated};
 use crate::settings::Settings;
 
 /// A token that the service accepts. The token itself is known to its owner only.
@@ -41,7 +41,7 @@ pub struct Token {
 }
 
 /// The SHA-256 of a token, or of a certificate. Its `Debug` form does not show it.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TokenDigest([u8; 32]);
 
 /// Something that a token may permit.
@@ -106,6 +106,11 @@ impl Token {
     /// Whether users at the other end of the Unix socket may be this caller.
     pub fn has_peers(&self) -> bool {
         !self.peer_users.is_empty() || !self.peer_uids.is_empty()
+    }
+
+    /// Whether it may connect as the node of its name.
+    pub(crate) fn may_be_a_node(&self) -> bool {
+        self.scopes.contains(&Scope::Node) || self.scopes.contains(&Scope::Admin)
     }
 }
 
@@ -183,20 +188,12 @@ impl Repeated for Token {
         &self.name
     }
 
-    /// What proves who calls, or is its name.
-    fn shares(&self, other: &Self) -> Option<(&'static str, &'static str)> {
-        let is_same = |one: Option<TokenDigest>, other| one.is_some() && one == other;
-        let shared = [
-            (self.name == other.name, ("name", "name")),
-            (is_same(self.sha256, other.sha256), ("sha256", "digest")),
-            (
-                is_same(self.certificate_sha256, other.certificate_sha256),
-                ("certificate_sha256", "certificate"),
-            ),
-            (self.peer_users.iter().any(|user| other.peer_users.contains(user)), ("peer_users", "user")),
-            (self.peer_uids.iter().any(|uid| other.peer_uids.contains(uid)), ("peer_uids", "uid")),
-        ];
-        shared.into_iter().find_map(|(is_shared, what)| is_shared.then_some(what))
+    fn claims(&self) -> impl Iterator<Item = Claim> {
+        let proofs = [self.sha256.map(Claim::Digest), self.certificate_sha256.map(Claim::Certificate)];
+        let users = self.peer_users.iter().cloned().map(Claim::User);
+        let uids = self.peer_uids.iter().copied().map(Claim::Uid);
+        let name = Claim::Name(self.name.clone());
+        std::iter::once(name).chain(proofs.into_iter().flatten()).chain(users).chain(uids)
     }
 
     fn all(settings: &mut Settings) -> &mut Vec<Self> {

@@ -179,7 +179,7 @@ pub fn sign(key: &SigningKey, order: &Order<'_>, now: Timestamp) -> Result<Signe
     Ok(SignedAssignment { payload, signature })
 }
 
-/// Checks an assignment and reads it: signature first, then node, times, secrets. `now` never steps back, see the journal.
+/// Checks an assignment and reads it: signature first, then node, times, secrets.
 ///
 /// # Errors
 /// See [`Disbelief`].

@@ -17,26 +17,30 @@ use crate::damage;
 use crate::keys::Nonce;
 use crate::node::{Journaled, Verdict};
 
-/// For how long a settled task is remembered: what was signed before it was settled is not valid for longer, also by a clock
-/// that is a little off.
-const MEMORY: SignedDuration = SignedDuration::from_hours(2);
-const _: () = assert!(MEMORY.as_secs() > MAX_VALIDITY.as_secs() + 300);
-/// The version of the tables.
-const VERSION: i64 = 1;
-const TABLES: &str = "
-    CREATE TABLE assignment (
+/// For how long a settled task is remembered. What was signed before it was settled is not valid for longer than an hour, and
+/// a clock that was ahead and is set back makes that no longer, unless by more than a day: a host whose clock is taken for that
+/// of another time zone until the network is there remembers what it has to.
+const MEMORY: SignedDuration = SignedDuration::from_hours(26);
+const _: () = assert!(MEMORY.as_secs() > MAX_VALIDITY.as_secs() + 300 + 24 * 60 * 60);
+/// After how long a task that was taken, and of which nobody knows any more, is not sent again: by then each of its
+/// assignments is invalid.
+const OLD: SignedDuration = SignedDuration::from_hours(2);
+/// How the tables came to be what they are, step by step.
+const STEPS: [&str; 2] = [
+    "CREATE TABLE assignment (
         task TEXT PRIMARY KEY, nonce TEXT, stage TEXT NOT NULL, code TEXT, message TEXT, since INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
-    CREATE TABLE clock (one INTEGER PRIMARY KEY CHECK (one = 1), highest INTEGER NOT NULL) STRICT;
-    INSERT INTO clock VALUES (1, 0);
-    PRAGMA user_version = 1;";
+    CREATE TABLE clock (one INTEGER PRIMARY KEY CHECK (one = 1), highest INTEGER NOT NULL) STRICT;",
+    // The highest time that the clock ever showed: a node went by that, and was deaf when it was set back.
+    "DROP TABLE clock;",
+];
+/// The version of the tables.
+const VERSION: i64 = STEPS.len() as i64;
 
 /// A node's journal.
 #[derive(Debug)]
 pub struct Journal {
     db: Connection,
-    /// The highest time that the node's clock ever showed.
-    highest: Timestamp,
 }
 
 /// What is to be written about a task.
@@ -140,27 +144,16 @@ impl Journal {
         db.pragma_update(None, "journal_mode", "WAL")?;
         db.pragma_update(None, "synchronous", "FULL")?;
         let found: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-        match found {
-            0 => db.execute_batch(&format!("BEGIN; {TABLES} COMMIT;"))?,
-            VERSION => {}
-            found => return Err(JournalError::Newer { path: path.to_owned(), found }),
+        let done = usize::try_from(found).unwrap_or(usize::MAX);
+        let Some(steps) = STEPS.get(done..) else {
+            return Err(JournalError::Newer { path: path.to_owned(), found });
+        };
+        if !steps.is_empty() {
+            let steps = steps.concat();
+            db.execute_batch(&format!("BEGIN; {steps} PRAGMA user_version = {VERSION}; COMMIT;"))?;
         }
         damage::check(&db)?;
-        let highest = db.query_row("SELECT highest FROM clock", [], |row| row.get(0))?;
-        Ok(Self { db, highest: Timestamp::from_second(highest).unwrap_or(Timestamp::UNIX_EPOCH) })
-    }
-
-    /// The time by which assignments are judged: it does not step back with a clock that is set back a little, so that this
-    /// brings no old assignment back to life. A clock that is set back by more than what is remembered was wrong before, or a
-    /// node would be deaf for as long; then what is settled is guarded by the records of the task service.
-    pub fn now(&mut self, wall: Timestamp) -> Timestamp {
-        if self.highest.duration_since(wall) > MEMORY {
-            tracing::warn!(was = %self.highest, now = %wall,
-                "this node's clock was ahead, and is believed again; assignments are judged by what it shows now");
-            self.highest = wall;
-        }
-        self.highest = self.highest.max(wall);
-        self.highest
+        Ok(Self { db })
     }
 
     /// Writes records, all or none of them, flushed.
@@ -168,13 +161,13 @@ impl Journal {
     /// # Errors
     /// When the disk refuses.
     pub fn write(&mut self, records: &[Record], wall: Timestamp) -> Result<(), JournalError> {
-        let now = self.now(wall).as_second();
+        let now = wall.as_second();
         let transaction = self.db.transaction()?;
         for record in records {
             let sql = "INSERT INTO assignment (task, nonce, stage, code, message, since)
                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)
                 ON CONFLICT (task) DO UPDATE SET nonce = coalesce(nonce, excluded.nonce), stage = excluded.stage,
-                    code = excluded.code, message = excluded.message, since = excluded.since";
+                    code = excluded.code, message = excluded.message, since = max(since, excluded.since)";
             let mut statement = transaction.prepare_cached(sql)?;
             match record {
                 Record::Taken { task, nonce } => statement.execute(params![
@@ -203,7 +196,6 @@ impl Journal {
                 ])?,
             };
         }
-        transaction.execute("UPDATE clock SET highest = ?1", [now])?;
         Ok(transaction.commit()?)
     }
 
@@ -232,8 +224,8 @@ impl Journal {
     ///
     /// # Errors
     /// When they cannot be read.
-    pub fn unfinished(&mut self, wall: Timestamp) -> Result<Vec<Unfinished>, JournalError> {
-        let old = seconds_before(self.now(wall), MEMORY);
+    pub fn unfinished(&self, wall: Timestamp) -> Result<Vec<Unfinished>, JournalError> {
+        let old = seconds_before(wall, OLD);
         let sql = "SELECT task, nonce, code, message, since FROM assignment WHERE stage <> 'settled'";
         let mut statement = self.db.prepare(sql)?;
         let mut rows = statement.query([])?;
@@ -259,12 +251,9 @@ impl Journal {
     /// # Errors
     /// When the disk refuses.
     pub fn forget(&mut self, wall: Timestamp) -> Result<(), JournalError> {
-        let now = self.now(wall);
-        let old = seconds_before(now, MEMORY);
-        let transaction = self.db.transaction()?;
-        transaction.execute("DELETE FROM assignment WHERE stage = 'settled' AND since < ?1", [old])?;
-        transaction.execute("UPDATE clock SET highest = ?1", [now.as_second()])?;
-        Ok(transaction.commit()?)
+        let old = seconds_before(wall, MEMORY);
+        self.db.execute("DELETE FROM assignment WHERE stage = 'settled' AND since < ?1", [old])?;
+        Ok(())
     }
 }
 

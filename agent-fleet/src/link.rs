@@ -1,8 +1,9 @@
 //! What carries messages between both ends, and how one is served: a writer that sends what comes in its order, reads log bytes
 //! only then, and says something in time, and a reader that notices silence.
 
+use std::fmt;
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,9 +24,9 @@ const BUSY_PING_AFTER: Duration = Duration::from_secs(2);
 const BUSY_GIVE_UP_AFTER: Duration = Duration::from_secs(7);
 /// Time that every write may take, and the bytes a second that it must get rid of to have more of it.
 const WRITE_WITHIN: Duration = Duration::from_secs(20);
+const LEAST_RATE: u64 = 16 << 10;
 /// Messages that wait to leave before nothing more is read of whoever they are for.
 const PLACES: usize = 1024;
-const LEAST_RATE: u64 = 16 << 10;
 
 /// What travels.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,6 +91,23 @@ pub(crate) enum Outgoing {
     Once { text: String, _waits: Arc<()> },
     /// Bytes of a log, which are read when they are sent.
     Log { reader: Arc<LogReader>, task: TaskId, offset: u64, bytes: u64 },
+    /// What is made when it is sent.
+    Later(Later),
+}
+
+/// A frame that is made when it is sent; none where it cannot be made then.
+pub(crate) struct Later(Pin<Box<dyn Future<Output = Option<Frame>> + Send>>);
+
+impl Later {
+    pub(crate) fn new(making: impl Future<Output = Option<Frame>> + Send + 'static) -> Self {
+        Self(Box::pin(making))
+    }
+}
+
+impl fmt::Debug for Later {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Later(..)")
+    }
 }
 
 /// What waits to leave by one connection. Whoever is at its other end is not heard while there is too much of it: one that
@@ -194,7 +212,10 @@ pub(crate) async fn send_all(
             Ok(Some(
                 Outgoing::Control(text) | Outgoing::Placed { text, .. } | Outgoing::Once { text, .. },
             )) => Some(Frame::Control(text)),
-            Ok(Some(Outgoing::Log { reader, task, offset, bytes })) => read(&reader, task, offset, bytes),
+            Ok(Some(Outgoing::Log { reader, task, offset, bytes })) => {
+                log_frame(&reader, task, offset, bytes)
+            }
+            Ok(Some(Outgoing::Later(Later(making)))) => making.await,
             Ok(None) => return Ok(()),
             Err(_) => Some(Frame::Ping),
         };
@@ -235,7 +256,7 @@ async fn next(link: &mut impl LinkReceiver, pace: &mut Pace) -> Result<Frame, Li
 }
 
 /// Bytes of a log as a frame; none where they cannot be read, so that the other end asks again.
-fn read(reader: &LogReader, task: TaskId, offset: u64, bytes: u64) -> Option<Frame> {
+pub(crate) fn log_frame(reader: &LogReader, task: TaskId, offset: u64, bytes: u64) -> Option<Frame> {
     let mut buffer = vec![0; usize::try_from(bytes).unwrap_or_default()];
     match reader.read_at(offset, &mut buffer) {
         Ok(0) => None,

@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 
 use attempt::Attempt;
 pub(crate) use hook::{HookAnswer, HookTask};
-pub(crate) use node::{Drain, Node, NodeList, Target};
+pub(crate) use node::{Drain, Node, NodePage, Target};
 pub(crate) use script::{Script, ScriptPage};
 
 /// What is asked: a script or runner by name, with everything that shapes its run. Unknown fields are refused.

@@ -24,6 +24,7 @@
 //! | `clock` | the time by which waiting tasks become due |
 //! | `run` | carries one task out, from its start to its result |
 //! | `live` | the tasks that have not ended, for whoever follows them |
+//! | `recorded` | what a record says of a task that the history does not know |
 //! | `recovery` | what happens to the tasks of an agent that died |
 //! | `retention` | removes what has been kept long enough |
 //! | `workspaces` | the same for the folders that tasks worked in |
@@ -45,6 +46,7 @@ mod list;
 mod live;
 mod lock;
 mod log;
+mod recorded;
 mod recovery;
 mod retention;
 mod run;
@@ -64,6 +66,7 @@ pub use keeper::Note;
 pub use list::{Cursor, ParseCursorError, TaskFilter, TaskPage, Visible};
 pub use live::TaskChange;
 pub use log::{LogError, LogSource, LogWait};
+pub use recorded::Recorded;
 pub use retention::{CleanUpError, Removed, Retention};
 pub use run::given_up;
 pub use search::{ParseSearchError, Search};

@@ -108,6 +108,11 @@ pub enum Event {
         /// Why.
         verdict: Verdict,
     },
+    /// Neither the task service nor a record knows the task: it was not started.
+    Missing {
+        /// The task.
+        task: TaskId,
+    },
     /// The log has grown.
     Grew {
         /// The task.

@@ -3,10 +3,11 @@
 use std::fmt::Display;
 use std::sync::Arc;
 
-use task_service::{LogError, LogReader, LogSource, TaskId, TaskService};
+use task_service::{LogError, LogProgress, LogReader, LogSource, LogSummary, Recorded, TaskId, TaskService};
 use tokio::sync::mpsc;
 
-use super::event::Event;
+use super::ending::How;
+use super::event::{Event, Verdict};
 use super::work::{Input, Work};
 use crate::TICK;
 
@@ -17,6 +18,11 @@ impl Work {
     /// Follows a task that the task service has.
     pub(super) fn watch(&self, task: TaskId) {
         tokio::spawn(follow(task, self.service.clone(), self.inputs.clone()));
+    }
+
+    /// Finds out what became of a task that the task service does not know any more.
+    pub(super) fn look_for_record(&self, task: TaskId) {
+        tokio::spawn(tell_of_record(task, self.service.clone(), self.inputs.clone()));
     }
 }
 
@@ -30,7 +36,8 @@ pub(super) async fn follow(task: TaskId, service: TaskService, inputs: mpsc::Sen
         match service.wait(&task).await {
             Ok(Some(ended)) if ended.status.is_terminal() => break ended,
             // The service stops: the next start goes on from here.
-            Ok(_) => return,
+            Ok(Some(_)) => return,
+            Ok(None) => return tell_of_record(task, service, inputs).await,
             Err(error) => {
                 tracing::warn!(task_id = %task, %error, "the end of a task cannot be read; trying again");
                 tokio::time::sleep(TICK).await;
@@ -39,7 +46,42 @@ pub(super) async fn follow(task: TaskId, service: TaskService, inputs: mpsc::Sen
     };
     let log_bytes = log_bytes.max(end.log_bytes);
     // Nobody listens where the node stops.
-    let _ = inputs.send(Input::Ended { task, log_bytes, end: Box::new(end) }).await;
+    let _ = inputs.send(Input::Ended { task, log_bytes, end: How::of_short(&end) }).await;
+}
+
+/// What is to be known of a task that has ended. Its log is opened when it is sent: there may be many.
+pub(super) fn has_ended(task: &TaskId, log: &LogSummary) -> [Event; 3] {
+    let progress = LogProgress::of_summary(log);
+    let body_end = progress.body_end.unwrap_or(log.bytes);
+    [
+        Event::Begun { task: task.clone(), header_bytes: progress.header_bytes },
+        Event::Written { task: task.clone(), body_end },
+        Event::Ended { task: task.clone(), log_bytes: log.bytes },
+    ]
+}
+
+/// Tells what the record of a task says that the history does not know: it was set aside.
+async fn tell_of_record(task: TaskId, service: TaskService, inputs: mpsc::Sender<Input>) {
+    let event = loop {
+        match service.recorded(&task).await {
+            Ok(Recorded::Ended { result, .. }) => {
+                for event in has_ended(&task, &result.log) {
+                    let _ = inputs.send(Input::Event(event)).await;
+                }
+                return;
+            }
+            Ok(Recorded::Begun) => {
+                let message = "the node's history does not know this task any more, and its record has no result; \
+                               it was started";
+                let verdict = Verdict { code: "history_gone".to_owned(), message: message.to_owned() };
+                break Event::Never { task, verdict };
+            }
+            Ok(Recorded::Nothing) => break Event::Missing { task },
+            Err(error) => try_again_later(&task, "record", &error).await,
+        }
+    };
+    // Nobody listens where the node stops.
+    let _ = inputs.send(Input::Event(event)).await;
 }
 
 async fn try_again_later(task: &TaskId, what: &str, error: &(dyn Display + Sync)) {

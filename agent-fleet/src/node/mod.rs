@@ -7,6 +7,7 @@
 //! | `work` | journal, task service and link around it |
 //! | `take_up` | what is done first after a start |
 //! | `start`, `follow`, `ending` | a task in the task service: its start, its log as it grows, its end |
+//! | `sending` | what leaves of a task, made when it leaves |
 //! | `session` | one connection after the other |
 //! | `dial` | how a connection is made |
 //! | `catalogue` | what the node offers |
@@ -19,6 +20,7 @@ mod ending;
 mod event;
 mod follow;
 mod open;
+mod sending;
 mod session;
 mod start;
 mod state;
@@ -105,7 +107,7 @@ impl Node {
             true => keys::pinned(&pinned)?.into_iter().collect(),
             false => settings.accepted.clone(),
         };
-        let mut journal = Journal::open(&folder.join("journal.db"))?;
+        let journal = Journal::open(&folder.join("journal.db"))?;
         // What the API server has not got is kept, however long that takes.
         for entry in journal.unfinished(Timestamp::now())? {
             service.hold(&entry.task);
@@ -123,7 +125,8 @@ impl Node {
             state: NodeState::new(Flow::default()),
             inputs: inputs.clone(),
             assignments: HashMap::new(),
-            logs: HashMap::new(),
+            leaving: HashMap::new(),
+            ended_logs: Default::default(),
             ended: HashMap::new(),
             line: None,
             trusted: Vec::new(),
@@ -131,8 +134,19 @@ impl Node {
             counts: counts.clone(),
         };
         let runners = service.runners().list().map(|runner| runner.name().to_owned()).collect();
-        let sessions =
-            Sessions { settings, keys, scripts, runners, inputs, accepted, pinned, is_busy, counts };
+        let was_late = false;
+        let sessions = Sessions {
+            settings,
+            keys,
+            scripts,
+            runners,
+            inputs,
+            accepted,
+            pinned,
+            is_busy,
+            counts,
+            was_late,
+        };
         Ok(Self { sessions, work, coming })
     }
 

@@ -92,6 +92,7 @@ impl NodeState {
             }
             Event::NotYet { task } => self.not_yet(&task, &mut todo),
             Event::Never { task, verdict } => self.never(&task, verdict, &mut todo),
+            Event::Missing { task } => self.missing(&task, &mut todo),
             Event::Grew { task, bytes } => {
                 if let Some(open) = self.open.get_mut(&task) {
                     open.log = open.log.max(bytes);
@@ -177,6 +178,17 @@ impl NodeState {
         open.stage = Stage::Waiting;
         if open.cancels > 0 {
             self.never(task, Verdict::cancelled(), todo);
+        }
+    }
+
+    /// A task that was held to be begun is wanted again. What was asked for before is done first.
+    fn missing(&mut self, task: &TaskId, todo: &mut Vec<Action>) {
+        let Some(open) = self.open.get_mut(task) else { return };
+        if matches!(open.stage, Stage::Running { .. }) {
+            open.stage = Stage::Wanted;
+            if open.cancels > 0 {
+                self.never(task, Verdict::cancelled(), todo);
+            }
         }
     }
 

@@ -2,15 +2,17 @@
 //! goes on.
 
 use jiff::Timestamp;
+use task_service::{Recorded, Task};
 
 use super::event::{Event, Verdict};
+use super::follow::has_ended;
 use super::work::Work;
 use crate::journal::JournalError;
 
 impl Work {
     /// Opens again what the journal holds.
     pub(super) async fn take_up(&mut self) -> Result<(), JournalError> {
-        let Some(journal) = &mut self.journal else { return Ok(()) };
+        let Some(journal) = &self.journal else { return Ok(()) };
         for entry in journal.unfinished(Timestamp::now())? {
             let task = entry.task;
             let mut todo = self.state.on(Event::Wanted { task: task.clone(), nonce: entry.nonce });
@@ -20,10 +22,19 @@ impl Work {
                 continue;
             }
             // A history that cannot be read is one that knows: what it knows is waited for.
-            let is_known = !matches!(self.service.task(&task).await, Ok(None));
-            if is_known {
+            let found = self.service.task(&task).await;
+            if let Ok(Some(Task { status, result: Some(result), .. })) = &found
+                && status.is_terminal()
+            {
+                let events = has_ended(&task, &result.log);
+                todo.extend(events.into_iter().flat_map(|event| self.state.on(event)));
+            } else if !matches!(found, Ok(None)) {
                 todo.extend(self.state.on(Event::Begun { task: task.clone(), header_bytes: 0 }));
                 self.watch(task);
+            } else if !matches!(self.service.recorded(&task).await, Ok(Recorded::Nothing)) {
+                // It was started, and the history that knew it was set aside: another start is refused for good.
+                todo.extend(self.state.on(Event::Begun { task: task.clone(), header_bytes: 0 }));
+                self.look_for_record(task);
             } else if entry.is_old {
                 let message =
                     "the node's history does not know this task any more; whether it ran is not known";

@@ -7,12 +7,14 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use task_runners::Scripts;
-use task_service::{CancelError, LogReader, Task, TaskId, TaskService};
+use task_service::{CancelError, LogReader, TaskId, TaskService};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::counts::NodeCounts;
+use super::ending::How;
 use super::event::{Action, Event, Journaled};
+use super::sending::{EndedLogs, Leaving};
 use super::state::NodeState;
 use crate::TICK;
 use crate::assignment::{self, Assignment, SignedAssignment};
@@ -24,8 +26,6 @@ use crate::opens::Opens;
 
 /// Most events that are decided together.
 const MAX_EVENTS: usize = 128;
-/// Most frames of one log that wait to leave: a window.
-const MAX_WAITING: usize = 4;
 /// Ticks between two looks for what the journal may forget.
 const FORGET_EVERY: u32 = 120;
 
@@ -47,7 +47,7 @@ pub(super) enum Input {
     /// The log of a task can be read.
     Log { task: TaskId, reader: Arc<LogReader> },
     /// A task has ended.
-    Ended { task: TaskId, log_bytes: u64, end: Box<Task> },
+    Ended { task: TaskId, log_bytes: u64, end: Option<Box<How>> },
     /// Something happened to a task here.
     Event(Event),
 }
@@ -62,11 +62,13 @@ pub(super) struct Work {
     pub(super) journal: Option<Journal>,
     pub(super) state: NodeState,
     pub(super) inputs: mpsc::Sender<Input>,
-    /// What the open tasks ask for, where that is here, and their logs.
+    /// What the open tasks ask for, where that is here.
     pub(super) assignments: HashMap<TaskId, Assignment>,
-    pub(super) logs: HashMap<TaskId, Arc<LogReader>>,
-    /// The tasks that have ended just now: the history needs not be asked how.
-    pub(super) ended: HashMap<TaskId, Task>,
+    /// What there is of them on its way.
+    pub(super) leaving: HashMap<TaskId, Leaving>,
+    pub(super) ended_logs: EndedLogs,
+    /// How tasks have ended that did so just now: the history needs not be asked.
+    pub(super) ended: HashMap<TaskId, Box<How>>,
     pub(super) line: Option<(u64, mpsc::UnboundedSender<Outgoing>)>,
     pub(super) trusted: Vec<PublicKey>,
     /// Tells whether there are tasks that are not settled.
@@ -139,12 +141,19 @@ impl Work {
             Input::Lost { .. } | Input::Message { .. } => return,
             Input::Log { task, reader } => {
                 let header_bytes = reader.progress().header_bytes;
-                self.logs.insert(task.clone(), reader);
+                self.log_begins(task.clone(), reader);
                 Event::Begun { task, header_bytes }
             }
             Input::Ended { task, log_bytes, end } => {
-                self.ended.insert(task.clone(), *end);
+                self.log_ends(&task);
+                self.ended.extend(end.map(|end| (task.clone(), end)));
                 Event::Ended { task, log_bytes }
+            }
+            Input::Event(event @ Event::Missing { .. }) => {
+                // What is wanted is said at the beginning of a connection.
+                self.line = None;
+                todo.extend(self.state.on(event));
+                Event::Disconnected
             }
             Input::Event(event) => event,
         };
@@ -180,8 +189,8 @@ impl Work {
     }
 
     fn believed(&mut self, signed: &SignedAssignment) -> Option<(Assignment, Journaled)> {
-        let journal = self.journal.as_mut()?;
-        let now = journal.now(Timestamp::now());
+        let journal = self.journal.as_ref()?;
+        let now = Timestamp::now();
         let assignment = match assignment::verify(signed, &self.trusted, &self.name, &self.keys, now) {
             Ok(assignment) => assignment,
             Err(disbelief) => {
@@ -269,7 +278,7 @@ impl Work {
             Action::JournalNever { .. } => {}
             Action::JournalSettled { task } => {
                 self.service.let_go_of(&task);
-                self.logs.remove(&task);
+                self.leaving.remove(&task);
                 self.assignments.remove(&task);
             }
             Action::Start { task } => self.start(task),
@@ -288,30 +297,8 @@ impl Work {
             Action::Send(complaint @ ToServer::Complaint { .. }) => self.complain(&complaint),
             Action::Send(message) => self.say(&message),
             Action::SendLog { task, .. } | Action::SendEnd { task, .. } if is_stuck(&task) => {}
-            Action::SendLog { task, offset, bytes } => return self.send_log(task, offset, bytes),
-            Action::SendEnd { task, log_bytes } => self.send_end(task, log_bytes).await,
-        }
-        None
-    }
-
-    /// Sends a part of a log; gives how far it can be read, where it is doubted and cannot be.
-    fn send_log(&self, task: TaskId, offset: u64, bytes: u64) -> Option<Event> {
-        let Some(reader) = self.logs.get(&task) else {
-            return Some(Event::Unreadable { task, bytes: offset });
-        };
-        // A whole window of it waits to leave: what is behind that, or the same again, is asked for later.
-        if Arc::strong_count(reader) > MAX_WAITING {
-            return None;
-        }
-        if self.state.doubts(&task) {
-            let there = readable(reader, &task, offset, bytes);
-            if there < bytes {
-                return Some(Event::Unreadable { task, bytes: offset + there });
-            }
-        }
-        if let Some((_, line)) = &self.line {
-            // A line that is gone is made again.
-            let _ = line.send(Outgoing::Log { reader: reader.clone(), task, offset, bytes });
+            Action::SendLog { task, offset, bytes } => return self.send_log(task, offset, bytes).await,
+            Action::SendEnd { task, log_bytes } => self.send_end(task, log_bytes),
         }
         None
     }
@@ -334,23 +321,6 @@ impl Work {
             Err(error) => tracing::error!(%error, "a message cannot be sent"),
         }
     }
-}
-
-/// How many bytes of a part of a log can be read.
-fn readable(reader: &LogReader, task: &TaskId, offset: u64, bytes: u64) -> u64 {
-    let mut buffer = vec![0; usize::try_from(bytes).unwrap_or_default()];
-    let mut there = 0;
-    while there < buffer.len() {
-        match reader.read_at(offset + there as u64, &mut buffer[there..]) {
-            Ok(0) => break,
-            Ok(count) => there += count,
-            Err(error) => {
-                tracing::error!(task_id = %task, offset, %error, "a log cannot be read to be sent; trying on");
-                break;
-            }
-        }
-    }
-    there as u64
 }
 
 /// What is to be written because of an action.

@@ -1,5 +1,8 @@
 //! The journal: what was written is there after a crash, and old assignments stay dead.
 
+use std::path::Path;
+
+use agent_fleet::assignment::MAX_VALIDITY;
 use agent_fleet::controller::Fleet;
 use agent_fleet::journal::{Journal, JournalError, Record};
 use agent_fleet::keys::Nonce;
@@ -17,6 +20,23 @@ fn start() -> Timestamp {
 
 fn after(hours: i64) -> Timestamp {
     start() + SignedDuration::from_hours(hours)
+}
+
+/// A journal as the first agents wrote it, whose clock has shown that.
+pub(crate) fn first_version(path: &Path, highest: Timestamp) {
+    let db = rusqlite::Connection::open(path).unwrap();
+    let tables = "CREATE TABLE assignment (
+            task TEXT PRIMARY KEY, nonce TEXT, stage TEXT NOT NULL, code TEXT, message TEXT, since INTEGER NOT NULL
+        ) STRICT, WITHOUT ROWID;
+        CREATE TABLE clock (one INTEGER PRIMARY KEY CHECK (one = 1), highest INTEGER NOT NULL) STRICT;
+        INSERT INTO clock VALUES (1, 0);
+        PRAGMA user_version = 1;";
+    db.execute_batch(tables).unwrap();
+    let row = "INSERT INTO assignment VALUES (?1, NULL, ?2, NULL, NULL, ?3)";
+    for (task, stage) in [("open", "taken"), ("settled", "settled")] {
+        db.execute(row, rusqlite::params![task, stage, start().as_second()]).unwrap();
+    }
+    db.execute("UPDATE clock SET highest = ?1", [highest.as_second()]).unwrap();
 }
 
 #[test]
@@ -37,7 +57,7 @@ fn what_was_written_is_there_when_it_is_opened_again() {
     // A process that dies closes nothing; what it wrote is in the write-ahead log.
     std::mem::forget(journal);
 
-    let mut journal = Journal::open(&path).unwrap();
+    let journal = Journal::open(&path).unwrap();
     let unfinished = journal.unfinished(start()).unwrap();
     let found: Vec<_> = unfinished
         .iter()
@@ -50,42 +70,41 @@ fn what_was_written_is_there_when_it_is_opened_again() {
 }
 
 #[test]
-fn what_is_settled_is_remembered_as_long_as_an_assignment_of_it_could_be_valid() {
+fn what_is_settled_is_remembered_until_no_assignment_is_valid_by_a_clock_that_is_set_back_by_a_day() {
     let folder = tempfile::tempdir().unwrap();
     let mut journal = Journal::open(&folder.path().join("journal.db")).unwrap();
     journal.write(&[Record::Settled { task: task("a") }], start()).unwrap();
-    journal.forget(after(1)).unwrap();
+    // The last that was signed of it is valid for another hour, and five minutes by the API server's clock.
+    let valid = start() + MAX_VALIDITY + SignedDuration::from_mins(5);
+    let a_day = SignedDuration::from_hours(24);
+    journal.forget(valid + a_day).unwrap();
     assert_eq!(journal.of(&task("a")).unwrap(), Journaled::Settled);
-    journal.forget(after(3)).unwrap();
+    journal.forget(after(27)).unwrap();
     assert_eq!(journal.of(&task("a")).unwrap(), Journaled::Unknown);
 }
 
 #[test]
-fn a_clock_that_is_set_back_brings_no_time_back() {
+fn what_is_settled_by_a_clock_that_was_set_back_is_remembered_by_the_later_time() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("journal.db");
-    let mut journal = Journal::open(&path).unwrap();
-    journal.write(&[Record::Settled { task: task("a") }], start()).unwrap();
-    journal.forget(after(3)).unwrap();
-    drop(journal);
-    let mut journal = Journal::open(&path).unwrap();
-    assert_eq!(journal.now(after(2)), after(3));
+    let mut journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+    let nonce = Nonce::random().unwrap();
+    journal.write(&[Record::Taken { task: task("a"), nonce }], start()).unwrap();
+    journal.write(&[Record::Settled { task: task("a") }], Timestamp::UNIX_EPOCH).unwrap();
+    journal.forget(after(2)).unwrap();
+    assert_eq!(journal.of(&task("a")).unwrap(), Journaled::Settled);
 }
 
 #[test]
-fn a_clock_that_was_far_ahead_for_a_moment_makes_no_node_deaf() {
+fn a_journal_of_the_first_version_is_read_as_it_was_written() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("journal.db");
-    let mut journal = Journal::open(&path).unwrap();
-    journal.write(&[Record::Settled { task: task("a") }], after(24 * 365)).unwrap();
-    drop(journal);
-    let mut journal = Journal::open(&path).unwrap();
-    assert_eq!(journal.now(start()), start());
-    // What was settled meanwhile is not forgotten for that.
-    journal.forget(start()).unwrap();
-    assert_eq!(journal.of(&task("a")).unwrap(), Journaled::Settled);
-    drop(journal);
-    assert_eq!(Journal::open(&path).unwrap().now(start()), start());
+    first_version(&path, start());
+    for _ in 0..2 {
+        let journal = Journal::open(&path).unwrap();
+        let open: Vec<_> = journal.unfinished(start()).unwrap().into_iter().map(|entry| entry.task).collect();
+        assert_eq!(open, [task("open")]);
+        assert_eq!(journal.of(&task("settled")).unwrap(), Journaled::Settled);
+    }
 }
 
 #[test]
@@ -117,7 +136,7 @@ fn a_journal_that_is_damaged_where_nobody_looks_at_first_is_set_aside_too() {
     let last = bytes.len() - 4096;
     bytes[last..].fill(0x5a);
     std::fs::write(&path, &bytes).unwrap();
-    let mut journal = Journal::open(&path).unwrap();
+    let journal = Journal::open(&path).unwrap();
     assert!(folder.path().join("journal.db.damaged").exists());
     assert!(journal.unfinished(start()).unwrap().is_empty());
 }

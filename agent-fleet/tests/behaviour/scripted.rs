@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use agent_fleet::accepted;
 use agent_fleet::assignment::{self, Order};
+use agent_fleet::frame::LogFrame;
 use agent_fleet::greeting::{challenge, check_hello};
 use agent_fleet::keys::{Nonce, SigningKey};
 use agent_fleet::link::{Frame, LinkReceiver, LinkSender};
@@ -46,12 +47,15 @@ pub(crate) struct Line {
     pub(crate) hello: Hello,
     sender: accepted::Sender<DuplexStream>,
     receiver: accepted::Receiver<DuplexStream>,
+    /// What came of logs.
+    pub(crate) log: Vec<u8>,
     /// Milliseconds that a part takes to the node.
     pub(crate) slowness: Arc<AtomicU64>,
 }
 
 /// A node at work.
 pub(crate) struct Running {
+    service: TaskService,
     counts: agent_fleet::node::NodeCounts,
     work: JoinHandle<()>,
 }
@@ -138,11 +142,17 @@ impl Running {
         };
         let node = Node::open(settings, &service, Arc::new(Scripts::open(scripts).unwrap())).unwrap();
         let counts = node.counts();
-        Self { counts, work: tokio::spawn(node.run()) }
+        Self { service, counts, work: tokio::spawn(node.run()) }
     }
 
     pub(crate) fn numbers(&self) -> NodeNumbers {
         self.counts.now()
+    }
+
+    /// Waits until a task has ended here.
+    pub(crate) async fn ended(&self, id: &str) {
+        let ended = soon("the end of a task", self.service.wait(&task(id))).await;
+        assert!(ended.unwrap().is_some_and(|ended| ended.status.is_terminal()));
     }
 }
 
@@ -160,12 +170,21 @@ impl Server {
         Self { at: listener.local_addr().unwrap(), key, listener }
     }
 
-    /// The next connection, let in; `held` is what is held of each task that the node names.
+    /// The next connection, let in; nothing is held of the tasks that the node names.
     pub(crate) async fn connected(&self) -> Line {
         soon("a connection", self.accept()).await
     }
 
-    /// The same, which holds that much of the log of each task.
+    /// The next one that says so of itself: another may come from a node that is on its way out.
+    pub(crate) async fn connected_to(&self, is_meant: impl Fn(&Hello) -> bool) -> Line {
+        loop {
+            let line = self.connected().await;
+            if is_meant(&line.hello) {
+                return line;
+            }
+        }
+    }
+
     async fn accept(&self) -> Line {
         let (mut tcp, _) = self.listener.accept().await.unwrap();
         tcp.set_nodelay(true).unwrap();
@@ -184,7 +203,7 @@ impl Server {
         let standing = |task: TaskId| Standing { task, held: 0 };
         let tasks = hello.unsettled.iter().map(|named| standing(named.task.clone())).collect();
         say(&mut sender, &ToNode::Welcome { tasks, wants_catalogue: false }).await;
-        Line { hello, sender, receiver, slowness }
+        Line { hello, sender, receiver, log: Vec::new(), slowness }
     }
 
     /// An assignment for whoever is at the other end of a line.
@@ -214,9 +233,15 @@ impl Line {
         self.say(&message).await;
     }
 
-    /// The next thing that the node says, without log bytes.
+    /// The next thing that the node says. Log bytes are kept.
     pub(crate) async fn next(&mut self) -> ToServer {
-        next(&mut self.receiver).await
+        loop {
+            match self.receiver.receive().await.unwrap() {
+                Frame::Control(text) => return decode(&text).unwrap(),
+                Frame::Log(frame) => self.log.extend(LogFrame::decode(&frame).unwrap().bytes),
+                Frame::Ping => {}
+            }
+        }
     }
 
     /// The first thing said that is wanted.
@@ -229,6 +254,24 @@ impl Line {
             }
         })
         .await
+    }
+
+    /// Of which task the next end is told.
+    pub(crate) async fn any_end(&mut self) -> String {
+        let is_end = |said| match said {
+            ToServer::Ended(ended) => Some(ended.task.to_string()),
+            _ => None,
+        };
+        self.until("an end", is_end).await
+    }
+
+    /// How a task ended.
+    pub(crate) async fn ended(&mut self, id: &str) -> agent_fleet::message::Ended {
+        let is_it = |said| match said {
+            ToServer::Ended(ended) if ended.task.as_str() == id => Some(*ended),
+            _ => None,
+        };
+        self.until("the end", is_it).await
     }
 }
 
@@ -279,6 +322,25 @@ async fn next(receiver: &mut accepted::Receiver<DuplexStream>) -> ToServer {
     loop {
         if let Frame::Control(text) = receiver.receive().await.unwrap() {
             return decode(&text).unwrap();
+        }
+    }
+}
+
+/// A copy of a state folder as a crash of this moment would leave it.
+pub(crate) fn crashed(state: &Path, to: &Path) -> PathBuf {
+    copy(state, to);
+    to.to_owned()
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        match entry.file_type().unwrap() {
+            kind if kind.is_dir() => copy(&entry.path(), &to),
+            // A file may go while this looks.
+            kind if kind.is_file() => drop(std::fs::copy(entry.path(), &to)),
+            _ => {}
         }
     }
 }

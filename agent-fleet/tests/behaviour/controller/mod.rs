@@ -105,7 +105,8 @@ impl Agent {
 
     /// It dies.
     fn dies(self) {
-        self.runtime.shutdown_background();
+        // Nothing of it writes to its files any more.
+        self.runtime.shutdown_timeout(LONG);
     }
 
     fn try_start(&self, order: TaskOrder) -> Result<Execution, StartError> {
