@@ -334,7 +334,11 @@ mod tests {
     }
 
     impl LinkSender for Half {
-        async fn send(&mut self, _: Frame) -> Result<(), LinkError> {
+        async fn feed(&mut self, _: Frame) -> Result<(), LinkError> {
+            self.work().await
+        }
+
+        async fn flush(&mut self) -> Result<(), LinkError> {
             self.work().await
         }
     }

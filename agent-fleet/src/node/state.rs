@@ -170,7 +170,10 @@ impl NodeState {
         }
         open.stage = Stage::Running { header_bytes };
         open.pass_cancels_on(task, todo);
-        todo.extend(open.started(task));
+        // Before there is a log it says no more than `taken` did.
+        if header_bytes > 0 {
+            todo.extend(open.started(task));
+        }
     }
 
     fn not_yet(&mut self, task: &TaskId, todo: &mut Vec<Action>) {

@@ -60,8 +60,12 @@ fn cut() -> LinkError {
 }
 
 impl LinkSender for Sender {
-    async fn send(&mut self, frame: Frame) -> Result<(), LinkError> {
+    async fn feed(&mut self, frame: Frame) -> Result<(), LinkError> {
         self.0.send(frame).map_err(|_| cut())
+    }
+
+    async fn flush(&mut self) -> Result<(), LinkError> {
+        Ok(())
     }
 }
 
