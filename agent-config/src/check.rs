@@ -4,7 +4,8 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::draft::Draft;
 use crate::grammar;
-use crate::keys::TOKENS;
+use crate::input::quote;
+use crate::keys::{HOOKS, TOKENS};
 use crate::mistake::{Mistake, Origin};
 use crate::token::Token;
 
@@ -51,6 +52,10 @@ impl Draft {
         for path in files.into_iter().flatten() {
             *path = current_dir.join(&path);
         }
+        for hook in &mut self.settings.hooks {
+            hook.secret_file = current_dir.join(&hook.secret_file);
+        }
+        self.check_hooks();
         self.check_node();
         self.check_way_to_the_api_server();
         let socket = &mut self.settings.http.socket;
@@ -62,6 +67,28 @@ impl Draft {
         self.check_host();
         self.check_timeouts();
         self.check_folders();
+    }
+
+    /// Headers are those of the scheme: another one would never be there, and might hold a secret.
+    fn check_hooks(&mut self) {
+        let mut wrong = Vec::new();
+        for hook in &self.settings.hooks {
+            let name = format!("{HOOKS}.{}", hook.name);
+            if let Some(header) = hook.foreign_header() {
+                let problem = format!("found the header {}", quote(header));
+                let known = hook.scheme.headers().join(", ");
+                let remedy = format!("expected one of the scheme {}: {known}", hook.scheme.as_str());
+                wrong.push((name.clone(), problem, remedy));
+            }
+            if hook.confirm.as_ref().is_some_and(|confirm| *confirm != hook.script) {
+                let problem = "confirm is given and is not the script's name".to_owned();
+                let remedy = format!("expected confirm = {}", quote(&hook.script));
+                wrong.push((name, problem, remedy));
+            }
+        }
+        for (name, problem, remedy) in wrong {
+            self.joint_mistake(&[&name], problem, &remedy);
+        }
     }
 
     fn check_node(&mut self) {

@@ -10,12 +10,14 @@ use toml::de::{DeTable, DeValue};
 
 use crate::draft::Draft;
 use crate::grammar;
+use crate::hook::Hook;
 use crate::input::{Checked, Input, quote};
-use crate::keys::{self, LABELS, SECTIONS, SPELLINGS, TOKENS, UNSUPPORTED, VARIABLES};
+use crate::keys::{self, HOOKS, LABELS, SECTIONS, SPELLINGS, TOKENS, UNSUPPORTED, VARIABLES};
 use crate::mistake::{Mistake, Origin};
 use crate::nearest::{known, nearest};
+use crate::repeated::{Claim, Field, Repeated};
 use crate::settings::Settings;
-use crate::token::{FIELDS, Field, PROOFS, TokenDraft};
+use crate::token::Token;
 
 /// A TOML text and where it comes from; no path is the built-in file.
 #[derive(Debug)]
@@ -100,7 +102,9 @@ impl Walk<'_> {
         if let Some(key) = keys::find(name) {
             self.leaf(name, value, |settings, input| (key.set)(settings, input));
         } else if name == TOKENS {
-            self.tokens(value);
+            self.list::<Token>(value);
+        } else if name == HOOKS {
+            self.list::<Hook>(value);
         } else if SECTIONS.contains(&name) || name == VARIABLES || name == LABELS {
             self.section(name, value);
         } else if UNSUPPORTED.contains(&name) {
@@ -169,69 +173,82 @@ impl Walk<'_> {
         );
     }
 
-    fn tokens(&mut self, value: &Spanned<DeValue<'_>>) {
+    /// Reads sections in double brackets.
+    fn list<S: Repeated>(&mut self, value: &Spanned<DeValue<'_>>) {
         let sections = value.get_ref().as_array();
         let Some(sections) = sections.filter(|list| list.iter().all(|i| i.get_ref().is_table())) else {
-            let right = format!("sections [[{TOKENS}]], in double brackets");
+            let right = format!("sections [[{}]], in double brackets", S::KEY);
             let found = Input::Toml(value.get_ref()).text(&right, |_| None::<()>);
-            self.leaf(TOKENS, value, |_, _| found);
+            self.leaf(S::KEY, value, |_, _| found);
             return;
         };
         for section in sections.iter() {
             if let Some(table) = section.get_ref().as_table() {
-                self.token(section.span().start, table);
+                self.item::<S>(section.span().start, table);
             }
         }
     }
 
-    fn token(&mut self, at: usize, table: &DeTable<'_>) {
-        let mut token = TokenDraft::default();
+    fn item<S: Repeated>(&mut self, at: usize, table: &DeTable<'_>) {
+        let mut draft = S::Draft::default();
         for (key, value) in table {
-            let name = format!("{TOKENS}.{}", key.get_ref());
-            match FIELDS.iter().find(|field| field.name == key.get_ref()) {
-                Some(field) => self.token_field(&mut token, field, value),
+            let name = format!("{}.{}", S::KEY, key.get_ref());
+            match S::FIELDS.iter().find(|field| field.name == key.get_ref()) {
+                Some(field) => self.field::<S>(&mut draft, field, value),
                 None => {
                     self.mistake(key.span().start, &name, "unknown key", || advice(&name));
                 }
             }
         }
-        for field in FIELDS.iter().filter(|field| field.required) {
+        for field in S::FIELDS.iter().filter(|field| field.required) {
             if !table.contains_key(field.name) {
-                let name = format!("{TOKENS}.{}", field.name);
-                self.mistake(at, &name, "missing", || format!("each [[{TOKENS}]] needs it"));
+                let name = format!("{}.{}", S::KEY, field.name);
+                self.mistake(at, &name, "missing", || format!("each [[{}]] needs it", S::KEY));
             }
         }
-        if !PROOFS.iter().any(|proof| table.contains_key(*proof)) {
-            let name = format!("{TOKENS}.{}", PROOFS[0]);
-            self.mistake(at, &name, "missing", || {
-                format!("each [[{TOKENS}]] needs it, or {}", PROOFS[1..].join(", or "))
+        if let [first, others @ ..] = S::ONE_OF
+            && !S::ONE_OF.iter().any(|key| table.contains_key(*key))
+        {
+            self.mistake(at, &format!("{}.{first}", S::KEY), "missing", || {
+                format!("each [[{}]] needs it, or {}", S::KEY, others.join(", or "))
             });
         }
-        let Some(token) = token.finish() else { return };
-        let claimed = &self.draft.claimed;
-        let taken = token.claims().find_map(|claim| Some((claim.words(), claimed.get(&claim)?.clone())));
-        if let Some(((field, same), other)) = taken {
-            let problem = format!("the same {same} as the token {}", quote(&other));
-            let name = format!("{TOKENS}.{field}");
-            self.mistake(at, &name, &problem, || format!("each [[{TOKENS}]] needs its own"));
-            return;
+        if let Some(section) = S::finish(draft) {
+            self.take_item(at, section);
         }
-        let claims = token.claims().map(|claim| (claim, token.name.clone()));
-        self.draft.claimed.extend(claims);
-        let key = format!("{TOKENS}.{}", token.name);
-        self.draft.origins.insert(key, self.text.origin(at));
-        self.draft.settings.auth.tokens.push(token);
     }
 
-    fn token_field(&mut self, token: &mut TokenDraft, field: &Field, value: &Spanned<DeValue<'_>>) {
+    /// Keeps a section that was read, unless another has what must be its own.
+    fn take_item<S: Repeated>(&mut self, at: usize, section: S) {
+        let claimed = &self.draft.claimed;
+        let owner = |claim: Claim| Some((claim.words(), claimed.get(&(S::KEY, claim))?.clone()));
+        if let Some(((field, same), other)) = section.claims().find_map(owner) {
+            let problem = format!("the same {same} as the {} {}", S::WORD, quote(&other));
+            let name = format!("{}.{field}", S::KEY);
+            self.mistake(at, &name, &problem, || format!("each [[{}]] needs its own", S::KEY));
+            return;
+        }
+        let claims = section.claims().map(|claim| ((S::KEY, claim), section.name().to_owned()));
+        self.draft.claimed.extend(claims);
+        let key = format!("{}.{}", S::KEY, section.name());
+        self.draft.origins.insert(key, self.text.origin(at));
+        S::all(&mut self.draft.settings).push(section);
+    }
+
+    fn field<S: Repeated>(
+        &mut self,
+        draft: &mut S::Draft,
+        field: &Field<S::Draft>,
+        value: &Spanned<DeValue<'_>>,
+    ) {
         let at = value.span().start;
         if self.is_broken(at) {
             return;
         }
-        if let Err(wrongs) = (field.set)(token, Input::Toml(value.get_ref())) {
+        if let Err(wrongs) = (field.set)(draft, Input::Toml(value.get_ref())) {
             let text = self.text;
             self.draft.refuse(
-                &format!("{TOKENS}.{}", field.name),
+                &format!("{}.{}", S::KEY, field.name),
                 |offset| text.origin(offset.unwrap_or(at)),
                 wrongs,
             );

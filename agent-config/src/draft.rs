@@ -5,12 +5,12 @@ use std::ffi::OsString;
 
 use crate::grammar;
 use crate::input::{Checked, Input, Wrong};
-use crate::keys::{self, KEYS, TOKENS, UNSUPPORTED, VARIABLES};
+use crate::keys::{self, HOOKS, KEYS, TOKENS, UNSUPPORTED, VARIABLES};
 use crate::mistake::{Mistake, Mistakes, Origin};
 use crate::nearest::nearest;
+use crate::repeated::Claim;
 use crate::settings::Settings;
 use crate::sources::Flags;
-use crate::token::Claim;
 
 /// What every variable of the environment begins with that this program reads.
 const PREFIX: &str = "DEVOPS_AGENT__";
@@ -21,8 +21,8 @@ pub(crate) struct Draft {
     pub(crate) settings: Settings,
     pub(crate) origins: BTreeMap<String, Origin>,
     pub(crate) mistakes: Mistakes,
-    /// What each token has for itself, and the token's name.
-    pub(crate) claimed: HashMap<Claim, String>,
+    /// What each section of a list has for itself, by the key of the list, and the section's name.
+    pub(crate) claimed: HashMap<(&'static str, Claim), String>,
 }
 
 impl Draft {
@@ -120,6 +120,11 @@ fn unknown_variable(name: &str) -> Mistake {
         (
             "tokens cannot be given through the environment",
             format!("write a section [[{TOKENS}]] into the configuration file"),
+        )
+    } else if section == HOOKS {
+        (
+            "hooks cannot be given through the environment",
+            format!("write a section [[{HOOKS}]] into the configuration file"),
         )
     } else if key.starts_with(VARIABLES) {
         (

@@ -9,6 +9,8 @@ const ACCOUNT_BYTES: usize = 256;
 /// The longest pattern for scripts in bytes, and its most segments: those of a script's name.
 const PATTERN_BYTES: usize = 255;
 const PATTERN_SEGMENTS: usize = 8;
+/// The longest pointer into a body, bytes.
+const POINTER_BYTES: usize = 1024;
 /// The longest name of a host, in bytes (RFC 1035, section 2.3.4).
 const HOST_BYTES: usize = 253;
 
@@ -48,6 +50,17 @@ pub(crate) fn parse_socket_mode(text: &str) -> Option<u32> {
     let is_octal = (3..=4).contains(&text.len()) && text.bytes().all(|b| (b'0'..=b'7').contains(&b));
     let mode = u32::from_str_radix(text, 8).ok()?;
     (is_octal && mode & !0o666 == 0 && mode & 0o600 == 0o600).then_some(mode)
+}
+
+/// A script's name: segments that cannot leave the scripts folder.
+pub(crate) fn is_script_name(text: &str) -> bool {
+    is_script_pattern(text) && !text.contains('*')
+}
+
+/// A JSON pointer (RFC 6901, section 3).
+pub(crate) fn is_pointer(text: &str) -> bool {
+    let is_escaped = |segment: &str| segment.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
+    text.len() <= POINTER_BYTES && (text.is_empty() || text.starts_with('/')) && is_escaped(text)
 }
 
 /// The grammar of script names with `*` allowed anywhere in a segment.
@@ -161,6 +174,16 @@ mod tests {
         }
         for wrong in ["", "/", "/etc/*", "../x", "a//b", "a/", "a/../b", ".hidden", "a b", "a/b\n"] {
             assert!(!is_script_pattern(wrong), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_pointer_begins_with_a_slash_and_escapes_with_0_and_1() {
+        for right in ["", "/", "/a", "/a~1b/~0", "/a//0", "/ \"", "/é"] {
+            assert!(is_pointer(right), "{right}");
+        }
+        for wrong in ["a", "#/a", "/~", "/~2", "/a~", "$.a", ".a"] {
+            assert!(!is_pointer(wrong), "{wrong}");
         }
     }
 

@@ -34,8 +34,13 @@ pub(crate) struct Wrong {
 pub(crate) type Checked<T> = Result<T, Vec<Wrong>>;
 
 impl Wrong {
-    fn one<T>(found: &str, right: &str) -> Checked<T> {
+    pub(crate) fn one<T>(found: &str, right: &str) -> Checked<T> {
         Err(vec![Self::found(found, right)])
+    }
+
+    /// Places what is wrong with a part of a value, where the part does not say it more exactly.
+    pub(crate) fn at(wrongs: Vec<Self>, offset: usize) -> impl Iterator<Item = Self> {
+        wrongs.into_iter().map(move |wrong| Self { offset: wrong.offset.or(Some(offset)), ..wrong })
     }
 
     fn found(found: &str, right: &str) -> Self {

@@ -1,4 +1,4 @@
-//! The table of all keys outside `[[auth.token]]`: what each takes and where it goes.
+//! The table of all keys outside `[[auth.token]]` and `[[hook]]`: what each takes and where it goes.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -18,13 +18,15 @@ pub(crate) const VARIABLES: &str = "script_executor.env";
 pub(crate) const LABELS: &str = "node.labels";
 /// The list of tokens.
 pub(crate) const TOKENS: &str = "auth.token";
+/// The list of hooks.
+pub(crate) const HOOKS: &str = "hook";
 /// Another spelling of a section, which is read too.
 pub(crate) const SPELLINGS: (&str, &str) = ("script_excutor", "script_executor");
 /// Sections that are described for later versions. Ignoring one would pretend that it is in force.
-pub(crate) const UNSUPPORTED: &[&str] = &["fleet", "hook", "notify"];
+pub(crate) const UNSUPPORTED: &[&str] = &["fleet", "notify"];
 /// Sections in the order of the file.
 pub(crate) const SECTIONS: &[&str] =
-    &["app", "http", "tls", "script_executor", "limits", "retention", "audit", "log", "auth", "node"];
+    &["app", "http", "tls", "script_executor", "limits", "retention", "audit", "log", "auth", HOOKS, "node"];
 
 /// More tasks or waiting ones than these would exhaust any one host.
 const MOST_CONCURRENT: u64 = 10_000;

@@ -21,8 +21,8 @@ pub struct Loaded {
     pub settings: Settings,
     /// The one file that was read, if any; absolute when the current folder is.
     pub file: Option<PathBuf>,
-    /// Where each value comes from, by key: every key there is, and `script_executor.env.<name>` and
-    /// `auth.token.<name>` for those that were given.
+    /// Where each value comes from, by key: every key there is, and `script_executor.env.<name>`,
+    /// `auth.token.<name>` and `hook.<name>` for those that were given.
     pub origins: BTreeMap<String, Origin>,
     /// What somebody should know who started this, such as a file that was left out.
     pub warnings: Vec<Warning>,

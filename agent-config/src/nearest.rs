@@ -1,7 +1,9 @@
 //! Which known key somebody may have meant who wrote an unknown one.
 
+use crate::hook::Hook;
 use crate::keys::{KEYS, SECTIONS, TOKENS, VARIABLES};
-use crate::token::FIELDS;
+use crate::repeated::keys_of;
+use crate::token::Token;
 
 /// Keys above this many characters are not compared: nobody meant a known one, and the comparison costs their product.
 const LONGEST: usize = 64;
@@ -9,7 +11,7 @@ const LONGEST: usize = 64;
 /// Every key and section that can be written.
 pub(crate) fn known() -> Vec<String> {
     let keys = KEYS.iter().map(|key| key.name.to_owned());
-    let fields = FIELDS.iter().map(|f| format!("{TOKENS}.{}", f.name));
+    let fields = keys_of::<Token>().chain(keys_of::<Hook>());
     let sections = SECTIONS.iter().copied().chain([VARIABLES, TOKENS]);
     keys.chain(fields).chain(sections.map(str::to_owned)).collect()
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use executor_core::Leftovers;
 
+use crate::hook::Hook;
 use crate::token::Token;
 
 /// Everything that can be set, section by section. Made by [`Settings::load`].
@@ -33,6 +34,8 @@ pub struct Settings {
     pub log: Log,
     /// `[auth]`: who may do what.
     pub auth: Auth,
+    /// `[[hook]]`: what programs start by signed requests, in the order of the file. No two have the same name.
+    pub hooks: Vec<Hook>,
     /// `[node]`: the API server that this agent takes tasks from.
     pub node: Node,
 }
@@ -240,6 +243,7 @@ impl Settings {
             ("audit", self.audit == other.audit),
             ("log", self.log == other.log),
             ("auth", self.auth == other.auth),
+            ("hook", self.hooks == other.hooks),
             ("node", self.node == other.node),
         ];
         same.into_iter().filter(|(_, is_same)| !is_same).map(|(section, _)| section).collect()
@@ -293,6 +297,7 @@ impl Settings {
             audit: Audit { file_size: 0, files: 0 },
             log: Log { format: LogFormat::Auto },
             auth: Auth { tokens: Vec::new() },
+            hooks: Vec::new(),
             node: Node {
                 api_server: None,
                 name: None,

@@ -7,6 +7,9 @@ use jiff::Timestamp;
 
 use crate::grammar;
 use crate::input::{Checked, Input};
+use crate::keys::TOKENS;
+use crate::repeated::{Claim, Field, Repeated};
+use crate::settings::Settings;
 
 /// A token that the service accepts. The token itself is known to its owner only.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,16 +38,6 @@ pub struct Token {
     pub concurrent: Option<u32>,
     /// From when on it is not accepted; none is never.
     pub expires: Option<Timestamp>,
-}
-
-/// What a token has for itself: its name, and what proves who calls.
-#[derive(Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Claim {
-    Name(String),
-    Digest(TokenDigest),
-    Certificate(TokenDigest),
-    User(String),
-    Uid(u32),
 }
 
 /// The SHA-256 of a token, or of a certificate. Its `Debug` form does not show it.
@@ -90,15 +83,8 @@ pub(crate) struct TokenDraft {
     expires: Option<Timestamp>,
 }
 
-/// One key of a token's section, and how it is taken.
-pub(crate) struct Field {
-    pub(crate) name: &'static str,
-    pub(crate) required: bool,
-    pub(crate) set: fn(&mut TokenDraft, Input<'_>) -> Checked<()>,
-}
-
 /// The keys of a token's section.
-pub(crate) const FIELDS: &[Field] = &[
+const FIELDS: &[Field<TokenDraft>] = &[
     Field { name: "name", required: true, set: set_name },
     Field { name: "sha256", required: false, set: set_sha256 },
     Field { name: "certificate_sha256", required: false, set: set_certificate_sha256 },
@@ -114,7 +100,7 @@ pub(crate) const FIELDS: &[Field] = &[
 ];
 
 /// What proves that somebody is who the token names: one of them must be given.
-pub(crate) const PROOFS: [&str; 4] = ["sha256", "certificate_sha256", "peer_users", "peer_uids"];
+const PROOFS: &[&str] = &["sha256", "certificate_sha256", "peer_users", "peer_uids"];
 
 impl Token {
     /// Whether users at the other end of the Unix socket may be this caller.
@@ -125,28 +111,6 @@ impl Token {
     /// Whether it may connect as the node of its name.
     pub(crate) fn may_be_a_node(&self) -> bool {
         self.scopes.contains(&Scope::Node) || self.scopes.contains(&Scope::Admin)
-    }
-
-    /// What it has that no other token may have.
-    pub(crate) fn claims(&self) -> impl Iterator<Item = Claim> {
-        let proofs = [self.sha256.map(Claim::Digest), self.certificate_sha256.map(Claim::Certificate)];
-        let users = self.peer_users.iter().cloned().map(Claim::User);
-        let uids = self.peer_uids.iter().copied().map(Claim::Uid);
-        let name = Claim::Name(self.name.clone());
-        std::iter::once(name).chain(proofs.into_iter().flatten()).chain(users).chain(uids)
-    }
-}
-
-impl Claim {
-    /// The field that it stands in, and the word for it.
-    pub(crate) fn words(&self) -> (&'static str, &'static str) {
-        match self {
-            Self::Name(_) => ("name", "name"),
-            Self::Digest(_) => ("sha256", "digest"),
-            Self::Certificate(_) => ("certificate_sha256", "certificate"),
-            Self::User(_) => ("peer_users", "user"),
-            Self::Uid(_) => ("peer_uids", "uid"),
-        }
     }
 }
 
@@ -196,23 +160,44 @@ impl fmt::Display for Scope {
     }
 }
 
-impl TokenDraft {
-    /// The token, when nothing that is required is missing.
-    pub(crate) fn finish(self) -> Option<Token> {
-        Some(Token {
-            name: self.name?,
-            sha256: self.sha256,
-            certificate_sha256: self.certificate_sha256,
-            peer_users: self.peer_users,
-            peer_uids: self.peer_uids,
-            scopes: self.scopes?,
-            scripts: self.scripts,
-            work_dirs: self.work_dirs,
-            env: self.env,
-            requests_per_minute: self.requests_per_minute,
-            concurrent: self.concurrent,
-            expires: self.expires,
+impl Repeated for Token {
+    const KEY: &'static str = TOKENS;
+    const WORD: &'static str = "token";
+    const FIELDS: &'static [Field<TokenDraft>] = FIELDS;
+    const ONE_OF: &'static [&'static str] = PROOFS;
+    type Draft = TokenDraft;
+
+    fn finish(draft: TokenDraft) -> Option<Self> {
+        Some(Self {
+            name: draft.name?,
+            sha256: draft.sha256,
+            certificate_sha256: draft.certificate_sha256,
+            peer_users: draft.peer_users,
+            peer_uids: draft.peer_uids,
+            scopes: draft.scopes?,
+            scripts: draft.scripts,
+            work_dirs: draft.work_dirs,
+            env: draft.env,
+            requests_per_minute: draft.requests_per_minute,
+            concurrent: draft.concurrent,
+            expires: draft.expires,
         })
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn claims(&self) -> impl Iterator<Item = Claim> {
+        let proofs = [self.sha256.map(Claim::Digest), self.certificate_sha256.map(Claim::Certificate)];
+        let users = self.peer_users.iter().cloned().map(Claim::User);
+        let uids = self.peer_uids.iter().copied().map(Claim::Uid);
+        let name = Claim::Name(self.name.clone());
+        std::iter::once(name).chain(proofs.into_iter().flatten()).chain(users).chain(uids)
+    }
+
+    fn all(settings: &mut Settings) -> &mut Vec<Self> {
+        &mut settings.auth.tokens
     }
 }
 
@@ -287,9 +272,14 @@ fn set_env(draft: &mut TokenDraft, input: Input<'_>) -> Checked<()> {
 }
 
 fn set_requests_per_minute(draft: &mut TokenDraft, input: Input<'_>) -> Checked<()> {
-    let number = input.integer(1, MOST_REQUESTS.into())?;
-    draft.requests_per_minute = u32::try_from(number).ok();
+    draft.requests_per_minute = requests_per_minute(input)?;
     Ok(())
+}
+
+/// How often somebody may call.
+pub(crate) fn requests_per_minute(input: Input<'_>) -> Checked<Option<u32>> {
+    let number = input.integer(1, MOST_REQUESTS.into())?;
+    Ok(u32::try_from(number).ok())
 }
 
 fn set_concurrent(draft: &mut TokenDraft, input: Input<'_>) -> Checked<()> {

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use agent_config::Settings;
@@ -23,6 +23,7 @@ use crate::app::{self, Access, AppState, Shared};
 use crate::audit::{self, Audit, AuditLimits};
 use crate::background;
 use crate::first_token::{self, FirstTokenError};
+use crate::hooks::{self, HookError, Hooks};
 use crate::hosts::HostRules;
 use crate::metrics::Metrics;
 use crate::node;
@@ -31,6 +32,8 @@ use crate::routes::{LogScans, Turns};
 use crate::tls::Tls;
 use crate::tokens::Tokens;
 
+/// Most bytes of bodies that are held while it is not known who sent them, or those of one body where that may be larger.
+const UNPROVEN_BYTES: usize = 64 << 20;
 /// Most reproduction scripts that are held at a time. Each may be several times as large as a body may be.
 const DEBUG_SCRIPTS: usize = 4;
 /// Most logs that are looked through at a time, each with a core of its own; further callers wait.
@@ -112,6 +115,9 @@ pub enum AccessError {
     /// Users that tokens list cannot be let in.
     #[error(transparent)]
     Peers(#[from] PeerError),
+    /// The secrets of a hook cannot be used.
+    #[error(transparent)]
+    Hooks(#[from] HookError),
 }
 
 impl Agent {
@@ -130,6 +136,7 @@ impl Agent {
         let registry = registry(&metrics, ScriptRunner::new(executor, scripts.clone()), &fleet);
         let service = TaskService::open_held(service_settings(settings), registry).await?;
         let (tokens, first_token) = tokens(settings)?;
+        let hooks = Arc::new(open_hooks(settings.hooks.clone()).await?);
         let node = node::open(settings, &service, &scripts).await?;
         let access = Access { tokens, hosts: HostRules::new(&settings.http, tls.clone()) };
         let audit = audit(settings, metrics.clone())?;
@@ -139,6 +146,7 @@ impl Agent {
             fleet,
             records,
             access: watch::Sender::new(Arc::new(access)),
+            hooks: RwLock::new(hooks),
             metrics,
             audit,
             node: node.as_ref().map(Node::counts),
@@ -146,6 +154,7 @@ impl Agent {
             body_limit: settings.limits.body,
             public_metrics: settings.http.public_metrics,
             is_draining: AtomicBool::new(false),
+            unproven: Arc::new(Semaphore::new(unproven_bytes(settings.limits.body))),
             debug_scripts: Arc::new(Semaphore::new(DEBUG_SCRIPTS)),
             log_scans: LogScans::new(LOG_SCANS),
             turns: Turns::default(),
@@ -166,6 +175,7 @@ impl Agent {
             background.spawn(background::warn_of_expiry(tls.clone()));
         }
         background.spawn(state.metrics().clone().follow(state.service().changes()));
+        hooks::tell_what_does_not_fit(state.scripts(), &state.hooks());
         let settings = Mutex::new(settings.clone());
         let watch = state.scripts().watch();
         Ok(Self { state, settings, first_token, verify_now, _background: background, _watch: watch })
@@ -202,7 +212,7 @@ impl Agent {
         self.verify_now.notify_one();
     }
 
-    /// Takes over what new settings say about tokens, host names and origins, from the next request on, and gives the
+    /// Takes over what new settings say about tokens, hooks, host names and origins, from the next request on, and gives the
     /// sections in which something else has changed: that takes a restart.
     ///
     /// # Errors
@@ -225,14 +235,46 @@ impl Agent {
         });
         let made = made.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
         let tokens = made?.after(&self.state.access().tokens);
+        let (hooks, _) = self.hooks_of(new.hooks.clone()).await?;
         let mut settings = self.settings();
         settings.auth = new.auth.clone();
+        settings.hooks.clone_from(&new.hooks);
         settings.http.hosts.clone_from(&new.http.hosts);
         settings.http.origins.clone_from(&new.http.origins);
         // What else the section says takes a restart, here too.
         let hosts = HostRules::new(&settings.http, self.tls().cloned());
         self.state.set_access(Access { tokens, hosts });
+        self.state.set_hooks(Arc::new(hooks));
+        hooks::tell_what_does_not_fit(self.state.scripts(), &self.state.hooks());
         Ok(settings.sections_that_differ(new))
+    }
+
+    /// The files of the secrets of hooks.
+    pub fn hook_files(&self) -> Vec<PathBuf> {
+        hooks::files(&self.state.hooks())
+    }
+
+    /// Reads the secrets of hooks again, for the next request on. What cannot be used leaves a hook those that it has, and is
+    /// given.
+    pub async fn reload_hook_secrets(&self) -> Vec<HookError> {
+        let settings = self.settings().hooks.clone();
+        match self.hooks_of(settings).await {
+            Ok((hooks, unused)) => {
+                self.state.set_hooks(Arc::new(hooks));
+                unused
+            }
+            Err(error) => vec![error],
+        }
+    }
+
+    /// The hooks that settings say, after those of now. Their files are read.
+    async fn hooks_of(
+        &self,
+        settings: Vec<agent_config::Hook>,
+    ) -> Result<(Hooks, Vec<HookError>), HookError> {
+        let before = self.state.hooks();
+        let opened = tokio::task::spawn_blocking(move || Hooks::after(&before, &settings)).await;
+        opened.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
     }
 
     fn settings(&self) -> MutexGuard<'_, Settings> {
@@ -260,6 +302,16 @@ fn tokens(settings: &Settings) -> Result<(Tokens, Option<PathBuf>), AccessError>
     }
     let opened = first_token::open(&settings.script_executor.state_dir)?;
     Ok((Tokens::new(vec![opened.token])?, opened.is_new.then_some(opened.path)))
+}
+
+fn unproven_bytes(of_one: u64) -> usize {
+    usize::try_from(of_one).unwrap_or(usize::MAX).clamp(UNPROVEN_BYTES, Semaphore::MAX_PERMITS)
+}
+
+/// The hooks, whose opening reads their files.
+async fn open_hooks(settings: Vec<agent_config::Hook>) -> Result<Hooks, AccessError> {
+    let opened = tokio::task::spawn_blocking(move || Hooks::open(&settings)).await;
+    Ok(opened.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?)
 }
 
 fn audit(settings: &Settings, metrics: Arc<Metrics>) -> Result<Audit, AgentError> {

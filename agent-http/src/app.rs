@@ -1,10 +1,11 @@
 //! The service's router and what its handlers share.
 //!
 //! Every request passes these layers, from the outside in: common headers and counting, Host and Origin (`hosts`), token
-//! (`auth`), then the routes, whose handlers read the body, ask for the scope, and hand on to the task service.
+//! (`auth`; not for hooks, which are signed), then the routes, whose handlers read the body, ask for the scope, and hand on
+//! to the task service.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use agent_fleet::controller::Fleet;
 use agent_fleet::node::NodeCounts;
@@ -22,6 +23,7 @@ use utoipa::openapi::OpenApi;
 use crate::audit::Audit;
 use crate::auth;
 use crate::etag;
+use crate::hooks::Hooks;
 use crate::hosts::{self, HostRules};
 use crate::metrics::Metrics;
 use crate::routes::{Description, LogScans, Turns};
@@ -53,6 +55,7 @@ pub(crate) struct Shared {
     pub(crate) node: Option<NodeCounts>,
     pub(crate) records: Records,
     pub(crate) access: watch::Sender<Arc<Access>>,
+    pub(crate) hooks: RwLock<Arc<Hooks>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) audit: Audit,
     pub(crate) tls: Option<Arc<Tls>>,
@@ -60,6 +63,8 @@ pub(crate) struct Shared {
     pub(crate) body_limit: u64,
     pub(crate) public_metrics: bool,
     pub(crate) is_draining: AtomicBool,
+    /// Bytes of bodies of which it is not known yet who sent them.
+    pub(crate) unproven: Arc<Semaphore>,
     /// Places for reproduction scripts that are made and sent.
     pub(crate) debug_scripts: Arc<Semaphore>,
     /// Places for looks through whole logs.
@@ -110,6 +115,16 @@ impl AppState {
         self.0.access.send_replace(Arc::new(access));
     }
 
+    /// The hooks that there are now.
+    pub(crate) fn hooks(&self) -> Arc<Hooks> {
+        self.0.hooks.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes which hooks there are, from the next request on.
+    pub(crate) fn set_hooks(&self, hooks: Arc<Hooks>) {
+        *self.0.hooks.write().unwrap_or_else(PoisonError::into_inner) = hooks;
+    }
+
     pub(crate) fn metrics(&self) -> &Arc<Metrics> {
         &self.0.metrics
     }
@@ -129,6 +144,10 @@ impl AppState {
 
     pub(crate) fn has_public_metrics(&self) -> bool {
         self.0.public_metrics
+    }
+
+    pub(crate) fn unproven(&self) -> &Arc<Semaphore> {
+        &self.0.unproven
     }
 
     pub(crate) fn debug_scripts(&self) -> &Arc<Semaphore> {

@@ -1,4 +1,5 @@
-//! What a caller is permitted. Without a token nobody gets more than the paths of [`is_public`].
+//! What a caller is permitted. Without a token nobody gets more than the paths of [`is_public`], and hooks, which ask for a
+//! signature in its place.
 
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ use crate::app::{Access, AppState};
 use crate::audit::Asked;
 use crate::error::ApiError;
 use crate::glob;
+use crate::routes::needs_no_token;
 use crate::server::Place;
 use crate::tokens::{Known, Proof, Tokens, no_token};
 
@@ -196,12 +198,15 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     }
 }
 
-/// The layer that lets nobody pass without a token, but to what is public.
+/// The layer that lets nobody pass without a token, but to what is public or asks for a signature.
 pub(crate) async fn authenticate(
     State(state): State<AppState>,
     mut request: Request,
     next: Next,
 ) -> Response {
+    if needs_no_token(&request) {
+        return next.run(request).await;
+    }
     let path = request.uri().path();
     let is_public = is_public(path, state.has_public_metrics());
     let shows_more = path == DESCRIPTION;

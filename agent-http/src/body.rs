@@ -1,5 +1,6 @@
-//! Reads the JSON body of a request within its bounds: media type, size, time.
+//! Reads the body of a request within its bounds: media type, size, time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -11,6 +12,7 @@ use hyper::body::Body as _;
 use serde_json::Value;
 use task_runners::Problems;
 use task_service::Problem;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::ApiError;
@@ -37,12 +39,46 @@ pub(crate) async fn json(request: Request, limit: u64) -> Result<Value, ApiError
 /// that is not JSON.
 pub(crate) async fn optional_json(request: Request, limit: u64) -> Result<Option<Value>, ApiError> {
     let (parts, body) = request.into_parts();
-    let mut reader = Reader { body, expects_continue: parts.headers.contains_key(EXPECT), read: 0 };
-    let Some(bytes) = reader.read(&parts.headers, limit).await? else { return Ok(None) };
-    match serde_json::from_slice(&bytes) {
-        Ok(value) => Ok(Some(value)),
-        Err(error) => Err(not_json(&error.to_string())),
+    let mut reader = Reader::of(&parts.headers, body, is_json(&parts.headers));
+    let Some(bytes) = reader.read(limit).await? else { return Ok(None) };
+    parsed(&bytes).map(Some)
+}
+
+/// A body of which nobody knows yet who sent it, and its part of the room for such.
+#[derive(Debug)]
+pub(crate) struct Unproven {
+    pub(crate) headers: HeaderMap,
+    pub(crate) bytes: Vec<u8>,
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+/// The bytes of a body as they came, for whoever checks a signature of them: JSON, or a form that may hold some. Anybody may
+/// send one, so that all that are held at a time share some room, a permit for each byte.
+///
+/// # Errors
+/// As [`optional_json`], but that nothing is read as JSON; and 503 where the room is taken.
+pub(crate) async fn unproven(
+    request: Request,
+    limit: u64,
+    room: &Arc<Semaphore>,
+) -> Result<Unproven, ApiError> {
+    let (parts, body) = request.into_parts();
+    let is_accepted = is_json(&parts.headers) || is_form(&parts.headers);
+    let mut reader = Reader::of(&parts.headers, body, is_accepted);
+    reader.shared = Some(room.clone());
+    let bytes = reader.read(limit).await?.unwrap_or_default();
+    Ok(Unproven { headers: parts.headers, bytes, _room: reader.room })
+}
+
+/// Bytes read as JSON.
+///
+/// # Errors
+/// 400 for what is none.
+pub(crate) fn parsed(bytes: &[u8]) -> Result<Value, ApiError> {
+    if bytes.is_empty() {
+        return Err(not_json("it is empty"));
     }
+    serde_json::from_slice(bytes).map_err(|error| not_json(&error.to_string()))
 }
 
 /// Makes sure that a body asks for nothing: there is none, or an empty object.
@@ -67,13 +103,23 @@ struct Reader {
     body: Body,
     /// The sender waits to be told that the body is wanted.
     expects_continue: bool,
+    /// Its media type is one that is taken.
+    is_accepted: bool,
     read: u64,
+    /// The room that it shares with others, where it does, and what it has of it.
+    shared: Option<Arc<Semaphore>>,
+    room: Option<OwnedSemaphorePermit>,
 }
 
 impl Reader {
-    async fn read(&mut self, headers: &HeaderMap, limit: u64) -> Result<Option<Vec<u8>>, ApiError> {
+    fn of(headers: &HeaderMap, body: Body, is_accepted: bool) -> Self {
+        let expects_continue = headers.contains_key(EXPECT);
+        Self { body, expects_continue, is_accepted, read: 0, shared: None, room: None }
+    }
+
+    async fn read(&mut self, limit: u64) -> Result<Option<Vec<u8>>, ApiError> {
         let declared = self.body.size_hint().lower();
-        if declared > 0 && !is_json(headers) {
+        if declared > 0 && !self.is_accepted {
             return self.refuse(unsupported()).await;
         }
         if declared > limit {
@@ -82,15 +128,32 @@ impl Reader {
         let mut bytes = Vec::new();
         let began = Instant::now();
         while let Some(chunk) = self.chunk(began + self.patience()).await? {
-            if !is_json(headers) {
+            if !self.is_accepted {
                 return self.refuse(unsupported()).await;
             }
             if self.read > limit {
                 return self.refuse(too_large(limit)).await;
             }
+            if !self.takes_room(chunk.len()) {
+                return self.refuse(no_room()).await;
+            }
             bytes.extend_from_slice(&chunk);
         }
         Ok((!bytes.is_empty()).then_some(bytes))
+    }
+
+    /// Takes room for more bytes. It waits for none: those who have some might wait for each other.
+    fn takes_room(&mut self, bytes: usize) -> bool {
+        let Some(shared) = &self.shared else { return true };
+        // What is taken in all is counted in 32 bits.
+        let more = u32::try_from(bytes).ok().filter(|_| u32::try_from(self.read).is_ok());
+        let more = more.and_then(|bytes| shared.clone().try_acquire_many_owned(bytes).ok());
+        let Some(more) = more else { return false };
+        match &mut self.room {
+            Some(room) => room.merge(more),
+            None => self.room = Some(more),
+        }
+        true
     }
 
     /// Time that the body has from its beginning, by what has come of it.
@@ -133,12 +196,21 @@ impl Reader {
 
 /// Whether the body is declared as JSON (RFC 9110, section 8.3).
 fn is_json(headers: &HeaderMap) -> bool {
-    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let essence = media_type.split(';').next().unwrap_or_default().trim();
-    essence.eq_ignore_ascii_case("application/json")
+    is_declared(headers, "application/json")
 }
 
-fn unsupported() -> ApiError {
+/// Whether the body is declared as a form.
+pub(crate) fn is_form(headers: &HeaderMap) -> bool {
+    is_declared(headers, "application/x-www-form-urlencoded")
+}
+
+fn is_declared(headers: &HeaderMap, wanted: &str) -> bool {
+    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = media_type.split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case(wanted)
+}
+
+pub(crate) fn unsupported() -> ApiError {
     let detail = "the body must be JSON, declared with `Content-Type: application/json`";
     ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type", detail)
 }
@@ -146,6 +218,12 @@ fn unsupported() -> ApiError {
 fn too_large(limit: u64) -> ApiError {
     let detail = format!("the body is larger than {limit} bytes, the limit that limits.body sets");
     ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
+}
+
+fn no_room() -> ApiError {
+    let detail =
+        "too many requests come at once of which it is not known yet who sends them; send it again later";
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "hooks_busy", detail).later()
 }
 
 fn too_slow() -> ApiError {
@@ -156,6 +234,6 @@ fn too_slow() -> ApiError {
     ApiError::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", detail).closing()
 }
 
-fn not_json(reason: &str) -> ApiError {
+pub(crate) fn not_json(reason: &str) -> ApiError {
     ApiError::new(StatusCode::BAD_REQUEST, "not_json", format!("the body is not JSON: {reason}"))
 }

@@ -2,6 +2,7 @@
 //! details with a stable `code`, and `errors` where fields of the input are wrong.
 
 use std::fmt;
+use std::time::Duration;
 
 use agent_fleet::controller::{AbandonError, DrainError, ForgetError};
 use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
@@ -108,6 +109,15 @@ impl ApiError {
     pub(crate) fn unverified(problems: usize, status: StatusCode) -> Self {
         let code = Refusal::Unverified { problems: Vec::new(), mend: String::new() }.code();
         Self::new(status, code, format!("the scripts folder does not verify: {problems} problems"))
+    }
+
+    /// 429: somebody has called too often.
+    pub(crate) fn rate_limited(who: &str, wait: Duration) -> Self {
+        // Whole seconds (RFC 9110, section 10.2.3), and not too early.
+        let seconds = wait.as_secs() + 1;
+        let detail = format!("{who} has called too often; try again in {seconds} s");
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail)
+            .with_header(RETRY_AFTER, seconds.into())
     }
 
     /// 500: a defect. Its caller learns nothing of the inside; the log does.

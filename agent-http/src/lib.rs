@@ -9,6 +9,7 @@
 //! | `peer` | who is at the other end of a connection, and which users tokens list |
 //! | `tls` | [`Tls`]: certificate and key, which can change while the service runs |
 //! | `hosts`, `tokens`, `auth`, `body`, `query` | what a request passes before its handler acts |
+//! | `hooks` | which hooks there are, whether a request is signed for one, and what it asks for |
 //! | `right` | what ends an answer that is under way when its caller loses the right to it |
 //! | `json`, `etag` | answers in JSON, and those that a caller has already |
 //! | `error` | what a refused request is answered with; the one place that maps to a status |
@@ -26,6 +27,7 @@ mod error;
 mod etag;
 mod first_token;
 mod glob;
+mod hooks;
 mod hosts;
 mod json;
 mod metrics;
@@ -44,6 +46,7 @@ mod tokens;
 
 pub use agent::{AccessError, Agent, AgentError, Host, address};
 pub use first_token::FirstTokenError;
+pub use hooks::{HookError, check_hooks};
 pub use peer::{PeerError, check_peers};
 pub use server::{LocalSocket, Server, ServerLimits, SocketError};
 pub use tls::{Tls, TlsError};

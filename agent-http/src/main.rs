@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent_config::{Loaded, LogFormat};
-use agent_http::{Agent, Host, LocalSocket, Server, ServerLimits, Tls, address, check_peers};
+use agent_http::{Agent, Host, LocalSocket, Server, ServerLimits, Tls, address, check_hooks, check_peers};
 use clap::Parser;
 use task_runners::error_chain;
 use task_service::DrainReport;
@@ -51,6 +51,10 @@ fn main() -> ExitCode {
         }
     };
     if let Err(error) = check_peers(&loaded.settings) {
+        complain(&error_chain(&error));
+        return WRONG_SETTINGS.into();
+    }
+    if let Err(error) = check_hooks(&loaded.settings) {
         complain(&error_chain(&error));
         return WRONG_SETTINGS.into();
     }

@@ -26,9 +26,9 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 use crate::server::OpenConnections;
 use table::{
     ANSWERS, AUDIT_LOST, BUILD_INFO, CERTIFICATE_EXPIRES, CHANGES, COMMITS, CONNECTIONS, DURATION, FOLLOWERS,
-    KILLS, LEFTOVERS, LOG_BYTES, MISSED, NODE_CONNECTED, NODE_CONNECTIONS, NODE_LOG_BYTES, NODE_REFUSED,
-    NODE_UNSETTLED, PROBLEMS, QUEUED, REFUSALS, RETRIES, RUNNING, RUNS, SLOTS, UNWRITTEN, USABLE,
-    VERIFICATION, WATCHED,
+    HOOKS, KILLS, LEFTOVERS, LOG_BYTES, MISSED, NODE_CONNECTED, NODE_CONNECTIONS, NODE_LOG_BYTES,
+    NODE_REFUSED, NODE_UNSETTLED, PROBLEMS, QUEUED, REFUSALS, RETRIES, RUNNING, RUNS, SLOTS, UNWRITTEN,
+    USABLE, VERIFICATION, WATCHED,
 };
 
 /// Upper bounds of the buckets for durations: from a bare start to a day.
@@ -36,7 +36,8 @@ const SECONDS: [f64; 14] =
     [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0];
 /// Label for a run that could not be started.
 const NOT_STARTED: &str = "not_started";
-/// Label for an answer that no route gave, and for a method that none has: callers could make up any number of both.
+/// Label for an answer that no route gave, for a request to a hook that is not there, and for a method that none has:
+/// callers could make up any number of each.
 const NO_ROUTE: &str = "none";
 const OTHER_METHOD: &str = "other";
 
@@ -122,6 +123,12 @@ impl Metrics {
     /// Counts a refusal by its code.
     pub(crate) fn refused(&self, code: &'static str) {
         self.record(|| counter!(REFUSALS, "code" => code).increment(1));
+    }
+
+    /// Counts a request to a hook by what became of it; none where no hook has that name.
+    pub(crate) fn hook_asked(&self, hook: Option<&str>, outcome: &'static str) {
+        let hook = hook.unwrap_or(NO_ROUTE).to_owned();
+        self.record(|| counter!(HOOKS, "hook" => hook, "outcome" => outcome).increment(1));
     }
 
     /// Counts a decision that could not be written to the audit log.

@@ -1,5 +1,5 @@
-//! Reads the settings again when their file has changed, and certificates when theirs have; or when told to. Mistakes in
-//! them change nothing.
+//! Reads the settings again when their file has changed, certificates and secrets of hooks when theirs have; or when told to.
+//! Mistakes in them change nothing.
 
 use std::convert::Infallible;
 use std::path::PathBuf;
@@ -26,12 +26,14 @@ pub(crate) async fn whenever_changed(
 ) -> Infallible {
     let mut settings = SettingsInForce::of(agent, arguments, loaded);
     let mut certificates = agent.tls().map(CertificatesInUse::of);
+    let mut secrets = HookSecrets::of(agent);
     let mut is_told = false;
     loop {
         if let Some(certificates) = &mut certificates {
             certificates.look(is_told).await;
         }
         settings.look(is_told).await;
+        secrets.look(is_told).await;
         is_told = tokio::time::timeout(LOOK_EVERY, now.notified()).await.is_ok();
     }
 }
@@ -104,6 +106,32 @@ impl<'a> SettingsInForce<'a> {
             text.push_str(&format!("; {warning}"));
         }
         text
+    }
+}
+
+/// The secrets of hooks, and the files that they came from.
+struct HookSecrets<'a> {
+    agent: &'a Agent,
+    files: Vec<PathBuf>,
+    watched: Watched,
+}
+
+impl<'a> HookSecrets<'a> {
+    fn of(agent: &'a Agent) -> Self {
+        let files = agent.hook_files();
+        Self { agent, watched: Watched::new("the secrets of a hook stay as they are", files.clone()), files }
+    }
+
+    /// Has them read again where they have changed, or somebody wants that. New settings may name other files.
+    async fn look(&mut self, is_told: bool) {
+        if self.agent.hook_files() != self.files {
+            *self = Self::of(self.agent);
+        }
+        if !self.files.is_empty() && self.watched.is_due(is_told).await {
+            let unused: Vec<String> =
+                self.agent.reload_hook_secrets().await.iter().map(|error| error_chain(error)).collect();
+            self.watched.was_read(if unused.is_empty() { Ok(()) } else { Err(unused.join("; ")) });
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 #![expect(dead_code, reason = "these types describe what other crates write; nobody makes one")]
 
 mod attempt;
+mod hook;
 mod node;
 mod script;
 
@@ -12,6 +13,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use attempt::Attempt;
+pub(crate) use hook::{HookAnswer, HookTask};
 pub(crate) use node::{Drain, Node, NodePage, Target};
 pub(crate) use script::{Script, ScriptPage};
 

@@ -3,11 +3,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use agent_config::{Token, TokenDigest};
 use axum::extract::Request;
-use axum::http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use jiff::Timestamp;
 use subtle::{Choice, ConstantTimeEq};
@@ -178,7 +178,8 @@ impl Known {
     /// 429 when it has called too often.
     pub(crate) fn take_call(&self) -> Result<(), ApiError> {
         let Some(rate) = &self.rate else { return Ok(()) };
-        rate.take(Instant::now()).map_err(|wait| too_often(&self.token, wait))
+        let name = &self.token.name;
+        rate.take(Instant::now()).map_err(|wait| ApiError::rate_limited(&format!("the token '{name}'"), wait))
     }
 }
 
@@ -197,14 +198,6 @@ fn sent(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
     } else {
         Err(malformed())
     }
-}
-
-fn too_often(token: &Token, wait: Duration) -> ApiError {
-    // Whole seconds (RFC 9110, section 10.2.3), and not too early.
-    let seconds = wait.as_secs() + 1;
-    let detail = format!("the token '{}' has called too often; try again in {seconds} s", token.name);
-    ApiError::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail)
-        .with_header(RETRY_AFTER, seconds.into())
 }
 
 pub(crate) fn no_token() -> ApiError {

@@ -77,7 +77,7 @@ fn paragraphs(comment: &[&str]) -> String {
 
 /// How the environment says it. Lists of sections, and labels, whose names are free, cannot be given there.
 fn variable(section: &str, key: &str) -> String {
-    if section == "auth.token" || (section, key) == ("node", "labels") {
+    if matches!(section, "auth.token" | "hook") || (section, key) == ("node", "labels") {
         return ".".to_owned();
     }
     let section = section.replace('.', "__").to_ascii_uppercase();

@@ -6,6 +6,7 @@ mod arbitrary_text;
 mod defaults;
 mod environment;
 mod file_choice;
+mod hooks;
 mod mistakes;
 mod precedence;
 mod tokens;

@@ -38,8 +38,8 @@ drian = "30s"
 tasks = "30"
 [node]
 api_server = "https://api.example.com:8848"
-[[hook]]
-name = "github"
+[[notify]]
+name = "mail"
 "#;
 
 #[test]
@@ -95,7 +95,7 @@ fn the_configuration_that_the_project_began_with_is_read() {
 #[test]
 fn what_this_version_cannot_enforce_is_refused() {
     let place = Place::new();
-    for section in ["[fleet]", "[[hook]]", "[[notify]]", "hook = 1"] {
+    for section in ["[fleet]", "[[notify]]", "notify = 1"] {
         let complaint = place.complaint(&format!("{section}\n"));
         assert!(complaint.contains("not supported by this version"), "{complaint}");
     }

@@ -33,6 +33,7 @@ pub(super) const COMMITS: &str = "devops_agent_database_commits_total";
 pub(super) const CONNECTIONS: &str = "devops_agent_http_connections";
 pub(super) const DURATION: &str = "devops_agent_task_run_duration_seconds";
 pub(super) const FOLLOWERS: &str = "devops_agent_log_followers";
+pub(super) const HOOKS: &str = "devops_agent_hook_requests_total";
 pub(super) const KILLS: &str = "devops_agent_task_kills_total";
 pub(super) const LEFTOVERS: &str = "devops_agent_task_leftovers_killed_total";
 pub(super) const LOG_BYTES: &str = "devops_agent_task_log_bytes_total";
@@ -84,6 +85,11 @@ pub(super) const TABLE: &[Measurement] = &[
     counter(COMMITS, &[], "Transactions that the task service has written."),
     counter(ANSWERS, &["method", "route", "status"], "Answers over HTTP, by method, route and status."),
     counter(REFUSALS, &["code"], "Requests that were refused, by code."),
+    counter(
+        HOOKS,
+        &["hook", "outcome"],
+        "Requests to hooks, by hook and by what became of them: accepted, repeated, ignored, or the code of a refusal.",
+    ),
     counter(AUDIT_LOST, &[], "Decisions that could not be written to the audit log."),
     gauge(CONNECTIONS, &["state"], "Open connections, by what they do: waiting, serving, finishing."),
     gauge(FOLLOWERS, &["form"], "Logs that are being followed, by form: bytes, events."),

@@ -6,6 +6,7 @@ mod debug_script;
 mod description;
 mod docs;
 mod health;
+mod hooks;
 mod log;
 mod log_body;
 mod log_events;
@@ -29,7 +30,7 @@ use axum::http::{Method, StatusCode, Uri};
 use axum::response::Response;
 use task_service::{Problem, Task, TaskId};
 use utoipa::OpenApi;
-use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -39,6 +40,7 @@ use crate::error::ApiError;
 use crate::schema::ProblemDetails;
 
 pub(crate) use description::Description;
+pub(crate) use hooks::needs_no_token;
 pub(crate) use quota::Turns;
 pub(crate) use scans::LogScans;
 
@@ -61,6 +63,18 @@ struct Document;
 
 /// Declares how callers show who they are.
 struct TokenScheme;
+
+/// How requests to hooks are signed: scheme, header, and what is in it.
+const SIGNATURES: [(&str, &str, &str); 3] = [
+    ("github", "X-Hub-Signature-256", "`sha256=` and the HMAC-SHA256 of the body in hexadecimal digits."),
+    ("gitlab", "X-Gitlab-Token", "The hook's secret itself."),
+    (
+        "standard",
+        "webhook-signature",
+        "Standard Webhooks: `v1,` and the HMAC-SHA256 of `webhook-id`, `webhook-timestamp` and body, with dots between, in \
+         base64; several with blanks between.",
+    ),
+];
 
 /// A segment of the path, as text; none when it is no UTF-8. Extracting it refuses nothing: who may ask is checked first.
 pub(crate) struct Segment(Option<String>);
@@ -96,6 +110,7 @@ pub(crate) fn all() -> OpenApiRouter<AppState> {
         .routes(routes!(nodes::connect))
         .routes(routes!(nodes::show, nodes::forget))
         .routes(routes!(nodes::drain))
+        .routes(routes!(hooks::deliver))
         .routes(routes!(health::alive))
         .routes(routes!(health::ready))
         .routes(routes!(metrics::metrics))
@@ -177,7 +192,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Segment {
 
 impl utoipa::Modify for TokenScheme {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
-        let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
-        document.components.get_or_insert_default().add_security_scheme("token", scheme);
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("token", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
+        for (scheme, header, about) in SIGNATURES {
+            let key = ApiKeyValue::with_description(header, about);
+            components.add_security_scheme(scheme, SecurityScheme::ApiKey(ApiKey::Header(key)));
+        }
     }
 }

@@ -29,7 +29,8 @@ fn what_needs_nothing_is_no_part_of_the_api() {
     let service = Service::usual();
     for Operation { path, needs, .. } in described(&service) {
         let is_open = matches!(needs, Needs::Nothing | Needs::NothingOr(_));
-        assert_eq!(is_open, !path.starts_with("/api/") && path != "/metrics", "{path}");
+        let asks_something = ["/api/", "/metrics", "/hooks/"].iter().any(|prefix| path.starts_with(prefix));
+        assert_eq!(is_open, !asks_something, "{path}");
     }
 }
 
@@ -84,6 +85,7 @@ fn without_a_token_that_is_known_and_valid_every_route_but_the_public_ones_is_40
                     assert_eq!(reply.status, 200, "{kind}: {method} {path}");
                 }
                 Needs::Nothing => assert!(reply.status < 400, "{kind}: {method} {path}: {reply:?}"),
+                Needs::Signature => assert_eq!(reply.code(), "signature_invalid", "{kind}: {method} {path}"),
                 Needs::Scope(_) | Needs::NothingOr(_) => {
                     assert_eq!(reply.status, 401, "{kind}: {method} {path}");
                     assert_eq!(reply.code(), *code, "{kind}: {method} {path}");
@@ -118,6 +120,7 @@ fn each_scope_opens_its_routes_and_no_others() {
             let path = operation.target(&ended_task(&service));
             let reply = service.call(token, method, &path, operation.body().as_ref());
             match &operation.needs {
+                Needs::Signature => assert_eq!(reply.code(), "signature_invalid", "{token}: {method} {path}"),
                 Needs::Scope(scope) if !scopes.contains(&scope.as_str()) => {
                     assert_eq!(reply.status, 403, "{token}: {method} {path}: {}", reply.text());
                     assert_eq!(reply.code(), "scope_missing");
@@ -143,7 +146,8 @@ fn a_token_gets_404_for_tasks_and_scripts_outside_its_patterns_on_every_route() 
         let Operation { method, path, needs, .. } = &operation;
         // Nodes are an admin's, whatever a token sees.
         let is_of_nodes = *needs == Needs::Scope("admin".to_owned());
-        if *needs == Needs::Nothing || is_of_nodes || !path.contains('{') {
+        let is_open = matches!(needs, Needs::Nothing | Needs::Signature);
+        if is_open || is_of_nodes || !path.contains('{') {
             continue;
         }
         let reply = service.call("deployer", method, &operation.target(&foreign), None);

@@ -23,6 +23,7 @@ mod documentation;
 mod draining;
 mod hanging_up;
 mod heavy;
+mod hooks;
 mod hosts;
 mod limits;
 mod listing;

@@ -141,6 +141,7 @@ fn the_page_lists_every_measurement_and_no_label_has_a_value_of_a_callers() {
         ("GET", "/canary"),
         ("GET", "/api/v1/scripts/canary/a.sh"),
         ("GET", "/docs/canary"),
+        ("POST", "/hooks/canary"),
     ] {
         call(method, path, Some(&admin), None);
         call(method, path, Some("canary"), None);

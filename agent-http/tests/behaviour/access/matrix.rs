@@ -67,6 +67,7 @@ impl Kind {
     /// The caller that proves itself so, where there is one.
     fn caller(self, operation: &Operation) -> Option<String> {
         match (self, &operation.needs) {
+            (_, Needs::Signature) => None,
             (Self::None | Self::Empty | Self::Wrong, _) => None,
             (Self::Expired, _) => Some("late".to_owned()),
             (Self::OtherScript, _) => Some("elsewhere".to_owned()),
@@ -84,6 +85,8 @@ impl Kind {
         let is_sent = self == Self::Empty || unknown == SENT;
         match operation.needs {
             Needs::Nothing => return Expected::Passed(None),
+            // Whoever it is by token, certificate or user: there it is nobody.
+            Needs::Signature => return Expected::Refused(None, 401, "signature_invalid".to_owned()),
             // A wrong token that is sent is refused; what a connection shows of somebody who is unknown is not.
             Needs::NothingOr(_) if !(is_wrong && is_sent) => return Expected::Passed(caller),
             Needs::NothingOr(_) | Needs::Scope(_) => {}
@@ -297,7 +300,7 @@ fn the_twins_whose_callers_may_more_than_they_should_are_noticed() {
             let service = Site::new(&settings).start();
             let tried = AssertUnwindSafe(|| {
                 try_all(&service, (&[kind], SENT), |_, caller, text| {
-                    let text = bearer(&text, &Site::token(caller.unwrap()));
+                    let text = caller.map_or(text.clone(), |caller| bearer(&text, &Site::token(caller)));
                     Some(exchange(service.at, text.as_bytes()))
                 })
             });

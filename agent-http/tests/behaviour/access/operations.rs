@@ -9,6 +9,8 @@ use crate::support::Reply;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Needs {
     Nothing,
+    /// A signature by a secret of its own, one of several kinds.
+    Signature,
     /// Nothing, and with a token of that scope it shows more. A token that is sent must be right.
     NothingOr(String),
     Scope(String),
@@ -25,7 +27,9 @@ pub(crate) struct Operation {
 }
 
 /// Fewer than these would be no description of this service.
-const LEAST: usize = 25;
+const LEAST: usize = 26;
+/// How requests to hooks are signed.
+const SCHEMES: [&str; 3] = ["github", "gitlab", "standard"];
 
 /// All of them, by a description. Its operations for single scripts are another form of one that is there, and differ by
 /// who asks.
@@ -51,12 +55,16 @@ pub(crate) fn operations(document: &Value) -> Vec<Operation> {
     operations
 }
 
-/// The one scope that an operation names, or nothing where it says so, or that either will do.
+/// The one scope that an operation names, or nothing where it says so, or that either will do; or one of the signatures.
 fn needs(about: &Value) -> Option<Needs> {
     match about["security"].as_array()?.as_slice() {
         [one] if is_nothing(one) => Some(Needs::Nothing),
         [one] => scope(one).map(Needs::Scope),
         [first, second] if is_nothing(first) => scope(second).map(Needs::NothingOr),
+        ways if ways.len() == SCHEMES.len() => {
+            let is_signed = SCHEMES.iter().zip(ways).all(|(scheme, way)| way.get(scheme).is_some());
+            is_signed.then_some(Needs::Signature)
+        }
         _ => None,
     }
 }
@@ -86,7 +94,8 @@ impl Operation {
 
     /// A body with which it can be done.
     pub(crate) fn body(&self) -> Option<Value> {
-        (self.method == "POST" && self.path == "/api/v1/tasks").then(|| json!({ "name": "hello.sh" }))
+        let takes_one = ["/api/v1/tasks", "/hooks/{name}"].contains(&self.path.as_str());
+        (self.method == "POST" && takes_one).then(|| json!({ "name": "hello.sh" }))
     }
 
     /// Whether it is about one task or script.
