@@ -5,6 +5,7 @@
 //! | `event` | what the state machine is told, and what it wants done |
 //! | `state`, `open` | the state machine, and what it knows of one task |
 //! | `work` | journal, task service and link around it |
+//! | `assignments` | what tasks that are to be started ask for |
 //! | `take_up` | what is done first after a start |
 //! | `start`, `follow`, `ending` | a task in the task service: its start, its log as it grows, its end |
 //! | `sending` | what leaves of a task, made when it leaves |
@@ -13,6 +14,7 @@
 //! | `catalogue` | what the node offers |
 //! | `counts` | what is counted of all that |
 
+mod assignments;
 mod catalogue;
 mod counts;
 mod dial;
@@ -34,7 +36,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use task_runners::Scripts;
 use task_service::TaskService;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 pub use counts::{NodeCounts, NodeNumbers};
 pub use dial::{Access, Address, CONNECT_PATH};
@@ -49,6 +51,8 @@ use work::Work;
 
 /// Inputs that wait for the node's work; whoever has more waits.
 const INPUTS: usize = 256;
+/// KiB of messages of the API server among them.
+const ROOM_KIB: usize = 32 << 10;
 
 /// What makes an agent a node.
 #[derive(Debug, Clone)]
@@ -124,7 +128,8 @@ impl Node {
             journal: Some(journal),
             state: NodeState::new(Flow::default()),
             inputs: inputs.clone(),
-            assignments: HashMap::new(),
+            assignments: Default::default(),
+            is_full: false,
             leaving: HashMap::new(),
             ended_logs: Default::default(),
             ended: HashMap::new(),
@@ -134,8 +139,18 @@ impl Node {
             counts: counts.clone(),
         };
         let runners = service.runners().list().map(|runner| runner.name().to_owned()).collect();
-        let sessions =
-            Sessions { settings, keys, scripts, runners, inputs, accepted, pinned, is_busy, counts };
+        let sessions = Sessions {
+            room: Arc::new(Semaphore::new(ROOM_KIB)),
+            settings,
+            keys,
+            scripts,
+            runners,
+            inputs,
+            accepted,
+            pinned,
+            is_busy,
+            counts,
+        };
         Ok(Self { sessions, work, coming })
     }
 

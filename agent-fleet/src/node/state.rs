@@ -47,6 +47,11 @@ impl NodeState {
         self.open.contains_key(task)
     }
 
+    /// Whether what a task asks for is needed.
+    pub(super) fn wants(&self, task: &TaskId) -> bool {
+        self.open.get(task).is_none_or(|open| open.stage == Stage::Wanted)
+    }
+
     /// Whether it is to be made sure that what is sent of a log can be read.
     pub fn doubts(&self, task: &TaskId) -> bool {
         self.open.get(task).is_some_and(|open| open.is_doubted)

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use task_runners::Scripts;
 use task_service::{CancelError, LogReader, TaskId, TaskService};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use super::assignments::Assignments;
 use super::counts::NodeCounts;
 use super::ending::How;
 use super::event::{Action, Event, Journaled};
@@ -26,6 +27,8 @@ use crate::opens::Opens;
 
 /// Most events that are decided together.
 const MAX_EVENTS: usize = 128;
+/// Most tasks that are not settled.
+const MOST_UNSETTLED: usize = 100_000;
 /// Ticks between two looks for what the journal may forget.
 const FORGET_EVERY: u32 = 120;
 
@@ -41,7 +44,7 @@ pub(super) enum Input {
         trusted: Vec<PublicKey>,
     },
     /// The API server says something.
-    Message { session: u64, message: ToNode },
+    Message { session: u64, message: ToNode, _room: OwnedSemaphorePermit },
     /// A connection has ended, or never was.
     Lost { session: u64 },
     /// The log of a task can be read.
@@ -63,7 +66,9 @@ pub(super) struct Work {
     pub(super) state: NodeState,
     pub(super) inputs: mpsc::Sender<Input>,
     /// What the open tasks ask for, where that is here.
-    pub(super) assignments: HashMap<TaskId, Assignment>,
+    pub(super) assignments: Assignments,
+    /// Whether it was said since the last tick that there is no room for more.
+    pub(super) is_full: bool,
     /// What there is of them on its way.
     pub(super) leaving: HashMap<TaskId, Leaving>,
     pub(super) ended_logs: EndedLogs,
@@ -94,6 +99,7 @@ impl Work {
                     None => return,
                 },
                 _ = ticks.tick() => {
+                    self.is_full = false;
                     inputs.push(Input::Event(Event::Tick));
                     count = count.wrapping_add(1);
                     if count.is_multiple_of(FORGET_EVERY) {
@@ -130,14 +136,16 @@ impl Work {
                 self.line = None;
                 Event::Disconnected
             }
-            Input::Message { session, message: ToNode::Assign(signed) } if self.is_line(session) => {
+            Input::Message { session, message: ToNode::Assign(signed), .. } if self.is_line(session) => {
                 self.assigned(&signed, todo);
                 return;
             }
-            Input::Message { session, message } if self.is_line(session) => match self.understood(message) {
-                Some(event) => event,
-                None => return,
-            },
+            Input::Message { session, message, .. } if self.is_line(session) => {
+                match self.understood(message) {
+                    Some(event) => event,
+                    None => return,
+                }
+            }
             Input::Lost { .. } | Input::Message { .. } => return,
             Input::Log { task, reader } => {
                 let header_bytes = reader.progress().header_bytes;
@@ -157,6 +165,9 @@ impl Work {
             }
             Input::Event(event) => event,
         };
+        if let Event::Begun { task, .. } | Event::Never { task, .. } = &event {
+            self.assignments.let_go_of(task);
+        }
         todo.extend(self.state.on(event));
     }
 
@@ -164,11 +175,30 @@ impl Work {
     fn assigned(&mut self, signed: &SignedAssignment, todo: &mut Vec<Action>) {
         let Some((assignment, journaled)) = self.believed(signed) else { return };
         let (task, nonce) = (assignment.task.clone(), assignment.nonce);
+        let bytes = signed.payload.len();
+        if self.state.wants(&task) && !(self.has_room_for(&task) && self.assignments.has_room_for(bytes)) {
+            return self.tell_full();
+        }
         let actions = self.state.on(Event::Assign { task: task.clone(), nonce, journaled });
         if actions.contains(&Action::Start { task: task.clone() }) {
-            self.assignments.insert(task, assignment);
+            self.assignments.keep(task, assignment, bytes);
         }
         todo.extend(actions);
+    }
+
+    /// Whether one more task can be open: each is named when the node connects, in one message.
+    fn has_room_for(&self, task: &TaskId) -> bool {
+        self.state.is_open(task) || self.state.len() < MOST_UNSETTLED
+    }
+
+    /// What there is no room for is dropped. The API server says it again.
+    fn tell_full(&mut self) {
+        if !std::mem::replace(&mut self.is_full, true) {
+            tracing::warn!(
+                unsettled = self.state.len(),
+                "this node has no room for more tasks of its API server; they are taken when others are started or settled"
+            );
+        }
     }
 
     fn is_line(&self, session: u64) -> bool {
@@ -179,6 +209,10 @@ impl Work {
     fn understood(&mut self, message: ToNode) -> Option<Event> {
         match message {
             ToNode::Held { task, bytes, again } => Some(Event::Held { task, bytes, again }),
+            ToNode::Cancel { task, .. } if !self.has_room_for(&task) => {
+                self.tell_full();
+                None
+            }
             ToNode::Cancel { task, times } => {
                 let journaled = self.journal.as_ref()?.of(&task).ok()?;
                 Some(Event::Cancel { task, times, journaled })
@@ -219,7 +253,7 @@ impl Work {
                 for task in &tasks {
                     self.state.on(Event::NotWritten { task: task.clone() });
                     if !self.state.is_open(task) {
-                        self.assignments.remove(task);
+                        self.assignments.let_go_of(task);
                     }
                 }
                 todo.retain(|action| action.task().is_none_or(|task| !tasks.contains(task)));
@@ -275,11 +309,11 @@ impl Work {
         let is_stuck = |task: &TaskId| unreadable.iter().any(|event| event.is_unreadable(task));
         match action {
             Action::JournalTaken { task, .. } => self.service.hold(&task),
-            Action::JournalNever { .. } => {}
+            Action::JournalNever { task, .. } => self.assignments.let_go_of(&task),
             Action::JournalSettled { task } => {
                 self.service.let_go_of(&task);
                 self.leaving.remove(&task);
-                self.assignments.remove(&task);
+                self.assignments.let_go_of(&task);
             }
             Action::Start { task } => self.start(task),
             Action::Cancel { task } => {
