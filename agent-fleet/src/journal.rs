@@ -14,7 +14,7 @@ use task_service::TaskId;
 
 use crate::assignment::MAX_VALIDITY;
 use crate::damage;
-use crate::keys::Nonce;
+use crate::keys::{Nonce, PublicKey};
 use crate::node::{Journaled, Verdict};
 
 /// For how long a settled task is remembered. What was signed before it was settled is not valid for longer than an hour, and
@@ -26,13 +26,15 @@ const _: () = assert!(MEMORY.as_secs() > MAX_VALIDITY.as_secs() + 300 + 24 * 60 
 /// assignments is invalid.
 const OLD: SignedDuration = SignedDuration::from_hours(2);
 /// How the tables came to be what they are, step by step.
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     "CREATE TABLE assignment (
         task TEXT PRIMARY KEY, nonce TEXT, stage TEXT NOT NULL, code TEXT, message TEXT, since INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE clock (one INTEGER PRIMARY KEY CHECK (one = 1), highest INTEGER NOT NULL) STRICT;",
     // The highest time that the clock ever showed: a node went by that, and was deaf when it was set back.
     "DROP TABLE clock;",
+    // Whose task it is. Nobody knows of those that were taken before.
+    "ALTER TABLE assignment ADD COLUMN server TEXT;",
 ];
 /// The version of the tables.
 const VERSION: i64 = STEPS.len() as i64;
@@ -52,6 +54,8 @@ pub enum Record {
         task: TaskId,
         /// Its nonce.
         nonce: Nonce,
+        /// Whose it is.
+        server: Option<PublicKey>,
     },
     /// It is never started.
     Never {
@@ -59,6 +63,8 @@ pub enum Record {
         task: TaskId,
         /// Why.
         verdict: Verdict,
+        /// Whose it is.
+        server: Option<PublicKey>,
     },
     /// The API server has all of it.
     Settled {
@@ -83,6 +89,8 @@ pub struct Unfinished {
     pub task: TaskId,
     /// Its nonce, where there was an assignment.
     pub nonce: Option<Nonce>,
+    /// The key of the API server whose it is; none of a task that an older agent has taken.
+    pub server: Option<PublicKey>,
     /// Why it is never started, if that is so.
     pub verdict: Option<Verdict>,
     /// Whether assignments of the time when it was taken are not valid any more.
@@ -164,39 +172,36 @@ impl Journal {
         let now = wall.as_second();
         let transaction = self.db.transaction()?;
         for record in records {
-            let sql = "INSERT INTO assignment (task, nonce, stage, code, message, since)
-                VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+            let sql = "INSERT INTO assignment (task, nonce, stage, code, message, since, server)
+                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
                 ON CONFLICT (task) DO UPDATE SET nonce = coalesce(nonce, excluded.nonce), stage = excluded.stage,
-                    code = excluded.code, message = excluded.message, since = max(since, excluded.since)";
-            let mut statement = transaction.prepare_cached(sql)?;
-            match record {
-                Record::Taken { task, nonce } => statement.execute(params![
-                    task.as_str(),
-                    nonce.to_string(),
-                    "taken",
-                    None::<&str>,
-                    None::<&str>,
-                    now
-                ])?,
-                Record::Never { task, verdict } => statement.execute(params![
-                    task.as_str(),
-                    None::<&str>,
-                    "never",
-                    verdict.code,
-                    verdict.message,
-                    now
-                ])?,
-                Record::Settled { task } => statement.execute(params![
-                    task.as_str(),
-                    None::<&str>,
-                    "settled",
-                    None::<&str>,
-                    None::<&str>,
-                    now
-                ])?,
+                    code = excluded.code, message = excluded.message, since = max(since, excluded.since),
+                    server = coalesce(server, excluded.server)";
+            let (nonce, stage, verdict, server) = match record {
+                Record::Taken { nonce, server, .. } => (Some(nonce), "taken", None, server.as_ref()),
+                Record::Never { verdict, server, .. } => (None, "never", Some(verdict), server.as_ref()),
+                Record::Settled { .. } => (None, "settled", None, None),
             };
+            transaction.prepare_cached(sql)?.execute(params![
+                record.task().as_str(),
+                nonce.map(ToString::to_string),
+                stage,
+                verdict.map(|verdict| &verdict.code),
+                verdict.map(|verdict| &verdict.message),
+                now,
+                server.map(ToString::to_string),
+            ])?;
         }
         Ok(transaction.commit()?)
+    }
+
+    /// Makes the tasks an API server's of which nobody knows whose they are: those of before that was written.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn adopt(&mut self, server: &PublicKey) -> Result<(), JournalError> {
+        self.db.execute("UPDATE assignment SET server = ?1 WHERE server IS NULL", [server.to_string()])?;
+        Ok(())
     }
 
     /// What it knows of a task.
@@ -226,19 +231,20 @@ impl Journal {
     /// When they cannot be read.
     pub fn unfinished(&self, wall: Timestamp) -> Result<Vec<Unfinished>, JournalError> {
         let old = seconds_before(wall, OLD);
-        let sql = "SELECT task, nonce, code, message, since FROM assignment WHERE stage <> 'settled'";
+        let sql = "SELECT task, nonce, code, message, since, server FROM assignment WHERE stage <> 'settled'";
         let mut statement = self.db.prepare(sql)?;
         let mut rows = statement.query([])?;
         let mut unfinished = Vec::new();
         while let Some(row) = rows.next()? {
             let (task, nonce): (String, Option<String>) = (row.get(0)?, row.get(1)?);
             let (code, message): (Option<String>, Option<String>) = (row.get(2)?, row.get(3)?);
-            let since: i64 = row.get(4)?;
+            let (since, server): (i64, Option<String>) = (row.get(4)?, row.get(5)?);
             // What is no id was never written by an agent.
             let Ok(task) = task.parse() else { continue };
             unfinished.push(Unfinished {
                 task,
                 nonce: nonce.and_then(|nonce| nonce.parse().ok()),
+                server: server.and_then(|server| server.parse().ok()),
                 verdict: code.map(|code| Verdict { code, message: message.unwrap_or_default() }),
                 is_old: since < old,
             });

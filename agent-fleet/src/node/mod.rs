@@ -8,6 +8,7 @@
 //! | `assignments` | what tasks that are to be started ask for |
 //! | `take_up` | what is done first after a start |
 //! | `start`, `follow`, `ending` | a task in the task service: its start, its log as it grows, its end |
+//! | `owners` | whose each task is |
 //! | `sending` | what leaves of a task, made when it leaves |
 //! | `session` | one connection after the other |
 //! | `dial` | how a connection is made |
@@ -22,6 +23,7 @@ mod ending;
 mod event;
 mod follow;
 mod open;
+mod owners;
 mod sending;
 mod session;
 mod start;
@@ -111,7 +113,10 @@ impl Node {
             true => keys::pinned(&pinned)?.into_iter().collect(),
             false => settings.accepted.clone(),
         };
-        let journal = Journal::open(&folder.join("journal.db"))?;
+        let mut journal = Journal::open(&folder.join("journal.db"))?;
+        if let [server] = accepted.as_slice() {
+            journal.adopt(server)?;
+        }
         // What the API server has not got is kept, however long that takes.
         for entry in journal.unfinished(Timestamp::now())? {
             service.hold(&entry.task);
@@ -131,6 +136,7 @@ impl Node {
             assignments: Default::default(),
             is_full: false,
             leaving: HashMap::new(),
+            owners: Default::default(),
             ended_logs: Default::default(),
             ended: HashMap::new(),
             line: None,

@@ -16,7 +16,9 @@ use crate::TICK;
 use crate::greeting::{self, Stranger};
 use crate::keys::{self, NodeKeys, Nonce, PublicKey};
 use crate::link::{Frame, LinkReceiver, LinkSender, Outgoing, Pace, receive, send_all};
-use crate::message::{CataloguePart, Hello, MessageError, ToNode, ToServer, VERSION, decode, encode};
+use crate::message::{
+    CataloguePart, Challenge, Hello, MessageError, ToNode, ToServer, VERSION, decode, encode,
+};
 use crate::node::NodeSettings;
 
 /// Longest wait before the first try after a connection that worked, and before all others.
@@ -131,7 +133,7 @@ impl Sessions {
         let scripts = self.scripts.clone();
         let offer = tokio::task::spawn_blocking(move || Offer::of(&scripts)).await;
         let offer = offer.map_err(|error| Failure::Away(error.to_string()))?;
-        let hello = self.hello(challenge.nonce, offer.digest.clone()).await.map_err(Failure::Away)?;
+        let hello = self.hello(&challenge, offer.digest.clone()).await.map_err(Failure::Away)?;
         sender.send(Frame::Control(hello)).await.map_err(|error| Failure::Away(error.to_string()))?;
         let (tasks, wants_catalogue) = match next(&mut receiver).await? {
             ToNode::Welcome { tasks, wants_catalogue } => (tasks, wants_catalogue),
@@ -145,7 +147,7 @@ impl Sessions {
         tokio::spawn(offer_changes(self.scripts.clone(), offer, outgoing.downgrade()));
         let sender = self.counts.counted(sender);
         let trusted = if self.accepted.is_empty() { vec![challenge.key] } else { self.accepted.clone() };
-        let connected = Input::Connected { session, outgoing, tasks, trusted };
+        let connected = Input::Connected { session, outgoing, server: challenge.key, tasks, trusted };
         match self.inputs.send(connected).await {
             Ok(()) => Ok(Line { sender, to_send, receiver }),
             Err(_) => away(STOPS),
@@ -153,13 +155,13 @@ impl Sessions {
     }
 
     /// What the node says of itself, as it travels.
-    async fn hello(&self, nonce: Nonce, catalogue: String) -> Result<String, String> {
+    async fn hello(&self, challenge: &Challenge, catalogue: String) -> Result<String, String> {
         let (answer, unsettled) = oneshot::channel();
         let stopped = || STOPS.to_owned();
-        self.inputs.send(Input::Describe { answer }).await.map_err(|_| stopped())?;
+        self.inputs.send(Input::Describe { server: challenge.key, answer }).await.map_err(|_| stopped())?;
         let hello = Hello {
             version: VERSION,
-            nonce,
+            nonce: challenge.nonce,
             name: self.settings.name.clone(),
             agent: self.settings.agent.clone(),
             key: self.keys.public(),

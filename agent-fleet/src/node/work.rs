@@ -15,6 +15,7 @@ use super::assignments::Assignments;
 use super::counts::NodeCounts;
 use super::ending::How;
 use super::event::{Action, Event, Journaled};
+use super::owners::Owners;
 use super::sending::{EndedLogs, Leaving};
 use super::state::NodeState;
 use crate::TICK;
@@ -22,7 +23,7 @@ use crate::assignment::{self, Assignment, SignedAssignment};
 use crate::journal::{Journal, Record};
 use crate::keys::{NodeKeys, PublicKey};
 use crate::link::Outgoing;
-use crate::message::{Standing, ToNode, ToServer, Unsettled, encode};
+use crate::message::{OTHER_ASSIGNMENT, Standing, ToNode, ToServer, Unsettled, encode};
 use crate::opens::Opens;
 
 /// Most events that are decided together.
@@ -35,11 +36,12 @@ const FORGET_EVERY: u32 = 120;
 /// What comes to the node's work.
 pub(super) enum Input {
     /// What the node says of its tasks is asked for.
-    Describe { answer: oneshot::Sender<Vec<Unsettled>> },
+    Describe { server: PublicKey, answer: oneshot::Sender<Vec<Unsettled>> },
     /// The API server has let the node in.
     Connected {
         session: u64,
         outgoing: mpsc::UnboundedSender<Outgoing>,
+        server: PublicKey,
         tasks: Vec<Standing>,
         trusted: Vec<PublicKey>,
     },
@@ -74,6 +76,8 @@ pub(super) struct Work {
     pub(super) ended_logs: EndedLogs,
     /// How tasks have ended that did so just now: the history needs not be asked.
     pub(super) ended: HashMap<TaskId, Box<How>>,
+    /// Whose the open tasks are.
+    pub(super) owners: Owners,
     pub(super) line: Option<(u64, mpsc::UnboundedSender<Outgoing>)>,
     pub(super) trusted: Vec<PublicKey>,
     /// Tells whether there are tasks that are not settled.
@@ -123,13 +127,16 @@ impl Work {
 
     fn take(&mut self, input: Input, todo: &mut Vec<Action>) {
         let event = match input {
-            Input::Describe { answer } => {
+            Input::Describe { server, answer } => {
+                let is_its = |named: &Unsettled| self.owners.is_of(&named.task, &server);
+                let unsettled = self.state.unsettled().into_iter().filter(is_its).collect();
                 // Whoever asked may have given up.
-                let _ = answer.send(self.state.unsettled());
+                let _ = answer.send(unsettled);
                 return;
             }
-            Input::Connected { session, outgoing, tasks, trusted } => {
+            Input::Connected { session, outgoing, server, tasks, trusted } => {
                 (self.line, self.trusted) = (Some((session, outgoing)), trusted);
+                self.owners.connected(server);
                 Event::Connected { tasks }
             }
             Input::Lost { session } if self.is_line(session) => {
@@ -175,6 +182,9 @@ impl Work {
     fn assigned(&mut self, signed: &SignedAssignment, todo: &mut Vec<Action>) {
         let Some((assignment, journaled)) = self.believed(signed) else { return };
         let (task, nonce) = (assignment.task.clone(), assignment.nonce);
+        if !self.is_spoken_of_by_its_own(&task) {
+            return;
+        }
         let bytes = signed.payload.len();
         if self.state.wants(&task) && !(self.has_room_for(&task) && self.assignments.has_room_for(bytes)) {
             return self.tell_full();
@@ -184,6 +194,17 @@ impl Work {
             self.assignments.keep(task, assignment, bytes);
         }
         todo.extend(actions);
+    }
+
+    /// Whether a task is one of the API server at the other end, or of nobody yet; then it is its from now on.
+    fn is_spoken_of_by_its_own(&mut self, task: &TaskId) -> bool {
+        let is_its = self.owners.is_of_connected(task);
+        if !is_its {
+            let message = "this task is another API server's; nothing was changed".to_owned();
+            let task = Some(task.clone());
+            self.complain(&ToServer::Complaint { task, code: OTHER_ASSIGNMENT.to_owned(), message });
+        }
+        is_its
     }
 
     /// Whether one more task can be open: each is named when the node connects, in one message.
@@ -207,6 +228,11 @@ impl Work {
 
     /// What a message means; none where it means nothing, or is not believed.
     fn understood(&mut self, message: ToNode) -> Option<Event> {
+        if let ToNode::Held { task, .. } | ToNode::Cancel { task, .. } | ToNode::Settled { task } = &message
+            && !self.is_spoken_of_by_its_own(task)
+        {
+            return None;
+        }
         match message {
             ToNode::Held { task, bytes, again } => Some(Event::Held { task, bytes, again }),
             ToNode::Cancel { task, .. } if !self.has_room_for(&task) => {
@@ -240,7 +266,7 @@ impl Work {
     /// Writes what is to be written, in one flush, then does the rest. What could not be written is not done.
     pub(super) async fn perform(&mut self, mut todo: Vec<Action>) {
         self.tell_how_many();
-        let records: Vec<Record> = todo.iter().filter_map(record).collect();
+        let records: Vec<Record> = todo.iter().filter_map(|action| self.record(action)).collect();
         let tasks: Vec<TaskId> = records.iter().map(|record| record.task().clone()).collect();
         let mut more = Vec::new();
         match self.write(records).await {
@@ -254,6 +280,7 @@ impl Work {
                     self.state.on(Event::NotWritten { task: task.clone() });
                     if !self.state.is_open(task) {
                         self.assignments.let_go_of(task);
+                        self.owners.forget(task);
                     }
                 }
                 todo.retain(|action| action.task().is_none_or(|task| !tasks.contains(task)));
@@ -276,7 +303,9 @@ impl Work {
     fn tell_how_many(&self) {
         let unsettled = self.state.len();
         self.counts.unsettled(unsettled);
-        self.is_busy.send_if_modified(|is_busy| std::mem::replace(is_busy, unsettled > 0) != (unsettled > 0));
+        // Nobody waits at this line for what is another's.
+        let has_some = unsettled > self.owners.of_others();
+        self.is_busy.send_if_modified(|is_busy| std::mem::replace(is_busy, has_some) != has_some);
     }
 
     async fn write(&mut self, records: Vec<Record>) -> Result<(), String> {
@@ -304,6 +333,20 @@ impl Work {
         self.journal = forgotten.await.ok();
     }
 
+    /// What is to be written because of an action.
+    fn record(&mut self, action: &Action) -> Option<Record> {
+        match action.clone() {
+            Action::JournalTaken { task, nonce } => {
+                Some(Record::Taken { server: self.owners.own(&task), task, nonce })
+            }
+            Action::JournalNever { task, verdict } => {
+                Some(Record::Never { server: self.owners.own(&task), task, verdict })
+            }
+            Action::JournalSettled { task } => Some(Record::Settled { task }),
+            _ => None,
+        }
+    }
+
     /// Does one thing; what has come up before is that these logs cannot be read, and this one's is added.
     async fn act(&mut self, action: Action, unreadable: &[Event]) -> Option<Event> {
         let is_stuck = |task: &TaskId| unreadable.iter().any(|event| event.is_unreadable(task));
@@ -312,6 +355,7 @@ impl Work {
             Action::JournalNever { task, .. } => self.assignments.let_go_of(&task),
             Action::JournalSettled { task } => {
                 self.service.let_go_of(&task);
+                self.owners.forget(&task);
                 self.leaving.remove(&task);
                 self.assignments.let_go_of(&task);
             }
@@ -329,6 +373,11 @@ impl Work {
                 });
             }
             Action::Send(complaint @ ToServer::Complaint { .. }) => self.complain(&complaint),
+            // Another API server's is told when that is there.
+            Action::Send(ToServer::Taken { task } | ToServer::Started { task, .. })
+            | Action::SendLog { task, .. }
+            | Action::SendEnd { task, .. }
+                if !self.owners.is_of_connected(&task) => {}
             Action::Send(message) => self.say(&message),
             Action::SendLog { task, .. } | Action::SendEnd { task, .. } if is_stuck(&task) => {}
             Action::SendLog { task, offset, bytes } => return self.send_log(task, offset, bytes).await,
@@ -354,15 +403,5 @@ impl Work {
             Ok(text) => drop(line.send(Outgoing::Control(text))),
             Err(error) => tracing::error!(%error, "a message cannot be sent"),
         }
-    }
-}
-
-/// What is to be written because of an action.
-fn record(action: &Action) -> Option<Record> {
-    match action.clone() {
-        Action::JournalTaken { task, nonce } => Some(Record::Taken { task, nonce }),
-        Action::JournalNever { task, verdict } => Some(Record::Never { task, verdict }),
-        Action::JournalSettled { task } => Some(Record::Settled { task }),
-        _ => None,
     }
 }

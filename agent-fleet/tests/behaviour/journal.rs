@@ -47,10 +47,10 @@ fn what_was_written_is_there_when_it_is_opened_again() {
     let nonce = Nonce::random().unwrap();
     let verdict = Verdict { code: "script_not_found".to_owned(), message: "there is none".to_owned() };
     let records = [
-        Record::Taken { task: task("a"), nonce },
-        Record::Taken { task: task("b"), nonce },
-        Record::Taken { task: task("c"), nonce },
-        Record::Never { task: task("b"), verdict: verdict.clone() },
+        Record::Taken { task: task("a"), nonce, server: None },
+        Record::Taken { task: task("b"), nonce, server: None },
+        Record::Taken { task: task("c"), nonce, server: None },
+        Record::Never { task: task("b"), verdict: verdict.clone(), server: None },
         Record::Settled { task: task("c") },
     ];
     journal.write(&records, start()).unwrap();
@@ -88,7 +88,7 @@ fn what_is_settled_by_a_clock_that_was_set_back_is_remembered_by_the_later_time(
     let folder = tempfile::tempdir().unwrap();
     let mut journal = Journal::open(&folder.path().join("journal.db")).unwrap();
     let nonce = Nonce::random().unwrap();
-    journal.write(&[Record::Taken { task: task("a"), nonce }], start()).unwrap();
+    journal.write(&[Record::Taken { task: task("a"), nonce, server: None }], start()).unwrap();
     journal.write(&[Record::Settled { task: task("a") }], Timestamp::UNIX_EPOCH).unwrap();
     journal.forget(after(2)).unwrap();
     assert_eq!(journal.of(&task("a")).unwrap(), Journaled::Settled);
@@ -101,10 +101,17 @@ fn a_journal_of_the_first_version_is_read_as_it_was_written() {
     first_version(&path, start());
     for _ in 0..2 {
         let journal = Journal::open(&path).unwrap();
-        let open: Vec<_> = journal.unfinished(start()).unwrap().into_iter().map(|entry| entry.task).collect();
-        assert_eq!(open, [task("open")]);
+        let open = journal.unfinished(start()).unwrap();
+        let open: Vec<_> = open.into_iter().map(|entry| (entry.task, entry.server)).collect();
+        assert_eq!(open, [(task("open"), None)]);
         assert_eq!(journal.of(&task("settled")).unwrap(), Journaled::Settled);
     }
+    // What was taken before is the API server's that the node knows, and no other's later.
+    let [known, other] = ["01", "02"].map(|digits| digits.repeat(32).parse().unwrap());
+    let mut journal = Journal::open(&path).unwrap();
+    journal.adopt(&known).unwrap();
+    journal.adopt(&other).unwrap();
+    assert_eq!(journal.unfinished(start()).unwrap()[0].server, Some(known));
 }
 
 #[test]

@@ -144,6 +144,16 @@ impl Running {
         self.counts.now()
     }
 
+    /// Waits until so many tasks are not settled.
+    pub(crate) async fn has_unsettled(&self, number: usize) {
+        let is_so = async {
+            while self.numbers().unsettled != number {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        soon("the number of tasks", is_so).await;
+    }
+
     /// Waits until a task has ended here.
     pub(crate) async fn ended(&self, id: &str) {
         let ended = soon("the end of a task", self.service.wait(&task(id))).await;
