@@ -113,7 +113,8 @@ impl Node {
             true => keys::pinned(&pinned)?.into_iter().collect(),
             false => settings.accepted.clone(),
         };
-        let mut journal = Journal::open(&folder.join("journal.db"))?;
+        let journal_path = folder.join("journal.db");
+        let mut journal = Journal::open(&journal_path)?;
         if let [server] = accepted.as_slice() {
             journal.adopt(server)?;
         }
@@ -131,6 +132,7 @@ impl Node {
             scripts: scripts.clone(),
             opens: Arc::new(settings.opens.clone()),
             journal: Some(journal),
+            journal_path,
             state: NodeState::new(Flow::default()),
             inputs: inputs.clone(),
             assignments: Default::default(),

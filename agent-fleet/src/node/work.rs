@@ -3,6 +3,7 @@
 //! What comes is taken together, decided, written to the journal in one flush, and only then done and told.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -65,6 +66,7 @@ pub(super) struct Work {
     pub(super) scripts: Arc<Scripts>,
     pub(super) opens: Arc<Opens>,
     pub(super) journal: Option<Journal>,
+    pub(super) journal_path: PathBuf,
     pub(super) state: NodeState,
     pub(super) inputs: mpsc::Sender<Input>,
     /// What the open tasks ask for, where that is here.
@@ -104,6 +106,7 @@ impl Work {
                 },
                 _ = ticks.tick() => {
                     self.is_full = false;
+                    self.reopen();
                     inputs.push(Input::Event(Event::Tick));
                     count = count.wrapping_add(1);
                     if count.is_multiple_of(FORGET_EVERY) {
@@ -240,7 +243,7 @@ impl Work {
                 None
             }
             ToNode::Cancel { task, times } => {
-                let journaled = self.journal.as_ref()?.of(&task).ok()?;
+                let journaled = self.journaled(&task)?;
                 Some(Event::Cancel { task, times, journaled })
             }
             ToNode::Settled { task } => Some(Event::Settled { task }),
@@ -249,7 +252,6 @@ impl Work {
     }
 
     fn believed(&mut self, signed: &SignedAssignment) -> Option<(Assignment, Journaled)> {
-        let journal = self.journal.as_ref()?;
         let now = Timestamp::now();
         let assignment = match assignment::verify(signed, &self.trusted, &self.name, &self.keys, now) {
             Ok(assignment) => assignment,
@@ -259,8 +261,21 @@ impl Work {
                 return None;
             }
         };
-        let journaled = journal.of(&assignment.task).ok()?;
+        let journaled = self.journaled(&assignment.task)?;
         Some((assignment, journaled))
+    }
+
+    /// What the journal says; none where it cannot be read: then nothing is done, and the API server says it again.
+    fn journaled(&self, task: &TaskId) -> Option<Journaled> {
+        let read = self.journal.as_ref().map_or_else(
+            || Err("it is closed".to_owned()),
+            |journal| journal.of(task).map_err(|error| error.to_string()),
+        );
+        if let Err(error) = &read {
+            tracing::error!(task_id = %task, error,
+                "the journal cannot be read; what the API server says of a task is dropped until it can");
+        }
+        read.ok()
     }
 
     /// Writes what is to be written, in one flush, then does the rest. What could not be written is not done.
@@ -331,6 +346,18 @@ impl Work {
             journal
         });
         self.journal = forgotten.await.ok();
+    }
+
+    /// Opens the journal again where a thread has died with it.
+    fn reopen(&mut self) {
+        if self.journal.is_none() {
+            match Journal::open(&self.journal_path) {
+                Ok(journal) => self.journal = Some(journal),
+                Err(error) => {
+                    tracing::error!(%error, "the journal of assignments cannot be opened again; trying on");
+                }
+            }
+        }
     }
 
     /// What is to be written because of an action.
