@@ -3,14 +3,14 @@
 //! A SQLite database with a flushed write-ahead log, as the task service's. Parameters are not in it: what a node that was
 //! restarted does not have, it is sent again.
 
-use std::fs::OpenOptions;
+use std::fs::{OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
-use task_service::TaskId;
+use task_service::{Steady, TaskId};
 
 use crate::assignment::MAX_VALIDITY;
 use crate::damage;
@@ -43,6 +43,7 @@ const VERSION: i64 = STEPS.len() as i64;
 #[derive(Debug)]
 pub struct Journal {
     db: Connection,
+    steps: Steady,
 }
 
 /// What is to be written about a task.
@@ -142,12 +143,11 @@ impl Journal {
     fn try_open(path: &Path) -> Result<Self, JournalError> {
         damage::check_file(path)?;
         // SQLite would make the file readable by others.
-        OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(path)
-            .map_err(|source| JournalError::Io { path: path.to_owned(), source })?;
+        let failed = |source| JournalError::Io { path: path.to_owned(), source };
+        let options = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
+        let file = options.map_err(failed)?;
+        // One that was put there, by a restore for one, may have another mode.
+        file.set_permissions(Permissions::from_mode(0o600)).map_err(failed)?;
         let db = Connection::open(path)?;
         db.pragma_update(None, "journal_mode", "WAL")?;
         db.pragma_update(None, "synchronous", "FULL")?;
@@ -161,7 +161,7 @@ impl Journal {
             db.execute_batch(&format!("BEGIN; {steps} PRAGMA user_version = {VERSION}; COMMIT;"))?;
         }
         damage::check(&db)?;
-        Ok(Self { db })
+        Ok(Self { db, steps: Steady::default() })
     }
 
     /// Writes records, all or none of them, flushed.
@@ -169,6 +169,8 @@ impl Journal {
     /// # Errors
     /// When the disk refuses.
     pub fn write(&mut self, records: &[Record], wall: Timestamp) -> Result<(), JournalError> {
+        // From here on its steps are known.
+        self.steps.trusted(wall);
         let now = wall.as_second();
         let transaction = self.db.transaction()?;
         for record in records {
@@ -252,12 +254,13 @@ impl Journal {
         Ok(unfinished)
     }
 
-    /// Forgets what was settled so long ago that no assignment of it is valid any more.
+    /// Forgets what was settled so long ago that no assignment of it is valid any more. By a clock that is far ahead for a
+    /// moment that would be everything.
     ///
     /// # Errors
     /// When the disk refuses.
     pub fn forget(&mut self, wall: Timestamp) -> Result<(), JournalError> {
-        let old = seconds_before(wall, MEMORY);
+        let old = seconds_before(self.steps.trusted(wall), MEMORY);
         self.db.execute("DELETE FROM assignment WHERE stage = 'settled' AND since < ?1", [old])?;
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! The journal: what was written is there after a crash, and old assignments stay dead.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use agent_fleet::assignment::MAX_VALIDITY;
@@ -72,15 +73,15 @@ fn what_was_written_is_there_when_it_is_opened_again() {
 #[test]
 fn what_is_settled_is_remembered_until_no_assignment_is_valid_by_a_clock_that_is_set_back_by_a_day() {
     let folder = tempfile::tempdir().unwrap();
-    let mut journal = Journal::open(&folder.path().join("journal.db")).unwrap();
-    journal.write(&[Record::Settled { task: task("a") }], start()).unwrap();
+    let open = || Journal::open(&folder.path().join("journal.db")).unwrap();
+    open().write(&[Record::Settled { task: task("a") }], start()).unwrap();
     // The last that was signed of it is valid for another hour, and five minutes by the API server's clock.
     let valid = start() + MAX_VALIDITY + SignedDuration::from_mins(5);
     let a_day = SignedDuration::from_hours(24);
-    journal.forget(valid + a_day).unwrap();
-    assert_eq!(journal.of(&task("a")).unwrap(), Journaled::Settled);
-    journal.forget(after(27)).unwrap();
-    assert_eq!(journal.of(&task("a")).unwrap(), Journaled::Unknown);
+    open().forget(valid + a_day).unwrap();
+    assert_eq!(open().of(&task("a")).unwrap(), Journaled::Settled);
+    open().forget(after(27)).unwrap();
+    assert_eq!(open().of(&task("a")).unwrap(), Journaled::Unknown);
 }
 
 #[test]
@@ -90,8 +91,36 @@ fn what_is_settled_by_a_clock_that_was_set_back_is_remembered_by_the_later_time(
     let nonce = Nonce::random().unwrap();
     journal.write(&[Record::Taken { task: task("a"), nonce, server: None }], start()).unwrap();
     journal.write(&[Record::Settled { task: task("a") }], Timestamp::UNIX_EPOCH).unwrap();
+    drop(journal);
+    let mut journal = Journal::open(&folder.path().join("journal.db")).unwrap();
     journal.forget(after(2)).unwrap();
     assert_eq!(journal.of(&task("a")).unwrap(), Journaled::Settled);
+}
+
+#[test]
+fn a_clock_that_is_far_ahead_for_a_moment_has_nothing_forgotten() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Journal::open(&folder.path().join("journal.db")).unwrap();
+    let mut journal = open();
+    journal.write(&[Record::Settled { task: task("a") }], start()).unwrap();
+    journal.forget(after(24 * 365)).unwrap();
+    assert_eq!(journal.of(&task("a")).unwrap(), Journaled::Settled);
+    // The twin: by a process that knows no other time it is long ago.
+    drop(journal);
+    open().forget(after(24 * 365)).unwrap();
+    assert_eq!(open().of(&task("a")).unwrap(), Journaled::Unknown);
+}
+
+#[test]
+fn a_journal_that_others_may_read_is_made_its_owner_s_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.db");
+    drop(Journal::open(&path).unwrap());
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let _journal = Journal::open(&path).unwrap();
+    for entry in std::fs::read_dir(folder.path()).unwrap().map(Result::unwrap) {
+        assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", entry.path());
+    }
 }
 
 #[test]
