@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueHint};
 mod nodes;
 mod scripts;
 
-pub(crate) use nodes::{DrainArgs, NodeArgs, NodeCommand, NodeListArgs};
+pub(crate) use nodes::{DrainArgs, NodeArgs, NodeCommand, NodeListArgs, RemoveArgs};
 pub(crate) use scripts::{
     CompleteArgs, CompletionsArgs, Interpreter, Last, LintArgs, ListArgs, ManArgs, NewArgs, ShellKind,
     ShowArgs,

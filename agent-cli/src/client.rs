@@ -110,6 +110,11 @@ impl Client {
         json(self.answer(self.send(sent, Duration::ZERO))?)
     }
 
+    /// DELETEs what is there.
+    pub(crate) fn delete(&self, path: &str) -> Result<(), Failure> {
+        self.answer(self.send(self.request("DELETE", path).body(()), Duration::ZERO)).map(drop)
+    }
+
     /// GETs bytes from `offset` on, as they come. Where the service has none behind it, there are none.
     pub(crate) fn stream(&self, path: &str, offset: u64) -> Result<Box<dyn Read>, Failure> {
         let mut request = self.request("GET", path);

@@ -3,12 +3,18 @@
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
+use task_runners::Problem;
 
-use crate::args::{DrainArgs, Global, NodeArgs, NodeCommand, NodeListArgs};
+use crate::args::{DrainArgs, Global, NodeArgs, NodeCommand, NodeListArgs, RemoveArgs};
 use crate::client::{Client, segment};
 use crate::failure::Failure;
 use crate::output::{self, count, say, table};
 use crate::terminal::escaped_line;
+
+/// Where the list of nodes begins: a node comes with the digests of its scripts.
+const FIRST_PAGE: &str = "/api/v1/nodes?limit=200";
+/// Pages that are followed.
+const MAX_PAGES: usize = 1000;
 
 /// Carries one of the node's commands out.
 pub(crate) fn run(global: &Global, command: NodeCommand) -> Result<ExitCode, Failure> {
@@ -16,22 +22,39 @@ pub(crate) fn run(global: &Global, command: NodeCommand) -> Result<ExitCode, Fai
         NodeCommand::List(args) => list(global, &args),
         NodeCommand::Show(args) => show(global, &args),
         NodeCommand::Drain(args) => drain(global, &args),
+        NodeCommand::Remove(args) => remove(global, &args),
     }
 }
 
 fn list(global: &Global, args: &NodeListArgs) -> Result<ExitCode, Failure> {
-    let answer = Client::new(global, &args.server)?.get("/api/v1/nodes")?;
+    let nodes = nodes(&Client::new(global, &args.server)?)?;
     if args.json {
-        output::print_json(&answer);
+        output::print_json(&json!({ "nodes": nodes, "next": null }));
         return Ok(ExitCode::SUCCESS);
     }
-    let nodes = answer["nodes"].as_array();
-    let nodes = nodes.ok_or_else(|| Failure::new("the service's answer is no list of nodes".to_owned()))?;
     print_table(&nodes.iter().map(row).collect::<Vec<_>>());
     if nodes.is_empty() {
         say("no node has connected");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// All nodes, page after page.
+fn nodes(client: &Client) -> Result<Vec<Value>, Failure> {
+    let mut nodes = Vec::new();
+    let mut path = FIRST_PAGE.to_owned();
+    for _ in 0..MAX_PAGES {
+        let mut page = client.get(&path)?;
+        match page["nodes"].take() {
+            Value::Array(found) => nodes.extend(found),
+            _ => return Err(Failure::new("the service's answer is no list of nodes")),
+        }
+        match page["next"].as_str() {
+            Some(next) => path = format!("{FIRST_PAGE}&cursor={}", segment(next)),
+            None => return Ok(nodes),
+        }
+    }
+    Err(Failure::new("the service's list of nodes does not end"))
 }
 
 fn show(global: &Global, args: &NodeArgs) -> Result<ExitCode, Failure> {
@@ -54,6 +77,18 @@ fn drain(global: &Global, DrainArgs { one, undo }: &DrainArgs) -> Result<ExitCod
     let takes = if *undo { "takes tasks again" } else { "takes no new tasks" };
     let running = count(node["running"].as_u64().unwrap_or_default(), "task");
     say(&format!("{} {takes}; it has {running} now", escaped_line(&one.node)));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn remove(global: &Global, RemoveArgs { server, node, yes }: &RemoveArgs) -> Result<ExitCode, Failure> {
+    let asked = format!("{} and its key are forgotten; type its name to do so:", escaped_line(node));
+    let is_confirmed = *yes || output::can_ask() && output::ask(&asked).as_deref() == Some(node);
+    if !is_confirmed {
+        let problem = Problem::new("confirm", "confirm", format!("--yes, or {node:?} typed at a terminal"));
+        return Err(Failure::new("nothing was forgotten").with_details(vec![problem.to_string()]));
+    }
+    Client::new(global, server)?.delete(&path(node, ""))?;
+    say(&format!("{} is forgotten", escaped_line(node)));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -3,6 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use crate::draft::Draft;
+use crate::grammar;
 use crate::keys::TOKENS;
 use crate::mistake::{Mistake, Origin};
 use crate::token::Token;
@@ -56,6 +57,7 @@ impl Draft {
         *socket = socket.take().map(|path| current_dir.join(path));
         self.check_tls();
         self.check_client_certificates();
+        self.check_names_of_nodes();
         self.check_socket();
         self.check_host();
         self.check_timeouts();
@@ -162,6 +164,18 @@ impl Draft {
         if self.settings.http.socket_group.is_some() {
             let problem = format!("{SOCKET_GROUP} is given and {SOCKET} is not");
             self.joint_mistake(&[SOCKET_GROUP], problem, remedy);
+        }
+    }
+
+    /// Whoever may connect as the node of its name must have one that is a node's.
+    fn check_names_of_nodes(&mut self) {
+        let tokens = self.settings.auth.tokens.iter().filter(|token| token.may_be_a_node());
+        let wrong = tokens.filter(|token| !grammar::is_node_name(&token.name));
+        let names: Vec<String> = wrong.map(|token| format!("{TOKENS}.{}", token.name)).collect();
+        for name in names {
+            let problem =
+                "a token with this scope connects as the node of its name, and `connect` is no node's name";
+            self.joint_mistake(&[&name], problem.to_owned(), "expected another name");
         }
     }
 

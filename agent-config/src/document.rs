@@ -208,13 +208,16 @@ impl Walk<'_> {
             });
         }
         let Some(token) = token.finish() else { return };
-        for other in &self.draft.settings.auth.tokens {
-            let Some((field, same)) = token.shares(other) else { continue };
-            let problem = format!("the same {same} as the token {}", quote(&other.name));
+        let claimed = &self.draft.claimed;
+        let taken = token.claims().find_map(|claim| Some((claim.words(), claimed.get(&claim)?.clone())));
+        if let Some(((field, same), other)) = taken {
+            let problem = format!("the same {same} as the token {}", quote(&other));
             let name = format!("{TOKENS}.{field}");
             self.mistake(at, &name, &problem, || format!("each [[{TOKENS}]] needs its own"));
             return;
         }
+        let claims = token.claims().map(|claim| (claim, token.name.clone()));
+        self.draft.claimed.extend(claims);
         let key = format!("{TOKENS}.{}", token.name);
         self.draft.origins.insert(key, self.text.origin(at));
         self.draft.settings.auth.tokens.push(token);

@@ -1,6 +1,6 @@
 //! The settings while layer after layer is written onto them, with what was wrong on the way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 
 use crate::grammar;
@@ -10,6 +10,7 @@ use crate::mistake::{Mistake, Mistakes, Origin};
 use crate::nearest::nearest;
 use crate::settings::Settings;
 use crate::sources::Flags;
+use crate::token::Claim;
 
 /// What every variable of the environment begins with that this program reads.
 const PREFIX: &str = "DEVOPS_AGENT__";
@@ -20,12 +21,15 @@ pub(crate) struct Draft {
     pub(crate) settings: Settings,
     pub(crate) origins: BTreeMap<String, Origin>,
     pub(crate) mistakes: Mistakes,
+    /// What each token has for itself, and the token's name.
+    pub(crate) claimed: HashMap<Claim, String>,
 }
 
 impl Draft {
     pub(crate) fn new() -> Self {
         let unset = KEYS.iter().map(|key| (key.name.to_owned(), Origin::Unset));
-        Self { settings: Settings::unset(), origins: unset.collect(), mistakes: Mistakes::default() }
+        let (mistakes, claimed) = Default::default();
+        Self { settings: Settings::unset(), origins: unset.collect(), mistakes, claimed }
     }
 
     /// Writes one value, or says what is wrong with it at the place that `locate` gives.

@@ -20,6 +20,11 @@ pub(crate) fn is_name(text: &str) -> bool {
         && bytes.all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
 }
 
+/// A name that a node may have: `/api/v1/nodes/connect` is where nodes come, so that none could be shown that is called so.
+pub(crate) fn is_node_name(text: &str) -> bool {
+    is_name(text) && text != "connect"
+}
+
 /// `[A-Za-z_][A-Za-z0-9_]*`.
 pub(crate) fn is_variable(text: &str) -> bool {
     let mut bytes = text.bytes();

@@ -106,7 +106,7 @@ pub(crate) const KEYS: &[Key] = &[
     key!(audit.files, files),
     key!(log.format, log_format),
     key!(node.api_server, api_server),
-    key!(node.name, some_name),
+    key!(node.name, node_name),
     key!(node.token_file, some_path),
     key!(node.ca, some_path),
     key!(node.certificate, some_path),
@@ -143,8 +143,9 @@ fn name(input: Input<'_>) -> Checked<String> {
     input.text(NAME, own(grammar::is_name))
 }
 
-fn some_name(input: Input<'_>) -> Checked<Option<String>> {
-    name(input).map(Some)
+fn node_name(input: Input<'_>) -> Checked<Option<String>> {
+    let right = format!("{NAME}; `connect` is no node's name");
+    input.text(&right, own(grammar::is_node_name)).map(Some)
 }
 
 fn api_server(input: Input<'_>) -> Checked<Option<String>> {

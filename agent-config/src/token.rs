@@ -37,8 +37,18 @@ pub struct Token {
     pub expires: Option<Timestamp>,
 }
 
+/// What a token has for itself: its name, and what proves who calls.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Claim {
+    Name(String),
+    Digest(TokenDigest),
+    Certificate(TokenDigest),
+    User(String),
+    Uid(u32),
+}
+
 /// The SHA-256 of a token, or of a certificate. Its `Debug` form does not show it.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TokenDigest([u8; 32]);
 
 /// Something that a token may permit.
@@ -112,20 +122,31 @@ impl Token {
         !self.peer_users.is_empty() || !self.peer_uids.is_empty()
     }
 
-    /// What a token shares with another that proves who calls, or is its name: the field, and the word for it.
-    pub(crate) fn shares(&self, other: &Self) -> Option<(&'static str, &'static str)> {
-        let is_same = |one: Option<TokenDigest>, other| one.is_some() && one == other;
-        let shared = [
-            (self.name == other.name, ("name", "name")),
-            (is_same(self.sha256, other.sha256), ("sha256", "digest")),
-            (
-                is_same(self.certificate_sha256, other.certificate_sha256),
-                ("certificate_sha256", "certificate"),
-            ),
-            (self.peer_users.iter().any(|user| other.peer_users.contains(user)), ("peer_users", "user")),
-            (self.peer_uids.iter().any(|uid| other.peer_uids.contains(uid)), ("peer_uids", "uid")),
-        ];
-        shared.into_iter().find_map(|(is_shared, what)| is_shared.then_some(what))
+    /// Whether it may connect as the node of its name.
+    pub(crate) fn may_be_a_node(&self) -> bool {
+        self.scopes.contains(&Scope::Node) || self.scopes.contains(&Scope::Admin)
+    }
+
+    /// What it has that no other token may have.
+    pub(crate) fn claims(&self) -> impl Iterator<Item = Claim> {
+        let proofs = [self.sha256.map(Claim::Digest), self.certificate_sha256.map(Claim::Certificate)];
+        let users = self.peer_users.iter().cloned().map(Claim::User);
+        let uids = self.peer_uids.iter().copied().map(Claim::Uid);
+        let name = Claim::Name(self.name.clone());
+        std::iter::once(name).chain(proofs.into_iter().flatten()).chain(users).chain(uids)
+    }
+}
+
+impl Claim {
+    /// The field that it stands in, and the word for it.
+    pub(crate) fn words(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::Name(_) => ("name", "name"),
+            Self::Digest(_) => ("sha256", "digest"),
+            Self::Certificate(_) => ("certificate_sha256", "certificate"),
+            Self::User(_) => ("peer_users", "user"),
+            Self::Uid(_) => ("peer_uids", "uid"),
+        }
     }
 }
 

@@ -41,7 +41,11 @@ type Writing<S> = Arc<Mutex<WriteHalf<S>>>;
 
 /// The sending half.
 #[derive(Debug)]
-pub struct Sender<S>(Writing<S>);
+pub struct Sender<S> {
+    writing: Writing<S>,
+    /// Frames that leave together, and no room for them when they have left.
+    waiting: Vec<u8>,
+}
 
 /// The receiving half.
 #[derive(Debug)]
@@ -68,16 +72,25 @@ pub(crate) fn split<S: AsyncRead + AsyncWrite>(stream: S) -> (Sender<S>, Receive
     let reading = Listening::to(reading);
     let heard = reading.heard();
     let reading = BufReader::with_capacity(AHEAD_BYTES, reading);
-    (Sender(writing.clone()), Receiver { reading, writing, told: None, heard })
+    (
+        Sender { writing: writing.clone(), waiting: Vec::new() },
+        Receiver { reading, writing, told: None, heard },
+    )
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> LinkSender for Sender<S> {
-    async fn send(&mut self, frame: Frame) -> Result<(), LinkError> {
-        match frame {
-            Frame::Control(text) => write(&self.0, TEXT, text.as_bytes()).await,
-            Frame::Log(bytes) => write(&self.0, BINARY, &bytes).await,
-            Frame::Ping => write(&self.0, PING, &[]).await,
+    async fn feed(&mut self, frame: Frame) -> Result<(), LinkError> {
+        match &frame {
+            Frame::Control(text) => put(&mut self.waiting, TEXT, text.as_bytes()),
+            Frame::Log(bytes) => put(&mut self.waiting, BINARY, bytes),
+            Frame::Ping => put(&mut self.waiting, PING, &[]),
         }
+        if self.waiting.len() < STEP_BYTES { Ok(()) } else { self.flush().await }
+    }
+
+    async fn flush(&mut self) -> Result<(), LinkError> {
+        let waiting = std::mem::take(&mut self.waiting);
+        if waiting.is_empty() { Ok(()) } else { write(&self.writing, &waiting).await }
     }
 }
 
@@ -168,7 +181,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Receiver<S> {
             return Ok(());
         }
         self.told = Some(Instant::now());
-        write(&self.writing, PONG, &[]).await
+        say(&self.writing, PONG, &[]).await
     }
 
     /// Answers a frame that is about the connection itself.
@@ -179,12 +192,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Receiver<S> {
         let mut payload = Vec::new();
         self.payload(head, &mut payload).await?;
         match head.kind {
-            PING => write(&self.writing, PONG, &payload).await,
+            PING => say(&self.writing, PONG, &payload).await,
             PONG => Ok(()),
             CLOSE => {
                 let code = closing_code(&payload)?;
                 // The other end may have gone already.
-                let _ = write(&self.writing, CLOSE, code).await;
+                let _ = say(&self.writing, CLOSE, code).await;
                 Err(LinkError::Cut("the other end has closed it".to_owned()))
             }
             _ => Err(broken("a frame's kind is not known")),
@@ -209,24 +222,35 @@ fn closing_code(payload: &[u8]) -> Result<&[u8], LinkError> {
     Ok(code)
 }
 
-/// Writes a whole message as one frame. What an API server says is short, and one write with its head.
-async fn write<S: AsyncWrite>(writing: &Writing<S>, kind: u8, payload: &[u8]) -> Result<(), LinkError> {
-    let mut frame = Vec::with_capacity(10 + payload.len());
-    frame.push(LAST | kind);
+/// Writes a frame that is about the connection itself.
+async fn say<S: AsyncWrite>(writing: &Writing<S>, kind: u8, payload: &[u8]) -> Result<(), LinkError> {
+    let mut frame = Vec::new();
+    put(&mut frame, kind, payload);
+    write(writing, &frame).await
+}
+
+/// Puts a whole message as one frame behind others. What an API server says is short.
+fn put(frames: &mut Vec<u8>, kind: u8, payload: &[u8]) {
+    frames.reserve(10 + payload.len());
+    frames.push(LAST | kind);
     match (u8::try_from(payload.len()), u16::try_from(payload.len())) {
-        (Ok(short), _) if short < 126 => frame.push(short),
+        (Ok(short), _) if short < 126 => frames.push(short),
         (_, Ok(middle)) => {
-            frame.push(126);
-            frame.extend(middle.to_be_bytes());
+            frames.push(126);
+            frames.extend(middle.to_be_bytes());
         }
         _ => {
-            frame.push(127);
-            frame.extend((payload.len() as u64).to_be_bytes());
+            frames.push(127);
+            frames.extend((payload.len() as u64).to_be_bytes());
         }
     }
-    frame.extend(payload);
+    frames.extend(payload);
+}
+
+/// Writes whole frames.
+async fn write<S: AsyncWrite>(writing: &Writing<S>, frames: &[u8]) -> Result<(), LinkError> {
     let mut writing = writing.lock().await;
-    writing.write_all(&frame).await.map_err(cut)?;
+    writing.write_all(frames).await.map_err(cut)?;
     writing.flush().await.map_err(cut)
 }
 

@@ -44,7 +44,7 @@ pub enum Stranger {
     },
     /// The node has another key than the one that came under its name before.
     #[error(
-        "the key of the node '{name}' is not the one that came under this name before; if it was set up anew, have it forgotten here"
+        "the key of the node '{name}' is not the one that came under this name before; if it was set up anew, `agent-cli node remove {name}` has the API server forget the old one"
     )]
     NodeKeyChanged {
         /// The node.

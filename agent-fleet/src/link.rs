@@ -7,6 +7,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::stream::{self, StreamExt};
 use task_service::{LogReader, TaskId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -25,6 +26,9 @@ const BUSY_GIVE_UP_AFTER: Duration = Duration::from_secs(7);
 /// Time that every write may take, and the bytes a second that it must get rid of to have more of it.
 const WRITE_WITHIN: Duration = Duration::from_secs(20);
 const LEAST_RATE: u64 = 16 << 10;
+/// Frames that leave together, and those of them that are made beside each other.
+const MOST_TOGETHER: usize = 32;
+const MADE_TOGETHER: usize = 8;
 /// Messages that wait to leave before nothing more is read of whoever they are for.
 const PLACES: usize = 1024;
 
@@ -40,14 +44,14 @@ pub enum Frame {
 }
 
 impl Frame {
-    /// Time that its write may take.
-    fn write_within(&self) -> Duration {
+    /// Time that its write may take more than others.
+    fn more_time(&self) -> Duration {
         let bytes = match self {
             Self::Control(text) => text.len(),
             Self::Log(bytes) => bytes.len(),
             Self::Ping => 0,
         };
-        WRITE_WITHIN + Duration::from_secs(bytes as u64 / LEAST_RATE)
+        Duration::from_secs(bytes as u64 / LEAST_RATE)
     }
 }
 
@@ -67,8 +71,19 @@ pub enum LinkError {
 
 /// The sending half of a link.
 pub trait LinkSender: Send + 'static {
+    /// Takes a frame to send. It may leave only with those behind it, at [`flush`](Self::flush).
+    fn feed(&mut self, frame: Frame) -> impl Future<Output = Result<(), LinkError>> + Send;
+
+    /// Sends what it was fed.
+    fn flush(&mut self) -> impl Future<Output = Result<(), LinkError>> + Send;
+
     /// Sends a frame.
-    fn send(&mut self, frame: Frame) -> impl Future<Output = Result<(), LinkError>> + Send;
+    fn send(&mut self, frame: Frame) -> impl Future<Output = Result<(), LinkError>> + Send {
+        async {
+            self.feed(frame).await?;
+            self.flush().await
+        }
+    }
 }
 
 /// The receiving half of a link.
@@ -93,6 +108,19 @@ pub(crate) enum Outgoing {
     Log { reader: Arc<LogReader>, task: TaskId, offset: u64, bytes: u64 },
     /// What is made when it is sent.
     Later(Later),
+}
+
+impl Outgoing {
+    /// The frame; none where it cannot be made.
+    async fn made(self) -> Option<Frame> {
+        match self {
+            Self::Control(text) | Self::Placed { text, .. } | Self::Once { text, .. } => {
+                Some(Frame::Control(text))
+            }
+            Self::Log { reader, task, offset, bytes } => log_frame(&reader, task, offset, bytes),
+            Self::Later(Later(making)) => making.await,
+        }
+    }
 }
 
 /// A frame that is made when it is sent; none where it cannot be made then.
@@ -200,30 +228,39 @@ impl Pace {
     }
 }
 
-/// Sends what comes by the channel until that is closed; pings where there is nothing to send. Who becomes busy has something
-/// to send, so that the pace is looked at then.
+/// Sends what comes by the channel until that is closed, what waits together in one write; pings where there is nothing to
+/// send. Who becomes busy has something to send, so that the pace is looked at then.
 pub(crate) async fn send_all(
     mut link: impl LinkSender,
     mut outgoing: mpsc::UnboundedReceiver<Outgoing>,
     pace: Pace,
 ) -> Result<(), LinkError> {
     loop {
-        let frame = match timeout(pace.ping_after(), outgoing.recv()).await {
-            Ok(Some(
-                Outgoing::Control(text) | Outgoing::Placed { text, .. } | Outgoing::Once { text, .. },
-            )) => Some(Frame::Control(text)),
-            Ok(Some(Outgoing::Log { reader, task, offset, bytes })) => {
-                log_frame(&reader, task, offset, bytes)
-            }
-            Ok(Some(Outgoing::Later(Later(making)))) => making.await,
-            Ok(None) => return Ok(()),
-            Err(_) => Some(Frame::Ping),
-        };
-        if let Some(frame) = frame {
-            let within = frame.write_within();
-            timeout(within, link.send(frame)).await.map_err(|_| LinkError::Stuck(within))??;
+        let mut waiting = Vec::new();
+        match timeout(pace.ping_after(), outgoing.recv_many(&mut waiting, MOST_TOGETHER)).await {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            Err(_) => within(WRITE_WITHIN, link.feed(Frame::Ping)).await?,
         }
+        let mut frames = stream::iter(waiting).map(Outgoing::made).buffered(MADE_TOGETHER);
+        // A long message may have been taken and not have left: it has its time for that as well.
+        let mut most = WRITE_WITHIN;
+        while let Some(frame) = frames.next().await {
+            if let Some(frame) = frame {
+                most += frame.more_time();
+                within(most, link.feed(frame)).await?;
+            }
+        }
+        within(most, link.flush()).await?;
     }
+}
+
+/// Does what has to be done in that time.
+async fn within(
+    most: Duration,
+    sending: impl Future<Output = Result<(), LinkError>>,
+) -> Result<(), LinkError> {
+    timeout(most, sending).await.unwrap_or(Err(LinkError::Stuck(most)))
 }
 
 /// The next frame that says something.

@@ -57,13 +57,17 @@ pub(crate) fn split<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> LinkSender for Sender<S> {
-    async fn send(&mut self, frame: Frame) -> Result<(), LinkError> {
+    async fn feed(&mut self, frame: Frame) -> Result<(), LinkError> {
         let message = match frame {
             Frame::Control(text) => Message::text(text),
             Frame::Log(bytes) => Message::binary(bytes),
             Frame::Ping => Message::Ping(Bytes::new()),
         };
-        self.0.send(message).await.map_err(|error| LinkError::Cut(error.to_string()))
+        self.0.feed(message).await.map_err(|error| LinkError::Cut(error.to_string()))
+    }
+
+    async fn flush(&mut self) -> Result<(), LinkError> {
+        self.0.flush().await.map_err(|error| LinkError::Cut(error.to_string()))
     }
 }
 

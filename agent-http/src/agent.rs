@@ -13,8 +13,7 @@ use agent_fleet::node::Node;
 use axum::Router;
 use metrics_exporter_prometheus::BuildError as MetricsError;
 use task_runners::{
-    BuildError, Records, ScriptExecutor, ScriptRunner, Scripts, ScriptsStatus, TaskDebugRunner, TaskRunner,
-    Watch,
+    BuildError, Records, ScriptExecutor, ScriptRunner, Scripts, ScriptsStatus, TaskDebugRunner, Watch,
 };
 use task_service::{DrainReport, OpenError, Retention, RunnerRegistry, ServiceSettings, TaskService};
 use tokio::sync::{Notify, Semaphore, watch};
@@ -324,8 +323,11 @@ async fn open_fleet(settings: &Settings, records: Records) -> Result<Fleet, Agen
 
 fn registry(metrics: &Arc<Metrics>, scripts: ScriptRunner, fleet: &Fleet) -> RunnerRegistry {
     let mut registry = RunnerRegistry::new();
-    let nodes: Arc<dyn TaskRunner> = Arc::new(fleet.runner());
-    let runners = [metrics.measured(TaskDebugRunner::new(scripts.clone())), metrics.measured(scripts), nodes];
+    let runners = [
+        metrics.measured(TaskDebugRunner::new(scripts.clone())),
+        metrics.measured(scripts),
+        metrics.measured(fleet.runner()),
+    ];
     for runner in runners {
         registry.register(runner).expect("the three names fit and differ");
     }

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use agent_fleet::controller::{AbandonError, DrainError};
+use agent_fleet::controller::{AbandonError, DrainError, ForgetError};
 use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -227,6 +227,20 @@ impl From<DrainError> for ApiError {
         match &error {
             DrainError::NoNode(_) => Self::new(StatusCode::NOT_FOUND, "node_not_found", error.to_string()),
             DrainError::Unwritten(_) => Self::unavailable(error),
+        }
+    }
+}
+
+impl From<ForgetError> for ApiError {
+    fn from(error: ForgetError) -> Self {
+        let detail = error.to_string();
+        match error {
+            ForgetError::NoNode(_) => Self::new(StatusCode::NOT_FOUND, "node_not_found", detail),
+            ForgetError::Connected(_) => Self::new(StatusCode::CONFLICT, "node_connected", detail),
+            ForgetError::HasTasks { .. } => Self::new(StatusCode::CONFLICT, "node_has_tasks", detail),
+            ForgetError::Unread(_) | ForgetError::Unwritten(_) | ForgetError::Failed(_) => {
+                Self::unavailable(detail)
+            }
         }
     }
 }

@@ -18,8 +18,8 @@ use metrics_exporter_prometheus::{
 };
 use task_runners::ScriptsStatus;
 use task_service::{
-    ExecutionResult, KillScope, Outcome, Plan, Refusal, ServiceStats, StartFuture, TaskChange, TaskOrder,
-    TaskRunner, TaskSpec, TaskStatus,
+    ExecutionResult, KillScope, OnBusy, Outcome, Plan, Refusal, ServiceStats, StartError, StartFuture,
+    TaskChange, TaskOrder, TaskRunner, TaskSpec, TaskStatus,
 };
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
@@ -178,8 +178,10 @@ impl Metrics {
         self.handle.run_upkeep();
     }
 
-    fn run_ended(&self, runner: &str, result: &ExecutionResult) {
-        let runner = runner.to_owned();
+    /// Counts a run. What was killed is counted by the agent on whose host that was.
+    fn run_ended(&self, runner: &dyn TaskRunner, result: &ExecutionResult) {
+        let was_here = !runner.runs_elsewhere();
+        let runner = runner.name().to_owned();
         let status = TaskStatus::of_result(result).as_str();
         let took = Duration::from_millis(result.duration_ms);
         let was_ended = matches!(result.outcome, Outcome::TimedOut | Outcome::Cancelled);
@@ -187,7 +189,7 @@ impl Metrics {
             counter!(RUNS, "runner" => runner.clone(), "status" => status).increment(1);
             counter!(LOG_BYTES, "runner" => runner.clone()).increment(result.log.bytes);
             histogram!(DURATION, "runner" => runner).record(took.as_secs_f64());
-            if let Some(scope) = result.kill_scope.map(scope_name) {
+            if let Some(scope) = result.kill_scope.filter(|_| was_here).map(scope_name) {
                 let is_kill = was_ended || result.leftovers_killed > 0;
                 counter!(KILLS, "kill_scope" => scope).increment(u64::from(is_kill));
                 counter!(LEFTOVERS, "kill_scope" => scope).increment(result.leftovers_killed);
@@ -220,20 +222,28 @@ impl TaskRunner for Measured {
 
     fn start(&self, order: TaskOrder) -> StartFuture<'_> {
         Box::pin(async move {
+            let waits_where_busy = order.spec.on_busy == OnBusy::Wait;
             let started = self.runner.start(order).await;
             match &started {
+                // It is no run: the task goes on waiting.
+                Err(StartError::Away(_)) => {}
+                Err(StartError::WorkspaceBusy(_)) if waits_where_busy => {}
                 Err(_) => self.metrics.run_not_started(self.name()),
                 Ok(execution) => {
                     let (execution, metrics) = (execution.clone(), self.metrics.clone());
-                    let name = self.name().to_owned();
+                    let runner = self.runner.clone();
                     tokio::spawn(async move {
                         let result = execution.wait().await;
-                        metrics.run_ended(&name, &result);
+                        metrics.run_ended(&*runner, &result);
                     });
                 }
             }
             started
         })
+    }
+
+    fn runs_elsewhere(&self) -> bool {
+        self.runner.runs_elsewhere()
     }
 }
 

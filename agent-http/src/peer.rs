@@ -1,6 +1,7 @@
 //! Who is at the other end of a connection: an address, or a user of this host as the kernel tells; and which users a
 //! token lists.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -126,11 +127,13 @@ pub fn check_peers(settings: &Settings) -> Result<(), PeerError> {
 /// The users that each token lists.
 pub(crate) fn listed_by_all(tokens: &[Token]) -> Result<Vec<Listed>, PeerError> {
     let all = tokens.iter().map(Listed::by).collect::<Result<Vec<_>, _>>()?;
-    for (index, listed) in all.iter().enumerate() {
-        for (other, others) in all.iter().enumerate().take(index) {
-            if let Some(&uid) = listed.uids.iter().find(|uid| others.uids.contains(uid)) {
-                let (token, other) = (tokens[index].name.clone(), tokens[other].name.clone());
-                return Err(PeerError::Twice { token, uid, other });
+    let mut callers = HashMap::new();
+    for (token, listed) in tokens.iter().zip(&all) {
+        for &uid in &listed.uids {
+            // One section may list a user by name and by number.
+            let other = callers.insert(uid, token.name.as_str()).filter(|other| *other != token.name);
+            if let Some(other) = other.map(str::to_owned) {
+                return Err(PeerError::Twice { token: token.name.clone(), uid, other });
             }
         }
     }

@@ -12,7 +12,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use attempt::Attempt;
-pub(crate) use node::{Drain, Node, NodeList, Target};
+pub(crate) use node::{Drain, Node, NodePage, Target};
 pub(crate) use script::{Script, ScriptPage};
 
 /// What is asked: a script or runner by name, with everything that shapes its run. Unknown fields are refused.

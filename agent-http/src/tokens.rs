@@ -143,8 +143,8 @@ impl Tokens {
         })
     }
 
-    /// Looks a digest up. The table's order depends on random keys of this process (SipHash), so that the time of a miss
-    /// tells nothing of the digests that are there; the one that is found is compared in constant time.
+    /// Looks a digest up in a table whose order depends on random keys of this process (SipHash), and compares the one that
+    /// is found in constant time. What time the look-up itself takes could only tell of digests, from which no token follows.
     fn find(&self, digest: &TokenDigest) -> Option<Arc<Known>> {
         let known = self.by_digest.get(digest.as_bytes())?;
         let is_same: Choice = known.token.sha256?.as_bytes().ct_eq(digest.as_bytes());

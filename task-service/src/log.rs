@@ -75,6 +75,31 @@ impl TaskService {
         self.log_of(id, Some(attempt)).await
     }
 
+    /// Waits until a task has started or ended, and opens its log; none where it ended without one. The history is not asked
+    /// for a task that is started only now.
+    ///
+    /// # Errors
+    /// See [`LogError`].
+    pub async fn log_once_begun(&self, id: &TaskId) -> Result<Option<LogReader>, LogError> {
+        if let Some(mut phase) = self.live().follow(id) {
+            let begun = phase.wait_for(has_begun).await.map(|phase| phase.clone());
+            if let Ok(Phase::Running { execution, .. }) = begun
+                && let Ok(reader) = blocking(move || execution.log()).await
+                && is_of_first(&phase.borrow())
+            {
+                return Ok(Some(reader));
+            }
+        }
+        let source = match self.log(id).await? {
+            LogSource::NotYet(wait) => wait.opened().await?,
+            other => other,
+        };
+        Ok(match source {
+            LogSource::Log(reader) => Some(reader),
+            LogSource::NotYet(_) | LogSource::None => None,
+        })
+    }
+
     async fn log_of(&self, id: &TaskId, attempt: Option<u32>) -> Result<LogSource, LogError> {
         loop {
             let mut turns = self.inner.stats.clone();
@@ -217,6 +242,19 @@ fn is_moved(error: &io::Error, execution: &Execution) -> bool {
     error.kind() == io::ErrorKind::NotFound && execution.result().is_some()
 }
 
+fn has_begun(phase: &Phase) -> bool {
+    matches!(phase, Phase::Running { .. } | Phase::Ended(_))
+}
+
+/// Whether no attempt but the first can have a log by now: each has its log under the same name in its turn.
+fn is_of_first(phase: &Phase) -> bool {
+    match phase {
+        Phase::Running { attempt, .. } => *attempt == 1,
+        Phase::Ended(task) => task.attempt == 1,
+        Phase::Queued | Phase::Starting(_) | Phase::Undecided => false,
+    }
+}
+
 fn open_error(id: &TaskId, source: io::Error) -> LogError {
     LogError::Open { id: id.clone(), source }
 }
@@ -227,9 +265,8 @@ impl LogWait {
     /// # Errors
     /// See [`LogError`].
     pub async fn opened(mut self) -> Result<LogSource, LogError> {
-        let begun = |phase: &Phase| matches!(phase, Phase::Running { .. } | Phase::Ended(_));
         // A keeper that stops forgets the task; then the row says how it stands.
-        let _ = self.phase.wait_for(begun).await;
+        let _ = self.phase.wait_for(has_begun).await;
         Box::pin(self.service.log_of(&self.id, self.attempt)).await
     }
 }

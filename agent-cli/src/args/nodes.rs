@@ -12,6 +12,8 @@ pub(crate) enum NodeCommand {
     Show(NodeArgs),
     /// Have a node take no new tasks; what it has goes on
     Drain(DrainArgs),
+    /// Have the service forget a node that is away and has no tasks: its key, labels and scripts
+    Remove(RemoveArgs),
 }
 
 #[derive(Debug, Args)]
@@ -41,4 +43,15 @@ pub(crate) struct DrainArgs {
     /// Have it take new tasks again
     #[arg(long)]
     pub(crate) undo: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RemoveArgs {
+    #[command(flatten)]
+    pub(crate) server: Server,
+    /// The node's name
+    pub(crate) node: String,
+    /// Do so without being asked
+    #[arg(long)]
+    pub(crate) yes: bool,
 }

@@ -22,7 +22,9 @@ pub(super) fn offer(global: &Global, last: &Last) -> Offer {
 /// The nodes of the service.
 pub(super) fn offer_nodes(global: &Global, last: &Last) -> Offer {
     let about = |node: &Value| if node["connected"] == true { "connected" } else { "away" };
-    listed(global, last, "/api/v1/nodes", "nodes", |node| Candidate::new(text(node, "name"), about(node)))
+    listed(global, last, "/api/v1/nodes?limit=1000", "nodes", |node| {
+        Candidate::new(text(node, "name"), about(node))
+    })
 }
 
 fn listed(

@@ -32,7 +32,7 @@ fn the_help_of_commands_of_the_service_names_every_option() {
     for command in ["submit", "list", "show", "logs", "cancel", "rerun", "abandon", "debug-script"] {
         assert_snapshot!(format!("help task {command}"), help(&format!("task {command}")));
     }
-    for command in ["node", "node list", "node show", "node drain"] {
+    for command in ["node", "node list", "node show", "node drain", "node remove"] {
         assert_snapshot!(format!("help {command}"), help(command));
     }
 }

@@ -1,9 +1,12 @@
 //! `node …`, and tasks with a target, against a service and a node of it.
 
+use std::fs;
 use std::process::Command;
 
+use crate::served::endless;
 use crate::service::Service;
 use crate::support::{Ended, Site, eventually, write};
+use crate::terminal::typing;
 
 /// An API server, a node of it, and what the command line calls the former with.
 struct Scene {
@@ -164,5 +167,65 @@ fn the_scripts_of_a_node_and_of_a_pool_are_listed_and_shown() {
     assert_eq!(
         (without_service.code, ended(&["list", "--node", "a", "--node-label", "b=c"]).code),
         (Some(2), Some(2))
+    );
+}
+
+#[test]
+fn a_node_is_removed_by_whoever_says_so_twice() {
+    let scene = Scene::new();
+    scene.connected();
+    let unsure = scene.ended(&["node", "remove", "db-1"]);
+    assert_eq!(unsure.code, Some(1));
+    assert!(
+        unsure.stderr.contains("nothing was forgotten") && unsure.stderr.contains("--yes"),
+        "{}",
+        unsure.stderr
+    );
+    let early = scene.ended(&["node", "remove", "--yes", "db-1"]);
+    assert!(early.code == Some(1) && early.stderr.contains("'db-1' is connected"), "{}", early.stderr);
+    let Scene { caller, url, _server, node } = scene;
+    drop(node);
+    let ended = |words: &[&str]| caller.ended([words, &["--server", &url, "--token-file", "boss"]].concat());
+    eventually("its leaving", || ended(&["node", "list"]).text().contains("db-1  away").then_some(()));
+    let typed = |answer: &str| {
+        fs::write(caller.path("answer"), answer).unwrap();
+        let input = fs::File::open(caller.path("answer")).unwrap();
+        typing(
+            &caller,
+            &["node", "remove", "db-1", "--server", &url, "--token-file", "boss"],
+            &[],
+            input.into(),
+        )
+    };
+    for answer in ["yes\n", "\n", ""] {
+        let shown = typed(answer);
+        assert!(
+            shown.contains("type its name") && shown.contains("nothing was forgotten"),
+            "{answer:?}: {shown:?}"
+        );
+    }
+    assert!(ended(&["node", "list"]).text().contains("db-1  away"));
+    assert!(typed("db-1\n").contains("db-1 is forgotten"));
+    assert_eq!(
+        (ended(&["node", "list"]).text(), ended(&["node", "list"]).stderr.as_str()),
+        (String::new(), "no node has connected\n")
+    );
+    let again = ended(&["node", "remove", "--yes", "db-1"]);
+    assert!(again.code == Some(1) && again.stderr.contains("there is no node 'db-1'"), "{}", again.stderr);
+}
+
+#[test]
+fn all_pages_of_nodes_are_followed() {
+    let site = Site::new();
+    write(&site.path("token"), "dag_token", 0o600);
+    let (url, _) = endless();
+    let ended = site.ended(["node", "list", "--server", &url, "--token-file", "token"]);
+    let names: Vec<String> =
+        ended.text().lines().map(|line| line.split(' ').next().unwrap().to_owned()).collect();
+    assert_eq!(
+        (ended.code, names),
+        (Some(0), vec!["a.sh".to_owned(), "b.sh".to_owned()]),
+        "{}",
+        ended.stderr
     );
 }

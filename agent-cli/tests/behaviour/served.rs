@@ -111,8 +111,8 @@ fn people_see_scripts_under_the_headings_of_their_groups_and_programs_see_column
     assert_eq!(on_terminal(&empty, &["list"], &[TERM]).lines().count(), 1);
 }
 
-/// A service that gives scripts in two pages and has no end of tasks; it counts how often it was asked for those.
-fn endless() -> (String, Arc<AtomicUsize>) {
+/// A service that gives scripts, and nodes, in two pages and has no end of tasks; it counts how often it was asked for those.
+pub(crate) fn endless() -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let asked = Arc::new(AtomicUsize::new(0));
@@ -122,15 +122,16 @@ fn endless() -> (String, Arc<AtomicUsize>) {
             let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
             let first = lines.next().unwrap_or_default();
             lines.take_while(|line| !line.is_empty()).for_each(drop);
-            let script =
-                |name: &str, next: &str| format!("{{\"scripts\":[{{\"name\":\"{name}\"}}],\"next\":{next}}}");
+            let what = if first.contains("/nodes") { "nodes" } else { "scripts" };
+            let page =
+                |name: &str, next: &str| format!("{{\"{what}\":[{{\"name\":\"{name}\"}}],\"next\":{next}}}");
             let body = if first.contains("/tasks") {
                 counted.fetch_add(1, Ordering::Relaxed);
                 "{\"tasks\":[],\"next\":\"more\"}".to_owned()
             } else if first.contains("cursor=one%2Ftwo") {
-                script("b.sh", "null")
+                page("b.sh", "null")
             } else {
-                script("a.sh", "\"one/two\"")
+                page("a.sh", "\"one/two\"")
             };
             let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n";
             let length = body.len();

@@ -1,5 +1,7 @@
 //! `[[auth.token]]`: what is read, and that digests never show.
 
+use std::time::{Duration, Instant};
+
 use agent_config::Scope;
 
 use crate::Place;
@@ -88,6 +90,45 @@ fn each_mistake_of_a_token_is_told() {
          [[auth.token]]\nname = \"x\"\nsha256 = 7\nscopes = [\"everything\"]\nexpires = \"tomorrow\"\n"
     );
     insta::assert_snapshot!(Place::new().complaint(&text));
+}
+
+/// Each is compared with all others: one by one that would be two thousand million comparisons, and minutes.
+#[test]
+fn tokens_of_tens_of_thousands_of_nodes_are_read_in_seconds_and_one_that_is_there_twice_is_found() {
+    let token = |name: u32, digest: u32| {
+        format!("[[auth.token]]\nname = \"n{name}\"\nsha256 = \"{digest:064x}\"\nscopes = [\"node\"]\n")
+    };
+    let mut text: String = (0..60_000).map(|number| token(number, number)).collect();
+    let (place, began) = (Place::new(), Instant::now());
+    assert_eq!(place.load(&text).unwrap().settings.auth.tokens.len(), 60_000);
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(30), "{took:?}");
+    text += &token(60_000, 59_999);
+    assert!(place.complaint(&text).contains("auth.token.sha256: the same digest as the token \"n59999\""));
+}
+
+#[test]
+fn connect_is_no_nodes_name() {
+    let place = Place::new();
+    let token = |name: &str, scopes: &str| {
+        place
+            .load(&format!("[[auth.token]]\nname = \"{name}\"\nsha256 = \"{DIGEST}\"\nscopes = [{scopes}]\n"))
+    };
+    for scopes in ["\"node\"", "\"read\", \"node\"", "\"admin\""] {
+        let complaint = token("connect", scopes).unwrap_err().to_string();
+        assert!(complaint.contains(":1:1: auth.token.connect: "), "{complaint}");
+        assert!(complaint.contains("`connect` is no node's name; expected another name"), "{complaint}");
+        assert!(token("connect-1", scopes).is_ok());
+    }
+    // Who cannot be a node may be called so.
+    assert!(token("connect", "\"run\", \"read\", \"cancel\"").is_ok());
+    let node = |name: &str| {
+        format!("[node]\napi_server = \"ws://127.0.0.1:1\"\nname = \"{name}\"\ntoken_file = \"t\"\n")
+    };
+    assert!(place.load(&node("connected")).is_ok());
+    let complaint = place.complaint(&node("connect"));
+    assert!(complaint.contains(":3:8: node.name: found \"connect\"; expected a name of"), "{complaint}");
+    assert!(complaint.contains("`connect` is no node's name"), "{complaint}");
 }
 
 #[test]

@@ -8,8 +8,8 @@ use jiff::{SignedDuration, Timestamp};
 use task_runners::Mirror;
 use task_service::{ExecutionResult, Note, TaskId, given_up};
 
+use super::by_people::AbandonError;
 use super::event::Event;
-use super::fleet::AbandonError;
 use super::stats::add;
 use super::store::{Accepted, GivenUp};
 use super::work::{Came, Remote, Work};

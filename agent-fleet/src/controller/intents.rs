@@ -140,22 +140,28 @@ impl Inner {
         self.room.notify_one();
     }
 
-    /// The intents whose tasks have ended, by what the history says. One that cannot be read says nothing.
+    /// The intents whose tasks have ended.
     async fn left_over(&self, service: &TaskService) -> Vec<Accepted> {
         let handed_out = self.store().handed_out().unwrap_or_default();
         let mut left_over = Vec::new();
         for (_, accepted) in handed_out {
-            let has_ended = match service.task(&accepted.task).await {
-                Ok(Some(task)) => {
-                    let is_another = accepted.at != 0 && Accepted::new(&task.id, task.created_at) != accepted;
-                    is_another || task.status.is_terminal()
-                }
-                Ok(None) => true,
-                Err(_) => false,
-            };
-            left_over.extend(has_ended.then_some(accepted));
+            if has_ended(service, &accepted).await {
+                left_over.push(accepted);
+            }
         }
         left_over
+    }
+}
+
+/// Whether a task has ended, by what the history says. One that cannot be read says nothing.
+pub(super) async fn has_ended(service: &TaskService, accepted: &Accepted) -> bool {
+    match service.task(&accepted.task).await {
+        Ok(Some(task)) => {
+            let is_another = accepted.at != 0 && Accepted::new(&task.id, task.created_at) != *accepted;
+            is_another || task.status.is_terminal()
+        }
+        Ok(None) => true,
+        Err(_) => false,
     }
 }
 

@@ -9,8 +9,11 @@
 //! | `ending` | the end of a task |
 //! | `intents` | what is written before a node hears of a task |
 //! | `store` | the database |
+//! | `catalogue` | what a node offers, while it comes |
 //! | `view` | what can be seen of a node |
-//! | `fleet` | [`Fleet`]: the nodes by name, and their connections |
+//! | `fleet` | [`Fleet`]: the nodes by name |
+//! | `lines` | their connections |
+//! | `by_people` | nodes are drained and forgotten, tasks given up |
 //! | `answer` | what a node hears of tasks that are not on its desk |
 //! | `scripts` | what nodes offer, as lists show it |
 //! | `runner` | hands tasks to the nodes that they mean |
@@ -20,11 +23,14 @@
 mod answer;
 mod attend;
 mod away;
+mod by_people;
+mod catalogue;
 mod door;
 mod ending;
 mod event;
 mod fleet;
 mod intents;
+mod lines;
 mod runner;
 mod scripts;
 mod state;
@@ -33,9 +39,10 @@ mod store;
 mod view;
 mod work;
 
+pub use by_people::{AbandonError, DrainError, ForgetError};
 pub use event::{Action, Event};
-pub use fleet::{AbandonError, DrainError, Fleet, FleetError};
-pub use scripts::{NodeScript, ScriptVersion};
+pub use fleet::{Fleet, FleetError};
+pub use scripts::{NodeScript, ScriptVersion, Whose};
 pub use state::Desk;
 pub use stats::FleetStats;
 pub use store::StoreError;

@@ -125,6 +125,10 @@ fn begin(fleet: &Fleet, order: &TaskOrder) -> io::Result<Found> {
         return Ok(Found::Nowhere);
     };
     seat.view().tasks.insert(order.id.clone());
+    // A node that was forgotten meanwhile gets none; with the task in its place it is not forgotten.
+    if !inner.seat(&node).is_some_and(|now| Arc::ptr_eq(&now, &seat)) {
+        return Ok(Found::Nowhere);
+    }
     match remote(inner, order, intent) {
         Ok((execution, remote)) => {
             Ok(Found::Place(Box::new(Begun { seat, execution: execution.on_node(&node), remote })))

@@ -244,6 +244,14 @@ impl Store {
         Ok(())
     }
 
+    /// Forgets a node, and which tasks it may have heard of.
+    pub(crate) fn forget_node(&mut self, name: &str) -> Result<(), StoreError> {
+        let transaction = self.db.transaction()?;
+        transaction.execute("DELETE FROM intent WHERE node = ?1", [name])?;
+        transaction.execute("DELETE FROM node WHERE name = ?1", [name])?;
+        Ok(transaction.commit()?)
+    }
+
     /// Keeps whether a node is to take no new tasks.
     pub(crate) fn keep_draining(&self, name: &str, is_draining: bool) -> Result<(), StoreError> {
         self.db.execute("UPDATE node SET is_draining = ?2 WHERE name = ?1", params![name, is_draining])?;

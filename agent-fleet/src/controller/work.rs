@@ -10,26 +10,22 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use super::by_people::AbandonError;
 use super::ending::Written;
 use super::event::{Action, Event};
-use super::fleet::{AbandonError, Inner, Question};
+use super::fleet::{Inner, Question};
 use super::state::Desk;
 use super::stats::add;
 use super::store::{Accepted, GivenUp};
-use super::view::{Offered, View};
+use super::view::View;
 use crate::TICK;
 use crate::assignment::{self, Order, SignError};
 use crate::frame::LogFrame;
 use crate::keys::Nonce;
 use crate::link::{Outgoing, Queue};
 use crate::message::{
-    CataloguePart, CatalogueScript, Ended, Hello, OTHER_ASSIGNMENT, SETTLED_BEFORE, ToNode, ToServer, encode,
-    is_sha256,
+    CatalogueScript, Ended, Hello, OTHER_ASSIGNMENT, SETTLED_BEFORE, ToNode, ToServer, encode,
 };
-
-/// Most scripts that a node may offer, and the bytes of their names, digests and headers.
-const MAX_SCRIPTS: usize = 100_000;
-const MAX_CATALOGUE_BYTES: usize = 64 << 20;
 
 /// Most inputs that are taken together, and most intents that wait to be removed.
 pub(super) const MOST_TOGETHER: usize = 32;
@@ -238,34 +234,6 @@ impl Work {
             }
             Ok(_) => {}
             Err(error) => tracing::error!(node = %self.name, %error, "a frame of a node was dropped"),
-        }
-    }
-
-    async fn catalogue(&mut self, part: CataloguePart) {
-        let is_sound = part.scripts.iter().all(CatalogueScript::is_sound) && is_sha256(&part.digest);
-        if let Some(coming) = &mut self.coming {
-            coming.extend(part.scripts);
-            let bytes: usize = coming.iter().map(CatalogueScript::bytes).sum();
-            if !is_sound || coming.len() > MAX_SCRIPTS || bytes > MAX_CATALOGUE_BYTES {
-                tracing::error!(node = %self.name,
-                    "a node offers more scripts than any has, or what is none; nothing of it is taken");
-                self.coming = None;
-            }
-        }
-        if !part.is_last {
-            return;
-        }
-        let Some(scripts) = self.coming.replace(Vec::new()) else { return };
-        let (fleet, name) = (self.fleet.clone(), self.name.clone());
-        let read = tokio::task::spawn_blocking(move || {
-            if let Err(error) = fleet.store().keep_catalogue(&name, &part.digest, &scripts) {
-                tracing::warn!(node = %name, %error, "what a node offers could not be kept");
-            }
-            Offered::read(part.digest, &scripts)
-        });
-        if let Ok(offered) = read.await {
-            self.change_view(|view| view.offered = Arc::new(offered));
-            self.fleet.room.notify_one();
         }
     }
 

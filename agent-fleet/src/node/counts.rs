@@ -89,13 +89,17 @@ impl NodeCounts {
 }
 
 impl<S: LinkSender> LinkSender for Counted<S> {
-    async fn send(&mut self, frame: Frame) -> Result<(), LinkError> {
+    async fn feed(&mut self, frame: Frame) -> Result<(), LinkError> {
         let bytes = match &frame {
             Frame::Log(frame) => LogFrame::decode(frame).map_or(0, |frame| frame.bytes.len() as u64),
             _ => 0,
         };
-        self.sender.send(frame).await?;
+        self.sender.feed(frame).await?;
         self.counts.0.log_bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<(), LinkError> {
+        self.sender.flush().await
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::sync::Arc;
 
-use task_service::{LogError, LogProgress, LogReader, LogSource, LogSummary, Recorded, TaskId, TaskService};
+use task_service::{LogProgress, LogReader, LogSummary, Recorded, TaskId, TaskService};
 use tokio::sync::mpsc;
 
 use super::ending::How;
@@ -94,7 +94,7 @@ async fn try_again_later(task: &TaskId, what: &str, error: &(dyn Display + Sync)
 async fn opened(task: &TaskId, service: &TaskService) -> Option<(LogReader, LogReader)> {
     let mut tries = 0;
     loop {
-        let why = match open(task, service).await {
+        let why = match service.log_once_begun(task).await {
             Ok(Some(reader)) => match reader.another() {
                 Ok(other) => return Some((reader, other)),
                 Err(error) => error.to_string(),
@@ -113,17 +113,6 @@ async fn opened(task: &TaskId, service: &TaskService) -> Option<(LogReader, LogR
         }
         try_again_later(task, "log", &why).await;
     }
-}
-
-async fn open(task: &TaskId, service: &TaskService) -> Result<Option<LogReader>, LogError> {
-    let source = match service.log(task).await? {
-        LogSource::NotYet(wait) => wait.opened().await?,
-        other => other,
-    };
-    Ok(match source {
-        LogSource::Log(reader) => Some(reader),
-        LogSource::NotYet(_) | LogSource::None => None,
-    })
 }
 
 /// Tells how far a log has come, to its end; gives its length.

@@ -147,6 +147,7 @@ impl Node {
             counts: counts.clone(),
         };
         let runners = service.runners().list().map(|runner| runner.name().to_owned()).collect();
+        let was_late = false;
         let sessions = Sessions {
             room: Arc::new(Semaphore::new(ROOM_KIB)),
             settings,
@@ -158,6 +159,7 @@ impl Node {
             pinned,
             is_busy,
             counts,
+            was_late,
         };
         Ok(Self { sessions, work, coming })
     }

@@ -30,6 +30,9 @@ const BUSY_WAIT: Duration = Duration::from_secs(2);
 const GREET_WITHIN: Duration = Duration::from_secs(20);
 /// Why a connection ends that nothing is wrong with.
 const STOPS: &str = "the node stops";
+/// The same where tasks are not settled, for the first try: the line may have been cut in the middle of it. An API server that
+/// is slow has more time for the next one.
+const BUSY_GREET_WITHIN: Duration = Duration::from_secs(7);
 
 /// What connections are made with.
 #[derive(Debug)]
@@ -47,6 +50,8 @@ pub(super) struct Sessions {
     /// Whether there are tasks that are not settled.
     pub(super) is_busy: watch::Receiver<bool>,
     pub(super) counts: NodeCounts,
+    /// Whether the last try was given up since it took too long.
+    pub(super) was_late: bool,
 }
 
 /// How a connection came to its end.
@@ -79,31 +84,25 @@ impl Sessions {
             if self.inputs.send(Input::Lost { session: number }).await.is_err() {
                 return;
             }
-            sleep(self.wait_after(&ended)).await;
+            sleep(ended.wait(self.is_busy())).await;
         }
     }
 
-    /// How long to wait before the next try.
-    fn wait_after(&self, ended: &Ended) -> Duration {
-        let is_busy = *self.is_busy.borrow();
-        match ended {
-            Ended::Failed(Failure::Refused(_)) => LONG_WAIT + spread(FIRST_WAIT),
-            _ if is_busy => spread(BUSY_WAIT),
-            Ended::Cut(_) => spread(FIRST_WAIT),
-            Ended::Failed(Failure::Away(_)) => spread(LONG_WAIT),
-        }
+    fn is_busy(&self) -> bool {
+        *self.is_busy.borrow()
     }
 
     /// One connection, from its first byte to its last.
     async fn one(&mut self, session: u64) -> Ended {
+        let is_hurried = self.is_busy() && !self.was_late;
+        let patience = if is_hurried { BUSY_GREET_WITHIN } else { GREET_WITHIN };
+        let greeted = timeout(patience, self.greet(session)).await;
+        self.was_late = greeted.is_err();
         let late = || {
-            Failure::Away(format!(
-                "the API server did not let this node in within {} s",
-                GREET_WITHIN.as_secs()
-            ))
+            let seconds = patience.as_secs();
+            Failure::Away(format!("the API server did not let this node in within {seconds} s"))
         };
-        let greeted = timeout(GREET_WITHIN, self.greet(session)).await.unwrap_or_else(|_| Err(late()));
-        let line = match greeted {
+        let line = match greeted.unwrap_or_else(|_| Err(late())) {
             Ok(line) => line,
             Err(failure) => return Ended::Failed(failure),
         };
@@ -255,6 +254,18 @@ async fn pass_on(
     }
 }
 
+impl Ended {
+    /// How long to wait before the next try.
+    fn wait(&self, is_busy: bool) -> Duration {
+        match self {
+            Self::Failed(Failure::Refused(_)) => LONG_WAIT + spread(FIRST_WAIT),
+            _ if is_busy => spread(BUSY_WAIT),
+            Self::Cut(_) => spread(FIRST_WAIT),
+            Self::Failed(Failure::Away(_)) => spread(LONG_WAIT),
+        }
+    }
+}
+
 fn away<T>(why: &str) -> Result<T, Failure> {
     Err(Failure::Away(why.to_owned()))
 }
@@ -317,6 +328,9 @@ mod tests {
     use crate::heard::Heard;
     use crate::link::LinkError;
 
+    const DRAWS: usize = 20_000;
+    const PARTS: usize = 10;
+
     /// One half of a line, which is broken or never comes to its end, and notes that it is let go of.
     struct Half {
         is_broken: bool,
@@ -341,7 +355,11 @@ mod tests {
     }
 
     impl LinkSender for Half {
-        async fn send(&mut self, _: Frame) -> Result<(), LinkError> {
+        async fn feed(&mut self, _: Frame) -> Result<(), LinkError> {
+            self.work().await
+        }
+
+        async fn flush(&mut self) -> Result<(), LinkError> {
             self.work().await
         }
     }
@@ -369,6 +387,36 @@ mod tests {
             let why = timeout(GREET_WITHIN, line.serve(&to_work, &Pace::calm())).await;
             assert_eq!(why.expect("it ends at once"), Ok("the line was cut: broken".to_owned()));
             assert!(sender_gone.load(Ordering::Relaxed) && receiver_gone.load(Ordering::Relaxed));
+        }
+    }
+
+    /// Waits all lie between these seconds, in each tenth of them about as many.
+    fn is_spread(what: &str, from: u64, to: u64, wait: impl Fn() -> Duration) {
+        let (from, to) = (Duration::from_secs(from), Duration::from_secs(to));
+        let mut parts = [0; PARTS];
+        for _ in 0..DRAWS {
+            let wait = wait();
+            assert!((from..=to).contains(&wait), "{what}: {wait:?}");
+            let share = (wait - from).div_duration_f64(to - from);
+            parts[((share * PARTS as f64) as usize).min(PARTS - 1)] += 1;
+        }
+        let expected = DRAWS / PARTS;
+        // 256 values do not divide by ten, and eight times the deviation of chance never comes.
+        let is_even = parts.iter().all(|count| expected.abs_diff(*count) < expected / 4);
+        assert!(is_even, "{what}: {parts:?}");
+    }
+
+    #[test]
+    fn each_wait_is_spread_evenly_and_ends() {
+        let cut = || Ended::Cut(String::new());
+        let away = || Ended::Failed(Failure::Away(String::new()));
+        let refused = || Ended::Failed(Failure::Refused(String::new()));
+        is_spread("the first try after a cut", 0, 3, || cut().wait(false));
+        is_spread("each later one", 0, 15, || away().wait(false));
+        is_spread("the first where tasks are open", 0, 2, || cut().wait(true));
+        is_spread("each later one there", 0, 2, || away().wait(true));
+        for is_busy in [false, true] {
+            is_spread("after a refusal", 15, 18, || refused().wait(is_busy));
         }
     }
 }

@@ -182,7 +182,10 @@ impl NodeState {
         }
         open.stage = Stage::Running { header_bytes };
         open.pass_cancels_on(task, todo);
-        todo.extend(open.started(task));
+        // Before there is a log it says no more than `taken` did.
+        if header_bytes > 0 {
+            todo.extend(open.started(task));
+        }
         if open.turn.take().is_some() {
             self.try_again(1, todo);
         }

@@ -6,7 +6,8 @@ use std::time::Instant;
 use crate::Result;
 use crate::bounds::Bounds;
 use crate::http::Client;
-use crate::site::{api_server, node, section};
+use crate::node::node;
+use crate::site::{api_server, section};
 
 const BYTES: u64 = 1 << 30;
 /// Lines of 64 bytes.

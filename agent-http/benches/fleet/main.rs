@@ -11,10 +11,13 @@
 
 #[path = "../../../task-service/benches/history/bounds.rs"]
 mod bounds;
+#[path = "../shared/http.rs"]
 mod http;
 mod idle;
 mod log;
+mod node;
 mod simulated;
+#[path = "../shared/site.rs"]
 mod site;
 mod tasks;
 

@@ -12,7 +12,8 @@ use nix::sys::stat::Mode;
 
 use crate::bounds::Bounds;
 use crate::http::Client;
-use crate::site::{Agent, api_server, node, section};
+use crate::node::node;
+use crate::site::{Agent, api_server, section};
 use crate::{Result, median};
 
 /// Tasks of one turn, one after the other; and of one turn by many clients together.
@@ -142,7 +143,7 @@ fn first_byte(server: &Agent, client: &mut Client, side: Option<&str>) -> Result
     let begun = Instant::now();
     let task = client.submit("line.sh", &[], side, "")?;
     let id = task["id"].as_str().unwrap_or_default();
-    following.follow(id, 1)?;
+    following.get_until(&format!("/api/v1/tasks/{id}/log?follow=true&banner=false"), "", "line")?;
     let took = begun.elapsed();
     client.ended(id)?;
     Ok(took.as_secs_f64() * 1e3)

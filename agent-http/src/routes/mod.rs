@@ -94,7 +94,7 @@ pub(crate) fn all() -> OpenApiRouter<AppState> {
         .routes(routes!(runners::list))
         .routes(routes!(nodes::list))
         .routes(routes!(nodes::connect))
-        .routes(routes!(nodes::show))
+        .routes(routes!(nodes::show, nodes::forget))
         .routes(routes!(nodes::drain))
         .routes(routes!(health::alive))
         .routes(routes!(health::ready))
@@ -136,6 +136,19 @@ async fn visible_task(state: &AppState, caller: &Caller, id: &Segment) -> Result
 
 pub(crate) fn no_task(id: &TaskId) -> ApiError {
     ApiError::not_found(format!("there is no task '{id}'"))
+}
+
+/// The page of these entries, of which there is one more where there is another page, and its cursor: the name of the last
+/// one.
+fn page_by_name<T>(
+    mut entries: Vec<T>,
+    limit: usize,
+    name: impl Fn(&T) -> &String,
+) -> (Vec<T>, Option<String>) {
+    let more = entries.len() > limit;
+    entries.truncate(limit);
+    let next = entries.last().filter(|_| more).map(|entry| name(entry).clone());
+    (entries, next)
 }
 
 impl Segment {

@@ -1,4 +1,4 @@
-//! Nodes: `GET /api/v1/nodes`, `GET /api/v1/nodes/{name}`, `POST /api/v1/nodes/{name}/drain`, and `GET
+//! Nodes: `GET /api/v1/nodes`, `GET` and `DELETE /api/v1/nodes/{name}`, `POST /api/v1/nodes/{name}/drain`, and `GET
 //! /api/v1/nodes/connect`, by which they come.
 
 use agent_config::Scope;
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use task_runners::Problems;
 use task_service::Problem;
 
-use super::{Answered, Refused, Segment};
+use super::{Answered, Refused, Segment, page_by_name};
 use crate::app::AppState;
 use crate::auth::Caller;
 use crate::error::ApiError;
@@ -32,21 +32,38 @@ const VERSION: HeaderValue = HeaderValue::from_static("13");
 /// Characters of a WebSocket's key, sixteen bytes in base64, before the two that fill it up.
 const KEY_TEXT: usize = 22;
 
+/// Nodes in a page unless the caller says otherwise, and at most.
+const DEFAULT_LIMIT: u64 = 100;
+const MAX_LIMIT: u64 = 1000;
+
 /// List nodes
 ///
-/// All nodes that have ever connected, by name. Scope `admin`.
+/// The nodes that have ever connected and were not forgotten, by name. Scope `admin`.
 #[utoipa::path(
     get, path = "/api/v1/nodes", tag = "nodes", operation_id = "list_nodes",
     security(("token" = ["admin"])),
+    params(
+        ("limit" = Option<u64>, Query, description = "Most nodes in the page, 1 to 1000; 100 when left out."),
+        ("cursor" = Option<String>, Query, description = "`next` of the page before.")
+    ),
     responses(
-        (status = 200, description = "The nodes.", body = schema::NodeList),
+        (status = 200, description = "A page of nodes.", body = schema::NodePage),
         (status = "4XX", response = Refused)
     )
 )]
 pub(crate) async fn list(State(state): State<AppState>, caller: Caller, uri: Uri) -> Answered {
     caller.require(Scope::Admin)?;
-    Query::of(&uri).finish()?;
-    Ok(Json(json!({ "nodes": state.fleet().nodes() })).into_response())
+    let mut query = Query::of(&uri);
+    let limit = query.number("limit", 1, MAX_LIMIT).unwrap_or(DEFAULT_LIMIT);
+    let cursor = query.one("cursor");
+    if cursor.as_deref() == Some("") {
+        query.problem("cursor", "cursor", "`next` of the page before, as it was");
+    }
+    query.finish()?;
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let found = state.fleet().nodes(cursor.as_deref(), limit + 1);
+    let (nodes, next) = page_by_name(found, limit, |node| &node.name);
+    Ok(Json(json!({ "nodes": nodes, "next": next })).into_response())
 }
 
 /// Show a node
@@ -97,6 +114,33 @@ pub(crate) async fn drain(
     let enabled = is_enabled(body)?;
     let node = state.fleet().drain(name.text().unwrap_or_default(), enabled).await?;
     Ok((StatusCode::ACCEPTED, Json(node)).into_response())
+}
+
+/// Forget a node
+///
+/// Its key, labels and scripts are not known any more, and whoever comes under its name is a new node. It must not be
+/// connected, nor have tasks that have not ended. Its token is not changed by that. Scope `admin`.
+#[utoipa::path(
+    delete, path = "/api/v1/nodes/{name}", tag = "nodes", operation_id = "forget_node",
+    security(("token" = ["admin"])),
+    params(("name" = String, Path, description = "The node's name.")),
+    responses(
+        (status = 204, description = "It is forgotten."),
+        (status = "4XX", response = Refused), (status = "5XX", response = Refused)
+    )
+)]
+pub(crate) async fn forget(
+    State(state): State<AppState>,
+    caller: Caller,
+    name: Segment,
+    uri: Uri,
+) -> Answered {
+    caller.require(Scope::Admin)?;
+    let known = name.text().filter(|name| state.fleet().node(name).is_some());
+    let known = known.ok_or_else(|| no_node(&name))?;
+    Query::of(&uri).finish()?;
+    state.fleet().forget(known, state.service()).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// Whether the body asks for it, as none does.

@@ -3,16 +3,16 @@
 //! `{name}` is one percent-encoded segment; a GET may write its slashes plainly.
 
 use agent_config::Scope;
-use agent_fleet::controller::Fleet;
+use agent_fleet::controller::{Fleet, Whose};
 use axum::extract::{Request, State};
 use axum::http::Uri;
 use axum::response::IntoResponse;
 use serde_json::{Map, Value, json};
-use task_runners::{Catalogue, ScriptEntry, ScriptName, Scripts, ScriptsStatus, Target};
+use task_runners::{Catalogue, ScriptEntry, ScriptName, Scripts, ScriptsStatus};
 use task_service::Refusal;
 
 use super::wait::Wait;
-use super::{Answered, Refused, Segment, Unchanged, tasks};
+use super::{Answered, Refused, Segment, Unchanged, page_by_name, tasks};
 use crate::app::AppState;
 use crate::auth::Caller;
 use crate::error::ApiError;
@@ -27,7 +27,7 @@ const MAX_LIMIT: u64 = 1000;
 /// What a list is asked for.
 struct Asked {
     /// The nodes whose scripts are meant; without it those of this agent are.
-    target: Option<Target>,
+    whose: Option<Whose>,
     limit: usize,
     cursor: Option<ScriptName>,
     group: Option<String>,
@@ -43,7 +43,7 @@ struct Asked {
     security(("token" = ["read"])),
     params(
         ("node" = Option<String>, Query, description = "The scripts of this node, in place of this agent's."),
-        ("label" = Option<Vec<String>>, Query, description = "The scripts of the nodes with this label, as `role=db`; repeated, they must have all. Not beside `node`."),
+        ("label" = Option<Vec<String>>, Query, description = "The scripts of the nodes with this label, as `role=db`; repeated, they must have all."),
         ("group" = Option<String>, Query, description = "Of exactly this group."),
         ("tag" = Option<Vec<String>>, Query, description = "With this tag; repeated, all must be there."),
         ("limit" = Option<u64>, Query, description = "Most scripts in the page, 1 to 1000; 100 when left out."),
@@ -58,8 +58,8 @@ struct Asked {
 pub(crate) async fn list(State(state): State<AppState>, caller: Caller, uri: Uri) -> Answered {
     caller.require(Scope::Read)?;
     let asked = Asked::of(&uri)?;
-    if let Some(target) = asked.target.clone() {
-        return list_of_nodes(&state, caller, target, asked).await;
+    if let Some(whose) = asked.whose.clone() {
+        return list_of_nodes(&state, caller, whose, asked).await;
     }
     let viewer = caller.clone();
     let (entries, next, status) = look(&state, &caller, move |scripts| {
@@ -78,42 +78,33 @@ pub(crate) async fn list(State(state): State<AppState>, caller: Caller, uri: Uri
 }
 
 /// What nodes offer. What stands behind it they know themselves.
-async fn list_of_nodes(state: &AppState, caller: Caller, target: Target, asked: Asked) -> Answered {
+async fn list_of_nodes(state: &AppState, caller: Caller, whose: Whose, asked: Asked) -> Answered {
     let limit = asked.limit;
-    let found = look_at_nodes(state, target, move |fleet, target| {
+    let found = look_at_nodes(state, whose, move |fleet, whose| {
         let wants = |entry: &ScriptEntry| caller.sees(&entry.name) && asked.wants(entry);
-        fleet.scripts(target, asked.cursor.as_ref(), limit + 1, wants)
+        fleet.scripts(whose, asked.cursor.as_ref(), limit + 1, wants)
     })
     .await?;
-    let (scripts, next) = page(found, limit, |script| &script.entry.name);
+    let (scripts, next) = page_by_name(found, limit, |script| &script.entry.name);
     Ok(Tagged(json!({ "scripts": scripts, "next": next, "verification": null })).into_response())
-}
-
-/// The page of these entries, of which there is one more where there is another page, and its cursor: the name of the last
-/// script.
-fn page<T>(mut entries: Vec<T>, limit: usize, name: impl Fn(&T) -> &String) -> (Vec<T>, Option<String>) {
-    let more = entries.len() > limit;
-    entries.truncate(limit);
-    let next = entries.last().filter(|_| more).map(|entry| name(entry).clone());
-    (entries, next)
 }
 
 impl Asked {
     fn of(uri: &Uri) -> Result<Self, ApiError> {
         let mut query = Query::of(uri);
-        let target = target(&mut query);
+        let whose = whose(&mut query);
         let (group, tags) = (query.one("group"), query.all("tag"));
         let limit = query.number("limit", 1, MAX_LIMIT).unwrap_or(DEFAULT_LIMIT);
         let cursor = query.parsed("cursor", "cursor", "`next` of the page before, as it was");
         query.finish()?;
-        Ok(Self { limit: usize::try_from(limit).unwrap_or(usize::MAX), target, cursor, group, tags })
+        Ok(Self { limit: usize::try_from(limit).unwrap_or(usize::MAX), whose, cursor, group, tags })
     }
 
     /// A page of this agent's scripts, and the cursor of the next one.
     fn page(&self, catalogue: &Catalogue, caller: &Caller) -> (Vec<ScriptEntry>, Option<String>) {
         let entries = catalogue.entries(self.cursor.as_ref(), |name| caller.sees(name.as_str()));
         let entries = entries.filter(|entry| self.wants(entry)).take(self.limit + 1).collect();
-        page(entries, self.limit, |entry| &entry.name)
+        page_by_name(entries, self.limit, |entry| &entry.name)
     }
 
     fn wants(&self, entry: &ScriptEntry) -> bool {
@@ -132,7 +123,7 @@ impl Asked {
     params(
         ("name" = String, Path, description = "The script's name."),
         ("node" = Option<String>, Query, description = "The script of this node, in place of this agent's."),
-        ("label" = Option<Vec<String>>, Query, description = "That of the nodes with this label, as `role=db`; repeated, they must have all. Not beside `node`.")
+        ("label" = Option<Vec<String>>, Query, description = "That of the nodes with this label, as `role=db`; repeated, they must have all.")
     ),
     responses(
         (status = 200, description = "The script.", body = schema::Script),
@@ -144,12 +135,12 @@ pub(crate) async fn show(State(state): State<AppState>, caller: Caller, name: Se
     caller.require(Scope::Read)?;
     let name = visible(&caller, &name)?;
     let mut query = Query::of(&uri);
-    let target = target(&mut query);
+    let whose = whose(&mut query);
     query.finish()?;
     let not_found = || Refusal::NotFound { name: name.to_string() };
     let wanted = name.clone();
-    if let Some(target) = target {
-        let found = look_at_nodes(&state, target, move |fleet, target| fleet.script(target, &wanted)).await?;
+    if let Some(whose) = whose {
+        let found = look_at_nodes(&state, whose, move |fleet, whose| fleet.script(whose, &wanted)).await?;
         return Ok(Tagged(found.ok_or_else(not_found)?).into_response());
     }
     let entry = look(&state, &caller, move |scripts| scripts.get(&wanted)).await?;
@@ -157,18 +148,9 @@ pub(crate) async fn show(State(state): State<AppState>, caller: Caller, name: Se
 }
 
 /// The nodes whose scripts are asked for; none where this agent's are.
-fn target(query: &mut Query) -> Option<Target> {
-    match (query.one("node"), query.labels()) {
-        (None, labels) if labels.is_empty() => None,
-        (None, labels) => Some(Target::Labels(labels)),
-        (Some(name), labels) => {
-            if !labels.is_empty() {
-                let expected = "left out beside `node`: nodes are meant by name or by their labels";
-                query.problem("label", "exclusive", expected);
-            }
-            Some(Target::Node(name))
-        }
-    }
+fn whose(query: &mut Query) -> Option<Whose> {
+    let whose = Whose { node: query.one("node"), labels: query.labels() };
+    (whose.node.is_some() || !whose.labels.is_empty()).then_some(whose)
 }
 
 /// Run a script
@@ -250,11 +232,13 @@ async fn look<T: Send + 'static>(
 /// Looks at what nodes offer, on a thread that may take its time. 404 where no node is meant.
 async fn look_at_nodes<T: Send + 'static>(
     state: &AppState,
-    target: Target,
-    look: impl FnOnce(&Fleet, &Target) -> Option<T> + Send + 'static,
+    whose: Whose,
+    look: impl FnOnce(&Fleet, &Whose) -> Option<T> + Send + 'static,
 ) -> Result<T, ApiError> {
     let fleet = state.fleet().clone();
-    let looked = tokio::task::spawn_blocking(move || look(&fleet, &target).ok_or(Refusal::NoNode { target }));
+    let looked = tokio::task::spawn_blocking(move || {
+        look(&fleet, &whose).ok_or_else(|| Refusal::NoNode { target: whose.target() })
+    });
     match looked.await {
         Ok(found) => Ok(found?),
         Err(error) => {

@@ -39,10 +39,13 @@ pub(crate) struct Drain {
     enabled: Option<bool>,
 }
 
-/// All nodes that have ever connected.
+/// A page of nodes, by name.
 #[derive(ToSchema)]
-pub(crate) struct NodeList {
+pub(crate) struct NodePage {
     nodes: Vec<Node>,
+    /// The `cursor` of the next page; null when this is the last one.
+    #[schema(required)]
+    next: Option<String>,
 }
 
 /// Where a task is to run: on a node, by its name, or on the least loaded one of those that have some labels. Exactly one of

@@ -33,7 +33,7 @@ pub(crate) struct Script {
     parameters: Option<serde_json::Map<String, Value>>,
     /// The output parameters that it says it writes.
     outputs: Vec<ScriptOutput>,
-    /// Which nodes have what, most nodes first; only where nodes were meant by labels.
+    /// Which nodes have what, most nodes first; only where no single node was asked for.
     versions: Option<Vec<ScriptVersion>>,
 }
 

@@ -84,3 +84,22 @@ impl Socket {
         socket.set_tcp_notsent_lowat(MAX_UNSENT_BYTES)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_answered_leaves_at_once() {
+        let listeners = Listeners::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+        let _caller = TcpStream::connect(listeners.address().unwrap()).await.unwrap();
+        let socket = listeners.accept().await.unwrap();
+        let nodelay = |socket: &Socket| match socket {
+            Socket::Tcp(stream) => stream.nodelay().unwrap(),
+            Socket::Unix(_) => panic!("it came over TCP"),
+        };
+        assert!(!nodelay(&socket));
+        socket.prepare().unwrap();
+        assert!(nodelay(&socket));
+    }
+}

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::support::{Reply, Service, Site, eventually, exchange};
 
 /// Says where its secret is and how long, and waits at the pipe that it is given. `--plain` is what `--token` is not.
-const SCRIPT: &str = r##"#!/bin/sh
+pub(crate) const SCRIPT: &str = r##"#!/bin/sh
 #TASK effect="write" secret="token" pattern.token="[a-z0-9-]*" output.LENGTH="Bytes" output_type.LENGTH="int"
 #USAGE arg "<gate>"
 #USAGE flag "--token <token>"
@@ -93,16 +93,16 @@ impl Stage {
 }
 
 /// Every secret is another one: nothing else, and no other test, holds it.
-fn canary() -> String {
+pub(crate) fn canary() -> String {
     let bytes = fs::read("/proc/sys/kernel/random/uuid").unwrap();
     format!("c4n4ry-{}", String::from_utf8(bytes).unwrap().trim())
 }
 
-fn holds(bytes: &[u8], canary: &str) -> bool {
+pub(crate) fn holds(bytes: &[u8], canary: &str) -> bool {
     bytes.windows(canary.len()).any(|window| window == canary.as_bytes())
 }
 
-fn in_processes(canary: &str) -> Vec<String> {
+pub(crate) fn in_processes(canary: &str) -> Vec<String> {
     let mut found = Vec::new();
     for process in fs::read_dir("/proc").unwrap().flatten() {
         for name in ["cmdline", "environ"] {
@@ -117,7 +117,7 @@ fn in_processes(canary: &str) -> Vec<String> {
 }
 
 /// The names of the files below a folder that hold the canary. Pipes are not read.
-fn in_files(folder: &Path, canary: &str) -> Vec<String> {
+pub(crate) fn in_files(folder: &Path, canary: &str) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let kind = entry.file_type().unwrap();
@@ -130,12 +130,13 @@ fn in_files(folder: &Path, canary: &str) -> Vec<String> {
     found
 }
 
-fn in_answers(service: &Service, canary: &str) -> Vec<String> {
+pub(crate) fn in_answers(service: &Service, canary: &str) -> Vec<String> {
     let mut paths: Vec<String> = [
         "/api/v1/tasks",
         "/api/v1/scripts",
         "/api/v1/scripts/waits.sh",
         "/api/v1/runners",
+        "/api/v1/nodes",
         "/metrics",
         "/readyz",
     ]
@@ -152,7 +153,7 @@ fn in_answers(service: &Service, canary: &str) -> Vec<String> {
 }
 
 /// The files on memory file systems that hold the canary.
-fn in_memory(canary: &str) -> Vec<PathBuf> {
+pub(crate) fn in_memory(canary: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![PathBuf::from("/dev/shm"), PathBuf::from("/run/user")];
     while let Some(folder) = folders.pop() {
@@ -169,7 +170,7 @@ fn in_memory(canary: &str) -> Vec<PathBuf> {
     found
 }
 
-const NOWHERE: [&str; 0] = [];
+pub(crate) const NOWHERE: [&str; 0] = [];
 
 #[test]
 fn a_secret_is_in_the_scripts_own_file_while_it_runs_and_nowhere_else_ever() {

@@ -36,6 +36,7 @@ mod nodes;
 mod nodes_authenticity;
 mod nodes_hosts;
 mod nodes_proxy;
+mod nodes_secrets;
 mod nodes_storm;
 mod nodes_tls;
 #[path = "../../../task-runners/tests/behaviour/probe.rs"]

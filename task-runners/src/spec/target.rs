@@ -12,7 +12,10 @@ use super::Reader;
 const TARGET: &str =
     "an object with either `node`, the name of a node, or `labels`, which a node must have all of";
 /// What a node's name looks like.
-const NODE: &str = "a node's name: 1 to 64 letters, digits, '.', '_' and '-', the first a letter or digit";
+const NODE: &str = "a node's name: 1 to 64 letters, digits, '.', '_' and '-', the first a letter or digit; 'connect', by \
+    which nodes come, is no node's name";
+/// What stands in the place of a node's name where nodes come, so that none could be shown or drained that is called so.
+const WHERE_NODES_COME: &str = "connect";
 
 /// Where a task is to run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,7 +107,8 @@ impl Reader {
 
 fn is_node_name(text: &str) -> bool {
     let mut bytes = text.bytes();
-    text.len() <= 64
+    text != WHERE_NODES_COME
+        && text.len() <= 64
         && bytes.next().is_some_and(|b| b.is_ascii_alphanumeric())
         && bytes.all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
 }

@@ -1,16 +1,18 @@
-//! Tasks that run on other agents: they wait until somebody says that there is room, and what is noted of them is theirs.
+//! Tasks that run on other agents: they wait until somebody says that there is room, what is noted of them is theirs, and they
+//! outlive this agent.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use task_service::{
-    Execution, ExecutionDriver, Note, Plan, Records, Refusal, RunnerRegistry, ServiceSettings, StartError,
+    CancelError, Execution, ExecutionDriver, Note, Plan, Records, Refusal, RunnerRegistry, StartError,
     StartFuture, Task, TaskOrder, TaskRunner, TaskService, TaskSpec, TaskStatus, given_up,
 };
 use tokio::sync::Mutex;
 
-use crate::support::{exited, soon};
+use crate::support::{crashed, exited, settings, soon, spec};
 
 /// Carries tasks out elsewhere, where there is room.
 struct Far {
@@ -40,7 +42,8 @@ impl TaskRunner for Far {
             if took.is_err() {
                 return Err(StartError::Away("far".to_owned()));
             }
-            self.records.create(&order.id).unwrap();
+            // It is there already where it is taken up again.
+            let _ = self.records.create(&order.id);
             let log = self.records.log_path(&order.id);
             std::fs::write(&log, "").unwrap();
             let (execution, driver) = Execution::new(order.id, log);
@@ -54,18 +57,38 @@ impl TaskRunner for Far {
     }
 }
 
-async fn service(folder: &Path) -> (Arc<Far>, TaskService) {
-    let (room, starts, drivers) = Default::default();
-    let far = Arc::new(Far { records: Records::open(folder).unwrap(), room, starts, drivers });
+impl Far {
+    /// What drives the execution that was begun last, and nobody has taken yet.
+    async fn driver(&self) -> ExecutionDriver {
+        soon(async {
+            loop {
+                if let Some(driver) = self.drivers.lock().await.pop() {
+                    return driver;
+                }
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+    }
+}
+
+/// A service with room elsewhere for so many tasks.
+async fn service(folder: &Path, room: usize) -> (Arc<Far>, TaskService) {
+    let (starts, drivers) = Default::default();
+    let far = Arc::new(Far {
+        records: Records::open(folder).unwrap(),
+        room: AtomicUsize::new(room),
+        starts,
+        drivers,
+    });
     let mut registry = RunnerRegistry::new();
     registry.register(far.clone()).unwrap();
-    let settings = ServiceSettings { state_dir: folder.to_owned(), concurrent: 1, queue: 100 };
-    (far, TaskService::open(settings, registry).await.unwrap())
+    (far, soon(TaskService::open(settings(folder, 1, 100), registry)).await.unwrap())
 }
 
 async fn submit(service: &TaskService, id: &str) -> Task {
-    let spec = serde_json::json!({ "name": "x.sh", "id": id, "target": { "node": "n" } });
-    service.submit(TaskSpec::from_json(spec).unwrap(), "tester").await.unwrap().task
+    let spec = spec(serde_json::json!({ "name": "x.sh", "id": id, "target": { "node": "n" } }));
+    soon(service.submit(spec, "tester")).await.unwrap().task
 }
 
 /// Waits until a task is as it is wanted.
@@ -95,7 +118,7 @@ async fn awaited(service: &TaskService, many: usize) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tasks_wait_for_room_without_being_tried_and_are_let_in_in_their_order() {
     let folder = tempfile::tempdir().unwrap();
-    let (far, service) = service(folder.path()).await;
+    let (far, service) = service(folder.path(), 0).await;
     submit(&service, "a").await;
     awaited(&service, 1).await;
     for id in ["b", "c"] {
@@ -123,8 +146,7 @@ async fn tasks_wait_for_room_without_being_tried_and_are_let_in_in_their_order()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_noted_of_a_task_is_shown_kept_and_told_with_its_end() {
     let folder = tempfile::tempdir().unwrap();
-    let (far, service) = service(folder.path()).await;
-    far.room.store(2, Ordering::SeqCst);
+    let (far, service) = service(folder.path(), 2).await;
     for id in ["a", "b"] {
         submit(&service, id).await;
         until(&service, id, |task| task.status == TaskStatus::Running).await;
@@ -154,4 +176,38 @@ async fn what_is_noted_of_a_task_is_shown_kept_and_told_with_its_end() {
     submit(&service, "c").await;
     awaited(&service, 1).await;
     assert_eq!(service.task(&a).await.unwrap().unwrap().unreachable_since, Some(earlier));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_whose_record_cannot_be_read_at_the_start_is_taken_up_when_it_can_and_its_cancel_outlives_the_agent()
+ {
+    let folder = tempfile::tempdir().unwrap();
+    let (far, first) = service(folder.path(), 1).await;
+    let id = submit(&first, "a").await.id;
+    let driver = far.driver().await;
+    let crash = crashed(folder.path());
+    // Links are not followed, so that this cannot be read, whoever runs the test.
+    let result = Records::open(crash.path()).unwrap().folder(&id).join("result.json");
+    std::os::unix::fs::symlink("nowhere", &result).unwrap();
+
+    let (far_again, again) = service(crash.path(), 1).await;
+    let error = soon(again.cancel(&id)).await.unwrap_err();
+    assert!(matches!(error, CancelError::Unavailable(_)), "{error}");
+    std::fs::remove_file(&result).unwrap();
+    let taken_up = far_again.driver().await;
+    assert_eq!(soon(again.cancel(&id)).await.unwrap().status, TaskStatus::Running);
+    soon(taken_up.cancelled()).await;
+    // So it is by the next agent, who was not asked.
+    let next = crashed(crash.path());
+    let (far_next, _next) = service(next.path(), 1).await;
+    let once_more = far_next.driver().await;
+    soon(once_more.cancelled()).await;
+    assert_eq!(once_more.cancels(), 1);
+    once_more.finish(exited(0));
+    taken_up.finish(exited(0));
+    let ended = soon(again.wait(&id)).await.unwrap().unwrap();
+    assert_eq!(ended.status, TaskStatus::Succeeded);
+    assert_eq!(again.stats().elsewhere, 0);
+    soon(again.drain(Duration::ZERO)).await;
+    driver.finish(exited(0));
 }

@@ -10,7 +10,6 @@ mod damage;
 mod disk;
 mod draining;
 mod elsewhere;
-mod far;
 mod group_commit;
 mod lanes;
 mod logs;

@@ -199,7 +199,7 @@ fn a_failed_build_ends_the_run() {
 
 #[test]
 fn a_measurement_is_taken_in_memory_and_on_disk() {
-    for (part, package) in [("engine", "executor-core"), ("http", "agent-http")] {
+    for (part, package) in [("engine", "executor-core"), ("http", "agent-http"), ("logs", "agent-http")] {
         let host = Host::bare();
         let output = host.xtask(&["bench", part], &[]);
         assert!(output.status.success(), "{}", text(&output));
@@ -209,6 +209,14 @@ fn a_measurement_is_taken_in_memory_and_on_disk() {
         assert_eq!((calls.len(), places[0]), (2, "/dev/shm"), "{calls:?}");
         assert!(places[1].ends_with("/target/bench"), "{calls:?}");
     }
+}
+
+#[test]
+fn a_measurement_that_fails_fails_the_command_and_the_others_are_taken() {
+    let host = Host::bare();
+    let output = host.xtask(&["bench", "logs", "catalogue"], &["bench"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert_eq!(host.calls().len(), 4, "{:?}", host.calls());
 }
 
 #[test]

@@ -188,3 +188,20 @@ fn refused(response: &Response) -> Failure {
         _ => Failure::Away(words),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_node_sends_leaves_at_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let dialled = connect(&Place { host: at.ip().to_string(), port: at.port() }).await.unwrap();
+        assert!(dialled.nodelay().unwrap());
+        // The twin: nobody else asks for that.
+        assert!(!TcpStream::connect(at).await.unwrap().nodelay().unwrap());
+    }
+}

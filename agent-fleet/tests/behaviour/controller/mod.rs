@@ -60,8 +60,12 @@ fn cut() -> LinkError {
 }
 
 impl LinkSender for Sender {
-    async fn send(&mut self, frame: Frame) -> Result<(), LinkError> {
+    async fn feed(&mut self, frame: Frame) -> Result<(), LinkError> {
         self.0.send(frame).map_err(|_| cut())
+    }
+
+    async fn flush(&mut self) -> Result<(), LinkError> {
+        Ok(())
     }
 }
 
@@ -105,7 +109,8 @@ impl Agent {
 
     /// It dies.
     fn dies(self) {
-        self.runtime.shutdown_background();
+        // Nothing of it writes to its files any more.
+        self.runtime.shutdown_timeout(LONG);
     }
 
     fn try_start(&self, order: TaskOrder) -> Result<Execution, StartError> {

@@ -120,7 +120,8 @@ fn scripts_of_no_node_are_not_found_and_what_is_not_understood_is_named() {
             ("node=other", 404, "node_not_found"),
             ("label=role=web", 404, "node_not_found"),
             ("label=role=db&label=zone=a", 404, "node_not_found"),
-            ("node=node&label=role=db", 422, "invalid"),
+            ("node=node&label=role=web", 404, "node_not_found"),
+            ("node=other&label=role=db", 404, "node_not_found"),
             ("node=node&node=node", 422, "invalid"),
             ("label=role", 422, "invalid"),
         ] {
@@ -128,6 +129,7 @@ fn scripts_of_no_node_are_not_found_and_what_is_not_understood_is_named() {
             assert_eq!((reply.status, reply.code().as_str()), (status, code), "{path}?{query}");
         }
     }
+    assert_eq!(scripts(&server, "?node=node&label=role=db"), scripts(&server, "?node=node"));
     let gone = |query: &str| server.get(&format!("/api/v1/scripts/gone.sh?{query}")).code();
     assert_eq!([gone("node=node"), gone("label=role=db")], ["not_found", "not_found"]);
 }

@@ -115,6 +115,7 @@ fn what_no_node_of_a_pool_takes_is_refused_and_what_one_takes_goes_there() {
     for (target, field, rule) in [
         (json!({}), "target", "required"),
         (json!({ "node": "n1", "labels": { "role": "db" } }), "target", "exclusive"),
+        (json!({ "node": "connect" }), "target.node", "name"),
         (json!({ "labels": {} }), "target.labels", "required"),
         (json!({ "labels": { "role": 1 } }), "target.labels.role", "string"),
         (json!({ "labels": { "role": "db" }, "nod": "n1" }), "target.nod", "unknown_field"),

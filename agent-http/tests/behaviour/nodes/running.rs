@@ -5,7 +5,8 @@ use std::fs;
 use serde_json::{Value, json};
 
 use super::{connected, connected_as, log, named_site, node_site, running, server_of, submit};
-use crate::support::{Service, Site};
+use crate::measuring::value;
+use crate::support::{Service, Site, eventually};
 
 #[test]
 fn a_task_runs_on_its_node_and_log_and_result_are_those_of_the_node() {
@@ -26,6 +27,43 @@ fn a_task_runs_on_its_node_and_log_and_result_are_those_of_the_node() {
     assert!(String::from_utf8(bytes).unwrap().contains(&format!("on node as {id} for admin\n")));
     let plain = server.get(&format!("/api/v1/tasks/{id}/log?banner=false"));
     assert_eq!(plain.text(), format!("on node as {id} for admin\n"));
+}
+
+#[test]
+fn a_run_on_a_node_is_counted_at_either_end_and_what_was_killed_where_it_was() {
+    let server = Service::usual();
+    let node = node_site(&server, "").start();
+    connected(&server);
+    for name in ["where.sh", "where.sh", "fail.sh"] {
+        server.ended(&submit(&server, &json!({ "name": name })));
+    }
+    let (id, _gate) = running(&server, &node);
+    server.post(&format!("/api/v1/tasks/{id}/cancel"), &json!({}));
+    server.ended(&id);
+    let runs = |agent: &Service, runner: &str| {
+        let text = agent.get("/metrics").text();
+        let number = |series: &str| value(&text, series).unwrap_or_default();
+        let of = |name: &str| number(&format!("{name}{{runner=\"{runner}\"}}"));
+        let ended = |status: &str| {
+            number(&format!("devops_agent_task_runs_total{{runner=\"{runner}\",status=\"{status}\"}}"))
+        };
+        let kills = ["cgroup", "marker"]
+            .map(|scope| number(&format!("devops_agent_task_kills_total{{kill_scope=\"{scope}\"}}")));
+        let ends = ["succeeded", "failed", "cancelled", "not_started"].map(ended);
+        let logs = of("devops_agent_task_log_bytes_total");
+        (ends, of("devops_agent_task_run_duration_seconds_count"), logs, kills.iter().sum::<f64>())
+    };
+    let expected = ([2.0, 1.0, 1.0, 0.0], 4.0);
+    let (ends, count, logs, kills) = eventually("the node's counts", || {
+        let runs = runs(&node, "script");
+        ((runs.0, runs.1) == expected).then_some(runs)
+    });
+    assert!((ends, count) == expected && logs > 100.0 && kills == 1.0, "{logs} bytes, {kills} kills");
+    let there = eventually("the API server's counts", || {
+        let runs = runs(&server, "node");
+        ((runs.0, runs.1) == expected).then_some(runs)
+    });
+    assert_eq!(there, (ends, count, logs, 0.0));
 }
 
 #[test]

@@ -22,28 +22,49 @@ const TO_NODES: &str = "to-nodes";
 const TO_API: &str = "to-api";
 /// The promise: by then it works again.
 const BACK_WITHIN: Duration = Duration::from_secs(5);
-/// How the line is cut, and for how long.
+/// What becomes of the line, and for how long.
 #[derive(Debug, Clone, Copy)]
-enum Cut {
+enum Fault {
     /// The device is down, which both kernels see.
     Down(Duration),
     /// What is sent comes nowhere, which nobody sees. The kernel by itself repeats 6, 12 and 25 s after such a cut.
     Silent(Duration),
+    /// The same again and again, so that connections are cut while they are made.
+    Flapping(Duration),
+    /// What nodes send comes seconds late, or not at all where the queue is full.
+    Slow(Duration),
 }
 
-/// Cuts that pass before anybody notices, while the kernel repeats, and after the line was given up.
-const DOWN: [Cut; 2] = [Cut::Down(Duration::from_secs(1)), Cut::Down(Duration::from_secs(12))];
-const SILENT: [Cut; 2] = [Cut::Silent(Duration::from_secs(7)), Cut::Silent(Duration::from_secs(14))];
+/// Faults that pass before anybody notices, while the kernel repeats, and after the line was given up.
+const FAULTS: [Fault; 8] = [
+    Fault::Down(Duration::from_secs(1)),
+    Fault::Silent(Duration::from_secs(3)),
+    Fault::Slow(Duration::from_secs(8)),
+    Fault::Silent(Duration::from_secs(7)),
+    Fault::Flapping(Duration::from_secs(8)),
+    Fault::Down(Duration::from_secs(12)),
+    Fault::Slow(Duration::from_secs(4)),
+    Fault::Silent(Duration::from_secs(14)),
+];
+/// What a slow line carries, which is less than the scripts say, and one that is quick again.
+const SLOW: &str = "48kbit";
+const QUICK: &str = "1gbit";
+/// How long it is cut and whole while it flaps.
+const FLAP: Duration = Duration::from_millis(700);
+/// Bytes that are on their way of some log when a fault is over: what its script says in half a second.
+const BEHIND: u64 = 200;
+/// Scripts that talk on each node.
+const TALKERS: usize = 4;
 /// A device that nobody has.
 const NOBODY: &str = "02:00:00:00:00:99";
 
 /// Notes its start, and writes until its gate is there.
-const TALKER: &str = "#!/bin/sh\necho start >>\"$1\"\nnumber=0\nuntil [ -e \"$2\" ]; do number=$((number + 1)); \
+const TALKER: &str = "#!/bin/sh\necho \"$TASK_ID\" >>\"$1\"\nnumber=0\nuntil [ -e \"$2\" ]; do number=$((number + 1)); \
     echo \"line $number\"; sleep 0.02; done\n";
 
 /// Runs the helper in a network namespace of its own, which vanishes with it.
 #[test]
-fn a_line_between_two_hosts_is_cut_and_a_running_task_loses_nothing() {
+fn a_line_between_two_hosts_is_cut_and_slowed_down_and_running_tasks_lose_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let ran = Command::new("unshare")
         .args(["--map-root-user", "--net"])
@@ -106,40 +127,64 @@ impl Drop for OtherHost {
     }
 }
 
-impl Cut {
-    fn begin(self, other: &OtherHost) {
-        match self {
-            Self::Down(_) => assert!(ip(&[], &["link", "set", TO_NODES, "down"])),
-            Self::Silent(_) => {
-                let lost = |address, device| {
-                    ["neighbour", "replace", address, "lladdr", NOBODY, "dev", device, "nud", "permanent"]
-                };
-                assert!(ip(&[], &lost(NODES, TO_NODES)) && ip(&other.before(), &lost(API, TO_API)));
+impl Fault {
+    /// All faults on the line are there for a while, and over.
+    fn happen(self, other: &OtherHost) {
+        let change = |is_cut| match self {
+            Self::Down(_) => assert!(ip(&[], &["link", "set", TO_NODES, if is_cut { "down" } else { "up" }])),
+            Self::Silent(_) | Self::Flapping(_) => lose(other, is_cut),
+            Self::Slow(_) => assert!(slow_down(other, is_cut)),
+        };
+        let began = Instant::now();
+        while matches!(self, Self::Flapping(time) if began.elapsed() < time) {
+            for is_cut in [true, false] {
+                change(is_cut);
+                thread::sleep(FLAP);
             }
         }
-    }
-
-    fn end(self, other: &OtherHost) {
-        match self {
-            Self::Down(_) => assert!(ip(&[], &["link", "set", TO_NODES, "up"])),
-            Self::Silent(_) => {
-                let found = |address, device| ["neighbour", "delete", address, "dev", device];
-                assert!(ip(&[], &found(NODES, TO_NODES)) && ip(&other.before(), &found(API, TO_API)));
-            }
-        }
+        change(true);
+        thread::sleep(self.time().saturating_sub(began.elapsed()).max(FLAP));
+        change(false);
     }
 
     fn time(self) -> Duration {
         match self {
-            Self::Down(time) | Self::Silent(time) => time,
+            Self::Down(time) | Self::Silent(time) | Self::Flapping(time) | Self::Slow(time) => time,
         }
     }
 }
 
-/// Runs ip(8).
+/// Has what is sent come nowhere, or where it should.
+fn lose(other: &OtherHost, is_lost: bool) {
+    let hosts = [(&[][..], NODES, TO_NODES), (&other.before(), API, TO_API)];
+    for (before, address, device) in hosts {
+        let changed = match is_lost {
+            true => ip(
+                before,
+                &["neighbour", "replace", address, "lladdr", NOBODY, "dev", device, "nud", "permanent"],
+            ),
+            false => ip(before, &["neighbour", "delete", address, "dev", device]),
+        };
+        assert!(changed);
+    }
+}
+
+/// Has what nodes send wait in a queue that empties slowly, or at once; whether this host's kernel has such queues.
+fn slow_down(other: &OtherHost, is_slow: bool) -> bool {
+    let rate = if is_slow { SLOW } else { QUICK };
+    let queue = ["tbf", "rate", rate, "burst", "2kb", "latency", "3s"];
+    let args = [&["qdisc", "replace", "dev", TO_API, "root"][..], &queue].concat();
+    run("tc", &other.before(), &args)
+}
+
 fn ip(before: &[String], args: &[&str]) -> bool {
+    run("ip", before, args)
+}
+
+/// Runs a program on a host.
+fn run(program: &str, before: &[String], args: &[&str]) -> bool {
     let words: Vec<&str> =
-        before.iter().map(String::as_str).chain(["ip"]).chain(args.iter().copied()).collect();
+        before.iter().map(String::as_str).chain([program]).chain(args.iter().copied()).collect();
     Command::new(words[0]).args(&words[1..]).status().is_ok_and(|status| status.success())
 }
 
@@ -221,37 +266,90 @@ fn helper_process_between_two_hosts() {
         let is_there = |node: &&Value| node["connected"] == true && node["scripts"]["talker.sh"].is_string();
         (nodes.iter().filter(is_there).count() == 2).then_some(())
     });
-    for ((folder, _), (name, cuts)) in nodes.iter().zip([("db-1", DOWN), ("db-2", SILENT)]) {
-        talk_through_cuts(&api, folder, name, &other, &cuts);
+    let names = files.map(|(name, ..)| name);
+    let talkers: Vec<Talker> = nodes
+        .iter()
+        .zip(names)
+        .flat_map(|((folder, _), name)| (0..TALKERS).map(|_| Talker::start(&api, folder, name)))
+        .collect();
+    let has_queue = slow_down(&other, false);
+    if !has_queue {
+        println!("TIER: THIS HOST HAS NO QUEUES BY tc(8) AND sch_tbf: the line was cut, and not slowed down");
+    }
+    for fault in FAULTS.into_iter().filter(|fault| has_queue || !matches!(fault, Fault::Slow(_))) {
+        talk_through(fault, &talkers, &other, &api);
+    }
+    talkers.iter().for_each(|talker| talker.ends_whole(&api));
+}
+
+/// A script that talks on a node, and its log at both ends.
+struct Talker {
+    id: String,
+    node: &'static str,
+    folder: PathBuf,
+    here: PathBuf,
+    there: PathBuf,
+}
+
+impl Talker {
+    fn start(api: &Path, folder: &Path, node: &'static str) -> Self {
+        let id = talk(api, folder, node, "gate");
+        let log = format!("state/tasks/{id}/stdout.txt");
+        let (here, there) = (api.join(&log), folder.join(&log));
+        let talker = Self { id, node, folder: folder.to_owned(), here, there };
+        talker.is_behind(0);
+        talker
+    }
+
+    /// Waits until more than so much of the log has come.
+    fn is_behind(&self, bytes: u64) {
+        eventually("more of the log", || (length(&self.here) > bytes).then_some(()));
+    }
+
+    /// Its end: everything has come, and it was started once.
+    fn ends_whole(&self, api: &Path) {
+        fs::write(self.folder.join("gate"), "").unwrap();
+        let task = ask(api, &format!("tasks/{}?wait=60", self.id), None);
+        assert_eq!(task["status"], "succeeded", "{task}");
+        let [here, there] = [&self.here, &self.there].map(|log| fs::read(log).unwrap());
+        assert!(!here.is_empty() && here == there, "the logs of {} on {} differ", self.id, self.node);
+        let starts = fs::read_to_string(self.folder.join("starts")).unwrap();
+        assert_eq!(starts.lines().filter(|id| *id == self.id).count(), 1);
     }
 }
 
-/// Has a script talk on a node while the line is cut and made again.
-fn talk_through_cuts(api: &Path, node: &Path, name: &str, other: &OtherHost, cuts: &[Cut]) {
-    let (starts, gate) = (node.join("starts"), node.join("gate"));
-    let spec = json!({ "name": "talker.sh", "args": [starts, gate], "target": { "node": name } });
-    let id = ask(api, "tasks", Some(&spec))["id"].as_str().unwrap().to_owned();
-    let log = format!("state/tasks/{id}/stdout.txt");
-    let (here, there) = (api.join(&log), node.join(&log));
-    let grows = |what: &str, file: &Path, from: u64| eventually(what, || (length(file) > from).then_some(()));
-    for cut in cuts {
-        grows("the log", &here, length(&here));
-        cut.begin(other);
-        let (held, written) = (length(&here), length(&there));
-        thread::sleep(cut.time());
-        assert!(length(&there) > written, "the script waits for the line");
-        // What was in the kernel when the line was cut came still.
-        assert!(length(&here) < written + 1024, "the line is not cut");
-        cut.end(other);
-        let back = Instant::now();
-        grows("the log after the cut", &here, length(&here).max(held));
-        let took = back.elapsed();
-        println!("{name}: {cut:?}, back after {took:?}");
-        assert!(took < BACK_WITHIN, "{name}: {cut:?}, back after {took:?}");
+/// Has a script talk on a node until that file is there.
+fn talk(api: &Path, folder: &Path, node: &str, gate: &str) -> String {
+    let args = [folder.join("starts"), folder.join(gate)];
+    let spec = json!({ "name": "talker.sh", "args": args, "target": { "node": node } });
+    ask(api, "tasks", Some(&spec))["id"].as_str().unwrap().to_owned()
+}
+
+/// A fault, through which scripts talk on; then what they said meanwhile comes, and a fresh task ends, within the time that
+/// was promised.
+fn talk_through(fault: Fault, talkers: &[Talker], other: &OtherHost, api: &Path) {
+    talkers.iter().for_each(|talker| talker.is_behind(length(&talker.here)));
+    let lengths = |log: fn(&Talker) -> &PathBuf| talkers.iter().map(|talker| length(log(talker))).collect();
+    let before: Vec<u64> = lengths(|talker| &talker.there);
+    fault.happen(other);
+    let over = Instant::now();
+    let [here, there]: [Vec<u64>; 2] = [lengths(|talker| &talker.here), lengths(|talker| &talker.there)];
+    let mut at_both = before.iter().zip(&there).zip(&here);
+    assert!(at_both.clone().all(|((before, there), _)| there > before), "a script waits for the line");
+    assert!(
+        at_both.any(|((_, there), here)| *there > here + BEHIND),
+        "not much is on its way: the line is whole"
+    );
+    let fresh: Vec<String> = talkers
+        .iter()
+        .step_by(TALKERS)
+        .map(|talker| talk(api, &talker.folder, talker.node, "scripts/talker.sh"))
+        .collect();
+    talkers.iter().zip(there).for_each(|(talker, said)| talker.is_behind(said));
+    for id in fresh {
+        assert_eq!(ask(api, &format!("tasks/{id}?wait=60"), None)["status"], "succeeded");
     }
-    fs::write(&gate, "").unwrap();
-    let task = ask(api, &format!("tasks/{id}?wait=60"), None);
-    assert_eq!(task["status"], "succeeded", "{task}");
-    assert!(length(&here) > 0 && fs::read(&here).unwrap() == fs::read(&there).unwrap(), "the logs differ");
-    assert_eq!(fs::read_to_string(&starts).unwrap(), "start\n");
+    let took = over.elapsed();
+    println!("{fault:?}: back after {took:?}");
+    assert!(took < BACK_WITHIN, "{fault:?}: back after {took:?}");
 }

@@ -15,6 +15,7 @@ pub(crate) struct Frame(Vec<u8>);
 
 pub(crate) const TEXT: u8 = 1;
 pub(crate) const BINARY: u8 = 2;
+pub(crate) const PING: u8 = 9;
 
 impl Frame {
     /// A frame; that of a node has a mask, here one that changes nothing.

@@ -15,6 +15,9 @@ const GREETING: usize = 2;
 /// Most frames that are held back to come behind later ones.
 const MOST_HELD: usize = 3;
 
+/// Pause between two looks whether something is still held.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
 /// What a frame becomes: any number of others.
 type Change = Box<dyn FnMut(Way, Frame) -> Vec<Frame> + Send>;
 
@@ -31,6 +34,8 @@ struct Shared {
     change: Mutex<Change>,
     connections: Mutex<Vec<Arc<Connection>>>,
     is_cut: AtomicBool,
+    /// Where connections are taken and lead nowhere, those.
+    swallowed: Mutex<Option<Vec<TcpStream>>>,
     /// Silence of a direction after which its connection is closed.
     idle: Option<Duration>,
     idle_cuts: AtomicUsize,
@@ -44,6 +49,8 @@ struct Connection {
     /// Who writes to an end does so alone, so that nothing of another frame stands in one.
     to_node: Mutex<()>,
     to_server: Mutex<()>,
+    /// Whether the node's end is gone, of which the other one hears nothing.
+    is_left_behind: AtomicBool,
 }
 
 /// What is to happen to frames.
@@ -53,6 +60,10 @@ struct Plan {
     stalled_until: Option<Instant>,
     /// Every frame takes that long, until then.
     delay: Option<(Duration, Instant)>,
+    /// So many bytes a second pass in each direction.
+    rate: Option<u32>,
+    /// Nothing more is read of what goes that way.
+    deaf: Option<Way>,
     /// So many frames are sent twice, and so many come behind later ones.
     repeat: usize,
     reorder: usize,
@@ -84,6 +95,7 @@ impl Line {
             change: Mutex::new(Box::new(|_, frame| vec![frame])),
             connections: Mutex::default(),
             is_cut: AtomicBool::new(false),
+            swallowed: Mutex::default(),
             idle,
             idle_cuts: AtomicUsize::new(0),
             count: AtomicUsize::new(0),
@@ -108,6 +120,30 @@ impl Line {
     /// Lets connections through again.
     pub(crate) fn mend(&self) {
         self.shared.is_cut.store(false, Ordering::SeqCst);
+    }
+
+    /// Cuts it towards the node only: at the other end all seems to be well.
+    pub(crate) fn leave_behind(&self) {
+        for connection in self.shared.connections.lock().unwrap().iter() {
+            connection.is_left_behind.store(true, Ordering::SeqCst);
+            // It may be gone already.
+            let _ = connection.node.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Takes connections from now on that lead nowhere; or lets those that come through again.
+    pub(crate) fn swallow(&self, is_on: bool) {
+        *self.shared.swallowed.lock().unwrap() = is_on.then(Vec::new);
+    }
+
+    /// Reads nothing more of what goes that way, until it is calm.
+    pub(crate) fn deafen(&self, way: Way) {
+        self.shared.plan.lock().unwrap().deaf = Some(way);
+    }
+
+    /// Lets so many bytes a second pass in each direction, until it is calm.
+    pub(crate) fn throttle(&self, rate: u32) {
+        self.shared.plan.lock().unwrap().rate = Some(rate);
     }
 
     pub(crate) fn cut_in_a_frame(&self) {
@@ -154,6 +190,12 @@ impl Line {
     }
 }
 
+impl Plan {
+    fn holds(&self, way: Way) -> bool {
+        self.deaf == Some(way) || self.stalled_until.is_some_and(|until| Instant::now() < until)
+    }
+}
+
 impl Connection {
     fn end(&self, way: Way) -> (&TcpStream, &Mutex<()>) {
         match way {
@@ -169,6 +211,9 @@ impl Connection {
     }
 
     fn close(&self) {
+        if self.is_left_behind.load(Ordering::SeqCst) {
+            return;
+        }
         // Either may be gone already.
         let _ = (self.node.shutdown(Shutdown::Both), self.server.shutdown(Shutdown::Both));
     }
@@ -177,13 +222,16 @@ impl Connection {
 impl Shared {
     /// Connects a node on; without an API server that listens, it is hung up on.
     fn connect(self: &Arc<Self>, node: TcpStream) {
+        if let Some(swallowed) = &mut *self.swallowed.lock().unwrap() {
+            return swallowed.push(node);
+        }
         let Ok(server) = TcpStream::connect(self.server) else { return };
         for stream in [&node, &server] {
             stream.set_nodelay(true).unwrap();
             stream.set_read_timeout(self.idle).unwrap();
         }
-        let (to_node, to_server) = Default::default();
-        let connection = Arc::new(Connection { node, server, to_node, to_server });
+        let (to_node, to_server, is_left_behind) = Default::default();
+        let connection = Arc::new(Connection { node, server, to_node, to_server, is_left_behind });
         let mut connections = self.connections.lock().unwrap();
         if self.is_cut.load(Ordering::SeqCst) {
             return;
@@ -221,7 +269,7 @@ impl Shared {
         let (mut count, mut held) = (0, Vec::new());
         loop {
             let frame = Frame::read(&mut from)?;
-            self.wait();
+            self.wait(way, frame.bytes().len());
             let instead = (self.change.lock().unwrap())(way, frame);
             for frame in instead {
                 count += usize::from(frame.is_data());
@@ -242,19 +290,22 @@ impl Shared {
         }
     }
 
-    /// Waits for as long as a frame is delayed or held.
-    fn wait(&self) {
-        let delay = match self.plan.lock().unwrap().delay {
-            Some((each, until)) if Instant::now() < until => each,
-            _ => Duration::ZERO,
+    /// Waits for as long as a frame takes, is delayed or held.
+    fn wait(&self, way: Way, bytes: usize) {
+        let (delay, rate) = {
+            let plan = self.plan.lock().unwrap();
+            (plan.delay, plan.rate)
         };
-        thread::sleep(delay);
-        loop {
-            let until = self.plan.lock().unwrap().stalled_until;
-            match until.map(|until| until.saturating_duration_since(Instant::now())) {
-                Some(left) if !left.is_zero() => thread::sleep(left),
-                _ => return,
-            }
+        if let Some((each, until)) = delay
+            && Instant::now() < until
+        {
+            thread::sleep(each);
+        }
+        if let Some(rate) = rate {
+            thread::sleep(Duration::from_secs(1) * u32::try_from(bytes).unwrap() / rate);
+        }
+        while self.plan.lock().unwrap().holds(way) {
+            thread::sleep(LOOK_EVERY);
         }
     }
 

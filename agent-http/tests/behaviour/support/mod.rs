@@ -11,7 +11,7 @@ mod tls;
 
 pub(crate) use authority::Authority;
 pub(crate) use connect_proxy::{Answer, Proxy};
-pub(crate) use frames::{BINARY, Frame, TEXT, Way};
+pub(crate) use frames::{BINARY, Frame, PING, TEXT, Way};
 pub(crate) use http::{Reply, connect, connect_local, exchange, exchange_over, read_reply, request_text};
 pub(crate) use line::Line;
 pub(crate) use random::Random;

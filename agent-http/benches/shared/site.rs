@@ -1,4 +1,4 @@
-//! Agents under test: an API server, and a node of it.
+//! An agent under test.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -10,10 +10,8 @@ use std::time::{Duration, Instant};
 use agent_config::TokenDigest;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::Value;
 
 use crate::Result;
-use crate::http::Client;
 
 /// Time that an agent has to listen, a node to connect, and an agent to stop.
 const WITHIN: Duration = Duration::from_secs(60);
@@ -44,26 +42,6 @@ pub(crate) fn api_server(place: &Path, scripts: &[(&str, &str)], settings: &str)
     Agent::start(&folder)
 }
 
-/// A node of the name `node`, when it is there.
-pub(crate) fn node(place: &Path, server: &Agent, scripts: &[(&str, &str)], settings: &str) -> Result<Agent> {
-    let folder = folder(place, "node", scripts)?;
-    let (at, file) = (server.at, folder.join("node.token"));
-    fs::write(&file, token("node"))?;
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
-    let node = format!("[node]\napi_server = \"ws://{at}\"\nname = \"node\"\ntoken_file = \"node.token\"\n");
-    fs::write(folder.join("application.toml"), format!("{settings}\n{node}"))?;
-    let agent = Agent::start(&folder)?;
-    let mut client = Client::connect(server.at)?;
-    until("the node", || {
-        // It has never been there at first.
-        let nodes = client.get("/api/v1/nodes")?;
-        let seen: Value = nodes["nodes"].get(0).cloned().unwrap_or_default();
-        let offered = seen["scripts"].as_object().map_or(0, serde_json::Map::len);
-        Ok(seen["connected"] == true && offered == scripts.len())
-    })?;
-    Ok(agent)
-}
-
 /// Looks until something is so.
 pub(crate) fn until(what: &str, mut look: impl FnMut() -> Result<bool>) -> Result<()> {
     let deadline = Instant::now() + WITHIN;
@@ -77,7 +55,7 @@ pub(crate) fn until(what: &str, mut look: impl FnMut() -> Result<bool>) -> Resul
 }
 
 impl Agent {
-    fn start(folder: &Path) -> Result<Self> {
+    pub(crate) fn start(folder: &Path) -> Result<Self> {
         let at = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let child = Command::new(env!("CARGO_BIN_EXE_agent-http"))
             .arg("--config")
@@ -105,16 +83,8 @@ impl Agent {
         Ok(fs::write(self.proc("clear_refs"), "5")?)
     }
 
-    /// The processor time that it has used, seconds.
-    pub(crate) fn busy(&self) -> Result<f64> {
-        let stat = fs::read_to_string(self.proc("stat"))?;
-        let behind = stat.rsplit(") ").next().ok_or("no fields")?;
-        let ticks: u64 =
-            behind.split(' ').skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
-        Ok(ticks as f64 / 100.0)
-    }
-
-    fn proc(&self, file: &str) -> PathBuf {
+    /// A file that the kernel keeps about it.
+    pub(crate) fn proc(&self, file: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/{file}", self.child.id()))
     }
 }
@@ -134,7 +104,8 @@ impl Drop for Agent {
     }
 }
 
-fn folder(place: &Path, name: &str, scripts: &[(&str, &str)]) -> Result<PathBuf> {
+/// Makes the folder of an agent, with its scripts.
+pub(crate) fn folder(place: &Path, name: &str, scripts: &[(&str, &str)]) -> Result<PathBuf> {
     let folder = place.join(name);
     fs::create_dir_all(folder.join("scripts"))?;
     for (script, text) in scripts {

@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 use crate::Result;
 use crate::site::token;
 
+/// Most bytes of an answer in which something is looked for.
+const MOST_BYTES: usize = 256 << 10;
+
 /// A connection of a caller with all rights.
 pub(crate) struct Client {
     stream: BufReader<TcpStream>,
@@ -51,14 +54,21 @@ impl Client {
         }
     }
 
-    /// Follows a log until so many bytes of it have come.
-    pub(crate) fn follow(&mut self, id: &str, bytes: usize) -> Result<()> {
-        self.send("GET", &format!("/api/v1/tasks/{id}/log?follow=true&banner=false"), "", None)?;
+    /// Asks for something, and reads of the answer's body until this was in it. What comes behind that is not read, so that
+    /// the connection is good for nothing after.
+    pub(crate) fn get_until(&mut self, path: &str, headers: &str, text: &str) -> Result<()> {
+        self.send("GET", path, headers, None)?;
         self.head()?;
-        // The length of the first chunk, and the chunk.
-        let mut line = String::new();
-        self.stream.read_line(&mut line)?;
-        self.stream.read_exact(&mut vec![0; bytes])?;
+        let mut body = Vec::new();
+        while !body.windows(text.len()).any(|part| part == text.as_bytes()) {
+            let more = self.stream.fill_buf()?;
+            if more.is_empty() || body.len() > MOST_BYTES {
+                return Err(format!("expected '{text}' at the beginning of {path}").into());
+            }
+            let length = more.len();
+            body.extend_from_slice(more);
+            self.stream.consume(length);
+        }
         Ok(())
     }
 

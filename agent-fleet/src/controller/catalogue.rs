@@ -1,0 +1,42 @@
+//! What a node offers comes in parts, and is kept when it is there as a whole.
+
+use std::sync::Arc;
+
+use super::view::Offered;
+use super::work::Work;
+use crate::message::{CataloguePart, CatalogueScript, is_sha256};
+
+/// Most scripts that a node may offer, and the bytes of their names, digests and headers.
+const MAX_SCRIPTS: usize = 100_000;
+const MAX_CATALOGUE_BYTES: usize = 64 << 20;
+
+impl Work {
+    /// Takes a part.
+    pub(super) async fn catalogue(&mut self, part: CataloguePart) {
+        let is_sound = part.scripts.iter().all(CatalogueScript::is_sound) && is_sha256(&part.digest);
+        if let Some(coming) = &mut self.coming {
+            coming.extend(part.scripts);
+            let bytes: usize = coming.iter().map(CatalogueScript::bytes).sum();
+            if !is_sound || coming.len() > MAX_SCRIPTS || bytes > MAX_CATALOGUE_BYTES {
+                tracing::error!(node = %self.name,
+                    "a node offers more scripts than any has, or what is none; nothing of it is taken");
+                self.coming = None;
+            }
+        }
+        if !part.is_last {
+            return;
+        }
+        let Some(scripts) = self.coming.replace(Vec::new()) else { return };
+        let (fleet, name) = (self.fleet.clone(), self.name.clone());
+        let read = tokio::task::spawn_blocking(move || {
+            if let Err(error) = fleet.store().keep_catalogue(&name, &part.digest, &scripts) {
+                tracing::warn!(node = %name, %error, "what a node offers could not be kept");
+            }
+            Offered::read(part.digest, &scripts)
+        });
+        if let Ok(offered) = read.await {
+            self.change_view(|view| view.offered = Arc::new(offered));
+            self.fleet.room.notify_one();
+        }
+    }
+}
