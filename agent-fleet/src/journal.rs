@@ -3,18 +3,18 @@
 //! A SQLite database with a flushed write-ahead log, as the task service's. Parameters are not in it: what a node that was
 //! restarted does not have, it is sent again.
 
-use std::fs::OpenOptions;
+use std::fs::{OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
-use task_service::TaskId;
+use task_service::{Steady, TaskId};
 
 use crate::assignment::MAX_VALIDITY;
 use crate::damage;
-use crate::keys::Nonce;
+use crate::keys::{Nonce, PublicKey};
 use crate::node::{Journaled, Verdict};
 
 /// For how long a settled task is remembered. What was signed before it was settled is not valid for longer than an hour, and
@@ -26,7 +26,7 @@ const _: () = assert!(MEMORY.as_secs() > MAX_VALIDITY.as_secs() + 300 + 24 * 60 
 /// assignments is invalid.
 const OLD: SignedDuration = SignedDuration::from_hours(2);
 /// How the tables came to be what they are, step by step.
-const STEPS: [&str; 3] = [
+const STEPS: [&str; 4] = [
     "CREATE TABLE assignment (
         task TEXT PRIMARY KEY, nonce TEXT, stage TEXT NOT NULL, code TEXT, message TEXT, since INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
@@ -35,6 +35,8 @@ const STEPS: [&str; 3] = [
     "DROP TABLE clock;",
     // When the API server accepted the task, seconds since 1970; nothing where it did not say.
     "ALTER TABLE assignment ADD COLUMN accepted INTEGER;",
+    // Whose task it is. Nobody knows of those that were taken before.
+    "ALTER TABLE assignment ADD COLUMN server TEXT;",
 ];
 /// The version of the tables.
 const VERSION: i64 = STEPS.len() as i64;
@@ -43,6 +45,7 @@ const VERSION: i64 = STEPS.len() as i64;
 #[derive(Debug)]
 pub struct Journal {
     db: Connection,
+    steps: Steady,
 }
 
 /// What is to be written about a task.
@@ -56,6 +59,8 @@ pub enum Record {
         nonce: Nonce,
         /// When it was accepted, as far as that is known.
         accepted: Option<Timestamp>,
+        /// Whose it is.
+        server: Option<PublicKey>,
     },
     /// It is never started.
     Never {
@@ -63,6 +68,8 @@ pub enum Record {
         task: TaskId,
         /// Why.
         verdict: Verdict,
+        /// Whose it is.
+        server: Option<PublicKey>,
     },
     /// The API server has all of it.
     Settled {
@@ -89,6 +96,8 @@ pub struct Unfinished {
     pub nonce: Option<Nonce>,
     /// When it was accepted, as far as that is known.
     pub accepted: Option<Timestamp>,
+    /// The key of the API server whose it is; none of a task that an older agent has taken.
+    pub server: Option<PublicKey>,
     /// Why it is never started, if that is so.
     pub verdict: Option<Verdict>,
     /// Whether assignments of the time when it was taken are not valid any more.
@@ -140,12 +149,11 @@ impl Journal {
     fn try_open(path: &Path) -> Result<Self, JournalError> {
         damage::check_file(path)?;
         // SQLite would make the file readable by others.
-        OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(path)
-            .map_err(|source| JournalError::Io { path: path.to_owned(), source })?;
+        let failed = |source| JournalError::Io { path: path.to_owned(), source };
+        let options = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
+        let file = options.map_err(failed)?;
+        // One that was put there, by a restore for one, may have another mode.
+        file.set_permissions(Permissions::from_mode(0o600)).map_err(failed)?;
         let db = Connection::open(path)?;
         db.pragma_update(None, "journal_mode", "WAL")?;
         db.pragma_update(None, "synchronous", "FULL")?;
@@ -159,7 +167,7 @@ impl Journal {
             db.execute_batch(&format!("BEGIN; {steps} PRAGMA user_version = {VERSION}; COMMIT;"))?;
         }
         damage::check(&db)?;
-        Ok(Self { db })
+        Ok(Self { db, steps: Steady::default() })
     }
 
     /// Writes records, all or none of them, flushed.
@@ -167,25 +175,46 @@ impl Journal {
     /// # Errors
     /// When the disk refuses.
     pub fn write(&mut self, records: &[Record], wall: Timestamp) -> Result<(), JournalError> {
+        // From here on its steps are known.
+        self.steps.trusted(wall);
         let now = wall.as_second();
         let transaction = self.db.transaction()?;
         for record in records {
-            let sql = "INSERT INTO assignment (task, nonce, stage, code, message, since, accepted)
-                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+            let sql = "INSERT INTO assignment (task, nonce, stage, code, message, since, accepted, server)
+                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
                 ON CONFLICT (task) DO UPDATE SET nonce = coalesce(nonce, excluded.nonce), stage = excluded.stage,
-                    code = excluded.code, message = excluded.message, since = max(since, excluded.since)";
-            let (stage, nonce, verdict, accepted) = match record {
-                Record::Taken { nonce, accepted, .. } => ("taken", Some(nonce.to_string()), None, *accepted),
-                Record::Never { verdict, .. } => ("never", None, Some(verdict), None),
-                Record::Settled { .. } => ("settled", None, None, None),
+                    code = excluded.code, message = excluded.message, since = max(since, excluded.since),
+                    server = coalesce(server, excluded.server)";
+            let (stage, nonce, verdict) = match record {
+                Record::Taken { nonce, .. } => ("taken", Some(nonce.to_string()), None),
+                Record::Never { verdict, .. } => ("never", None, Some(verdict)),
+                Record::Settled { .. } => ("settled", None, None),
+            };
+            let accepted = match record {
+                Record::Taken { accepted, .. } => accepted.map(Timestamp::as_second),
+                Record::Never { .. } | Record::Settled { .. } => None,
+            };
+            let server = match record {
+                Record::Taken { server, .. } | Record::Never { server, .. } => {
+                    server.map(|key| key.to_string())
+                }
+                Record::Settled { .. } => None,
             };
             let (code, message) =
                 verdict.map(|verdict| (verdict.code.as_str(), verdict.message.as_str())).unzip();
-            let (task, accepted) = (record.task().as_str(), accepted.map(Timestamp::as_second));
-            let values = params![task, nonce, stage, code, message, now, accepted];
+            let values = params![record.task().as_str(), nonce, stage, code, message, now, accepted, server];
             transaction.prepare_cached(sql)?.execute(values)?;
         }
         Ok(transaction.commit()?)
+    }
+
+    /// Makes the tasks an API server's of which nobody knows whose they are: those of before that was written.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn adopt(&mut self, server: &PublicKey) -> Result<(), JournalError> {
+        self.db.execute("UPDATE assignment SET server = ?1 WHERE server IS NULL", [server.to_string()])?;
+        Ok(())
     }
 
     /// What it knows of a task.
@@ -215,21 +244,23 @@ impl Journal {
     /// When they cannot be read.
     pub fn unfinished(&self, wall: Timestamp) -> Result<Vec<Unfinished>, JournalError> {
         let old = seconds_before(wall, OLD);
-        let sql =
-            "SELECT task, nonce, code, message, since, accepted FROM assignment WHERE stage <> 'settled'";
+        let sql = "SELECT task, nonce, code, message, since, accepted, server FROM assignment
+            WHERE stage <> 'settled'";
         let mut statement = self.db.prepare(sql)?;
         let mut rows = statement.query([])?;
         let mut unfinished = Vec::new();
         while let Some(row) = rows.next()? {
             let (task, nonce): (String, Option<String>) = (row.get(0)?, row.get(1)?);
             let (code, message): (Option<String>, Option<String>) = (row.get(2)?, row.get(3)?);
-            let (since, accepted): (i64, Option<i64>) = (row.get(4)?, row.get(5)?);
+            let (since, accepted, server): (i64, Option<i64>, Option<String>) =
+                (row.get(4)?, row.get(5)?, row.get(6)?);
             // What is no id was never written by an agent.
             let Ok(task) = task.parse() else { continue };
             unfinished.push(Unfinished {
                 task,
                 nonce: nonce.and_then(|nonce| nonce.parse().ok()),
                 accepted: accepted.and_then(|accepted| Timestamp::from_second(accepted).ok()),
+                server: server.and_then(|server| server.parse().ok()),
                 verdict: code.map(|code| Verdict { code, message: message.unwrap_or_default() }),
                 is_old: since < old,
             });
@@ -237,12 +268,13 @@ impl Journal {
         Ok(unfinished)
     }
 
-    /// Forgets what was settled so long ago that no assignment of it is valid any more.
+    /// Forgets what was settled so long ago that no assignment of it is valid any more. By a clock that is far ahead for a
+    /// moment that would be everything.
     ///
     /// # Errors
     /// When the disk refuses.
     pub fn forget(&mut self, wall: Timestamp) -> Result<(), JournalError> {
-        let old = seconds_before(wall, MEMORY);
+        let old = seconds_before(self.steps.trusted(wall), MEMORY);
         self.db.execute("DELETE FROM assignment WHERE stage = 'settled' AND since < ?1", [old])?;
         Ok(())
     }

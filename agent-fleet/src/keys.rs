@@ -9,6 +9,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::unistd::geteuid;
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -102,8 +103,14 @@ pub enum KeyError {
         source: io::Error,
     },
     /// Others may read it, or it is no file of this user's.
-    #[error("the key file {} must be a regular file that its owner alone may read (chmod 600)", .path.display())]
+    #[error("the key file {} must be a regular file of root's or of this user's that its owner alone may read (chmod 600)", .path.display())]
     Open {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Others may write it, or it is no file of this user's.
+    #[error("the file {} with the key of the API server must be a regular file of root's or of this user's that its owner alone may write (chmod 600)", .path.display())]
+    Writable {
         /// The file.
         path: PathBuf,
     },
@@ -228,13 +235,16 @@ impl NodeKeys {
 /// # Errors
 /// When it cannot be read, or holds no key: then nothing is trusted in its place.
 pub fn pinned(path: &Path) -> Result<Option<PublicKey>, KeyError> {
-    match fs::read_to_string(path) {
-        Ok(text) => match text.trim().parse() {
-            Ok(key) => Ok(Some(key)),
-            Err(_) => Err(KeyError::Damaged { path: path.to_owned() }),
-        },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(KeyError::Io { operation: "read", path: path.to_owned(), source }),
+    let file = match OpenOptions::new().read(true).custom_flags(libc_flags()).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(KeyError::Io { operation: "open", path: path.to_owned(), source }),
+    };
+    // Whoever could write it could name an API server of his own.
+    let text = read_of(path, &file, 0o022)?.ok_or_else(|| KeyError::Writable { path: path.to_owned() })?;
+    match text.trim().parse() {
+        Ok(key) => Ok(Some(key)),
+        Err(_) => Err(KeyError::Damaged { path: path.to_owned() }),
     }
 }
 
@@ -274,14 +284,21 @@ fn open(path: &Path, new: impl FnOnce() -> Result<KeyFile, KeyError>) -> Result<
 }
 
 fn read(path: &Path, file: &File) -> Result<KeyFile, KeyError> {
+    let text = read_of(path, file, 0o077)?.ok_or_else(|| KeyError::Open { path: path.to_owned() })?;
+    serde_json::from_str(&text).map_err(|_| KeyError::Damaged { path: path.to_owned() })
+}
+
+/// What is in a regular file of root's or of this user's; none in another, or where others have one of these rights to it.
+fn read_of(path: &Path, mut file: &File, of_others: u32) -> Result<Option<String>, KeyError> {
     let failed = |source| KeyError::Io { operation: "read", path: path.to_owned(), source };
     let metadata = file.metadata().map_err(failed)?;
-    if !metadata.is_file() || metadata.mode() & 0o077 != 0 {
-        return Err(KeyError::Open { path: path.to_owned() });
+    let is_own = [0, geteuid().as_raw()].contains(&metadata.uid());
+    if !metadata.is_file() || !is_own || metadata.mode() & of_others != 0 {
+        return Ok(None);
     }
     let mut text = String::new();
-    file.take(MAX_FILE_BYTES).read_to_string(&mut text).map_err(failed)?;
-    serde_json::from_str(&text).map_err(|_| KeyError::Damaged { path: path.to_owned() })
+    (&mut file).take(MAX_FILE_BYTES).read_to_string(&mut text).map_err(failed)?;
+    Ok(Some(text))
 }
 
 /// Writes a file that is there whole or not at all, readable by its owner only.

@@ -44,14 +44,14 @@ pub enum Frame {
 }
 
 impl Frame {
-    /// Time that its write may take.
-    fn write_within(&self) -> Duration {
+    /// Time that its write may take more than others.
+    fn more_time(&self) -> Duration {
         let bytes = match self {
             Self::Control(text) => text.len(),
             Self::Log(bytes) => bytes.len(),
             Self::Ping => 0,
         };
-        WRITE_WITHIN + Duration::from_secs(bytes as u64 / LEAST_RATE)
+        Duration::from_secs(bytes as u64 / LEAST_RATE)
     }
 }
 
@@ -243,12 +243,15 @@ pub(crate) async fn send_all(
             Err(_) => within(WRITE_WITHIN, link.feed(Frame::Ping)).await?,
         }
         let mut frames = stream::iter(waiting).map(Outgoing::made).buffered(MADE_TOGETHER);
+        // A long message may have been taken and not have left: it has its time for that as well.
+        let mut most = WRITE_WITHIN;
         while let Some(frame) = frames.next().await {
             if let Some(frame) = frame {
-                within(frame.write_within(), link.feed(frame)).await?;
+                most += frame.more_time();
+                within(most, link.feed(frame)).await?;
             }
         }
-        within(WRITE_WITHIN, link.flush()).await?;
+        within(most, link.flush()).await?;
     }
 }
 

@@ -28,6 +28,7 @@
 //! | `recovery` | what happens to the tasks of an agent that died |
 //! | `retention` | removes what has been kept long enough |
 //! | `workspaces` | the same for the folders that tasks worked in |
+//! | `steady` | the time by which it goes |
 //! | `held` | the tasks that it leaves because somebody else needs them |
 //! | `folders` | removes folders of tasks, following no link |
 //! | `backup` | copies of a state folder, and what is restored from them |
@@ -53,6 +54,7 @@ mod run;
 mod search;
 mod service;
 mod settings;
+mod steady;
 mod store;
 mod submit;
 mod workspaces;
@@ -72,6 +74,7 @@ pub use run::{given_up, was_given_up};
 pub use search::{ParseSearchError, Search};
 pub use service::{OpenError, ReadError, ServiceStats, TaskService};
 pub use settings::ServiceSettings;
+pub use steady::Steady;
 pub use store::StoreError;
 pub use submit::{SubmitError, Submitted};
 pub use task_runners::{

@@ -114,7 +114,8 @@ impl TaskService {
 
     async fn remove_by_age(&self, age: Duration, removed: &mut Removed) -> Result<(), CleanUpError> {
         let age = SignedDuration::try_from(age).unwrap_or(SignedDuration::MAX);
-        let before = Timestamp::now().saturating_sub(age).unwrap_or(Timestamp::MIN);
+        let before =
+            self.inner.steady.trusted(Timestamp::now()).saturating_sub(age).unwrap_or(Timestamp::MIN);
         loop {
             let held = self.inner.held.as_json();
             let old = self.read_old(move |db| store::ended_before(db, before, &held, STEP)).await?;

@@ -23,6 +23,7 @@ use crate::lock::{LockError, ServiceLock};
 use crate::recovery;
 use crate::run::Context;
 use crate::settings::ServiceSettings;
+use crate::steady::Steady;
 use crate::store::{self, Readers, StoreError};
 use crate::workspaces::Sizes;
 
@@ -44,6 +45,7 @@ pub(crate) struct Inner {
     pub(crate) registry: RunnerRegistry,
     pub(crate) stats: watch::Receiver<ServiceStats>,
     pub(crate) held: Held,
+    pub(crate) steady: Steady,
     pub(crate) sizes: Sizes,
     pub(crate) awaited: watch::Receiver<Awaited>,
     /// Closed when the keeper has gone.
@@ -329,6 +331,9 @@ fn open(
     };
     let unfinished = store::unfinished(&db, &registry).map_err(OpenError::Recover)?.tasks;
 
+    // From here on the steps of its clock are known.
+    let steady = Steady::default();
+    steady.trusted(clock.now().wall);
     let live = Arc::new(Live::new());
     for task in unfinished.iter().filter(|task| task.status == TaskStatus::Queued) {
         live.queued(&task.id);
@@ -383,6 +388,7 @@ fn open(
         registry,
         stats: watched,
         held: Held::default(),
+        steady,
         sizes: Sizes::default(),
         awaited,
         stopped,

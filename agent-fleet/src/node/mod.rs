@@ -5,8 +5,10 @@
 //! | `event` | what the state machine is told, and what it wants done |
 //! | `state`, `open` | the state machine, and what it knows of one task |
 //! | `work` | journal, task service and link around it |
+//! | `assignments` | what tasks that are to be started ask for |
 //! | `take_up` | what is done first after a start |
 //! | `start`, `follow`, `ending` | a task in the task service: its start, its log as it grows, its end |
+//! | `owners` | whose each task is |
 //! | `sending` | what leaves of a task, made when it leaves |
 //! | `session` | one connection after the other |
 //! | `dial` | how a connection is made |
@@ -14,6 +16,7 @@
 //! | `catalogue` | what the node offers |
 //! | `counts` | what is counted of all that |
 
+mod assignments;
 mod catalogue;
 mod counts;
 mod dial;
@@ -22,6 +25,7 @@ mod ending;
 mod event;
 mod follow;
 mod open;
+mod owners;
 mod sending;
 mod session;
 mod start;
@@ -36,7 +40,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use task_runners::Scripts;
 use task_service::TaskService;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 pub use counts::{NodeCounts, NodeNumbers};
 pub use dial::{Access, Address, CONNECT_PATH};
@@ -51,6 +55,8 @@ use work::Work;
 
 /// Inputs that wait for the node's work; whoever has more waits.
 const INPUTS: usize = 256;
+/// KiB of messages of the API server among them.
+const ROOM_KIB: usize = 32 << 10;
 
 /// What makes an agent a node.
 #[derive(Debug, Clone)]
@@ -109,7 +115,11 @@ impl Node {
             true => keys::pinned(&pinned)?.into_iter().collect(),
             false => settings.accepted.clone(),
         };
-        let journal = Journal::open(&folder.join("journal.db"))?;
+        let journal_path = folder.join("journal.db");
+        let mut journal = Journal::open(&journal_path)?;
+        if let [server] = accepted.as_slice() {
+            journal.adopt(server)?;
+        }
         // What the API server has not got is kept, however long that takes.
         for entry in journal.unfinished(Timestamp::now())? {
             service.hold(&entry.task);
@@ -124,10 +134,13 @@ impl Node {
             scripts: scripts.clone(),
             opens: Arc::new(settings.opens.clone()),
             journal: Some(journal),
+            journal_path,
             state: NodeState::new(Flow::default()),
             inputs: inputs.clone(),
-            assignments: HashMap::new(),
+            assignments: Default::default(),
+            is_full: false,
             leaving: HashMap::new(),
+            owners: Default::default(),
             ended_logs: Default::default(),
             ended: HashMap::new(),
             line: None,
@@ -138,6 +151,7 @@ impl Node {
         let runners = service.runners().list().map(|runner| runner.name().to_owned()).collect();
         let was_late = false;
         let sessions = Sessions {
+            room: Arc::new(Semaphore::new(ROOM_KIB)),
             settings,
             keys,
             scripts,

@@ -36,6 +36,8 @@ pub(super) struct Open {
     pub(super) is_new: bool,
     pub(super) owed: Option<Owed>,
     pub(super) nonce: Option<Nonce>,
+    /// Its place among those that the task service could not take yet.
+    pub(super) turn: Option<u64>,
     /// How often its end was asked for, and how often the task service was told.
     pub(super) cancels: u32,
     pub(super) cancelled: u32,
@@ -69,6 +71,7 @@ impl Open {
             is_new,
             owed,
             nonce,
+            turn: None,
             cancels,
             cancelled,
             body_end: None,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use task_runners::Scripts;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
 use super::catalogue::Offer;
@@ -15,7 +15,7 @@ use super::ended::Ended;
 use super::work::Input;
 use crate::TICK;
 use crate::greeting::{self, Stranger};
-use crate::keys::{self, NodeKeys, Nonce, PublicKey};
+use crate::keys::{self, NodeKeys, PublicKey};
 use crate::link::{Frame, LinkReceiver, LinkSender, Outgoing, Pace, receive, send_all};
 use crate::message::{
     CataloguePart, Challenge, Hello, MessageError, ToNode, ToServer, VERSION, decode, encode,
@@ -40,6 +40,8 @@ pub(super) struct Sessions {
     pub(super) scripts: Arc<Scripts>,
     pub(super) runners: Vec<String>,
     pub(super) inputs: mpsc::Sender<Input>,
+    /// What the messages that wait there may take, KiB.
+    pub(super) room: Arc<Semaphore>,
     /// The API servers' keys that are accepted; with none, the first one that is shown.
     pub(super) accepted: Vec<PublicKey>,
     pub(super) pinned: PathBuf,
@@ -97,7 +99,8 @@ impl Sessions {
         tracing::info!(api_server = %self.settings.address.api_server, node = %self.settings.name,
             "connected to the API server");
         self.counts.connected(true);
-        line.serve(session, &self.inputs, &self.pace()).await.map_or_else(Ended::Failed, Ended::Cut)
+        let to_work = ToWork { session, inputs: self.inputs.clone(), room: self.room.clone() };
+        line.serve(&to_work, &self.pace()).await.map_or_else(Ended::Failed, Ended::Cut)
     }
 
     fn pace(&self) -> Pace {
@@ -121,7 +124,7 @@ impl Sessions {
         let scripts = self.scripts.clone();
         let offer = tokio::task::spawn_blocking(move || Offer::of(&scripts)).await;
         let offer = offer.map_err(|error| Failure::Away(error.to_string()))?;
-        let hello = self.hello(challenge.nonce, offer.digest.clone()).await.map_err(Failure::Away)?;
+        let hello = self.hello(&challenge, offer.digest.clone()).await.map_err(Failure::Away)?;
         sender.send(Frame::Control(hello)).await.map_err(|error| Failure::Away(error.to_string()))?;
         let (tasks, wants_catalogue) = match next(&mut receiver).await? {
             ToNode::Welcome { tasks, wants_catalogue } => (tasks, wants_catalogue),
@@ -135,7 +138,7 @@ impl Sessions {
         tokio::spawn(offer_changes(self.scripts.clone(), offer, outgoing.downgrade()));
         let sender = self.counts.counted(sender);
         let trusted = if self.accepted.is_empty() { vec![challenge.key] } else { self.accepted.clone() };
-        let connected = Input::Connected { session, outgoing, tasks, trusted };
+        let connected = Input::Connected { session, outgoing, server: challenge.key, tasks, trusted };
         match self.inputs.send(connected).await {
             Ok(()) => Ok(Line { sender, to_send, receiver }),
             Err(_) => away(STOPS),
@@ -162,13 +165,13 @@ impl Sessions {
     }
 
     /// What the node says of itself, as it travels.
-    async fn hello(&self, nonce: Nonce, catalogue: String) -> Result<String, String> {
+    async fn hello(&self, challenge: &Challenge, catalogue: String) -> Result<String, String> {
         let (answer, unsettled) = oneshot::channel();
         let stopped = || STOPS.to_owned();
-        self.inputs.send(Input::Describe { answer }).await.map_err(|_| stopped())?;
+        self.inputs.send(Input::Describe { server: challenge.key, answer }).await.map_err(|_| stopped())?;
         let hello = Hello {
             version: VERSION,
-            nonce,
+            nonce: challenge.nonce,
             name: self.settings.name.clone(),
             agent: self.settings.agent.clone(),
             key: self.keys.public(),
@@ -203,24 +206,38 @@ struct Line<S, R> {
     receiver: R,
 }
 
+/// The way to the node's work.
+struct ToWork {
+    session: u64,
+    inputs: mpsc::Sender<Input>,
+    room: Arc<Semaphore>,
+}
+
+impl ToWork {
+    /// Waits until there is room for a message of so many bytes; none where the node stops.
+    async fn room_for(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let kib = u32::try_from(bytes.div_ceil(1 << 10)).unwrap_or(u32::MAX);
+        self.room.clone().acquire_many_owned(kib).await.ok()
+    }
+}
+
 impl<S: LinkSender, R: LinkReceiver> Line<S, R> {
     /// Sends what is to be sent and hands what comes to the node's work, until either comes to its end: a line that carries
     /// one way only is none. Gives why it ended; an error where the API server wants no more of it.
-    async fn serve(self, session: u64, inputs: &mpsc::Sender<Input>, pace: &Pace) -> Result<String, Failure> {
+    async fn serve(self, to_work: &ToWork, pace: &Pace) -> Result<String, Failure> {
         tokio::select! {
             sent = send_all(self.sender, self.to_send, pace.clone()) => match sent {
                 Ok(()) => Ok(STOPS.to_owned()),
                 Err(error) => Ok(error.to_string()),
             },
-            why = pass_on(session, inputs, self.receiver, pace.clone()) => why,
+            why = pass_on(to_work, self.receiver, pace.clone()) => why,
         }
     }
 }
 
 /// Hands what comes to the node's work; gives why nothing more comes. An error where the API server wants no more of it.
 async fn pass_on(
-    session: u64,
-    inputs: &mpsc::Sender<Input>,
+    to_work: &ToWork,
     mut receiver: impl LinkReceiver,
     mut pace: Pace,
 ) -> Result<String, Failure> {
@@ -230,6 +247,7 @@ async fn pass_on(
             Ok(_) => return Ok("the API server sent what no API server sends".to_owned()),
             Err(error) => return Ok(error.to_string()),
         };
+        let Some(room) = to_work.room_for(text.len()).await else { return Ok(STOPS.to_owned()) };
         let message = match decode(&text) {
             Ok(ToNode::Refuse { code, message }) => return Err(Failure::refused(&code, &message)),
             Ok(message) => message,
@@ -240,7 +258,8 @@ async fn pass_on(
             }
             Err(error) => return Ok(error.to_string()),
         };
-        if inputs.send(Input::Message { session, message }).await.is_err() {
+        let input = Input::Message { session: to_work.session, message, _room: room };
+        if to_work.inputs.send(input).await.is_err() {
             return Ok(STOPS.to_owned());
         }
     }
@@ -362,7 +381,8 @@ mod tests {
             outgoing.send(Outgoing::Control("a catalogue".to_owned())).unwrap();
             let (inputs, _coming) = mpsc::channel(1);
             let line = Line { sender, to_send, receiver };
-            let why = timeout(GREET_WITHIN, line.serve(1, &inputs, &Pace::calm())).await;
+            let to_work = ToWork { session: 1, inputs, room: Arc::new(Semaphore::new(1)) };
+            let why = timeout(GREET_WITHIN, line.serve(&to_work, &Pace::calm())).await;
             assert_eq!(why.expect("it ends at once"), Ok("the line was cut: broken".to_owned()));
             assert!(sender_gone.load(Ordering::Relaxed) && receiver_gone.load(Ordering::Relaxed));
         }

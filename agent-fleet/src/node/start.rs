@@ -20,7 +20,7 @@ type Looked = Result<(Option<ScriptEntry>, Option<String>), Refusal>;
 impl Work {
     /// Submits a task to the task service, which starts an id once, and follows it.
     pub(super) fn start(&self, task: TaskId) {
-        let Some(assignment) = self.assignments.get(&task) else { return };
+        let Some(assignment) = self.assignments.of(&task) else { return };
         let (service, inputs) = (self.service.clone(), self.inputs.clone());
         let (created_by, accepted) = (assignment.created_by.clone(), assignment.accepted);
         let (scripts, opens) = (self.scripts.clone(), self.opens.clone());

@@ -3,7 +3,7 @@
 //! Whoever performs the actions does so in their order, and stops at the first one that fails: what is to be written
 //! stands in front of what may be told because of it. See `docs/design/nodes.md` for the states and why they are so.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use task_service::TaskId;
 
@@ -14,6 +14,8 @@ use crate::message::{OTHER_ASSIGNMENT, SETTLED_BEFORE, Standing, ToServer, Unset
 
 /// More requests for the end of a task than this make no difference, whatever number the API server names.
 const MOST_CANCELS: u32 = 2;
+/// Tasks that are tried at a tick of those that the task service had no room for. Each that it takes is followed by another.
+const TRIED: usize = 4;
 /// Most ticks between two repetitions of what nobody answered.
 const MOST_SILENCE: u32 = 12;
 /// Ticks for which a log that has ended and cannot be read is tried, before its end is told without the rest.
@@ -24,6 +26,9 @@ const MOST_TRIES: u32 = 6;
 pub struct NodeState {
     flow: Flow,
     open: BTreeMap<TaskId, Open>,
+    /// Those that the task service could not take, in the order in which it said so first.
+    waiting: BTreeSet<(u64, TaskId)>,
+    turns: u64,
     is_connected: bool,
 }
 
@@ -45,6 +50,11 @@ impl NodeState {
     /// Whether a task is neither settled nor unknown.
     pub fn is_open(&self, task: &TaskId) -> bool {
         self.open.contains_key(task)
+    }
+
+    /// Whether what a task asks for is needed.
+    pub(super) fn wants(&self, task: &TaskId) -> bool {
+        self.open.get(task).is_none_or(|open| open.stage == Stage::Wanted)
     }
 
     /// Whether it is to be made sure that what is sent of a log can be read.
@@ -106,6 +116,8 @@ impl NodeState {
                     (open.held, open.next) = (open.held.min(log_bytes), open.next.min(log_bytes));
                 }
                 self.pump(&task, &mut todo);
+                // It has left its place to another.
+                self.try_again(1, &mut todo);
             }
             Event::Connected { tasks } => self.connected(&tasks, &mut todo),
             Event::Disconnected => self.is_connected = false,
@@ -174,13 +186,29 @@ impl NodeState {
         if header_bytes > 0 {
             todo.extend(open.started(task));
         }
+        if open.turn.take().is_some() {
+            self.try_again(1, todo);
+        }
     }
 
     fn not_yet(&mut self, task: &TaskId, todo: &mut Vec<Action>) {
         let Some(open) = self.open.get_mut(task) else { return };
         open.stage = Stage::Waiting;
         if open.cancels > 0 {
-            self.never(task, Verdict::cancelled(), todo);
+            return self.never(task, Verdict::cancelled(), todo);
+        }
+        self.turns += 1;
+        self.waiting.insert((*open.turn.get_or_insert(self.turns), task.clone()));
+    }
+
+    /// Has those started that have waited longest.
+    fn try_again(&mut self, most: usize, todo: &mut Vec<Action>) {
+        for _ in 0..most {
+            let Some((_, task)) = self.waiting.pop_first() else { return };
+            if let Some(open) = self.open.get_mut(&task) {
+                open.stage = Stage::Starting;
+                todo.push(Action::Start { task });
+            }
         }
     }
 
@@ -197,6 +225,9 @@ impl NodeState {
 
     fn never(&mut self, task: &TaskId, verdict: Verdict, todo: &mut Vec<Action>) {
         let Some(open) = self.open.get_mut(task) else { return };
+        if let Some(turn) = open.turn.take() {
+            self.waiting.remove(&(turn, task.clone()));
+        }
         (open.stage, open.log) = (Stage::Ended, 0);
         open.owed = Some(Owed::Never(verdict));
         open.write(task, todo);
@@ -264,12 +295,9 @@ impl NodeState {
     }
 
     fn tick(&mut self, todo: &mut Vec<Action>) {
+        self.try_again(TRIED, todo);
         let mut silent = Vec::new();
         for (task, open) in &mut self.open {
-            if open.stage == Stage::Waiting {
-                open.stage = Stage::Starting;
-                todo.push(Action::Start { task: task.clone() });
-            }
             open.write(task, todo);
             if matches!(open.stage, Stage::Running { .. }) {
                 open.pass_cancels_on(task, todo);

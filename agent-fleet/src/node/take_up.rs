@@ -16,6 +16,7 @@ impl Work {
         let Some(journal) = &self.journal else { return Ok(()) };
         for entry in journal.unfinished(Timestamp::now())? {
             let task = entry.task;
+            self.owners.take_up(task.clone(), entry.server);
             let mut todo = self.state.on(Event::Wanted { task: task.clone(), nonce: entry.nonce });
             if entry.verdict.is_some() {
                 todo.extend(self.state.on(Event::Ended { task, log_bytes: 0 }));

@@ -3,17 +3,20 @@
 //! What comes is taken together, decided, written to the journal in one flush, and only then done and told.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use task_runners::Scripts;
 use task_service::{CancelError, LogReader, TaskId, TaskService};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use super::assignments::Assignments;
 use super::counts::NodeCounts;
 use super::ending::How;
 use super::event::{Action, Event, Journaled};
+use super::owners::Owners;
 use super::sending::{EndedLogs, Leaving};
 use super::state::NodeState;
 use crate::TICK;
@@ -21,27 +24,30 @@ use crate::assignment::{self, Assignment, SignedAssignment};
 use crate::journal::{Journal, Record};
 use crate::keys::{NodeKeys, PublicKey};
 use crate::link::Outgoing;
-use crate::message::{Standing, ToNode, ToServer, Unsettled, encode};
+use crate::message::{OTHER_ASSIGNMENT, Standing, ToNode, ToServer, Unsettled, encode};
 use crate::opens::Opens;
 
 /// Most events that are decided together.
 const MAX_EVENTS: usize = 128;
+/// Most tasks that are not settled.
+const MOST_UNSETTLED: usize = 100_000;
 /// Ticks between two looks for what the journal may forget.
 const FORGET_EVERY: u32 = 120;
 
 /// What comes to the node's work.
 pub(super) enum Input {
     /// What the node says of its tasks is asked for.
-    Describe { answer: oneshot::Sender<Vec<Unsettled>> },
+    Describe { server: PublicKey, answer: oneshot::Sender<Vec<Unsettled>> },
     /// The API server has let the node in.
     Connected {
         session: u64,
         outgoing: mpsc::UnboundedSender<Outgoing>,
+        server: PublicKey,
         tasks: Vec<Standing>,
         trusted: Vec<PublicKey>,
     },
     /// The API server says something.
-    Message { session: u64, message: ToNode },
+    Message { session: u64, message: ToNode, _room: OwnedSemaphorePermit },
     /// A connection has ended, or never was.
     Lost { session: u64 },
     /// The log of a task can be read.
@@ -60,15 +66,20 @@ pub(super) struct Work {
     pub(super) scripts: Arc<Scripts>,
     pub(super) opens: Arc<Opens>,
     pub(super) journal: Option<Journal>,
+    pub(super) journal_path: PathBuf,
     pub(super) state: NodeState,
     pub(super) inputs: mpsc::Sender<Input>,
     /// What the open tasks ask for, where that is here.
-    pub(super) assignments: HashMap<TaskId, Assignment>,
+    pub(super) assignments: Assignments,
+    /// Whether it was said since the last tick that there is no room for more.
+    pub(super) is_full: bool,
     /// What there is of them on its way.
     pub(super) leaving: HashMap<TaskId, Leaving>,
     pub(super) ended_logs: EndedLogs,
     /// How tasks have ended that did so just now: the history needs not be asked.
     pub(super) ended: HashMap<TaskId, Box<How>>,
+    /// Whose the open tasks are.
+    pub(super) owners: Owners,
     pub(super) line: Option<(u64, mpsc::UnboundedSender<Outgoing>)>,
     pub(super) trusted: Vec<PublicKey>,
     /// Tells whether there are tasks that are not settled.
@@ -94,6 +105,8 @@ impl Work {
                     None => return,
                 },
                 _ = ticks.tick() => {
+                    self.is_full = false;
+                    self.reopen();
                     inputs.push(Input::Event(Event::Tick));
                     count = count.wrapping_add(1);
                     if count.is_multiple_of(FORGET_EVERY) {
@@ -117,27 +130,32 @@ impl Work {
 
     fn take(&mut self, input: Input, todo: &mut Vec<Action>) {
         let event = match input {
-            Input::Describe { answer } => {
+            Input::Describe { server, answer } => {
+                let is_its = |named: &Unsettled| self.owners.is_of(&named.task, &server);
+                let unsettled = self.state.unsettled().into_iter().filter(is_its).collect();
                 // Whoever asked may have given up.
-                let _ = answer.send(self.state.unsettled());
+                let _ = answer.send(unsettled);
                 return;
             }
-            Input::Connected { session, outgoing, tasks, trusted } => {
+            Input::Connected { session, outgoing, server, tasks, trusted } => {
                 (self.line, self.trusted) = (Some((session, outgoing)), trusted);
+                self.owners.connected(server);
                 Event::Connected { tasks }
             }
             Input::Lost { session } if self.is_line(session) => {
                 self.line = None;
                 Event::Disconnected
             }
-            Input::Message { session, message: ToNode::Assign(signed) } if self.is_line(session) => {
+            Input::Message { session, message: ToNode::Assign(signed), .. } if self.is_line(session) => {
                 self.assigned(&signed, todo);
                 return;
             }
-            Input::Message { session, message } if self.is_line(session) => match self.understood(message) {
-                Some(event) => event,
-                None => return,
-            },
+            Input::Message { session, message, .. } if self.is_line(session) => {
+                match self.understood(message) {
+                    Some(event) => event,
+                    None => return,
+                }
+            }
             Input::Lost { .. } | Input::Message { .. } => return,
             Input::Log { task, reader } => {
                 let header_bytes = reader.progress().header_bytes;
@@ -157,6 +175,9 @@ impl Work {
             }
             Input::Event(event) => event,
         };
+        if let Event::Begun { task, .. } | Event::Never { task, .. } = &event {
+            self.assignments.let_go_of(task);
+        }
         todo.extend(self.state.on(event));
     }
 
@@ -166,11 +187,44 @@ impl Work {
         // It is compared with what this clock has shown, and will be; one that was set back is not to tell against the task.
         assignment.accepted = assignment.accepted.map(|accepted| accepted.min(Timestamp::now()));
         let (task, nonce) = (assignment.task.clone(), assignment.nonce);
+        if !self.is_spoken_of_by_its_own(&task) {
+            return;
+        }
+        let bytes = signed.payload.len();
+        if self.state.wants(&task) && !(self.has_room_for(&task) && self.assignments.has_room_for(bytes)) {
+            return self.tell_full();
+        }
         let actions = self.state.on(Event::Assign { task: task.clone(), nonce, journaled });
         if actions.contains(&Action::Start { task: task.clone() }) {
-            self.assignments.insert(task, assignment);
+            self.assignments.keep(task, assignment, bytes);
         }
         todo.extend(actions);
+    }
+
+    /// Whether a task is one of the API server at the other end, or of nobody yet; then it is its from now on.
+    fn is_spoken_of_by_its_own(&mut self, task: &TaskId) -> bool {
+        let is_its = self.owners.is_of_connected(task);
+        if !is_its {
+            let message = "this task is another API server's; nothing was changed".to_owned();
+            let task = Some(task.clone());
+            self.complain(&ToServer::Complaint { task, code: OTHER_ASSIGNMENT.to_owned(), message });
+        }
+        is_its
+    }
+
+    /// Whether one more task can be open: each is named when the node connects, in one message.
+    fn has_room_for(&self, task: &TaskId) -> bool {
+        self.state.is_open(task) || self.state.len() < MOST_UNSETTLED
+    }
+
+    /// What there is no room for is dropped. The API server says it again.
+    fn tell_full(&mut self) {
+        if !std::mem::replace(&mut self.is_full, true) {
+            tracing::warn!(
+                unsettled = self.state.len(),
+                "this node has no room for more tasks of its API server; they are taken when others are started or settled"
+            );
+        }
     }
 
     fn is_line(&self, session: u64) -> bool {
@@ -179,10 +233,19 @@ impl Work {
 
     /// What a message means; none where it means nothing, or is not believed.
     fn understood(&mut self, message: ToNode) -> Option<Event> {
+        if let ToNode::Held { task, .. } | ToNode::Cancel { task, .. } | ToNode::Settled { task } = &message
+            && !self.is_spoken_of_by_its_own(task)
+        {
+            return None;
+        }
         match message {
             ToNode::Held { task, bytes, again } => Some(Event::Held { task, bytes, again }),
+            ToNode::Cancel { task, .. } if !self.has_room_for(&task) => {
+                self.tell_full();
+                None
+            }
             ToNode::Cancel { task, times } => {
-                let journaled = self.journal.as_ref()?.of(&task).ok()?;
+                let journaled = self.journaled(&task)?;
                 Some(Event::Cancel { task, times, journaled })
             }
             ToNode::Settled { task } => Some(Event::Settled { task }),
@@ -191,7 +254,6 @@ impl Work {
     }
 
     fn believed(&mut self, signed: &SignedAssignment) -> Option<(Assignment, Journaled)> {
-        let journal = self.journal.as_ref()?;
         let now = Timestamp::now();
         let assignment = match assignment::verify(signed, &self.trusted, &self.name, &self.keys, now) {
             Ok(assignment) => assignment,
@@ -201,15 +263,27 @@ impl Work {
                 return None;
             }
         };
-        let journaled = journal.of(&assignment.task).ok()?;
+        let journaled = self.journaled(&assignment.task)?;
         Some((assignment, journaled))
+    }
+
+    /// What the journal says; none where it cannot be read: then nothing is done, and the API server says it again.
+    fn journaled(&self, task: &TaskId) -> Option<Journaled> {
+        let read = self.journal.as_ref().map_or_else(
+            || Err("it is closed".to_owned()),
+            |journal| journal.of(task).map_err(|error| error.to_string()),
+        );
+        if let Err(error) = &read {
+            tracing::error!(task_id = %task, error,
+                "the journal cannot be read; what the API server says of a task is dropped until it can");
+        }
+        read.ok()
     }
 
     /// Writes what is to be written, in one flush, then does the rest. What could not be written is not done.
     pub(super) async fn perform(&mut self, mut todo: Vec<Action>) {
         self.tell_how_many();
-        let records: Vec<Record> =
-            todo.iter().filter_map(|action| record(action, &self.assignments)).collect();
+        let records: Vec<Record> = todo.iter().filter_map(|action| self.record(action)).collect();
         let tasks: Vec<TaskId> = records.iter().map(|record| record.task().clone()).collect();
         let mut more = Vec::new();
         match self.write(records).await {
@@ -222,7 +296,8 @@ impl Work {
                 for task in &tasks {
                     self.state.on(Event::NotWritten { task: task.clone() });
                     if !self.state.is_open(task) {
-                        self.assignments.remove(task);
+                        self.assignments.let_go_of(task);
+                        self.owners.forget(task);
                     }
                 }
                 todo.retain(|action| action.task().is_none_or(|task| !tasks.contains(task)));
@@ -245,7 +320,9 @@ impl Work {
     fn tell_how_many(&self) {
         let unsettled = self.state.len();
         self.counts.unsettled(unsettled);
-        self.is_busy.send_if_modified(|is_busy| std::mem::replace(is_busy, unsettled > 0) != (unsettled > 0));
+        // Nobody waits at this line for what is another's.
+        let has_some = unsettled > self.owners.of_others();
+        self.is_busy.send_if_modified(|is_busy| std::mem::replace(is_busy, has_some) != has_some);
     }
 
     async fn write(&mut self, records: Vec<Record>) -> Result<(), String> {
@@ -273,16 +350,44 @@ impl Work {
         self.journal = forgotten.await.ok();
     }
 
+    /// Opens the journal again where a thread has died with it.
+    fn reopen(&mut self) {
+        if self.journal.is_none() {
+            match Journal::open(&self.journal_path) {
+                Ok(journal) => self.journal = Some(journal),
+                Err(error) => {
+                    tracing::error!(%error, "the journal of assignments cannot be opened again; trying on");
+                }
+            }
+        }
+    }
+
+    /// What is to be written because of an action.
+    fn record(&mut self, action: &Action) -> Option<Record> {
+        match action.clone() {
+            Action::JournalTaken { task, nonce } => {
+                let accepted = self.assignments.of(&task).and_then(|assignment| assignment.accepted);
+                Some(Record::Taken { server: self.owners.own(&task), task, nonce, accepted })
+            }
+            Action::JournalNever { task, verdict } => {
+                Some(Record::Never { server: self.owners.own(&task), task, verdict })
+            }
+            Action::JournalSettled { task } => Some(Record::Settled { task }),
+            _ => None,
+        }
+    }
+
     /// Does one thing; what has come up before is that these logs cannot be read, and this one's is added.
     async fn act(&mut self, action: Action, unreadable: &[Event]) -> Option<Event> {
         let is_stuck = |task: &TaskId| unreadable.iter().any(|event| event.is_unreadable(task));
         match action {
             Action::JournalTaken { task, .. } => self.service.hold(&task),
-            Action::JournalNever { .. } => {}
+            Action::JournalNever { task, .. } => self.assignments.let_go_of(&task),
             Action::JournalSettled { task } => {
                 self.service.let_go_of(&task);
+                self.owners.forget(&task);
                 self.leaving.remove(&task);
-                self.assignments.remove(&task);
+                self.assignments.let_go_of(&task);
             }
             Action::Start { task } => self.start(task),
             Action::Cancel { task } => {
@@ -298,6 +403,11 @@ impl Work {
                 });
             }
             Action::Send(complaint @ ToServer::Complaint { .. }) => self.complain(&complaint),
+            // Another API server's is told when that is there.
+            Action::Send(ToServer::Taken { task } | ToServer::Started { task, .. })
+            | Action::SendLog { task, .. }
+            | Action::SendEnd { task, .. }
+                if !self.owners.is_of_connected(&task) => {}
             Action::Send(message) => self.say(&message),
             Action::SendLog { task, .. } | Action::SendEnd { task, .. } if is_stuck(&task) => {}
             Action::SendLog { task, offset, bytes } => return self.send_log(task, offset, bytes).await,
@@ -323,18 +433,5 @@ impl Work {
             Ok(text) => drop(line.send(Outgoing::Control(text))),
             Err(error) => tracing::error!(%error, "a message cannot be sent"),
         }
-    }
-}
-
-/// What is to be written because of an action.
-fn record(action: &Action, assignments: &HashMap<TaskId, Assignment>) -> Option<Record> {
-    match action.clone() {
-        Action::JournalTaken { task, nonce } => {
-            let accepted = assignments.get(&task).and_then(|assignment| assignment.accepted);
-            Some(Record::Taken { task, nonce, accepted })
-        }
-        Action::JournalNever { task, verdict } => Some(Record::Never { task, verdict }),
-        Action::JournalSettled { task } => Some(Record::Settled { task }),
-        _ => None,
     }
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use agent_fleet::assignment::{Disbelief, Order, SignedAssignment, sign, verify};
 use agent_fleet::greeting::{Stranger, challenge, check_challenge, check_hello, sign_hello};
-use agent_fleet::keys::{KeyError, NodeKeys, Nonce, SigningKey};
+use agent_fleet::keys::{KeyError, NodeKeys, Nonce, SigningKey, pinned};
 use agent_fleet::message::Hello;
 use jiff::{SignedDuration, Timestamp};
 use task_runners::ExposeSecret;
@@ -191,4 +191,35 @@ fn keys_stay_what_they_are_and_are_their_owners_alone() {
     let link = folder.path().join("link.key");
     std::os::unix::fs::symlink(&path, &link).unwrap();
     assert!(matches!(NodeKeys::open(&link), Err(KeyError::Io { .. })));
+}
+
+#[test]
+fn a_pinned_key_is_read_from_a_file_that_nobody_else_may_write_and_neither_a_link_nor_a_pipe_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("server.pub");
+    let mode = |bits| fs::set_permissions(&path, fs::Permissions::from_mode(bits)).unwrap();
+    assert_eq!(pinned(&path).unwrap(), None);
+    fs::write(&path, "01".repeat(32)).unwrap();
+    for (bits, is_read) in [(0o600, true), (0o644, true), (0o664, false), (0o606, false)] {
+        mode(bits);
+        assert_eq!(pinned(&path).is_ok_and(|key| key.is_some()), is_read, "{bits:o}");
+    }
+    mode(0o600);
+    let link = folder.path().join("link.pub");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    assert!(matches!(pinned(&link), Err(KeyError::Io { .. })));
+    let pipe = folder.path().join("pipe.pub");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    assert!(matches!(pinned(&pipe), Err(KeyError::Writable { .. })));
+    // Only root can give a file away; for others one of another user's stands in the host's folders, if at all.
+    if nix::unistd::geteuid().is_root() {
+        std::os::unix::fs::chown(&path, Some(65_534), None).unwrap();
+        assert!(matches!(pinned(&path), Err(KeyError::Writable { .. })));
+        let key = folder.path().join("node.key");
+        NodeKeys::open(&key).unwrap();
+        std::os::unix::fs::chown(&key, Some(65_534), None).unwrap();
+        assert!(matches!(NodeKeys::open(&key), Err(KeyError::Open { .. })));
+    } else {
+        println!("this test runs without root, and leaves out files of other users");
+    }
 }

@@ -1,5 +1,6 @@
 //! The journal: what was written is there after a crash, and old assignments stay dead.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use agent_fleet::assignment::MAX_VALIDITY;
@@ -47,10 +48,10 @@ fn what_was_written_is_there_when_it_is_opened_again() {
     let nonce = Nonce::random().unwrap();
     let verdict = Verdict { code: "script_not_found".to_owned(), message: "there is none".to_owned() };
     let records = [
-        Record::Taken { task: task("a"), nonce, accepted: Some(start()) },
-        Record::Taken { task: task("b"), nonce, accepted: None },
-        Record::Taken { task: task("c"), nonce, accepted: Some(start()) },
-        Record::Never { task: task("b"), verdict: verdict.clone() },
+        Record::Taken { task: task("a"), nonce, accepted: Some(start()), server: None },
+        Record::Taken { task: task("b"), nonce, accepted: None, server: None },
+        Record::Taken { task: task("c"), nonce, accepted: Some(start()), server: None },
+        Record::Never { task: task("b"), verdict: verdict.clone(), server: None },
         Record::Settled { task: task("c") },
     ];
     journal.write(&records, start()).unwrap();
@@ -92,22 +93,24 @@ fn the_journal_of_an_older_agent_is_read_on() {
     assert_eq!((unfinished.len(), unfinished[0].task.as_str(), unfinished[0].accepted), (1, "runs", None));
     assert_eq!(journal.of(&task("over")).unwrap(), Journaled::Settled);
     let nonce = Nonce::random().unwrap();
-    journal.write(&[Record::Taken { task: task("new"), nonce, accepted: Some(start()) }], start()).unwrap();
+    journal
+        .write(&[Record::Taken { task: task("new"), nonce, accepted: Some(start()), server: None }], start())
+        .unwrap();
     assert_eq!(journal.unfinished(start()).unwrap().len(), 2);
 }
 
 #[test]
 fn what_is_settled_is_remembered_until_no_assignment_is_valid_by_a_clock_that_is_set_back_by_a_day() {
     let folder = tempfile::tempdir().unwrap();
-    let mut journal = Journal::open(&folder.path().join("journal.db")).unwrap();
-    journal.write(&[Record::Settled { task: task("a") }], start()).unwrap();
+    let open = || Journal::open(&folder.path().join("journal.db")).unwrap();
+    open().write(&[Record::Settled { task: task("a") }], start()).unwrap();
     // The last that was signed of it is valid for another hour, and five minutes by the API server's clock.
     let valid = start() + MAX_VALIDITY + SignedDuration::from_mins(5);
     let a_day = SignedDuration::from_hours(24);
-    journal.forget(valid + a_day).unwrap();
-    assert_eq!(journal.of(&task("a")).unwrap(), Journaled::Settled);
-    journal.forget(after(27)).unwrap();
-    assert_eq!(journal.of(&task("a")).unwrap(), Journaled::Unknown);
+    open().forget(valid + a_day).unwrap();
+    assert_eq!(open().of(&task("a")).unwrap(), Journaled::Settled);
+    open().forget(after(27)).unwrap();
+    assert_eq!(open().of(&task("a")).unwrap(), Journaled::Unknown);
 }
 
 #[test]
@@ -115,10 +118,40 @@ fn what_is_settled_by_a_clock_that_was_set_back_is_remembered_by_the_later_time(
     let folder = tempfile::tempdir().unwrap();
     let mut journal = Journal::open(&folder.path().join("journal.db")).unwrap();
     let nonce = Nonce::random().unwrap();
-    journal.write(&[Record::Taken { task: task("a"), nonce, accepted: None }], start()).unwrap();
+    journal
+        .write(&[Record::Taken { task: task("a"), nonce, accepted: None, server: None }], start())
+        .unwrap();
     journal.write(&[Record::Settled { task: task("a") }], Timestamp::UNIX_EPOCH).unwrap();
+    drop(journal);
+    let mut journal = Journal::open(&folder.path().join("journal.db")).unwrap();
     journal.forget(after(2)).unwrap();
     assert_eq!(journal.of(&task("a")).unwrap(), Journaled::Settled);
+}
+
+#[test]
+fn a_clock_that_is_far_ahead_for_a_moment_has_nothing_forgotten() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Journal::open(&folder.path().join("journal.db")).unwrap();
+    let mut journal = open();
+    journal.write(&[Record::Settled { task: task("a") }], start()).unwrap();
+    journal.forget(after(24 * 365)).unwrap();
+    assert_eq!(journal.of(&task("a")).unwrap(), Journaled::Settled);
+    // The twin: by a process that knows no other time it is long ago.
+    drop(journal);
+    open().forget(after(24 * 365)).unwrap();
+    assert_eq!(open().of(&task("a")).unwrap(), Journaled::Unknown);
+}
+
+#[test]
+fn a_journal_that_others_may_read_is_made_its_owner_s_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.db");
+    drop(Journal::open(&path).unwrap());
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let _journal = Journal::open(&path).unwrap();
+    for entry in std::fs::read_dir(folder.path()).unwrap().map(Result::unwrap) {
+        assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", entry.path());
+    }
 }
 
 #[test]
@@ -128,10 +161,17 @@ fn a_journal_of_the_first_version_is_read_as_it_was_written() {
     first_version(&path, start());
     for _ in 0..2 {
         let journal = Journal::open(&path).unwrap();
-        let open: Vec<_> = journal.unfinished(start()).unwrap().into_iter().map(|entry| entry.task).collect();
-        assert_eq!(open, [task("open")]);
+        let open = journal.unfinished(start()).unwrap();
+        let open: Vec<_> = open.into_iter().map(|entry| (entry.task, entry.server)).collect();
+        assert_eq!(open, [(task("open"), None)]);
         assert_eq!(journal.of(&task("settled")).unwrap(), Journaled::Settled);
     }
+    // What was taken before is the API server's that the node knows, and no other's later.
+    let [known, other] = ["01", "02"].map(|digits| digits.repeat(32).parse().unwrap());
+    let mut journal = Journal::open(&path).unwrap();
+    journal.adopt(&known).unwrap();
+    journal.adopt(&other).unwrap();
+    assert_eq!(journal.unfinished(start()).unwrap()[0].server, Some(known));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use agent_fleet::journal::{Journal, Record};
 use agent_fleet::keys::Nonce;
-use agent_fleet::message::ToServer;
+use agent_fleet::message::{ToNode, ToServer};
 use jiff::{SignedDuration, Timestamp};
 use task_service::TaskSpec;
 
@@ -101,7 +101,9 @@ async fn a_task_of_the_journal_that_was_never_started_is_wanted_again_and_starts
     std::fs::create_dir_all(state.join("node")).unwrap();
     let mut journal = Journal::open(&state.join("node/journal.db")).unwrap();
     let nonce = Nonce::random().unwrap();
-    journal.write(&[Record::Taken { task: task("a"), nonce, accepted: None }], Timestamp::now()).unwrap();
+    journal
+        .write(&[Record::Taken { task: task("a"), nonce, accepted: None, server: None }], Timestamp::now())
+        .unwrap();
     drop(journal);
     let node = Running::start(&state, &[&server]).await;
     let mut line = server.connected().await;
@@ -165,4 +167,46 @@ async fn a_result_that_no_message_can_hold_is_told_as_that() {
         assert_eq!(ended.result.error.map(|error| error.code).as_deref(), code);
         assert!(ended.log_bytes > 0 && ended.result.log.bytes == ended.log_bytes);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_moved_to_another_api_server_keeps_the_results_of_the_one_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, second) =
+        (Server::new(&folder.path().join("first")).await, Server::new(&folder.path().join("second")).await);
+    let mut state = folder.path().join("state");
+    let mut left = Some(taken(&first, &state, "quick").await);
+    let moved = |state: &Path, number: u32| crashed(state, &folder.path().join(format!("moved-{number}")));
+
+    state = moved(&state, 1);
+    drop(left.take());
+    let node = Running::start(&state, &[&second]).await;
+    let mut line = second.connected().await;
+    assert_eq!(line.hello.unsettled, [], "it is nothing to the second one");
+    // That speaks of it all the same.
+    for message in [
+        ToNode::Settled { task: task("a") },
+        ToNode::Cancel { task: task("a"), times: 1 },
+        ToNode::Held { task: task("a"), bytes: 0, again: true },
+    ] {
+        line.say(&message).await;
+        let complaint = |said| match said {
+            ToServer::Complaint { task: Some(about), code, .. } if about == task("a") => Some(code),
+            _ => None,
+        };
+        assert_eq!(line.until("the complaint", complaint).await, "other_assignment");
+    }
+    line.assign(&second, "b", "quick").await;
+    assert_eq!(line.ended("b").await.result.error, None);
+    line.say(&ToNode::Settled { task: task("b") }).await;
+    node.has_unsettled(1).await;
+
+    // The twin: the first one gets it, and is asked nothing of the other's.
+    state = moved(&state, 2);
+    drop((node, line));
+    let node = Running::start(&state, &[&first]).await;
+    let mut line = first.connected_to(|hello| hello.unsettled.len() == 1).await;
+    assert_eq!(line.ended("a").await.result.error, None);
+    line.say(&ToNode::Settled { task: task("a") }).await;
+    node.has_unsettled(0).await;
 }

@@ -102,13 +102,8 @@ fn registry(records: &Records, gate: &Arc<Semaphore>) -> RunnerRegistry {
 impl Running {
     /// A node of these API servers on a state folder, which connects to the first.
     pub(crate) async fn start(state: &Path, servers: &[&Server]) -> Self {
-        Self::start_with(state, servers, 100).await
-    }
-
-    /// The same with room for so many tasks that wait.
-    pub(crate) async fn start_with(state: &Path, servers: &[&Server], queue: usize) -> Self {
         let (records, gate) = (Records::open(state).unwrap(), Arc::new(Semaphore::new(0)));
-        let settings = ServiceSettings { state_dir: state.to_owned(), concurrent: 1000, queue };
+        let settings = ServiceSettings { state_dir: state.to_owned(), concurrent: 1000, queue: 1000 };
         let service = TaskService::open(settings, registry(&records, &gate)).await.unwrap();
         let folder = state.join("scripts");
         std::fs::create_dir_all(&folder).unwrap();
@@ -147,6 +142,16 @@ impl Running {
 
     pub(crate) fn numbers(&self) -> NodeNumbers {
         self.counts.now()
+    }
+
+    /// Waits until so many tasks are not settled.
+    pub(crate) async fn has_unsettled(&self, number: usize) {
+        let is_so = async {
+            while self.numbers().unsettled != number {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        soon("the number of tasks", is_so).await;
     }
 
     /// Waits until a task has ended here.
