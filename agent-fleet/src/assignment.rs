@@ -21,7 +21,7 @@ pub const MAX_VALIDITY: SignedDuration = SignedDuration::from_hours(1);
 /// For how long an API server's assignments are valid.
 const VALIDITY: SignedDuration = SignedDuration::from_mins(10);
 /// How much the clocks of both ends may differ.
-const CLOCK_DIFFERENCE: SignedDuration = SignedDuration::from_mins(5);
+pub(crate) const CLOCK_DIFFERENCE: SignedDuration = SignedDuration::from_mins(5);
 
 /// An assignment as it travels.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -51,6 +51,9 @@ pub struct Assignment {
     pub sealed: BTreeMap<String, Sealed>,
     /// Who asked.
     pub created_by: String,
+    /// When the API server accepted the task: an id may have been that of another one before. An older API server does not say.
+    #[serde(default)]
+    pub accepted: Option<Timestamp>,
     /// From when on it may be taken.
     pub not_before: Timestamp,
     /// Until when.
@@ -76,6 +79,8 @@ pub struct Order<'a> {
     pub spec: &'a TaskSpec,
     /// Who asked.
     pub created_by: &'a str,
+    /// When the task was accepted.
+    pub accepted: Timestamp,
 }
 
 /// Why an assignment is not believed. None of these leaves a trace at the node: it may be anybody's.
@@ -171,6 +176,7 @@ pub fn sign(key: &SigningKey, order: &Order<'_>, now: Timestamp) -> Result<Signe
         spec,
         sealed,
         created_by: order.created_by.to_owned(),
+        accepted: Some(order.accepted),
         not_before: now,
         expires: now.saturating_add(VALIDITY).map_err(|error| unwritable(error.to_string()))?,
     };

@@ -26,13 +26,15 @@ const _: () = assert!(MEMORY.as_secs() > MAX_VALIDITY.as_secs() + 300 + 24 * 60 
 /// assignments is invalid.
 const OLD: SignedDuration = SignedDuration::from_hours(2);
 /// How the tables came to be what they are, step by step.
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     "CREATE TABLE assignment (
         task TEXT PRIMARY KEY, nonce TEXT, stage TEXT NOT NULL, code TEXT, message TEXT, since INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE clock (one INTEGER PRIMARY KEY CHECK (one = 1), highest INTEGER NOT NULL) STRICT;",
     // The highest time that the clock ever showed: a node went by that, and was deaf when it was set back.
     "DROP TABLE clock;",
+    // When the API server accepted the task, seconds since 1970; nothing where it did not say.
+    "ALTER TABLE assignment ADD COLUMN accepted INTEGER;",
 ];
 /// The version of the tables.
 const VERSION: i64 = STEPS.len() as i64;
@@ -52,6 +54,8 @@ pub enum Record {
         task: TaskId,
         /// Its nonce.
         nonce: Nonce,
+        /// When it was accepted, as far as that is known.
+        accepted: Option<Timestamp>,
     },
     /// It is never started.
     Never {
@@ -83,6 +87,8 @@ pub struct Unfinished {
     pub task: TaskId,
     /// Its nonce, where there was an assignment.
     pub nonce: Option<Nonce>,
+    /// When it was accepted, as far as that is known.
+    pub accepted: Option<Timestamp>,
     /// Why it is never started, if that is so.
     pub verdict: Option<Verdict>,
     /// Whether assignments of the time when it was taken are not valid any more.
@@ -164,37 +170,20 @@ impl Journal {
         let now = wall.as_second();
         let transaction = self.db.transaction()?;
         for record in records {
-            let sql = "INSERT INTO assignment (task, nonce, stage, code, message, since)
-                VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+            let sql = "INSERT INTO assignment (task, nonce, stage, code, message, since, accepted)
+                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
                 ON CONFLICT (task) DO UPDATE SET nonce = coalesce(nonce, excluded.nonce), stage = excluded.stage,
                     code = excluded.code, message = excluded.message, since = max(since, excluded.since)";
-            let mut statement = transaction.prepare_cached(sql)?;
-            match record {
-                Record::Taken { task, nonce } => statement.execute(params![
-                    task.as_str(),
-                    nonce.to_string(),
-                    "taken",
-                    None::<&str>,
-                    None::<&str>,
-                    now
-                ])?,
-                Record::Never { task, verdict } => statement.execute(params![
-                    task.as_str(),
-                    None::<&str>,
-                    "never",
-                    verdict.code,
-                    verdict.message,
-                    now
-                ])?,
-                Record::Settled { task } => statement.execute(params![
-                    task.as_str(),
-                    None::<&str>,
-                    "settled",
-                    None::<&str>,
-                    None::<&str>,
-                    now
-                ])?,
+            let (stage, nonce, verdict, accepted) = match record {
+                Record::Taken { nonce, accepted, .. } => ("taken", Some(nonce.to_string()), None, *accepted),
+                Record::Never { verdict, .. } => ("never", None, Some(verdict), None),
+                Record::Settled { .. } => ("settled", None, None, None),
             };
+            let (code, message) =
+                verdict.map(|verdict| (verdict.code.as_str(), verdict.message.as_str())).unzip();
+            let (task, accepted) = (record.task().as_str(), accepted.map(Timestamp::as_second));
+            let values = params![task, nonce, stage, code, message, now, accepted];
+            transaction.prepare_cached(sql)?.execute(values)?;
         }
         Ok(transaction.commit()?)
     }
@@ -226,19 +215,21 @@ impl Journal {
     /// When they cannot be read.
     pub fn unfinished(&self, wall: Timestamp) -> Result<Vec<Unfinished>, JournalError> {
         let old = seconds_before(wall, OLD);
-        let sql = "SELECT task, nonce, code, message, since FROM assignment WHERE stage <> 'settled'";
+        let sql =
+            "SELECT task, nonce, code, message, since, accepted FROM assignment WHERE stage <> 'settled'";
         let mut statement = self.db.prepare(sql)?;
         let mut rows = statement.query([])?;
         let mut unfinished = Vec::new();
         while let Some(row) = rows.next()? {
             let (task, nonce): (String, Option<String>) = (row.get(0)?, row.get(1)?);
             let (code, message): (Option<String>, Option<String>) = (row.get(2)?, row.get(3)?);
-            let since: i64 = row.get(4)?;
+            let (since, accepted): (i64, Option<i64>) = (row.get(4)?, row.get(5)?);
             // What is no id was never written by an agent.
             let Ok(task) = task.parse() else { continue };
             unfinished.push(Unfinished {
                 task,
                 nonce: nonce.and_then(|nonce| nonce.parse().ok()),
+                accepted: accepted.and_then(|accepted| Timestamp::from_second(accepted).ok()),
                 verdict: code.map(|code| Verdict { code, message: message.unwrap_or_default() }),
                 is_old: since < old,
             });

@@ -30,6 +30,22 @@ pub(crate) fn write(folder: impl AsFd, name: &str, content: &[u8]) -> io::Result
     written
 }
 
+/// Puts a file in place, at once or not at all for whoever reads it. It is not flushed.
+///
+/// # Errors
+/// When any of these steps fails; the old content, if there was any, is still there then.
+pub(crate) fn put(folder: impl AsFd, name: &str, content: &[u8]) -> io::Result<()> {
+    let folder = folder.as_fd();
+    let temporary = format!(".{name}.new");
+    let written = create_in_place_of_leftover(folder, &temporary)
+        .and_then(|mut file| file.write_all(content))
+        .and_then(|()| Ok(renameat(folder, temporary.as_str(), folder, name)?));
+    if written.is_err() {
+        let _ = unlinkat(folder, temporary.as_str(), UnlinkatFlags::NoRemoveDir);
+    }
+    written
+}
+
 /// Makes a file; one of that name was left behind by a writer that died and is no longer anybody's.
 fn create_in_place_of_leftover(folder: BorrowedFd<'_>, name: &str) -> io::Result<File> {
     match create_new(folder, name, 0o600) {

@@ -1,6 +1,6 @@
 //! A copy of an execution that another agent carries out: its log as it comes, byte for byte, and in the end its result.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -57,13 +57,31 @@ impl Mirror {
     /// # Errors
     /// When the record cannot be opened or read.
     pub fn open_late(records: &Records, id: &TaskId) -> io::Result<Self> {
-        // So much was flushed before the result was written.
-        let flushed = records.read_result(id)?.map_or(0, |result| result.log.bytes);
-        let (folder, log) = (records.open_record(id)?, Self::reopen(records, id, flushed)?);
+        let (folder, log) =
+            (records.open_record(id)?, Self::reopen(records, id, Self::flushed(records, id)?)?);
+        // Nobody follows it, so that its lines are not counted.
+        let bytes = log.metadata()?.len();
         let (records, lines) = (records.clone(), LineCounter::default());
-        let mut mirror = Self { records, driver: None, folder, log, bytes: 0, body_end: None, lines };
-        mirror.take_up()?;
-        Ok(mirror)
+        Ok(Self { records, driver: None, folder, log, bytes, body_end: None, lines })
+    }
+
+    /// How much of its log [`open_late`](Self::open_late) finds.
+    ///
+    /// # Errors
+    /// When the record cannot be opened or read.
+    pub fn late_bytes(records: &Records, id: &TaskId) -> io::Result<u64> {
+        let (folder, flushed) = (records.open_record(id)?, Self::flushed(records, id)?);
+        let bytes = match fs::symlink_metadata(records.log_path(id)) {
+            Ok(log) => log.len(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+            Err(error) => return Err(error),
+        };
+        Ok(if boot::is_of_this(&folder) { bytes } else { bytes.min(flushed) })
+    }
+
+    /// So much of a log was flushed before the result was written.
+    fn flushed(records: &Records, id: &TaskId) -> io::Result<u64> {
+        Ok(records.read_result(id)?.map_or(0, |result| result.log.bytes))
     }
 
     /// How much of the log is here.
@@ -125,12 +143,12 @@ impl Mirror {
         Ok(())
     }
 
-    /// Keeps the script by which the other agent says that the run is reproduced.
+    /// Keeps the script by which the other agent says that the run is reproduced. As in other records it is not flushed.
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn keep_debug_script(&self, script: &[u8]) -> io::Result<()> {
-        durable::write(&self.folder, DEBUG_FILE, script)
+        durable::put(&self.folder, DEBUG_FILE, script)
     }
 
     /// Flushes the log of a task that was given up, and writes how it ended after all beside its result.
@@ -143,6 +161,11 @@ impl Mirror {
         self.records.write_late_result(&self.folder, &result)
     }
 
+    /// Whether nothing more of the log is kept: it is as long as any may be.
+    pub fn is_full(&self) -> bool {
+        self.room() == 0
+    }
+
     /// What may still come.
     fn room(&self) -> u64 {
         self.records.most_of_a_copy().saturating_sub(self.bytes)
@@ -150,7 +173,7 @@ impl Mirror {
 
     /// Makes what another agent says of a log true of the copy that is here.
     fn describe(&self, log: &mut LogSummary) {
-        if log.bytes > self.bytes && self.room() == 0 {
+        if log.bytes > self.bytes && self.is_full() {
             // What is missing here is from the end on: the banner there, and what the script wrote before it.
             let missing = (log.bytes - self.bytes).saturating_sub(log.footer_bytes);
             log.truncated_bytes = log.truncated_bytes.saturating_add(missing);

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::sync::OnceLock;
 
 /// What `/proc/PID/stat` says of a process (proc_pid_stat(5)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +50,13 @@ pub(crate) fn environment_has(pid: i32, is_wanted: impl Fn(&[u8]) -> bool) -> bo
 
 /// What tells this start of the machine from every other one.
 pub(crate) fn boot_id() -> io::Result<String> {
-    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+    // No process outlives it.
+    static KNOWN: OnceLock<String> = OnceLock::new();
+    if let Some(known) = KNOWN.get() {
+        return Ok(known.clone());
+    }
+    let read = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    Ok(KNOWN.get_or_init(|| read.trim().to_owned()).clone())
 }
 
 fn parse_stat(bytes: &[u8]) -> Option<ProcStat> {

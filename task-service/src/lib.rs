@@ -68,7 +68,7 @@ pub use live::TaskChange;
 pub use log::{LogError, LogSource, LogWait};
 pub use recorded::Recorded;
 pub use retention::{CleanUpError, Removed, Retention};
-pub use run::given_up;
+pub use run::{given_up, was_given_up};
 pub use search::{ParseSearchError, Search};
 pub use service::{OpenError, ReadError, ServiceStats, TaskService};
 pub use settings::ServiceSettings;

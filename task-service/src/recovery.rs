@@ -138,7 +138,9 @@ pub(crate) fn verdict(records: &Records, stored: Stored, registry: &RunnerRegist
         // It did not die with this agent.
         (None, TaskStatus::Running, None) if is_elsewhere => return Ok(Verdict::Waits),
         // A database that is older than the records, of a backup: it was started later.
-        (None, TaskStatus::Queued, None) if was_started(records, &task.id)? => records.interrupted(&task.id),
+        (None, TaskStatus::Queued, None) if was_started(records, &task.id, is_elsewhere)? => {
+            records.interrupted(&task.id)
+        }
         (None, TaskStatus::Queued, None) if has_secrets => secret_gone(),
         (None, TaskStatus::Queued, None) => {
             return Ok(aside.map_or(Verdict::Waits, |retrying| Verdict::Retries(Box::new(retrying))));
@@ -155,9 +157,11 @@ pub(crate) fn verdict(records: &Records, stored: Stored, registry: &RunnerRegist
     Ok(ended(records, seq, task, result))
 }
 
-/// Whether the record of a task is one of a run, or was to become one. Attempts that were set aside are not looked at.
-fn was_started(records: &Records, id: &TaskId) -> io::Result<bool> {
-    records.folder(id).join(TASK_FILE).try_exists().map_err(failed("its record cannot be read"))
+/// Whether the record of a task is one of a run, or was to become one. Attempts that were set aside are not looked at. What was
+/// asked is not in the record of one that runs elsewhere, and its log is: one that waits has no record.
+fn was_started(records: &Records, id: &TaskId, is_elsewhere: bool) -> io::Result<bool> {
+    let sign = if is_elsewhere { records.log_path(id) } else { records.folder(id).join(TASK_FILE) };
+    sign.try_exists().map_err(failed("its record cannot be read"))
 }
 
 /// The result of the attempt that the row names, where it was set aside.

@@ -9,7 +9,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use task_runners::{ATTEMPTS_FOLDER, RESULT_FILE, TaskId};
@@ -24,6 +24,8 @@ use crate::store::{self, Old};
 const EVERY: Duration = Duration::from_secs(10 * 60);
 /// Tasks that go in one step, so that nobody waits long for it.
 const STEP: u32 = 32;
+/// The longest rest after a step.
+const LONGEST_REST: Duration = Duration::from_secs(1);
 /// Tasks whose bytes are added up at a time.
 const ADDED_UP: u32 = 10_000;
 
@@ -177,8 +179,16 @@ impl TaskService {
         Ok(sum)
     }
 
-    /// Lets some tasks go, with their records.
+    /// Lets some tasks go, with their records, and rests for as long as that took: the keeper, the disk and the processors
+    /// are the others' for half of the time.
     async fn let_go(&self, old: Vec<Old>, removed: &mut Removed) -> Result<(), CleanUpError> {
+        let begun = Instant::now();
+        self.let_go_at_once(old, removed).await?;
+        tokio::time::sleep(begun.elapsed().min(LONGEST_REST)).await;
+        Ok(())
+    }
+
+    async fn let_go_at_once(&self, old: Vec<Old>, removed: &mut Removed) -> Result<(), CleanUpError> {
         let places = old.iter().map(|task| task.place).collect();
         let inner = self.inner.clone();
         let away = blocking(move || {

@@ -139,7 +139,7 @@ fn status_of(result: &ExecutionResult) -> TaskStatus {
     let code = result.error.as_ref().map(|error| error.code.as_str());
     match (&result.outcome, code) {
         (Outcome::NotStarted, Some(code)) if REJECTIONS.contains(&code) => TaskStatus::Rejected,
-        (Outcome::Interrupted, Some(ABANDONED | UNREACHABLE)) => TaskStatus::Lost,
+        _ if was_given_up(result) => TaskStatus::Lost,
         _ => TaskStatus::of_result(result),
     }
 }
@@ -155,6 +155,12 @@ pub fn given_up(by: Option<&str>) -> ExecutionResult {
     };
     let message = format!("{why}; whether it still runs on its node is not known");
     ExecutionResult::without_run(Outcome::Interrupted, code, message)
+}
+
+/// Whether a result is that of a task which was given up.
+pub fn was_given_up(result: &ExecutionResult) -> bool {
+    let code = result.error.as_ref().map(|error| error.code.as_str());
+    result.outcome == Outcome::Interrupted && matches!(code, Some(ABANDONED | UNREACHABLE))
 }
 
 /// Writes a task's result to its record, unless there is one.

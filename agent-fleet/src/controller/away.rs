@@ -1,28 +1,31 @@
 //! What becomes of tasks whose node is away: that is noted, and in the end somebody gives them up, a person or their spec.
-//! What still comes of them afterwards is kept.
 
-use std::io;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
-use task_runners::Mirror;
-use task_service::{ExecutionResult, Note, TaskId, given_up};
+use jiff::Timestamp;
+use task_service::{Note, TaskId, given_up};
+use tokio::time::Instant;
 
 use super::by_people::AbandonError;
 use super::event::Event;
 use super::stats::add;
-use super::store::{Accepted, GivenUp};
-use super::work::{Came, Remote, Work};
+use super::store::GivenUp;
+use super::work::{Came, MOST_TOGETHER, Remote, Work};
 
-/// Longest time between two looks at who is overdue: the clock may be set meanwhile.
-const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// Time in which nodes that can come back do: so long a task that is taken up is left to its node at least, unless its spec
+/// allows less.
+const BACK_WITHIN: Duration = Duration::from_secs(30);
+/// Time between two looks where nobody is overdue.
+const LOOK_EVERY: Duration = Duration::from_secs(3600);
+/// Time after which a task is tried again that could not be given up.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 impl Work {
     /// Notes that the node is away, or back: of all its tasks.
     pub(super) fn note_away(&mut self, since: Option<Timestamp>) {
         for (task, remote) in &mut self.tasks {
             if remote.away.is_some() != since.is_some() {
-                remote.away = since;
+                remote.is_away(since);
                 self.fleet.note(task, Note::Unreachable(since));
             }
         }
@@ -37,33 +40,31 @@ impl Work {
         if since.is_some() || remote.away.is_some() {
             self.fleet.note(&remote.order.id, Note::Unreachable(since));
         }
-        remote.away = since;
+        remote.is_away(since);
     }
 
-    /// How long until the first task is to be given up because its node is away.
-    pub(super) fn until_overdue(&self) -> Duration {
+    /// When the first task is to be given up because its node is away, or it is to be looked again.
+    pub(super) fn overdue_at(&self) -> Instant {
+        let later = Instant::now() + LOOK_EVERY;
         if self.line.is_some() {
-            return LOOK_EVERY;
+            return later;
         }
-        let now = Timestamp::now();
-        let left = self.tasks.values().filter_map(|remote| {
-            let left = overdue_at(remote)?.duration_since(now);
-            Some(Duration::try_from(left).unwrap_or(Duration::ZERO))
-        });
-        left.min().unwrap_or(LOOK_EVERY).min(LOOK_EVERY)
+        self.tasks.values().filter_map(|remote| remote.overdue_at).min().unwrap_or(later)
     }
 
-    /// Gives those tasks up whose node has been away for too long.
+    /// Gives those tasks up whose node has been away for too long. Few at a time, so that who else comes is heard between them.
     pub(super) async fn give_up_overdue(&mut self) {
-        let now = Timestamp::now();
-        let is_overdue = |remote: &Remote| overdue_at(remote).is_some_and(|at| at <= now);
-        let overdue = self.tasks.iter().filter(|(_, remote)| is_overdue(remote));
+        let now = Instant::now();
+        let is_overdue = |remote: &Remote| remote.overdue_at.is_some_and(|at| at <= now);
+        let overdue = self.tasks.iter().filter(|(_, remote)| is_overdue(remote)).take(MOST_TOGETHER);
         for task in overdue.map(|(task, _)| task.clone()).collect::<Vec<_>>() {
             tracing::warn!(task_id = %task, node = %self.name, "a task is given up: its node is away for too long");
             if let Err(error) = self.give_up(&task, GivenUp::ByPolicy).await {
                 tracing::error!(task_id = %task, %error, "a task whose node is away was not given up; trying on");
-                // A disk that refuses is not asked without a pause.
-                tokio::time::sleep(Duration::from_secs(1)).await;
+                // A disk that refuses is not asked without a pause, for which nobody else waits.
+                if let Some(remote) = self.tasks.get_mut(&task) {
+                    remote.overdue_at = Some(Instant::now() + AGAIN_AFTER);
+                }
             }
         }
     }
@@ -101,65 +102,26 @@ impl Work {
         let result = given_up(by.as_ref().and_then(GivenUp::person));
         let bytes = self.tasks.get(&task).map_or(0, |remote| remote.mirror.bytes());
         match self.finished(&task, result, None).await {
-            Some(mirror) => {
+            // Its log is opened again when something comes of it: that may be never.
+            Some(_) => {
                 add(&self.fleet.counts.given_up, 1);
-                self.late.insert(task.clone(), mirror);
                 Ok(Event::GaveUp { task })
             }
             // Nothing has changed.
             None => Err(Event::Holds { bytes, task }),
         }
     }
-
-    /// Keeps what came of a task that was given up.
-    pub(super) async fn finish_late(
-        &mut self,
-        task: TaskId,
-        result: ExecutionResult,
-    ) -> Result<Event, Event> {
-        let Some(mut mirror) = self.late.remove(&task) else { return Ok(Event::Finished { task }) };
-        let kept = tokio::task::spawn_blocking(move || (mirror.finish_late(result), mirror)).await;
-        match kept {
-            Ok((Err(error), mirror)) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::error!(task_id = %task, %error, "what came of a task that was given up cannot be written; trying on");
-                self.late.insert(task.clone(), mirror);
-                Err(Event::NotFinished { task })
-            }
-            // Its record is gone with old history.
-            _ => Ok(Event::Finished { task }),
-        }
-    }
-
-    /// Takes the tasks up that were given up before this agent was started, and have ended.
-    pub(super) async fn take_up_left_over(&mut self, tasks: Vec<Accepted>) {
-        for accepted in tasks {
-            let task = accepted.task.clone();
-            let (records, id) = (self.fleet.records.clone(), task.clone());
-            let opened = tokio::task::spawn_blocking(move || match records.read_result(&id)? {
-                Some(_) => Mirror::open_late(&records, &id).map(Some),
-                // It was not ended: that it is given up is found when it is taken up.
-                None => Ok(None),
-            });
-            let held = match opened.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
-                Ok(Some(mirror)) => {
-                    let held = mirror.bytes();
-                    self.late.insert(task.clone(), mirror);
-                    held
-                }
-                Ok(None) => continue,
-                Err(error) => {
-                    tracing::warn!(task_id = %task, %error, "nothing more is kept of a task that was given up");
-                    0
-                }
-            };
-            self.accepted.insert(task.clone(), accepted);
-            self.desk.on(Event::LeftOver { task, held });
-        }
-    }
 }
 
-/// When a task is to be given up, where its node is away and its spec bounds that.
-fn overdue_at(remote: &Remote) -> Option<Timestamp> {
-    let patience = SignedDuration::try_from(remote.order.spec.unreachable_after?).ok()?;
-    remote.away?.checked_add(patience).ok()
+impl Remote {
+    /// Its node is away since then, or back. The wall clock may be set at any time, and is asked once: how long the node was away
+    /// before this agent knew of the task. From then on it is counted.
+    fn is_away(&mut self, since: Option<Timestamp>) {
+        self.away = since;
+        self.overdue_at = since.zip(self.order.spec.unreachable_after).and_then(|(since, patience)| {
+            let before = Duration::try_from(Timestamp::now().duration_since(since)).unwrap_or_default();
+            let left = patience.saturating_sub(before).max(patience.min(BACK_WITHIN));
+            Instant::now().checked_add(left)
+        });
+    }
 }

@@ -6,6 +6,7 @@
 //! | `state` | the state machine, one for each node |
 //! | `work` | database, logs and link around it |
 //! | `away` | what becomes of tasks whose node is away |
+//! | `late` | what still comes of those that were given up |
 //! | `ending` | the end of a task |
 //! | `intents` | what is written before a node hears of a task |
 //! | `store` | the database |
@@ -30,6 +31,7 @@ mod ending;
 mod event;
 mod fleet;
 mod intents;
+mod late;
 mod lines;
 mod runner;
 mod scripts;

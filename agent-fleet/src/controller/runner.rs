@@ -181,6 +181,7 @@ fn remote(inner: &Inner, order: &TaskOrder, intent: Option<Intent>) -> io::Resul
             on_its_way: Weak::new(),
             given_up,
             away,
+            overdue_at: None,
             is_written: false,
         },
     ))

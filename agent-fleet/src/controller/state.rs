@@ -58,8 +58,14 @@ impl Desk {
 
     /// What is held of the tasks that a node names.
     pub fn standings(&self, unsettled: &[Unsettled]) -> Vec<Standing> {
-        let held = |named: &Unsettled| self.tasks.get(&named.task).map_or(0, |entry| entry.held);
-        unsettled.iter().map(|named| Standing { task: named.task.clone(), held: held(named) }).collect()
+        let standing =
+            |named: &Unsettled| Standing { task: named.task.clone(), held: self.held(&named.task) };
+        unsettled.iter().map(standing).collect()
+    }
+
+    /// How much is held of a task's log.
+    pub(super) fn held(&self, task: &TaskId) -> u64 {
+        self.tasks.get(task).map_or(0, |entry| entry.held)
     }
 
     /// How many tasks are here that the node has heard of, or is to.

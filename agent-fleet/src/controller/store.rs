@@ -302,6 +302,12 @@ impl Store {
         Ok(found)
     }
 
+    /// Whether a node may have heard of a newer task of the same id.
+    pub(crate) fn has_newer(&self, Accepted { task, at }: &Accepted) -> Result<bool, StoreError> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM intent WHERE task = ?1 AND accepted > ?2)";
+        Ok(self.db.prepare_cached(sql)?.query_row(params![task.as_str(), at], |row| row.get(0))?)
+    }
+
     /// Completes what an older agent has written of a task that it has begun: when that was accepted.
     pub(crate) fn complete(&self, Accepted { task, at }: &Accepted) -> Result<(), StoreError> {
         let sql = "UPDATE OR IGNORE intent SET accepted = ?2 WHERE task = ?1 AND accepted = 0";

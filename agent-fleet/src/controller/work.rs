@@ -8,12 +8,13 @@ use task_runners::Mirror;
 use task_service::{ExecutionResult, Outcome, TaskId, TaskOrder};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::by_people::AbandonError;
 use super::ending::Written;
 use super::event::{Action, Event};
 use super::fleet::{Inner, Question};
+use super::late::append;
 use super::state::Desk;
 use super::stats::add;
 use super::store::{Accepted, GivenUp};
@@ -66,8 +67,9 @@ pub(super) struct Remote {
     pub(super) on_its_way: Weak<()>,
     /// Who gave it up, where somebody did.
     pub(super) given_up: Option<GivenUp>,
-    /// Since when its node is away.
+    /// Since when its node is away, and when it is given up for that.
     pub(super) away: Option<Timestamp>,
+    pub(super) overdue_at: Option<Instant>,
     /// Whether it is written already that the node may hear of it.
     pub(super) is_written: bool,
 }
@@ -79,7 +81,7 @@ pub(super) struct Work {
     pub(super) view: Arc<std::sync::Mutex<View>>,
     pub(super) desk: Desk,
     pub(super) tasks: HashMap<TaskId, Remote>,
-    /// The logs of tasks that were given up.
+    /// The logs of tasks that were given up and of which the node speaks.
     pub(super) late: HashMap<TaskId, Mirror>,
     /// The newest connection, and who is at its other end.
     pub(super) line: Option<(u64, Box<Hello>, Queue)>,
@@ -118,7 +120,7 @@ impl Work {
                     self.remove_intents();
                     self.on(Event::Tick, Came::Nothing).await;
                 }
-                () = sleep(self.until_overdue()) => self.give_up_overdue().await,
+                () = sleep_until(self.overdue_at()) => self.give_up_overdue().await,
                 Some(written) = self.finishing.join_next() => self.has_finished(written).await,
             }
         }
@@ -172,6 +174,7 @@ impl Work {
     /// The line is gone.
     async fn lost(&mut self) {
         self.line = None;
+        self.late.clear();
         self.change_view(|view| view.connected = None);
         self.note_away(Some(Timestamp::now()));
         tracing::warn!(node = %self.name, "the line to a node is cut");
@@ -271,17 +274,13 @@ impl Work {
                 Ok(None)
             }
             Action::Append { task, skip } => {
-                let mirror = self.tasks.get_mut(&task).map(|remote| &mut remote.mirror);
-                let (Some(mirror), Came::Bytes(bytes)) = (mirror.or_else(|| self.late.get_mut(&task)), came)
-                else {
-                    return Ok(None);
-                };
+                let Came::Bytes(bytes) = came else { return Ok(None) };
                 let new = bytes.get(usize::try_from(skip).unwrap_or(usize::MAX)..).unwrap_or_default();
-                // 64 KiB at most, into the kernel's memory: quicker than to hand them to another thread.
-                mirror.append(new).map(|()| None).map_err(|error| {
-                    tracing::error!(task_id = %task, %error, "the log of a node's task cannot be written; trying on");
-                    Event::Holds { bytes: mirror.bytes(), task }
-                })
+                let appended = match self.tasks.get_mut(&task) {
+                    Some(remote) => append(&mut remote.mirror, &task, new),
+                    None => self.append_late(&task, new),
+                };
+                appended.map(|()| None)
             }
             Action::Finish { task } => match std::mem::replace(came, Came::Nothing) {
                 Came::End(ended) => self.begin_to_finish(task, *ended).map(|()| None),
@@ -334,6 +333,7 @@ impl Work {
             script_sha256: remote.order.pinned.clone().or_else(|| offered.digest_of(&remote.order.spec.name)),
             spec: &remote.order.spec,
             created_by: &remote.order.created_by,
+            accepted: remote.order.created_at,
         };
         let signed = assignment::sign(&self.fleet.key, &order, Timestamp::now());
         let message = signed.and_then(|signed| {

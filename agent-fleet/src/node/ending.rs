@@ -53,11 +53,15 @@ impl Work {
         if leaving.end.upgrade().is_some() {
             return;
         }
+        let mut is_never = false;
         let known = match known {
             Some(known) => Some(*known),
             // What cannot be read now is not the end: it is said again.
             None => match self.journal.as_ref().map(|journal| journal.verdict(&task)) {
-                Some(Ok(verdict)) => verdict.map(|verdict| never_started(verdict).into()),
+                Some(Ok(verdict)) => {
+                    is_never = verdict.is_some();
+                    verdict.map(|verdict| never_started(verdict).into())
+                }
                 Some(Err(error)) => {
                     tracing::error!(task_id = %task, %error,
                         "whether a task was started cannot be read; its end is told when it can");
@@ -74,7 +78,8 @@ impl Work {
                 Some(how) => how,
                 None => how(&service, &task).await?,
             };
-            let debug_script = debug_script(&service, &task).await;
+            // What the history has under the id of a task that never began is another one's.
+            let debug_script = if is_never { None } else { debug_script(&service, &task).await };
             told(task, log_bytes, how, debug_script).map(Frame::Control)
         };
         // A line that is gone is made again.

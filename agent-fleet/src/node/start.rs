@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde_json::Value;
 use task_runners::{SCRIPT_RUNNER, ScriptEntry, ScriptName, Scripts};
-use task_service::{Plan, Refusal, SubmitError, TaskId, TaskService, TaskSpec};
+use task_service::{Plan, Refusal, SubmitError, Task, TaskId, TaskService, TaskSpec};
 use tokio::task::JoinError;
 
 use super::event::{Event, Verdict};
 use super::follow::follow;
 use super::work::{Input, Work};
+use crate::assignment::CLOCK_DIFFERENCE;
 use crate::opens::Opens;
 
 /// What was found of a script, with what pins it, or why it cannot be looked up now.
@@ -20,7 +22,7 @@ impl Work {
     pub(super) fn start(&self, task: TaskId) {
         let Some(assignment) = self.assignments.get(&task) else { return };
         let (service, inputs) = (self.service.clone(), self.inputs.clone());
-        let created_by = assignment.created_by.clone();
+        let (created_by, accepted) = (assignment.created_by.clone(), assignment.accepted);
         let (scripts, opens) = (self.scripts.clone(), self.opens.clone());
         let wanted = assignment.script_sha256.clone();
         let spec = TaskSpec {
@@ -35,6 +37,9 @@ impl Work {
                 Ok(pin) => {
                     let is_seen = move |plan: &Plan| pin.is_none_or(|pin| plan.pinned == pin);
                     match service.submit_if(spec, &created_by, is_seen).await {
+                        Ok(submitted) if is_of_before(&submitted.task, accepted) => {
+                            Event::Never { task, verdict: of_before() }
+                        }
                         Ok(_) => {
                             let begun = Event::Begun { task: task.clone(), header_bytes: 0 };
                             // Nobody listens where the node stops.
@@ -115,6 +120,19 @@ fn wrong(
         found.and_then(|found| found.declared.as_deref()).map_or(&[][..], |declared| &declared.env);
     let closed = opens.problems(spec, by_script);
     (!closed.is_empty()).then(|| verdict(&SubmitError::Refused(Refusal::Invalid(closed))))
+}
+
+/// Whether a task of this node is not the one that is assigned, but an older one of its id: it was here before the API server
+/// accepted that, however much the clocks of both differ.
+pub(super) fn is_of_before(found: &Task, accepted: Option<Timestamp>) -> bool {
+    accepted.is_some_and(|accepted| accepted.duration_since(found.created_at) > CLOCK_DIFFERENCE)
+}
+
+/// What becomes of a task in whose place there is an older one.
+pub(super) fn of_before() -> Verdict {
+    let message =
+        "the node still has an older task of this id; nothing was started; submit it under another id";
+    Verdict { code: "id_conflict".to_owned(), message: message.to_owned() }
 }
 
 fn script_changed() -> Verdict {

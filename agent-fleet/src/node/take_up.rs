@@ -6,6 +6,7 @@ use task_service::{Recorded, Task};
 
 use super::event::{Event, Verdict};
 use super::follow::has_ended;
+use super::start::{is_of_before, of_before};
 use super::work::Work;
 use crate::journal::JournalError;
 
@@ -21,8 +22,16 @@ impl Work {
                 self.perform(todo).await;
                 continue;
             }
-            // A history that cannot be read is one that knows: what it knows is waited for.
             let found = self.service.task(&task).await;
+            if let Ok(Some(found)) = &found
+                && is_of_before(found, entry.accepted)
+            {
+                // What the journal has was not started.
+                todo.extend(self.state.on(Event::Never { task, verdict: of_before() }));
+                self.perform(todo).await;
+                continue;
+            }
+            // A history that cannot be read is one that knows: what it knows is waited for.
             if let Ok(Some(Task { status, result: Some(result), .. })) = &found
                 && status.is_terminal()
             {

@@ -162,7 +162,9 @@ impl Work {
 
     /// An assignment that is believed; what it asks for is kept where it is to be started, and only there.
     fn assigned(&mut self, signed: &SignedAssignment, todo: &mut Vec<Action>) {
-        let Some((assignment, journaled)) = self.believed(signed) else { return };
+        let Some((mut assignment, journaled)) = self.believed(signed) else { return };
+        // It is compared with what this clock has shown, and will be; one that was set back is not to tell against the task.
+        assignment.accepted = assignment.accepted.map(|accepted| accepted.min(Timestamp::now()));
         let (task, nonce) = (assignment.task.clone(), assignment.nonce);
         let actions = self.state.on(Event::Assign { task: task.clone(), nonce, journaled });
         if actions.contains(&Action::Start { task: task.clone() }) {
@@ -206,7 +208,8 @@ impl Work {
     /// Writes what is to be written, in one flush, then does the rest. What could not be written is not done.
     pub(super) async fn perform(&mut self, mut todo: Vec<Action>) {
         self.tell_how_many();
-        let records: Vec<Record> = todo.iter().filter_map(record).collect();
+        let records: Vec<Record> =
+            todo.iter().filter_map(|action| record(action, &self.assignments)).collect();
         let tasks: Vec<TaskId> = records.iter().map(|record| record.task().clone()).collect();
         let mut more = Vec::new();
         match self.write(records).await {
@@ -324,9 +327,12 @@ impl Work {
 }
 
 /// What is to be written because of an action.
-fn record(action: &Action) -> Option<Record> {
+fn record(action: &Action, assignments: &HashMap<TaskId, Assignment>) -> Option<Record> {
     match action.clone() {
-        Action::JournalTaken { task, nonce } => Some(Record::Taken { task, nonce }),
+        Action::JournalTaken { task, nonce } => {
+            let accepted = assignments.get(&task).and_then(|assignment| assignment.accepted);
+            Some(Record::Taken { task, nonce, accepted })
+        }
         Action::JournalNever { task, verdict } => Some(Record::Never { task, verdict }),
         Action::JournalSettled { task } => Some(Record::Settled { task }),
         _ => None,

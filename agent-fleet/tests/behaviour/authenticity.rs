@@ -48,6 +48,7 @@ fn signed(keys: &Keys, spec: &TaskSpec, now: Timestamp) -> SignedAssignment {
         script_sha256: None,
         spec,
         created_by: "ci",
+        accepted: now,
     };
     sign(&keys.server, &order, now).unwrap()
 }

@@ -47,9 +47,9 @@ fn what_was_written_is_there_when_it_is_opened_again() {
     let nonce = Nonce::random().unwrap();
     let verdict = Verdict { code: "script_not_found".to_owned(), message: "there is none".to_owned() };
     let records = [
-        Record::Taken { task: task("a"), nonce },
-        Record::Taken { task: task("b"), nonce },
-        Record::Taken { task: task("c"), nonce },
+        Record::Taken { task: task("a"), nonce, accepted: Some(start()) },
+        Record::Taken { task: task("b"), nonce, accepted: None },
+        Record::Taken { task: task("c"), nonce, accepted: Some(start()) },
         Record::Never { task: task("b"), verdict: verdict.clone() },
         Record::Settled { task: task("c") },
     ];
@@ -66,7 +66,34 @@ fn what_was_written_is_there_when_it_is_opened_again() {
     assert_eq!(found, [("a", Some(nonce), None, false), ("b", Some(nonce), Some(verdict), false)]);
     assert_eq!(journal.of(&task("c")).unwrap(), Journaled::Settled);
     assert_eq!(journal.of(&task("d")).unwrap(), Journaled::Unknown);
+    assert_eq!((unfinished[0].accepted, unfinished[1].accepted), (Some(start()), None));
     assert!(journal.unfinished(after(3)).unwrap()[0].is_old);
+}
+
+#[test]
+fn the_journal_of_an_older_agent_is_read_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.db");
+    let older = rusqlite::Connection::open(&path).unwrap();
+    older
+        .execute_batch(
+            "CREATE TABLE assignment (task TEXT PRIMARY KEY, nonce TEXT, stage TEXT NOT NULL, code TEXT, message TEXT,
+                since INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+            CREATE TABLE clock (one INTEGER PRIMARY KEY CHECK (one = 1), highest INTEGER NOT NULL) STRICT;
+            INSERT INTO clock VALUES (1, 0);
+            INSERT INTO assignment VALUES ('runs', '0123456789abcdef0123456789abcdef', 'taken', NULL, NULL, 1893456000),
+                ('over', NULL, 'settled', NULL, NULL, 1893456000);
+            PRAGMA user_version = 1;",
+        )
+        .unwrap();
+    drop(older);
+    let mut journal = Journal::open(&path).unwrap();
+    let unfinished = journal.unfinished(start()).unwrap();
+    assert_eq!((unfinished.len(), unfinished[0].task.as_str(), unfinished[0].accepted), (1, "runs", None));
+    assert_eq!(journal.of(&task("over")).unwrap(), Journaled::Settled);
+    let nonce = Nonce::random().unwrap();
+    journal.write(&[Record::Taken { task: task("new"), nonce, accepted: Some(start()) }], start()).unwrap();
+    assert_eq!(journal.unfinished(start()).unwrap().len(), 2);
 }
 
 #[test]
@@ -88,7 +115,7 @@ fn what_is_settled_by_a_clock_that_was_set_back_is_remembered_by_the_later_time(
     let folder = tempfile::tempdir().unwrap();
     let mut journal = Journal::open(&folder.path().join("journal.db")).unwrap();
     let nonce = Nonce::random().unwrap();
-    journal.write(&[Record::Taken { task: task("a"), nonce }], start()).unwrap();
+    journal.write(&[Record::Taken { task: task("a"), nonce, accepted: None }], start()).unwrap();
     journal.write(&[Record::Settled { task: task("a") }], Timestamp::UNIX_EPOCH).unwrap();
     journal.forget(after(2)).unwrap();
     assert_eq!(journal.of(&task("a")).unwrap(), Journaled::Settled);

@@ -101,7 +101,7 @@ async fn a_task_of_the_journal_that_was_never_started_is_wanted_again_and_starts
     std::fs::create_dir_all(state.join("node")).unwrap();
     let mut journal = Journal::open(&state.join("node/journal.db")).unwrap();
     let nonce = Nonce::random().unwrap();
-    journal.write(&[Record::Taken { task: task("a"), nonce }], Timestamp::now()).unwrap();
+    journal.write(&[Record::Taken { task: task("a"), nonce, accepted: None }], Timestamp::now()).unwrap();
     drop(journal);
     let node = Running::start(&state, &[&server]).await;
     let mut line = server.connected().await;

@@ -217,6 +217,7 @@ impl Server {
             script_sha256: None,
             spec,
             created_by: "a test",
+            accepted: Timestamp::now(),
         };
         ToNode::Assign(assignment::sign(&self.key, &order, Timestamp::now()).unwrap())
     }

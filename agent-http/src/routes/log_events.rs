@@ -1,6 +1,7 @@
 //! A log as server-sent events (HTML Living Standard, section 9.2): chunks of what is there, each with the offset
 //! behind it, and at the end the task. One event is held at a time, so that a reader that takes nothing is felt by nobody.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -12,7 +13,6 @@ use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use ct_codecs::{Base64, Encoder};
 use futures_util::stream;
-use serde_json::json;
 use task_service::{LogError, LogReader, LogSource, Problem, Task, TaskId, TaskService};
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -27,6 +27,9 @@ use crate::metrics::{Following, Form};
 pub(super) const EVENT_STREAM: &str = "text/event-stream";
 /// Where a caller says how far it has come.
 const LAST_EVENT_ID: &str = "last-event-id";
+/// Most bytes of an event's text as it is written: JSON makes six of a control character, base64 four of three bytes. What
+/// would be longer is cut, so that a log of nothing else takes no more memory than another.
+const MOST_WRITTEN: usize = CHUNK_BYTES;
 /// Least time between two chunks: 50 a second. What is written meanwhile comes in one.
 const LEAST_PAUSE: Duration = Duration::from_millis(20);
 /// Silence after which a comment says that the connection lives; proxies close those that are idle for 30 s or more.
@@ -193,6 +196,7 @@ impl Events {
             self.held = to - from;
             return Ok(None);
         }
+        let bytes = &bytes[..fitting(bytes)];
         (self.at, self.held) = (self.at + bytes.len() as u64, 0);
         self.next = Instant::now() + LEAST_PAUSE;
         Ok(Some(event(self.at, bytes)))
@@ -217,17 +221,39 @@ fn whole_characters(bytes: &[u8]) -> usize {
     }
 }
 
+/// How many of the bytes fit into one event.
+fn fitting(bytes: &[u8]) -> usize {
+    let Ok(text) = std::str::from_utf8(bytes) else { return bytes.len().min(MOST_WRITTEN / 4 * 3) };
+    let mut sum = 0;
+    let does_not_fit = |byte: &u8| {
+        sum += written(*byte);
+        sum > MOST_WRITTEN
+    };
+    bytes.iter().position(does_not_fit).map_or(bytes.len(), |end| text.floor_char_boundary(end))
+}
+
 /// A chunk that ends before the offset `end`.
 fn event(end: u64, bytes: &[u8]) -> String {
     let offset = end - bytes.len() as u64;
-    let data = match std::str::from_utf8(bytes) {
-        Ok(text) => json!({ "offset": offset, "text": text }),
-        Err(_) => {
-            let text = Base64::encode_to_string(bytes).expect("the codec makes its own room");
-            json!({ "offset": offset, "base64": text })
-        }
+    let (form, text) = match std::str::from_utf8(bytes) {
+        Ok(text) => ("text", Cow::Borrowed(text)),
+        Err(_) => ("base64", Base64::encode_to_string(bytes).expect("the codec makes its own room").into()),
     };
-    format!("id: {end}\ndata: {data}\n\n")
+    // Made in one piece: it may be the largest thing that is held for somebody who reads nothing.
+    let mut event = Vec::with_capacity(text.bytes().map(written).sum::<usize>() + 128);
+    event.extend_from_slice(format!("id: {end}\ndata: {{\"offset\":{offset},\"{form}\":").as_bytes());
+    serde_json::to_writer(&mut event, &text).expect("a text has a form in JSON");
+    event.extend_from_slice(b"}\n\n");
+    String::from_utf8(event).expect("JSON is UTF-8")
+}
+
+/// How many bytes JSON makes of one of a text.
+fn written(byte: u8) -> usize {
+    match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 8 | 12 => 2,
+        0..0x20 => 6,
+        _ => 1,
+    }
 }
 
 /// The last event.
@@ -261,6 +287,29 @@ mod tests {
         assert_eq!(whole_characters(&[b"ab", &euro[..1]].concat()), 2);
         // What can be no character, whatever comes, is not waited for.
         assert_eq!(whole_characters(&[b'a', 0xff, b'b']), 3);
+    }
+
+    #[test]
+    fn no_event_is_longer_as_it_is_written_whatever_is_in_it() {
+        let torn = "\u{1}€".repeat(CHUNK_BYTES / 4);
+        let lines = format!("{}\n", "x".repeat(63)).repeat(CHUNK_BYTES / 64);
+        for (bytes, least) in [
+            (vec![0; CHUNK_BYTES], CHUNK_BYTES / 6 - 1),
+            (vec![0xff; CHUNK_BYTES], CHUNK_BYTES / 4 * 3),
+            (torn.into_bytes(), CHUNK_BYTES / 9 * 4 - 4),
+            (lines.into_bytes(), CHUNK_BYTES - CHUNK_BYTES / 64),
+            (vec![b'x'; CHUNK_BYTES], CHUNK_BYTES),
+        ] {
+            let fitting = &bytes[..fitting(&bytes)];
+            let event = event(CHUNK_BYTES as u64, fitting);
+            assert!(
+                event.len() < CHUNK_BYTES + 64 && fitting.len() >= least,
+                "{} of {}",
+                event.len(),
+                fitting.len()
+            );
+            assert_eq!(event.contains("\"text\""), bytes[0] != 0xff, "a character was torn apart");
+        }
     }
 
     #[test]

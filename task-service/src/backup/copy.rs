@@ -14,6 +14,8 @@ use crate::store;
 
 /// Times that the folder of a task is copied anew because something in it was moved meanwhile.
 const TRIES: usize = 3;
+/// Name of the folder with the records of tasks.
+const RECORDS: &str = "tasks";
 /// How the names of databases end; their companions have more behind it.
 const DATABASE: &str = ".db";
 
@@ -31,14 +33,17 @@ impl Copied {
     }
 }
 
-/// Copies what is in a state folder into another one, but for what is left out by its name.
+/// Copies what is in a state folder into another one, but for what is left out by its name. The records of tasks come last:
+/// what is removed elsewhere when a task has ended, because its result is there, is then copied before its result.
 pub(super) fn folder(
     from: &Path,
     to: &Path,
     is_left_out: &dyn Fn(&str) -> bool,
 ) -> Result<Copied, BackupError> {
     let mut copied = Copied::default();
-    for name in names(from)? {
+    let mut names = names(from)?;
+    names.sort_by_key(|name| name == RECORDS);
+    for name in names {
         let (from, to) = (from.join(&name), to.join(&name));
         // One that is no text is none of those that are known.
         let name = name.to_string_lossy();
@@ -46,7 +51,7 @@ pub(super) fn folder(
             continue;
         }
         copied.add(match &*name {
-            "tasks" => records(&from, &to)?,
+            RECORDS => records(&from, &to)?,
             "fleet" | "node" => with_databases(&from, &to)?,
             _ => entry(&from, &to)?.unwrap_or_default(),
         });

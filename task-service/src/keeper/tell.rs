@@ -106,8 +106,8 @@ impl Keeper {
         if task.spec.target.is_none() {
             return task;
         }
-        match store::by_id(&self.db, &task.id) {
-            Ok(Some(Task { node, unreachable_since, .. })) => Task { node, unreachable_since, ..task },
+        match store::whereabouts(&self.db, &task.id) {
+            Ok(Some((node, unreachable_since))) => Task { node, unreachable_since, ..task },
             // Who asks for it again gets what the row says.
             _ => task,
         }

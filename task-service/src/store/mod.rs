@@ -32,7 +32,7 @@ pub(crate) use copy::{copy, copy_any};
 pub(crate) use old::{Old, bytes_within, count, ended_at, ended_before, forget, oldest_ended};
 pub use open::StoreError;
 pub(crate) use open::{corrupt, is_damage, open, open_anew};
-pub(crate) use read::{by_id, digest_by_id, page};
+pub(crate) use read::{by_id, digest_by_id, page, whereabouts};
 pub(crate) use readers::Readers;
 pub(crate) use row::{Facts, Stored};
 pub(crate) use write::{

@@ -1,10 +1,11 @@
 //! Reads one task, and pages of tasks in the order of acceptance, newest first.
 
+use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row};
 use task_runners::{Task, TaskId};
 
 use super::places::{Next, Places};
-use super::row::{COLUMNS, Stored, nanoseconds};
+use super::row::{COLUMNS, Stored, nanoseconds, time};
 use crate::list::TaskFilter;
 
 /// A page ends early when its specs and results are this long together, so that a list needs no more memory than a
@@ -28,6 +29,16 @@ pub(crate) fn by_id(db: &Connection, id: &TaskId) -> rusqlite::Result<Option<Tas
     let sql = format!("SELECT {COLUMNS} FROM task WHERE id = ?1");
     let stored = db.prepare_cached(&sql)?.query_row([id.as_str()], Stored::read).optional()?;
     Ok(stored.map(|stored| stored.task))
+}
+
+/// Where a task runs, and since when that is out of reach.
+pub(crate) fn whereabouts(
+    db: &Connection,
+    id: &TaskId,
+) -> rusqlite::Result<Option<(Option<String>, Option<Timestamp>)>> {
+    let sql = "SELECT node, unreachable_since FROM task WHERE id = ?1";
+    let read = |row: &Row<'_>| Ok((row.get(0)?, time(row, 1)?));
+    db.prepare_cached(sql)?.query_row([id.as_str()], read).optional()
 }
 
 /// The digest of the spec under which an id was accepted.

@@ -260,3 +260,24 @@ async fn databases_of_nodes_are_copied_as_they_are_while_they_are_written() {
         assert_eq!(tasks, ["a"]);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nodes_were_handed_is_copied_before_the_records_of_tasks() {
+    let bench = Bench::new(1, 10).await;
+    soon(bench.service.drain(Duration::ZERO)).await;
+    // Folders are listed in an order of the file system's, often that in which they were made.
+    for made in [["fleet", "tasks"], ["tasks", "fleet"]] {
+        let place = tempfile::tempdir().unwrap();
+        let (saved, state) = (place.path().join("saved"), place.path().join("state"));
+        fs::create_dir(&state).unwrap();
+        fs::copy(bench.state().join("agent.db"), state.join("agent.db")).unwrap();
+        made.iter().for_each(|name| fs::create_dir(state.join(name)).unwrap());
+        // The copy goes no further than to a database that is none.
+        fs::write(state.join("fleet/fleet.db"), "no database at all".repeat(100)).unwrap();
+        assert!(matches!(back_up(&state, &saved), Err(BackupError::Store(_))));
+        assert!(!saved.join("state/tasks").exists(), "{made:?}");
+        fs::remove_file(state.join("fleet/fleet.db")).unwrap();
+        back_up(&state, &place.path().join("sound")).unwrap();
+        assert!(place.path().join("sound/state/tasks").exists());
+    }
+}

@@ -179,6 +179,30 @@ async fn what_is_noted_of_a_task_is_shown_kept_and_told_with_its_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_was_handed_out_behind_the_copy_of_a_history_is_not_handed_out_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, waiting) = service(folder.path(), 0).await;
+    for id in ["handed", "waits"] {
+        submit(&waiting, id).await;
+    }
+    awaited(&waiting, 2).await;
+    soon(waiting.drain(Duration::ZERO)).await;
+    // The record, as it is when the node may have heard of the task, and nothing has come of its log.
+    let records = Records::open(folder.path()).unwrap();
+    std::fs::write(records.create(&"handed".parse().unwrap()).unwrap().join("stdout.txt"), "").unwrap();
+    let (far, service) = service(folder.path(), 0).await;
+    awaited(&service, 1).await;
+    far.room.store(2, Ordering::SeqCst);
+    service.let_in("far", 2);
+    let handed = service.task(&"handed".parse().unwrap()).await.unwrap().unwrap();
+    assert_eq!(handed.status, TaskStatus::Interrupted);
+    until(&service, "waits", |task| task.status == TaskStatus::Running).await;
+    let driver = far.driver().await;
+    assert_eq!(driver.id().as_str(), "waits");
+    driver.finish(exited(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_whose_record_cannot_be_read_at_the_start_is_taken_up_when_it_can_and_its_cancel_outlives_the_agent()
  {
     let folder = tempfile::tempdir().unwrap();

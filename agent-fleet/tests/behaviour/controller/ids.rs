@@ -98,6 +98,13 @@ fn the_id_of_a_task_that_was_given_up_is_tried_again_by_others_and_each_has_its_
 }
 
 #[test]
+fn so_it_is_when_the_agent_is_started_again_meanwhile() {
+    let place = Place::new();
+    given_up(&place).dies();
+    each_has_its_own(&place, &place.agent());
+}
+
+#[test]
 fn a_node_that_may_still_have_an_older_task_of_an_id_gets_no_other_one() {
     let place = Place::new();
     let agent = given_up(&place);

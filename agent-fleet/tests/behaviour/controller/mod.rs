@@ -1,6 +1,8 @@
 //! The API server's end with its disk around it: nodes that this test plays say what they like, tasks come as the task
 //! service hands them over, and the agent dies and starts again.
 
+mod away;
+mod given_up;
 mod ids;
 mod lost;
 
@@ -49,6 +51,8 @@ struct FakeNode {
     says: UnboundedSender<Frame>,
     hears: UnboundedReceiver<Frame>,
     welcome: Vec<Standing>,
+    /// What it has taken: that may be said again.
+    taken: Vec<String>,
 }
 
 struct Sender(UnboundedSender<Frame>);
@@ -110,6 +114,7 @@ impl Agent {
     /// It dies.
     fn dies(self) {
         // Nothing of it writes to its files any more.
+        drop(self.fleet);
         self.runtime.shutdown_timeout(LONG);
     }
 
@@ -131,7 +136,8 @@ impl Agent {
         let (said, hears) = unbounded_channel();
         let (fleet, served) = (self.fleet.clone(), name.to_owned());
         self.runtime.spawn(async move { fleet.serve(&served, Sender(said), Receiver(heard)).await });
-        let mut node = FakeNode { name: name.to_owned(), says, hears, welcome: Vec::new() };
+        let mut node =
+            FakeNode { name: name.to_owned(), says, hears, welcome: Vec::new(), taken: Vec::new() };
         self.wait(async {
             let ToNode::Challenge(challenge) = node.next().await else { panic!("no challenge") };
             let unsettled =
@@ -215,21 +221,19 @@ impl FakeNode {
         self.says.send(Frame::Control(encode(message).unwrap())).unwrap();
     }
 
-    /// Takes the next assignment; gives its nonce.
+    /// Takes the next assignment, which is of this task; gives its nonce.
     async fn takes(&mut self, task: &str) -> Nonce {
-        let nonce = self.is_assigned(task).await;
-        self.say(&ToServer::Taken { task: id(task) });
-        nonce
-    }
-
-    async fn is_assigned(&mut self, task: &str) -> Nonce {
-        let payload = self.next_that(|message| match message {
-            ToNode::Assign(signed) => Some(signed.payload.clone()),
-            _ => None,
+        let known = std::mem::take(&mut self.taken);
+        let assignment = self.next_that(|message| {
+            let ToNode::Assign(signed) = message else { return None };
+            let payload: Value = serde_json::from_str(&signed.payload).unwrap();
+            (!known.iter().any(|known| payload["task"] == **known)).then_some(payload)
         });
-        let payload: Value = serde_json::from_str(&payload.await).unwrap();
-        assert_eq!(payload["task"], task);
-        payload["nonce"].as_str().unwrap().parse().unwrap()
+        let assignment = assignment.await;
+        assert_eq!(assignment["task"], task);
+        self.say(&ToServer::Taken { task: id(task) });
+        self.taken = [known, vec![task.to_owned()]].concat();
+        assignment["nonce"].as_str().unwrap().parse().unwrap()
     }
 
     /// Sends a log, and waits until it is held.

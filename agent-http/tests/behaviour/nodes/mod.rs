@@ -8,6 +8,7 @@ mod draining;
 mod faults;
 mod forgetting;
 mod heavy;
+mod ids;
 mod link;
 mod lost;
 mod offering;

@@ -35,6 +35,7 @@ pub(super) fn signed(
         script_sha256: None,
         spec,
         created_by: "a test",
+        accepted: at,
     };
     let signed = sign(key, &order, at).unwrap();
     json!({ "v": 1, "type": "assign", "payload": signed.payload, "signature": signed.signature }).to_string()
