@@ -6,8 +6,12 @@ use sha2::{Digest, Sha256};
 use task_runners::Scripts;
 use task_runners::catalogue::head;
 use task_runners::header;
+use tokio::sync::mpsc;
+use tokio::time::sleep;
 
-use crate::message::CatalogueScript;
+use crate::TICK;
+use crate::link::Outgoing;
+use crate::message::{CataloguePart, CatalogueScript, ToServer, encode};
 
 /// Headers in one part of a catalogue, bytes.
 const PART_BYTES: usize = 1 << 20;
@@ -79,4 +83,38 @@ impl Offer {
 
 fn version(scripts: &Scripts) -> Option<u64> {
     scripts.catalogue().ok().map(|catalogue| catalogue.version())
+}
+
+/// Sends what is offered, in parts.
+pub(super) fn send_catalogue(offer: &Offer, outgoing: &mpsc::UnboundedSender<Outgoing>) {
+    let parts = offer.parts();
+    let last = parts.len() - 1;
+    for (index, scripts) in parts.into_iter().enumerate() {
+        let part = CataloguePart { digest: offer.digest.clone(), scripts, is_last: index == last };
+        match encode(&ToServer::Catalogue(part)) {
+            // A connection that is gone is made again.
+            Ok(text) => drop(outgoing.send(Outgoing::Control(text))),
+            Err(error) => tracing::error!(%error, "a part of the catalogue cannot be sent"),
+        }
+    }
+}
+
+/// Sends the catalogue again when it has changed, for as long as the connection stands.
+pub(super) async fn offer_changes(
+    scripts: Arc<Scripts>,
+    mut offered: Offer,
+    outgoing: mpsc::WeakUnboundedSender<Outgoing>,
+) {
+    loop {
+        sleep(TICK).await;
+        let Some(outgoing) = outgoing.upgrade() else { return };
+        let (scripts, version) = (scripts.clone(), offered.version);
+        let changed = tokio::task::spawn_blocking(move || Offer::unless_of(&scripts, version));
+        if let Ok(Some(offer)) = changed.await {
+            if offer.digest != offered.digest {
+                send_catalogue(&offer, &outgoing);
+            }
+            offered = offer;
+        }
+    }
 }

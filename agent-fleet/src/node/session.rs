@@ -8,18 +8,15 @@ use task_runners::Scripts;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
-use super::catalogue::Offer;
+use super::catalogue::{Offer, offer_changes, send_catalogue};
 use super::counts::NodeCounts;
 use super::dial::{Failure, dial};
 use super::ended::Ended;
 use super::work::Input;
-use crate::TICK;
 use crate::greeting::{self, Stranger};
 use crate::keys::{self, NodeKeys, PublicKey};
 use crate::link::{Frame, LinkReceiver, LinkSender, Outgoing, Pace, receive, send_all};
-use crate::message::{
-    CataloguePart, Challenge, Hello, MessageError, ToNode, ToServer, VERSION, decode, encode,
-};
+use crate::message::{Challenge, Hello, MessageError, ToNode, ToServer, VERSION, decode, encode};
 use crate::node::NodeSettings;
 
 /// Time in which a connection is made and both ends know each other.
@@ -284,39 +281,6 @@ async fn complain(sender: &mut impl LinkSender, stranger: &Stranger) {
     // Whoever has hung up needs not be told.
     if let Ok(text) = encode(&ToServer::Complaint { task: None, code, message }) {
         let _ = sender.send(Frame::Control(text)).await;
-    }
-}
-
-fn send_catalogue(offer: &Offer, outgoing: &mpsc::UnboundedSender<Outgoing>) {
-    let parts = offer.parts();
-    let last = parts.len() - 1;
-    for (index, scripts) in parts.into_iter().enumerate() {
-        let part = CataloguePart { digest: offer.digest.clone(), scripts, is_last: index == last };
-        match encode(&ToServer::Catalogue(part)) {
-            // A connection that is gone is made again.
-            Ok(text) => drop(outgoing.send(Outgoing::Control(text))),
-            Err(error) => tracing::error!(%error, "a part of the catalogue cannot be sent"),
-        }
-    }
-}
-
-/// Sends the catalogue again when it has changed, for as long as the connection stands.
-async fn offer_changes(
-    scripts: Arc<Scripts>,
-    mut offered: Offer,
-    outgoing: mpsc::WeakUnboundedSender<Outgoing>,
-) {
-    loop {
-        sleep(TICK).await;
-        let Some(outgoing) = outgoing.upgrade() else { return };
-        let (scripts, version) = (scripts.clone(), offered.version);
-        let changed = tokio::task::spawn_blocking(move || Offer::unless_of(&scripts, version));
-        if let Ok(Some(offer)) = changed.await {
-            if offer.digest != offered.digest {
-                send_catalogue(&offer, &outgoing);
-            }
-            offered = offer;
-        }
     }
 }
 

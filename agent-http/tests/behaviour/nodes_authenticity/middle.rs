@@ -53,6 +53,13 @@ impl Middle {
         (0..times).all(|_| self.line.send(way, &frame).is_ok())
     }
 
+    /// Sends parts of a log and control messages of its own in one go.
+    pub(super) fn send_together(&self, way: Way, logs: &[Vec<u8>], texts: &[String]) {
+        let logs = logs.iter().map(|bytes| Frame::new(way, BINARY, bytes));
+        let texts = texts.iter().map(|text| Frame::new(way, TEXT, text.as_bytes()));
+        self.line.send_together(way, &logs.chain(texts).collect::<Vec<_>>()).unwrap();
+    }
+
     /// Sends bytes of a log of its own.
     pub(super) fn send_bytes(&self, way: Way, bytes: &[u8]) {
         self.line.send(way, &Frame::new(way, BINARY, bytes)).unwrap();

@@ -183,6 +183,13 @@ impl Line {
         newest.ok_or_else(|| io::Error::other("there is no line"))?.write(way, frame.bytes())
     }
 
+    /// The same for frames that come together.
+    pub(crate) fn send_together(&self, way: Way, frames: &[Frame]) -> io::Result<()> {
+        let newest = self.shared.connections.lock().unwrap().last().cloned();
+        let bytes: Vec<u8> = frames.iter().flat_map(|frame| frame.bytes()).copied().collect();
+        newest.ok_or_else(|| io::Error::other("there is no line"))?.write(way, &bytes)
+    }
+
     /// How many connections there were, and how many of them were closed for being idle.
     pub(crate) fn counts(&self) -> (usize, usize) {
         let count = |counter: &AtomicUsize| counter.load(Ordering::SeqCst);
