@@ -247,7 +247,7 @@ pub(crate) async fn send_all(
         let mut most = WRITE_WITHIN;
         while let Some(frame) = frames.next().await {
             if let Some(frame) = frame {
-                most += frame.more_time();
+                most = most.max(WRITE_WITHIN + frame.more_time());
                 within(most, link.feed(frame)).await?;
             }
         }

@@ -6,6 +6,7 @@
 //! | `state`, `open` | the state machine, and what it knows of one task |
 //! | `work` | journal, task service and link around it |
 //! | `assignments` | what tasks that are to be started ask for |
+//! | `journaling` | its journal |
 //! | `take_up` | what is done first after a start |
 //! | `start`, `follow`, `ending` | a task in the task service: its start, its log as it grows, its end |
 //! | `owners` | whose each task is |
@@ -24,6 +25,7 @@ mod ended;
 mod ending;
 mod event;
 mod follow;
+mod journaling;
 mod open;
 mod owners;
 mod sending;

@@ -60,11 +60,6 @@ impl Middle {
         self.line.send_together(way, &logs.chain(texts).collect::<Vec<_>>()).unwrap();
     }
 
-    /// Sends bytes of a log of its own.
-    pub(super) fn send_bytes(&self, way: Way, bytes: &[u8]) {
-        self.line.send(way, &Frame::new(way, BINARY, bytes)).unwrap();
-    }
-
     /// The control messages that either end said.
     pub(super) fn seen(&self, way: Way) -> Vec<String> {
         let seen = self.seen.lock().unwrap();
