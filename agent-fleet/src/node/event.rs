@@ -82,6 +82,13 @@ pub enum Event {
         /// The place.
         bytes: u64,
     },
+    /// What is at this place of a log does not leave now, since a window of it waits to: it is sent behind the answers to that.
+    Waits {
+        /// The task.
+        task: TaskId,
+        /// The place.
+        bytes: u64,
+    },
     /// The task service has the task, and its log begins.
     Begun {
         /// The task.
@@ -153,9 +160,9 @@ pub enum Event {
 }
 
 impl Event {
-    /// Whether it says that the log of this task cannot be read.
-    pub(super) fn is_unreadable(&self, id: &TaskId) -> bool {
-        matches!(self, Self::Unreadable { task, .. } if task == id)
+    /// Whether it says that no more of this task's log leaves now.
+    pub(super) fn holds_back(&self, id: &TaskId) -> bool {
+        matches!(self, Self::Unreadable { task, .. } | Self::Waits { task, .. } if task == id)
     }
 }
 

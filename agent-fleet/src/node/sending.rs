@@ -81,14 +81,14 @@ impl Work {
         }
     }
 
-    /// Sends a part of a log; gives how far it can be read, where it is doubted and cannot be.
+    /// Sends a part of a log; gives why it does not, where it waits or cannot be read.
     pub(super) async fn send_log(&mut self, task: TaskId, offset: u64, bytes: u64) -> Option<Event> {
         let leaving = self.leaving.entry(task.clone()).or_default();
         let (live, frames) = (leaving.live.clone(), leaving.frames.clone());
-        // A whole window of it waits to leave: what is behind that, or the same again, is asked for later.
+        // A whole window of it waits to leave, in few bytes or many. Each frame of that is answered, and more goes then.
         let waiting = live.as_ref().map_or(Arc::strong_count(&frames), Arc::strong_count);
         if waiting > MAX_WAITING + 1 {
-            return None;
+            return Some(Event::Waits { task, bytes: offset });
         }
         if self.state.doubts(&task) {
             let reader = match &live {

@@ -93,6 +93,11 @@ impl NodeState {
                 }
             }
             Event::Unreadable { task, bytes } => self.unreadable(&task, bytes, &mut todo),
+            Event::Waits { task, bytes } => {
+                if let Some(open) = self.open.get_mut(&task) {
+                    (open.next, open.is_end_sent) = (open.next.min(bytes), false);
+                }
+            }
             Event::Begun { task, header_bytes } => self.begun(&task, header_bytes, &mut todo),
             Event::Written { task, body_end } => {
                 if let Some(open) = self.open.get_mut(&task) {

@@ -292,11 +292,11 @@ impl Work {
         }
         // What follows from these is only to be sent.
         todo.extend(more);
-        let mut unreadable = Vec::new();
+        let mut held_back = Vec::new();
         for action in todo {
-            unreadable.extend(self.act(action, &unreadable).await);
+            held_back.extend(self.act(action, &held_back).await);
         }
-        for event in unreadable {
+        for event in held_back {
             for action in self.state.on(event) {
                 self.act(action, &[]).await;
             }
@@ -313,8 +313,8 @@ impl Work {
     }
 
     /// Does one thing; what has come up before is that these logs cannot be read, and this one's is added.
-    async fn act(&mut self, action: Action, unreadable: &[Event]) -> Option<Event> {
-        let is_stuck = |task: &TaskId| unreadable.iter().any(|event| event.is_unreadable(task));
+    async fn act(&mut self, action: Action, held_back: &[Event]) -> Option<Event> {
+        let is_held_back = |task: &TaskId| held_back.iter().any(|event| event.holds_back(task));
         match action {
             Action::JournalTaken { task, .. } => self.service.hold(&task),
             Action::JournalNever { task, .. } => self.assignments.let_go_of(&task),
@@ -344,7 +344,7 @@ impl Work {
             | Action::SendEnd { task, .. }
                 if !self.owners.is_of_connected(&task) => {}
             Action::Send(message) => self.say(&message),
-            Action::SendLog { task, .. } | Action::SendEnd { task, .. } if is_stuck(&task) => {}
+            Action::SendLog { task, .. } | Action::SendEnd { task, .. } if is_held_back(&task) => {}
             Action::SendLog { task, offset, bytes } => return self.send_log(task, offset, bytes).await,
             Action::SendEnd { task, log_bytes } => self.send_end(task, log_bytes),
         }
