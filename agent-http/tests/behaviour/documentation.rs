@@ -21,10 +21,11 @@ pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The shell blocks of the chapter.
-fn blocks() -> Vec<String> {
+/// The shell blocks of a chapter of the README.
+fn blocks(title: &str) -> Vec<String> {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    let chapter = readme.split("\n## ").find(|chapter| chapter.starts_with("Run the service\n")).unwrap();
+    let beginning = format!("{title}\n");
+    let chapter = readme.split("\n## ").find(|chapter| chapter.starts_with(&beginning)).unwrap();
     blocks_of(chapter, "sh")
 }
 
@@ -35,13 +36,13 @@ pub(crate) fn blocks_of(page: &str, kind: &str) -> Vec<String> {
     parts.map(|part| part.split("```").next().unwrap().to_owned()).collect()
 }
 
-/// A service on the scripts of the repository, without configuration, as the README has it.
-fn service() -> Service {
+/// A site with the scripts of the repository, without configuration, as the README has it.
+fn site() -> Site {
     let site = Site::bare("");
     fs::remove_dir_all(site.path("scripts")).unwrap();
     let copied = Command::new("cp").arg("-r").arg(root().join("scripts")).arg(site.folder()).status();
     assert!(copied.unwrap().success());
-    site.start()
+    site
 }
 
 fn cli() -> PathBuf {
@@ -64,9 +65,9 @@ fn shell(service: &Service, block: &str) -> Output {
 
 #[test]
 fn the_commands_of_the_readme_do_what_it_says() {
-    let [start, by_curl, by_command_line] = blocks().try_into().expect("three blocks");
+    let [start, by_curl, by_command_line] = blocks("Run the service").try_into().expect("three blocks");
     assert_eq!(start.trim(), SERVICE);
-    let service = service();
+    let service = site().start();
 
     let output = shell(&service, &by_curl);
     let text = String::from_utf8(output.stdout).unwrap();
@@ -82,6 +83,26 @@ fn the_commands_of_the_readme_do_what_it_says() {
     assert!(output.status.success(), "{output:?}");
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(text.matches("system_info.sh").count(), 2, "{text}");
+}
+
+#[test]
+fn the_readme_s_commands_without_a_service_run_as_they_stand() {
+    let (site, cli) = (site(), format!("{} ", cli().display()));
+    let chapters = ["Run a script", "Write a script", "Vouch for the scripts"].map(blocks);
+    let mut count = 0;
+    for line in chapters.iter().flatten().flat_map(|block| block.lines()) {
+        let command = line.replace(CLI, &cli);
+        assert_ne!(command, line, "a command of the command line");
+        let output = Command::new("sh").args(["-ec", &command]).current_dir(site.folder()).output().unwrap();
+        assert!(output.status.success(), "{line}: {output:?}");
+        assert!(!output.stdout.is_empty() || !output.stderr.is_empty(), "{line}");
+        count += 1;
+    }
+    assert!(count >= 8, "{count} commands");
+    let mut run = Command::new(cli.trim());
+    let ran =
+        run.args(["run", "--dry-run", "hello.sh", "world"]).current_dir(site.folder()).output().unwrap();
+    assert!(ran.status.success(), "what was made and vouched for can be run: {ran:?}");
 }
 
 /// Executes a block of the page about TLS, and gives what it prints.
