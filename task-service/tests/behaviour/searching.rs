@@ -107,16 +107,7 @@ async fn a_secret_is_found_by_nothing() {
 async fn who_was_removed_is_not_found() {
     let bench = Bench::new(1, 10).await;
     let runs = three(&bench).await;
-    let nothing = std::time::Duration::ZERO;
-    let retention = task_service::Retention {
-        tasks: nothing,
-        max_tasks: 0,
-        max_bytes: 0,
-        workspaces: nothing,
-        max_workspaces: 0,
-        max_workspace_bytes: 0,
-        work_dir: bench.state().join("workspace"),
-    };
+    let retention = nothing_kept(&bench);
     assert_eq!(bench.service.clean_up(&retention).await.unwrap().tasks, 2);
     assert_eq!(found(&bench, wanted("manual")).await, ["runs-1"]);
     assert_eq!(found(&bench, wanted("region")).await, [""; 0]);
@@ -247,22 +238,26 @@ async fn what_is_not_among_the_words_of_a_huge_task_is_what_it_was_asked_with_an
     assert_eq!(rows_of("word", &remove_everything(bench).await), 0);
 }
 
-/// Removes all tasks, and stops.
-async fn remove_everything(bench: Bench) -> Bench {
+/// A retention that keeps nothing of what has ended.
+fn nothing_kept(bench: &Bench) -> task_service::Retention {
     let nothing = std::time::Duration::ZERO;
-    let work_dir = bench.state().join("workspace");
-    let retention = task_service::Retention {
+    task_service::Retention {
         tasks: nothing,
         max_tasks: 0,
         max_bytes: 0,
         workspaces: nothing,
         max_workspaces: 0,
         max_workspace_bytes: 0,
-        work_dir,
-    };
+        work_dir: bench.state().join("workspace"),
+    }
+}
+
+/// Removes all tasks, and stops.
+async fn remove_everything(bench: Bench) -> Bench {
+    let retention = nothing_kept(&bench);
     bench.service.clean_up(&retention).await.unwrap();
     assert_eq!(bench.service.list(TaskFilter::default(), 1, None).await.unwrap().tasks, []);
-    soon(bench.service.drain(nothing)).await;
+    soon(bench.service.drain(std::time::Duration::ZERO)).await;
     bench
 }
 
