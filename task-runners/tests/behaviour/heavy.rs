@@ -1,7 +1,7 @@
 //! What runs is what was verified, to the byte, even while somebody rewrites the scripts folder: the race that
 //! CVE-2015-8239 is about, run many thousand times.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -40,7 +40,7 @@ impl Attacker {
             let mut rewrites = 0;
             while !stopped.load(Ordering::Relaxed) {
                 for content in [CHANGED, GOOD] {
-                    std::fs::write(&script, content).unwrap();
+                    rewrite_in_place(&script, content);
                     std::thread::sleep(hold);
                 }
                 for content in [CHANGED, GOOD] {
@@ -65,6 +65,15 @@ impl Attacker {
 impl Drop for Attacker {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The kernel lets nobody write to a file in the moment in which it is executed (ETXTBSY, execve(2)), which happens to
+/// the twin that executes the path; the attacker goes on with its next content then.
+fn rewrite_in_place(script: &Path, content: &str) {
+    match std::fs::write(script, content) {
+        Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {}
+        written => written.unwrap(),
     }
 }
 
