@@ -15,6 +15,7 @@ use task_service::{Steady, TaskId};
 use crate::assignment::MAX_VALIDITY;
 use crate::damage;
 use crate::keys::{Nonce, PublicKey};
+use crate::message::{AcceptedAt, are_two};
 use crate::node::{Journaled, Verdict};
 
 /// For how long a settled task is remembered. What was signed before it was settled is not valid for longer than an hour, and
@@ -26,7 +27,7 @@ const _: () = assert!(MEMORY.as_secs() > MAX_VALIDITY.as_secs() + 300 + 24 * 60 
 /// assignments is invalid.
 const OLD: SignedDuration = SignedDuration::from_hours(2);
 /// How the tables came to be what they are, step by step.
-const STEPS: [&str; 4] = [
+const STEPS: [&str; 5] = [
     "CREATE TABLE assignment (
         task TEXT PRIMARY KEY, nonce TEXT, stage TEXT NOT NULL, code TEXT, message TEXT, since INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
@@ -37,6 +38,9 @@ const STEPS: [&str; 4] = [
     "ALTER TABLE assignment ADD COLUMN accepted INTEGER;",
     // Whose task it is. Nobody knows of those that were taken before.
     "ALTER TABLE assignment ADD COLUMN server TEXT;",
+    // The same as `accepted`, as the API server says it, nanoseconds since 1970: what it is told again, to tell tasks of one id
+    // from each other.
+    "ALTER TABLE assignment ADD COLUMN said INTEGER;",
 ];
 /// The version of the tables.
 const VERSION: i64 = STEPS.len() as i64;
@@ -58,7 +62,7 @@ pub enum Record {
         /// Its nonce.
         nonce: Nonce,
         /// When it was accepted, as far as that is known.
-        accepted: Option<Timestamp>,
+        accepted: AcceptedAt,
         /// Whose it is.
         server: Option<PublicKey>,
     },
@@ -66,6 +70,8 @@ pub enum Record {
     Never {
         /// The task.
         task: TaskId,
+        /// When it was accepted, as far as that is known.
+        accepted: AcceptedAt,
         /// Why.
         verdict: Verdict,
         /// Whose it is.
@@ -94,8 +100,10 @@ pub struct Unfinished {
     pub task: TaskId,
     /// Its nonce, where there was an assignment.
     pub nonce: Option<Nonce>,
-    /// When it was accepted, as far as that is known.
+    /// When it was accepted, as far as that is known, by the clock here: not later than the time when it was taken.
     pub accepted: Option<Timestamp>,
+    /// The same as the API server says it.
+    pub said: AcceptedAt,
     /// The key of the API server whose it is; none of a task that an older agent has taken.
     pub server: Option<PublicKey>,
     /// Why it is never started, if that is so.
@@ -180,20 +188,27 @@ impl Journal {
         let now = wall.as_second();
         let transaction = self.db.transaction()?;
         for record in records {
-            let sql = "INSERT INTO assignment (task, nonce, stage, code, message, since, accepted, server)
-                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
-                ON CONFLICT (task) DO UPDATE SET nonce = coalesce(nonce, excluded.nonce), stage = excluded.stage,
-                    code = excluded.code, message = excluded.message, since = max(since, excluded.since),
-                    server = coalesce(server, excluded.server)";
+            // Another task of the id takes the whole row of the one before.
+            let sql =
+                "INSERT INTO assignment (task, nonce, stage, code, message, since, accepted, server, said)
+                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+                ON CONFLICT (task) DO UPDATE SET stage = excluded.stage, code = excluded.code,
+                    message = excluded.message, since = max(since, excluded.since),
+                    nonce = iif(excluded.said <> said, excluded.nonce, coalesce(nonce, excluded.nonce)),
+                    server = iif(excluded.said <> said, excluded.server, coalesce(server, excluded.server)),
+                    accepted = iif(excluded.said <> said, excluded.accepted, accepted),
+                    said = coalesce(excluded.said, said)";
             let (stage, nonce, verdict) = match record {
                 Record::Taken { nonce, .. } => ("taken", Some(nonce.to_string()), None),
                 Record::Never { verdict, .. } => ("never", None, Some(verdict)),
                 Record::Settled { .. } => ("settled", None, None),
             };
-            let accepted = match record {
-                Record::Taken { accepted, .. } => accepted.map(Timestamp::as_second),
-                Record::Never { .. } | Record::Settled { .. } => None,
+            let said = match record {
+                Record::Taken { accepted, .. } | Record::Never { accepted, .. } => *accepted,
+                Record::Settled { .. } => None,
             };
+            let accepted = said.map(|said| said.min(wall).as_second());
+            let said = said.and_then(|said| i64::try_from(said.as_nanosecond()).ok());
             let server = match record {
                 Record::Taken { server, .. } | Record::Never { server, .. } => {
                     server.map(|key| key.to_string())
@@ -202,7 +217,8 @@ impl Journal {
             };
             let (code, message) =
                 verdict.map(|verdict| (verdict.code.as_str(), verdict.message.as_str())).unzip();
-            let values = params![record.task().as_str(), nonce, stage, code, message, now, accepted, server];
+            let task = record.task().as_str();
+            let values = params![task, nonce, stage, code, message, now, accepted, server, said];
             transaction.prepare_cached(sql)?.execute(values)?;
         }
         Ok(transaction.commit()?)
@@ -217,15 +233,16 @@ impl Journal {
         Ok(())
     }
 
-    /// What it knows of a task.
+    /// What it knows of a task, or of another one that had its id before.
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn of(&self, task: &TaskId) -> Result<Journaled, JournalError> {
-        let sql = "SELECT stage FROM assignment WHERE task = ?1";
-        let stage: Option<String> =
+    pub fn of(&self, task: &TaskId, accepted: AcceptedAt) -> Result<Journaled, JournalError> {
+        let sql = "SELECT said FROM assignment WHERE task = ?1 AND stage = 'settled'";
+        let settled: Option<Option<i64>> =
             self.db.prepare_cached(sql)?.query_row([task.as_str()], |row| row.get(0)).optional()?;
-        Ok(if stage.as_deref() == Some("settled") { Journaled::Settled } else { Journaled::Unknown })
+        let Some(said) = settled else { return Ok(Journaled::Unknown) };
+        Ok(if are_two(said.and_then(at), accepted) { Journaled::OtherSettled } else { Journaled::Settled })
     }
 
     /// Why a task is never started, if that is so.
@@ -244,7 +261,7 @@ impl Journal {
     /// When they cannot be read.
     pub fn unfinished(&self, wall: Timestamp) -> Result<Vec<Unfinished>, JournalError> {
         let old = seconds_before(wall, OLD);
-        let sql = "SELECT task, nonce, code, message, since, accepted, server FROM assignment
+        let sql = "SELECT task, nonce, code, message, since, accepted, server, said FROM assignment
             WHERE stage <> 'settled'";
         let mut statement = self.db.prepare(sql)?;
         let mut rows = statement.query([])?;
@@ -260,6 +277,7 @@ impl Journal {
                 task,
                 nonce: nonce.and_then(|nonce| nonce.parse().ok()),
                 accepted: accepted.and_then(|accepted| Timestamp::from_second(accepted).ok()),
+                said: row.get::<_, Option<i64>>(7)?.and_then(at),
                 server: server.and_then(|server| server.parse().ok()),
                 verdict: code.map(|code| Verdict { code, message: message.unwrap_or_default() }),
                 is_old: since < old,
@@ -278,6 +296,11 @@ impl Journal {
         self.db.execute("DELETE FROM assignment WHERE stage = 'settled' AND since < ?1", [old])?;
         Ok(())
     }
+}
+
+/// A time that is kept as nanoseconds.
+fn at(nanoseconds: i64) -> Option<Timestamp> {
+    Timestamp::from_nanosecond(nanoseconds.into()).ok()
 }
 
 fn seconds_before(now: Timestamp, time: SignedDuration) -> i64 {

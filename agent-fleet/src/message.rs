@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use task_runners::ScriptName;
@@ -23,10 +24,22 @@ pub const MAX_MESSAGE_BYTES: usize = 16 << 20;
 /// Most characters of the other end's own words that a log is given.
 const MAX_QUOTED: usize = 500;
 
+/// More requests for the end of a task than this make no difference: the second means at once.
+pub(crate) const MOST_CANCELS: u32 = 2;
+
 /// The code of a complaint: the task was settled, and is not started again.
 pub const SETTLED_BEFORE: &str = "settled_before";
 /// The code of a complaint: another assignment is known under the task's id.
 pub const OTHER_ASSIGNMENT: &str = "other_assignment";
+
+/// When the API server accepted the task that a message is about, to the nanosecond: an id may have been that of another task
+/// before, which the API server has forgotten and the node has not. Older agents do not say, and mean the one that there is.
+pub type AcceptedAt = Option<Timestamp>;
+
+/// Whether these are known to be two tasks of one id.
+pub(crate) fn are_two(one: AcceptedAt, other: AcceptedAt) -> bool {
+    one.zip(other).is_some_and(|(one, other)| one != other)
+}
 
 /// What an API server says to a node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -58,6 +71,9 @@ pub enum ToNode {
         bytes: u64,
         /// Whether the node is to go back to that place.
         again: bool,
+        /// Which of the tasks of that id.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        accepted: AcceptedAt,
     },
     /// The end of a task is asked for.
     Cancel {
@@ -65,11 +81,17 @@ pub enum ToNode {
         task: TaskId,
         /// How often; the second time means at once.
         times: u32,
+        /// Which of the tasks of that id.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        accepted: AcceptedAt,
     },
     /// Log and result of a task are on the API server's disk, or it has given the task up.
     Settled {
         /// The task.
         task: TaskId,
+        /// Which of the tasks of that id.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        accepted: AcceptedAt,
     },
 }
 
@@ -85,6 +107,9 @@ pub enum ToServer {
     Taken {
         /// The task.
         task: TaskId,
+        /// Which of the tasks of that id.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        accepted: AcceptedAt,
     },
     /// A task was started.
     Started {
@@ -95,6 +120,9 @@ pub enum ToServer {
         /// Where the script's own output ends in its log, as soon as that is known, in front of the bytes behind it.
         #[serde(default)]
         body_end: Option<u64>,
+        /// Which of the tasks of that id.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        accepted: AcceptedAt,
     },
     /// A task has ended.
     Ended(Box<Ended>),
@@ -102,6 +130,9 @@ pub enum ToServer {
     Complaint {
         /// The task that it is about, if it is about one.
         task: Option<TaskId>,
+        /// Which of the tasks of that id the node has or had.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        accepted: AcceptedAt,
         /// Stable, `snake_case`.
         code: String,
         /// What happened.
@@ -168,6 +199,9 @@ pub struct Unsettled {
     pub task: TaskId,
     /// Whether the node has what it needs to run it; otherwise the assignment is to be sent again.
     pub is_begun: bool,
+    /// Which of the tasks of that id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted: AcceptedAt,
 }
 
 /// How a task that a node named stands at the API server.
@@ -242,6 +276,9 @@ pub fn is_sha256(text: &str) -> bool {
 pub struct Ended {
     /// The task.
     pub task: TaskId,
+    /// Which of the tasks of that id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted: AcceptedAt,
     /// Length of its log.
     pub log_bytes: u64,
     /// What it came to.
@@ -308,14 +345,18 @@ pub fn end_in_other_words(text: &str, error: &MessageError) -> Option<Ended> {
         #[serde(rename = "type")]
         kind: String,
         task: TaskId,
+        #[serde(default)]
+        accepted: AcceptedAt,
         log_bytes: u64,
     }
-    let End { kind, task, log_bytes } = serde_json::from_str(text).ok()?;
+    let End { kind, task, accepted, log_bytes } = serde_json::from_str(text).ok()?;
     let message =
         format!("the node told how this task ended in words that this agent does not know: {error}");
     let mut result = ExecutionResult::without_run(Outcome::Interrupted, "result_unreadable", message);
     result.log.bytes = log_bytes;
-    (kind == "ended").then(|| Ended { task, log_bytes, result, attempts: Vec::new(), debug_script: None })
+    let (attempts, debug_script) = (Vec::new(), None);
+    let ended = Ended { task, accepted, log_bytes, result, attempts, debug_script };
+    (kind == "ended").then_some(ended)
 }
 
 /// Reads a message.

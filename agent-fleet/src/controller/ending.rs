@@ -9,6 +9,7 @@ use tokio::task::JoinError;
 use super::event::Event;
 use super::work::{Came, Remote, Work};
 use crate::message::Ended;
+use crate::node::Verdict;
 
 /// A task whose end was to be written, and whether it is.
 pub(super) type Written = (Remote, io::Result<()>);
@@ -115,6 +116,24 @@ fn write(mut remote: Remote, result: ExecutionResult, debug_script: Option<Strin
     }
     let finished = remote.mirror.finish(result);
     (remote, finished)
+}
+
+/// The end of a task that was cancelled in time.
+pub(super) fn unheard() -> ExecutionResult {
+    let message = "cancelled before the node had heard of it; nothing was started";
+    ExecutionResult::without_run(Outcome::Cancelled, "cancelled_unheard", message)
+}
+
+/// The end of a task whose node knows nothing of it any more.
+pub(super) fn gone() -> ExecutionResult {
+    let message = "the node has forgotten this task; whether and how it ran is not known";
+    ExecutionResult::without_run(Outcome::Interrupted, "history_gone", message)
+}
+
+/// The end of a task in whose place its node has an older one.
+pub(super) fn of_before() -> ExecutionResult {
+    let Verdict { code, message } = Verdict::of_before();
+    ExecutionResult::without_run(Outcome::NotStarted, &code, message)
 }
 
 fn log_is_gone(task: TaskId) -> Event {

@@ -2,7 +2,7 @@
 
 use task_service::TaskId;
 
-use crate::message::{ToNode, Unsettled};
+use crate::message::{AcceptedAt, ToNode, Unsettled};
 
 /// What happened at the API server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub enum Event {
         was_handed: bool,
         /// How much of its log is held.
         held: u64,
+        /// Which of the tasks of that id.
+        accepted: AcceptedAt,
     },
     /// That a task is to be handed out could not be written.
     NotWritten {
@@ -30,11 +32,15 @@ pub enum Event {
     Refused {
         /// The task.
         task: TaskId,
+        /// Which of the tasks of that id the node has or had.
+        accepted: AcceptedAt,
     },
     /// A task that is not here has ended, or never was.
     Over {
         /// The task.
         task: TaskId,
+        /// Which of the tasks of that id.
+        accepted: AcceptedAt,
     },
     /// The node is there.
     Connected {
@@ -47,6 +53,8 @@ pub enum Event {
     Taken {
         /// The task.
         task: TaskId,
+        /// Which of the tasks of that id.
+        accepted: AcceptedAt,
     },
     /// Bytes of a log came.
     Log {
@@ -70,6 +78,8 @@ pub enum Event {
         task: TaskId,
         /// Length of its log.
         log_bytes: u64,
+        /// Which of the tasks of that id.
+        accepted: AcceptedAt,
     },
     /// Log and result of a task are on disk, and it has ended here.
     Finished {
@@ -102,6 +112,8 @@ pub enum Event {
         task: TaskId,
         /// How much of its log is held.
         held: u64,
+        /// Which of the tasks of that id.
+        accepted: AcceptedAt,
     },
     /// Some time has passed.
     Tick,
@@ -139,10 +151,17 @@ pub enum Action {
         /// The task.
         task: TaskId,
     },
+    /// End a task in whose place the node has another one of its id.
+    EndOther {
+        /// The task.
+        task: TaskId,
+    },
     /// Look whether a task that is not here has ended, or never was.
     Ask {
         /// The task.
         task: TaskId,
+        /// Which of the tasks of that id.
+        accepted: AcceptedAt,
     },
     /// End a task of which the node has not heard.
     EndUnheard {
@@ -181,13 +200,14 @@ impl Action {
             | Self::Finish { task }
             | Self::EndUnheard { task }
             | Self::EndGone { task }
-            | Self::Ask { task }
+            | Self::EndOther { task }
+            | Self::Ask { task, .. }
             | Self::WriteGivenUp { task }
             | Self::EndLost { task }
             | Self::FinishLate { task }
             | Self::Forget { task }
             | Self::Send(
-                ToNode::Held { task, .. } | ToNode::Cancel { task, .. } | ToNode::Settled { task },
+                ToNode::Held { task, .. } | ToNode::Cancel { task, .. } | ToNode::Settled { task, .. },
             ) => Some(task),
             Self::Send(_) => None,
         }

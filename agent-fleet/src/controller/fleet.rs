@@ -18,6 +18,7 @@ use super::store::{Accepted, Store, StoreError};
 use super::view::{NodeEntry, View};
 use super::work::{Input, Work};
 use crate::keys::{KeyError, SigningKey};
+use crate::message::AcceptedAt;
 
 /// Inputs that wait for the work for a node. A node that sends more waits with them.
 const INPUTS: usize = 32;
@@ -56,6 +57,8 @@ pub(super) struct Inner {
 pub(super) struct Question {
     pub(super) node: String,
     pub(super) task: TaskId,
+    /// Which of the tasks of that id.
+    pub(super) accepted: AcceptedAt,
     /// Its place among those of its node.
     pub(super) _place: OwnedSemaphorePermit,
 }
@@ -162,9 +165,9 @@ impl Fleet {
     pub async fn answer_by(self, service: TaskService) {
         let asked = self.inner.asked.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(mut asked) = asked else { return };
-        while let Some(Question { node, task, _place }) = asked.recv().await {
+        while let Some(Question { node, task, accepted, _place }) = asked.recv().await {
             let found = service.task(&task).await;
-            if let Some(answer) = answer(found, &node, task)
+            if let Some(answer) = answer(found, &node, task, accepted)
                 && let Some(seat) = self.inner.seat(&node)
             {
                 // An agent that stops needs not be told.

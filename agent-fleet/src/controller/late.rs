@@ -43,8 +43,9 @@ impl Work {
                     0
                 }
             };
+            let at = accepted.at();
             self.accepted.insert(task.clone(), accepted);
-            self.desk.on(Event::LeftOver { task, held });
+            self.desk.on(Event::LeftOver { task, held, accepted: at });
         }
     }
 

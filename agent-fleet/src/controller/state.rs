@@ -3,15 +3,12 @@
 //!
 //! Actions are performed in their order, up to the first one that fails. See `docs/design/nodes.md`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use task_service::TaskId;
 
 use super::event::{Action, Event};
-use crate::message::{Standing, ToNode, Unsettled};
-
-/// More requests for the end than this make no difference.
-const MOST_CANCELS: u32 = 2;
+use crate::message::{AcceptedAt, MOST_CANCELS, Standing, ToNode, Unsettled, are_two};
 
 /// How far a task has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +36,16 @@ struct Entry {
     stage: Stage,
     held: u64,
     cancels: u32,
+    /// Which of the tasks of its id it is, and which other one the node has under that, if it has another.
+    accepted: AcceptedAt,
+    other: AcceptedAt,
+}
+
+/// What a node has by its own words.
+#[derive(Debug, Clone, Copy)]
+struct Named {
+    is_begun: bool,
+    accepted: AcceptedAt,
 }
 
 /// The tasks of one node that have not ended here, and those that were given up.
@@ -46,7 +53,7 @@ struct Entry {
 pub struct Desk {
     tasks: BTreeMap<TaskId, Entry>,
     /// What the node had when it connected: some of it may be submitted here only now.
-    begun: BTreeSet<TaskId>,
+    named: BTreeMap<TaskId, Named>,
     is_connected: bool,
 }
 
@@ -82,30 +89,36 @@ impl Desk {
     pub fn on(&mut self, event: Event) -> Vec<Action> {
         let mut todo = Vec::new();
         match event {
-            Event::Submitted { task, was_handed, held } => self.submitted(&task, was_handed, held, &mut todo),
+            Event::Submitted { task, was_handed, held, accepted } => {
+                self.submitted(&task, was_handed, Entry::new(Stage::Waiting, held, accepted), &mut todo);
+            }
             Event::NotWritten { task } => self.not_written(&task),
             Event::NotAssigned { task } => self.not_assigned(&task, &mut todo),
-            Event::Refused { task } => self.refused(task, &mut todo),
-            Event::Over { task } => {
+            Event::Refused { task, accepted } => self.refused(task, accepted, &mut todo),
+            Event::Over { task, accepted } => {
                 // One that came here meanwhile goes its way.
-                if !self.tasks.contains_key(&task) {
-                    todo.push(Action::Send(ToNode::Settled { task }));
+                if self.tasks.get(&task).is_none_or(|entry| entry.is_another(accepted)) {
+                    todo.push(Action::Send(ToNode::Settled { task, accepted }));
                 }
             }
             Event::Connected { unsettled } => self.connected(&unsettled, &mut todo),
-            Event::Disconnected => (self.is_connected, self.begun) = (false, BTreeSet::new()),
-            Event::Taken { task } => self.taken(&task),
+            Event::Disconnected => (self.is_connected, self.named) = (false, BTreeMap::new()),
+            Event::Taken { task, accepted } => {
+                if !self.is_of_another(&task, accepted) {
+                    self.taken(&task);
+                }
+            }
             Event::Log { task, offset, bytes } => self.log(task, offset, bytes, &mut todo),
             Event::Holds { task, bytes } => {
                 if let Some(entry) = self.tasks.get_mut(&task) {
                     entry.held = bytes;
                 }
             }
-            Event::Ended { task, log_bytes } => self.ended(task, log_bytes, &mut todo),
+            Event::Ended { task, log_bytes, accepted } => self.ended(task, log_bytes, accepted, &mut todo),
             Event::Finished { task } => {
-                self.tasks.remove(&task);
+                let accepted = self.tasks.remove(&task).and_then(|entry| entry.accepted);
                 todo.push(Action::Forget { task: task.clone() });
-                todo.push(Action::Send(ToNode::Settled { task }));
+                todo.push(Action::Send(ToNode::Settled { task, accepted }));
             }
             Event::NotFinished { task } => {
                 // The node is asked for its end again. What it has not heard of is tried again by itself.
@@ -120,8 +133,9 @@ impl Desk {
             Event::Cancel { task } => self.cancel(&task, &mut todo),
             Event::GiveUp { task } => self.give_up(task, &mut todo),
             Event::GaveUp { task } => self.gave_up(&task, &mut todo),
-            Event::LeftOver { task, held } => {
-                self.tasks.insert(task, Entry { stage: Stage::GivenUp, held, cancels: MOST_CANCELS });
+            Event::LeftOver { task, held, accepted } => {
+                let entry = Entry::new(Stage::GivenUp, held, accepted);
+                self.tasks.insert(task, Entry { cancels: MOST_CANCELS, ..entry });
             }
             Event::Tick => self.tick(&mut todo),
         }
@@ -131,13 +145,14 @@ impl Desk {
         todo
     }
 
-    fn submitted(&mut self, task: &TaskId, was_handed: bool, held: u64, todo: &mut Vec<Action>) {
-        let stage = match was_handed {
-            true if self.begun.contains(task) => Stage::Taken,
+    fn submitted(&mut self, task: &TaskId, was_handed: bool, mut entry: Entry, todo: &mut Vec<Action>) {
+        let is_begun = entry.is_begun_as(self.named.get(task));
+        entry.stage = match was_handed {
+            true if is_begun => Stage::Taken,
             true => Stage::Handed,
             false => Stage::Waiting,
         };
-        self.tasks.insert(task.clone(), Entry { stage, held, cancels: 0 });
+        self.tasks.insert(task.clone(), entry);
         if self.is_connected {
             self.hand_out(task, todo);
         }
@@ -171,13 +186,30 @@ impl Desk {
         }
     }
 
-    /// What a node that has taken a task says of it counts, and not what it says of an assignment that came late.
-    fn refused(&mut self, task: TaskId, todo: &mut Vec<Action>) {
+    /// Whether what the node says under an id is of another task than the one here. Log bytes do not say: they are of the one
+    /// that the node spoke of last, since nothing overtakes anything else on a line.
+    fn is_of_another(&mut self, task: &TaskId, accepted: AcceptedAt) -> bool {
+        let Some(entry) = self.tasks.get_mut(task) else { return false };
+        if accepted.is_some() {
+            entry.other = accepted.filter(|_| entry.is_another(accepted));
+        }
+        entry.other.is_some()
+    }
+
+    /// Whether a node speaks of the task that is here under that id, if one is; of none otherwise.
+    pub(super) fn is_here(&self, task: &TaskId, accepted: AcceptedAt) -> bool {
+        self.tasks.get(task).is_some_and(|entry| !entry.is_another(accepted))
+    }
+
+    /// What a node that has taken a task says of it counts, and not what it says of an assignment that came late. One that
+    /// has another task of its id starts it neither now nor later.
+    fn refused(&mut self, task: TaskId, accepted: AcceptedAt, todo: &mut Vec<Action>) {
+        let has_another = self.is_of_another(&task, accepted);
         let Some(entry) = self.tasks.get_mut(&task) else { return };
         match entry.stage {
             Stage::Handed | Stage::Withheld => {
                 entry.stage = Stage::Finishing;
-                todo.push(Action::EndGone { task });
+                todo.push(if has_another { Action::EndOther { task } } else { Action::EndGone { task } });
             }
             Stage::GivenUp => {
                 self.tasks.remove(&task);
@@ -205,10 +237,12 @@ impl Desk {
 
     fn connected(&mut self, unsettled: &[Unsettled], todo: &mut Vec<Action>) {
         self.is_connected = true;
-        self.begun =
-            unsettled.iter().filter(|named| named.is_begun).map(|named| named.task.clone()).collect();
+        let named = |named: &Unsettled| {
+            (named.task.clone(), Named { is_begun: named.is_begun, accepted: named.accepted })
+        };
+        self.named = unsettled.iter().map(named).collect();
         for (task, entry) in &mut self.tasks {
-            entry.stage = match (entry.stage, self.begun.contains(task)) {
+            entry.stage = match (entry.stage, entry.is_begun_as(self.named.get(task))) {
                 (Stage::Handed | Stage::Withheld, true) => Stage::Taken,
                 // A node that was restarted may have it in its journal and not what it asks for.
                 (Stage::Taken | Stage::Withheld, false) => Stage::Handed,
@@ -229,33 +263,43 @@ impl Desk {
     }
 
     fn log(&mut self, task: TaskId, offset: u64, bytes: u64, todo: &mut Vec<Action>) {
-        self.taken(&task);
         let end = offset.saturating_add(bytes);
+        let passed_over =
+            |task: TaskId, accepted| Action::Send(ToNode::Held { task, bytes: end, again: false, accepted });
+        if !self.is_of_another(&task, None) {
+            self.taken(&task);
+        }
         let entry = match self.tasks.get_mut(&task) {
+            // The node comes to the end of the other one only behind its log. Nobody keeps these bytes.
+            Some(entry) if entry.other.is_some() => return todo.push(passed_over(task, entry.other)),
             Some(entry) if matches!(entry.stage, Stage::Taken | Stage::GivenUp) => entry,
-            // It has ended here, and the node comes to its own end only behind its log. Nobody keeps these bytes.
+            // The same of one that has ended here.
             None => {
-                todo.push(Action::Send(ToNode::Held { task: task.clone(), bytes: end, again: false }));
-                todo.push(Action::Ask { task });
-                return;
+                let accepted = self.named.get(&task).and_then(|named| named.accepted);
+                todo.push(passed_over(task.clone(), accepted));
+                return todo.push(Action::Ask { task, accepted });
             }
             Some(_) => return,
         };
+        let accepted = entry.accepted;
         let again = offset > entry.held;
         if !again && end > entry.held {
             let skip = entry.held - offset;
             entry.held = end;
             todo.push(Action::Append { task: task.clone(), skip });
         }
-        todo.push(Action::Send(ToNode::Held { task, bytes: entry.held, again }));
+        todo.push(Action::Send(ToNode::Held { task, bytes: entry.held, again, accepted }));
     }
 
-    fn ended(&mut self, task: TaskId, log_bytes: u64, todo: &mut Vec<Action>) {
+    fn ended(&mut self, task: TaskId, log_bytes: u64, accepted: AcceptedAt, todo: &mut Vec<Action>) {
+        if self.is_of_another(&task, accepted) {
+            // The history has forgotten that one, or it would still have its id.
+            return todo.push(Action::Send(ToNode::Settled { task, accepted }));
+        }
         self.taken(&task);
         let Some(entry) = self.tasks.get_mut(&task) else {
             // It has ended here, or never was: the node has nothing to keep. Or it is about to be taken up.
-            todo.push(Action::Ask { task });
-            return;
+            return todo.push(Action::Ask { task, accepted });
         };
         match entry.stage {
             // A node cannot end what it has not heard of; or it is being written.
@@ -266,7 +310,8 @@ impl Desk {
             | Stage::Finishing
             | Stage::FinishingLate => {}
             Stage::Taken | Stage::GivenUp if entry.held < log_bytes => {
-                todo.push(Action::Send(ToNode::Held { task, bytes: entry.held, again: true }));
+                let (bytes, accepted) = (entry.held, entry.accepted);
+                todo.push(Action::Send(ToNode::Held { task, bytes, again: true, accepted }));
             }
             Stage::Taken => {
                 entry.stage = Stage::Finishing;
@@ -315,6 +360,22 @@ impl Desk {
 }
 
 impl Entry {
+    fn new(stage: Stage, held: u64, accepted: AcceptedAt) -> Self {
+        Self { stage, held, cancels: 0, accepted, other: None }
+    }
+
+    /// Whether that is known to be another task than this one.
+    fn is_another(&self, accepted: AcceptedAt) -> bool {
+        are_two(self.accepted, accepted)
+    }
+
+    /// Whether the node has this task and what it asks for, by what it has named under its id.
+    fn is_begun_as(&mut self, named: Option<&Named>) -> bool {
+        let accepted = named.and_then(|named| named.accepted);
+        self.other = accepted.filter(|_| self.is_another(accepted));
+        self.other.is_none() && named.is_some_and(|named| named.is_begun)
+    }
+
     /// Says what the node has not answered.
     fn say_again(&self, task: &TaskId, todo: &mut Vec<Action>) {
         if self.stage == Stage::Handed {
@@ -323,8 +384,8 @@ impl Entry {
         let cancels = if self.stage == Stage::Withheld { self.cancels.max(1) } else { self.cancels };
         let is_ending = matches!(self.stage, Stage::Finishing | Stage::FinishingLate | Stage::EndingUnheard);
         if cancels > 0 && !is_ending {
-            let (task, times) = (task.clone(), cancels);
-            todo.push(Action::Send(ToNode::Cancel { task, times }));
+            let (task, times, accepted) = (task.clone(), cancels, self.accepted);
+            todo.push(Action::Send(ToNode::Cancel { task, times, accepted }));
         }
     }
 }

@@ -13,7 +13,7 @@ use task_service::TaskId;
 
 use crate::damage;
 use crate::keys::{Nonce, PublicKey};
-use crate::message::{CatalogueScript, Hello};
+use crate::message::{AcceptedAt, CatalogueScript, Hello};
 use crate::opens::Opens;
 
 /// The version of the tables.
@@ -81,6 +81,11 @@ impl Accepted {
     pub(crate) fn new(task: &TaskId, at: Timestamp) -> Self {
         let at = i64::try_from(at.as_nanosecond()).unwrap_or(i64::MAX);
         Self { task: task.clone(), at }
+    }
+
+    /// When that was, where it is known.
+    pub(crate) fn at(&self) -> AcceptedAt {
+        Timestamp::from_nanosecond(self.at.into()).ok().filter(|_| self.at != 0)
     }
 }
 

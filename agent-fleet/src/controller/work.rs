@@ -5,13 +5,13 @@ use std::sync::{Arc, PoisonError, Weak};
 
 use jiff::Timestamp;
 use task_runners::Mirror;
-use task_service::{ExecutionResult, Outcome, TaskId, TaskOrder};
+use task_service::{TaskId, TaskOrder};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::by_people::AbandonError;
-use super::ending::Written;
+use super::ending::{self, Written};
 use super::event::{Action, Event};
 use super::fleet::{Inner, Question};
 use super::late::append;
@@ -25,7 +25,8 @@ use crate::frame::LogFrame;
 use crate::keys::Nonce;
 use crate::link::{Outgoing, Queue};
 use crate::message::{
-    CatalogueScript, Ended, Hello, OTHER_ASSIGNMENT, SETTLED_BEFORE, ToNode, ToServer, encode, quoted,
+    AcceptedAt, CatalogueScript, Ended, Hello, OTHER_ASSIGNMENT, SETTLED_BEFORE, ToNode, ToServer, encode,
+    quoted,
 };
 
 /// Most inputs that are taken together, and most intents that wait to be removed.
@@ -49,7 +50,7 @@ pub(super) enum Input {
     /// The node speaks of a task of another.
     Foreign { task: TaskId },
     /// A task that was asked about has ended, or never was.
-    Over { task: TaskId },
+    Over { task: TaskId, accepted: AcceptedAt },
     /// A task is given up.
     GiveUp { task: TaskId, given_up: GivenUp, answer: Option<oneshot::Sender<Result<(), AbandonError>>> },
 }
@@ -140,10 +141,10 @@ impl Work {
                 }
                 self.note_of_new(&mut remote);
                 let (task, was_handed) = (remote.order.id.clone(), remote.was_handed);
-                let held = remote.mirror.bytes();
+                let (held, accepted) = (remote.mirror.bytes(), Some(remote.order.created_at));
                 self.accepted.insert(task.clone(), remote.accepted());
                 self.tasks.insert(task.clone(), *remote);
-                self.on(Event::Submitted { task, was_handed, held }, Came::Nothing).await;
+                self.on(Event::Submitted { task, was_handed, held, accepted }, Came::Nothing).await;
             }
             Input::Connected { session, hello, outgoing } => self.connected(session, hello, outgoing).await,
             Input::Lost { session } if self.is_line(session) => self.lost().await,
@@ -160,7 +161,7 @@ impl Work {
                     self.lost().await;
                 }
             }
-            Input::Over { task } => self.on(Event::Over { task }, Came::Nothing).await,
+            Input::Over { task, accepted } => self.on(Event::Over { task, accepted }, Came::Nothing).await,
             Input::GiveUp { task, given_up, answer } => {
                 let done = self.give_up(&task, given_up).await;
                 if let Some(answer) = answer {
@@ -203,26 +204,30 @@ impl Work {
 
     async fn message(&mut self, message: ToServer) {
         match message {
-            ToServer::Taken { task } => self.on(Event::Taken { task }, Came::Nothing).await,
-            ToServer::Started { task, header_bytes, body_end } => {
-                if let Some(remote) = self.tasks.get_mut(&task) {
+            ToServer::Taken { task, accepted } => {
+                self.on(Event::Taken { task, accepted }, Came::Nothing).await;
+            }
+            ToServer::Started { task, header_bytes, body_end, accepted } => {
+                if let Some(remote) = self.tasks.get_mut(&task)
+                    && self.desk.is_here(&task, accepted)
+                {
                     remote.mirror.set_header(header_bytes);
                     body_end.into_iter().for_each(|end| remote.mirror.set_body_end(end));
                 }
-                self.on(Event::Taken { task }, Came::Nothing).await;
+                self.on(Event::Taken { task, accepted }, Came::Nothing).await;
             }
             ToServer::Ended(ended) => {
-                let (task, log_bytes) = (ended.task.clone(), ended.log_bytes);
-                self.on(Event::Ended { task, log_bytes }, Came::End(ended)).await;
+                let (task, log_bytes, accepted) = (ended.task.clone(), ended.log_bytes, ended.accepted);
+                self.on(Event::Ended { task, log_bytes, accepted }, Came::End(ended)).await;
             }
             ToServer::Catalogue(part) => self.catalogue(part).await,
-            ToServer::Complaint { task, code, message } => {
+            ToServer::Complaint { task, accepted, code, message } => {
                 let (told, message) = (quoted(&code), quoted(&message));
                 tracing::error!(node = %self.name, ?task, code = told, message, "a node complains");
                 if let Some(task) = task
                     && matches!(code.as_str(), SETTLED_BEFORE | OTHER_ASSIGNMENT)
                 {
-                    self.on(Event::Refused { task }, Came::Nothing).await;
+                    self.on(Event::Refused { task, accepted }, Came::Nothing).await;
                 }
             }
             ToServer::Hello(_) => {}
@@ -286,18 +291,11 @@ impl Work {
                 Came::End(ended) => self.begin_to_finish(task, *ended).map(|()| None),
                 _ => Ok(None),
             },
-            Action::EndUnheard { task } => {
-                let message = "cancelled before the node had heard of it; nothing was started";
-                let result = ExecutionResult::without_run(Outcome::Cancelled, "cancelled_unheard", message);
-                self.finish_as(task, result).await.map(Some)
-            }
-            Action::EndGone { task } => {
-                let message = "the node has forgotten this task; whether and how it ran is not known";
-                let result = ExecutionResult::without_run(Outcome::Interrupted, "history_gone", message);
-                self.finish_as(task, result).await.map(Some)
-            }
-            Action::Ask { task } => {
-                self.ask(task);
+            Action::EndUnheard { task } => self.finish_as(task, ending::unheard()).await.map(Some),
+            Action::EndGone { task } => self.finish_as(task, ending::gone()).await.map(Some),
+            Action::EndOther { task } => self.finish_as(task, ending::of_before()).await.map(Some),
+            Action::Ask { task, accepted } => {
+                self.ask(task, accepted);
                 Ok(None)
             }
             Action::WriteGivenUp { task } => self.write_given_up(task).await.map(|()| None),
@@ -367,9 +365,9 @@ impl Work {
     }
 
     /// Asks the history for a task. A question for which there is no place is put again by the node.
-    fn ask(&self, task: TaskId) {
+    fn ask(&self, task: TaskId, accepted: AcceptedAt) {
         if let Ok(place) = self.asking.clone().try_acquire_owned() {
-            self.fleet.ask(Question { node: self.name.clone(), task, _place: place });
+            self.fleet.ask(Question { node: self.name.clone(), task, accepted, _place: place });
         }
     }
 

@@ -70,7 +70,7 @@ impl Work {
                 None => return,
             },
         };
-        let (waits, service) = (Arc::new(()), self.service.clone());
+        let (waits, service, accepted) = (Arc::new(()), self.service.clone(), self.state.accepted(&task));
         leaving.end = Arc::downgrade(&waits);
         let making = async move {
             let _waits = waits;
@@ -80,7 +80,8 @@ impl Work {
             };
             // What the history has under the id of a task that never began is another one's.
             let debug_script = if is_never { None } else { debug_script(&service, &task).await };
-            told(task, log_bytes, how, debug_script).map(Frame::Control)
+            let How { result, attempts } = how;
+            told(Ended { task, accepted, log_bytes, result, attempts, debug_script }).map(Frame::Control)
         };
         // A line that is gone is made again.
         let _ = line.send(Outgoing::Later(Later::new(making)));
@@ -102,12 +103,11 @@ async fn how(service: &TaskService, task: &TaskId) -> Option<How> {
 }
 
 /// The end of a task as it travels. One that is too long goes without what is not needed, and else says so.
-fn told(task: TaskId, log_bytes: u64, how: How, debug_script: Option<String>) -> Option<String> {
-    let How { mut result, attempts } = how;
+fn told(mut ended: Ended) -> Option<String> {
     // The end of a log may be lost, or not to be read any more.
-    result.log.fit(log_bytes);
-    let too_long = result_too_long(&result);
-    let mut message = ToServer::Ended(Box::new(Ended { task, log_bytes, result, attempts, debug_script }));
+    ended.result.log.fit(ended.log_bytes);
+    let too_long = result_too_long(&ended.result);
+    let mut message = ToServer::Ended(Box::new(ended));
     let shorter: [&dyn Fn(&mut Ended); 3] = [&|_| {}, &|ended| ended.debug_script = None, &|ended| {
         (ended.result, ended.attempts) = (too_long.clone(), Vec::new());
     }];

@@ -4,7 +4,7 @@ use task_service::TaskId;
 
 use crate::frame::MAX_CHUNK_BYTES;
 use crate::keys::Nonce;
-use crate::message::{Standing, ToServer};
+use crate::message::{AcceptedAt, Standing, ToServer};
 
 /// Bytes of one task's log that may be on their way, beyond what is held.
 const WINDOW_BYTES: u64 = 256 << 10;
@@ -30,6 +30,8 @@ pub enum Journaled {
     Unknown,
     /// It is settled.
     Settled,
+    /// Another task that had its id before is settled.
+    OtherSettled,
 }
 
 /// What happened at the node.
@@ -41,6 +43,8 @@ pub enum Event {
         task: TaskId,
         /// Its nonce.
         nonce: Option<Nonce>,
+        /// Which of the tasks of that id.
+        accepted: AcceptedAt,
     },
     /// An authentic assignment came, in its time.
     Assign {
@@ -48,6 +52,8 @@ pub enum Event {
         task: TaskId,
         /// Its nonce.
         nonce: Nonce,
+        /// Which of the tasks of that id.
+        accepted: AcceptedAt,
         /// What the journal says.
         journaled: Journaled,
     },
@@ -57,6 +63,8 @@ pub enum Event {
         task: TaskId,
         /// How often in all.
         times: u32,
+        /// Which of the tasks of that id.
+        accepted: AcceptedAt,
         /// What the journal says.
         journaled: Journaled,
     },
@@ -181,6 +189,13 @@ impl Verdict {
         let message = "cancelled before the node had started it".to_owned();
         Self { code: CANCELLED_BEFORE_START.to_owned(), message }
     }
+
+    /// There is an older task in its place.
+    pub(crate) fn of_before() -> Self {
+        let message =
+            "the node still has an older task of this id; nothing was started; submit it under another id";
+        Self { code: "id_conflict".to_owned(), message: message.to_owned() }
+    }
 }
 
 /// The code of a task that was cancelled before its node had started it.
@@ -195,6 +210,8 @@ pub enum Action {
         task: TaskId,
         /// Its nonce.
         nonce: Nonce,
+        /// Which of the tasks of that id.
+        accepted: AcceptedAt,
     },
     /// Write to the journal, flushed, that a task is never started.
     JournalNever {
@@ -249,7 +266,7 @@ impl Action {
             | Self::Cancel { task }
             | Self::SendLog { task, .. }
             | Self::SendEnd { task, .. }
-            | Self::Send(ToServer::Taken { task } | ToServer::Started { task, .. }) => Some(task),
+            | Self::Send(ToServer::Taken { task, .. } | ToServer::Started { task, .. }) => Some(task),
             Self::Send(_) => None,
         }
     }

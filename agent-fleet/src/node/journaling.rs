@@ -6,13 +6,14 @@ use task_service::TaskId;
 use super::event::{Action, Journaled};
 use super::work::Work;
 use crate::journal::{Journal, Record};
+use crate::message::AcceptedAt;
 
 impl Work {
     /// What the journal says; none where it cannot be read: then nothing is done, and the API server says it again.
-    pub(super) fn journaled(&self, task: &TaskId) -> Option<Journaled> {
+    pub(super) fn journaled(&self, task: &TaskId, accepted: AcceptedAt) -> Option<Journaled> {
         let read = self.journal.as_ref().map_or_else(
             || Err("it is closed".to_owned()),
-            |journal| journal.of(task).map_err(|error| error.to_string()),
+            |journal| journal.of(task, accepted).map_err(|error| error.to_string()),
         );
         if let Err(error) = &read {
             tracing::error!(task_id = %task, error,
@@ -24,12 +25,12 @@ impl Work {
     /// What is to be written because of an action.
     pub(super) fn record(&mut self, action: &Action) -> Option<Record> {
         match action.clone() {
-            Action::JournalTaken { task, nonce } => {
-                let accepted = self.assignments.of(&task).and_then(|assignment| assignment.accepted);
+            Action::JournalTaken { task, nonce, accepted } => {
                 Some(Record::Taken { server: self.owners.own(&task), task, nonce, accepted })
             }
             Action::JournalNever { task, verdict } => {
-                Some(Record::Never { server: self.owners.own(&task), task, verdict })
+                let accepted = self.state.accepted(&task);
+                Some(Record::Never { server: self.owners.own(&task), task, accepted, verdict })
             }
             Action::JournalSettled { task } => Some(Record::Settled { task }),
             _ => None,

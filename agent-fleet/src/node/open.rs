@@ -4,7 +4,7 @@ use task_service::TaskId;
 
 use super::event::{Action, Verdict};
 use crate::keys::Nonce;
-use crate::message::ToServer;
+use crate::message::{AcceptedAt, OTHER_ASSIGNMENT, SETTLED_BEFORE, ToServer, are_two};
 
 /// How far a task has come here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub(super) struct Open {
     pub(super) is_new: bool,
     pub(super) owed: Option<Owed>,
     pub(super) nonce: Option<Nonce>,
+    /// Which of the tasks of its id it is.
+    pub(super) accepted: AcceptedAt,
     /// Its place among those that the task service could not take yet.
     pub(super) turn: Option<u64>,
     /// How often its end was asked for, and how often the task service was told.
@@ -62,7 +64,7 @@ pub(super) struct Open {
 
 impl Open {
     /// Of which nothing has happened yet.
-    pub(super) fn new(stage: Stage, nonce: Option<Nonce>) -> Self {
+    pub(super) fn new(stage: Stage, nonce: Option<Nonce>, accepted: AcceptedAt) -> Self {
         let (cancels, cancelled, silence, repeat_at) = (0, 0, 0, 1);
         let (log, held, next, is_end_sent) = (0, 0, 0, false);
         let (is_new, owed, is_doubted, is_stuck, tries) = (true, None, false, false, 0);
@@ -71,6 +73,7 @@ impl Open {
             is_new,
             owed,
             nonce,
+            accepted,
             turn: None,
             cancels,
             cancelled,
@@ -97,11 +100,21 @@ impl Open {
         }
     }
 
+    /// Whether that is known to be another task than this one.
+    pub(super) fn is_another(&self, accepted: AcceptedAt) -> bool {
+        are_two(self.accepted, accepted)
+    }
+
+    /// What is said of a task that is in the journal.
+    pub(super) fn taken(&self, task: &TaskId) -> Action {
+        Action::Send(ToServer::Taken { task: task.clone(), accepted: self.accepted })
+    }
+
     /// What is said of a task that runs.
     pub(super) fn started(&self, task: &TaskId) -> Option<Action> {
         let Stage::Running { header_bytes } = self.stage else { return None };
-        let (task, body_end) = (task.clone(), self.body_end);
-        Some(Action::Send(ToServer::Started { task, header_bytes, body_end }))
+        let (task, body_end, accepted) = (task.clone(), self.body_end, self.accepted);
+        Some(Action::Send(ToServer::Started { task, header_bytes, body_end, accepted }))
     }
 
     /// What was sent behind this place has to be sent again, and the end behind it.
@@ -123,4 +136,20 @@ impl Open {
             todo.push(Action::Cancel { task: task.clone() });
         }
     }
+}
+
+/// Says that a task is over.
+pub(super) fn settled_before(task: TaskId, accepted: AcceptedAt) -> Action {
+    complaint(task, accepted, SETTLED_BEFORE, "this task was settled before; it is not started again")
+}
+
+/// Says that another one is in the place of a task.
+pub(super) fn other_assignment(task: TaskId, open: &Open) -> Action {
+    let message = "another assignment of this id is in the journal; this one was dropped";
+    complaint(task, open.accepted, OTHER_ASSIGNMENT, message)
+}
+
+fn complaint(task: TaskId, accepted: AcceptedAt, code: &str, message: &str) -> Action {
+    let (task, code, message) = (Some(task), code.to_owned(), message.to_owned());
+    Action::Send(ToServer::Complaint { task, accepted, code, message })
 }

@@ -279,7 +279,7 @@ async fn next(receiver: &mut impl LinkReceiver) -> Result<ToNode, Failure> {
 async fn complain(sender: &mut impl LinkSender, stranger: &Stranger) {
     let (code, message) = (stranger.code().to_owned(), stranger.to_string());
     // Whoever has hung up needs not be told.
-    if let Ok(text) = encode(&ToServer::Complaint { task: None, code, message }) {
+    if let Ok(text) = encode(&ToServer::Complaint { task: None, accepted: None, code, message }) {
         let _ = sender.send(Frame::Control(text)).await;
     }
 }

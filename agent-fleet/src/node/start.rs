@@ -38,7 +38,7 @@ impl Work {
                     let is_seen = move |plan: &Plan| pin.is_none_or(|pin| plan.pinned == pin);
                     match service.submit_if(spec, &created_by, is_seen).await {
                         Ok(submitted) if is_of_before(&submitted.task, accepted) => {
-                            Event::Never { task, verdict: of_before() }
+                            Event::Never { task, verdict: Verdict::of_before() }
                         }
                         Ok(_) => {
                             let begun = Event::Begun { task: task.clone(), header_bytes: 0 };
@@ -126,13 +126,6 @@ fn wrong(
 /// accepted that, however much the clocks of both differ.
 pub(super) fn is_of_before(found: &Task, accepted: Option<Timestamp>) -> bool {
     accepted.is_some_and(|accepted| accepted.duration_since(found.created_at) > CLOCK_DIFFERENCE)
-}
-
-/// What becomes of a task in whose place there is an older one.
-pub(super) fn of_before() -> Verdict {
-    let message =
-        "the node still has an older task of this id; nothing was started; submit it under another id";
-    Verdict { code: "id_conflict".to_owned(), message: message.to_owned() }
 }
 
 fn script_changed() -> Verdict {

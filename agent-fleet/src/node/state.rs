@@ -8,12 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use task_service::TaskId;
 
 use super::event::{Action, Event, Flow, Journaled, Verdict};
-use super::open::{Open, Owed, Stage};
-use crate::keys::Nonce;
-use crate::message::{OTHER_ASSIGNMENT, SETTLED_BEFORE, Standing, ToServer, Unsettled};
+use super::open::{Open, Owed, Stage, other_assignment, settled_before};
+use crate::message::{AcceptedAt, MOST_CANCELS, Standing, Unsettled};
 
-/// More requests for the end of a task than this make no difference, whatever number the API server names.
-const MOST_CANCELS: u32 = 2;
 /// Tasks that are tried at a tick of those that the task service had no room for. Each that it takes is followed by another.
 const TRIED: usize = 4;
 /// Most ticks between two repetitions of what nobody answered.
@@ -43,6 +40,7 @@ impl NodeState {
         let told = |(task, open): (&TaskId, &Open)| Unsettled {
             task: task.clone(),
             is_begun: open.stage != Stage::Wanted,
+            accepted: open.accepted,
         };
         self.open.iter().map(told).collect()
     }
@@ -50,6 +48,16 @@ impl NodeState {
     /// Whether a task is neither settled nor unknown.
     pub fn is_open(&self, task: &TaskId) -> bool {
         self.open.contains_key(task)
+    }
+
+    /// Which of the tasks of an id is open, as far as that is known.
+    pub fn accepted(&self, task: &TaskId) -> AcceptedAt {
+        self.open.get(task).and_then(|open| open.accepted)
+    }
+
+    /// Whether the task that is open under an id is known to be another one.
+    pub fn is_another(&self, task: &TaskId, accepted: AcceptedAt) -> bool {
+        self.open.get(task).is_some_and(|open| open.is_another(accepted))
     }
 
     /// Whether what a task asks for is needed.
@@ -76,11 +84,20 @@ impl NodeState {
     pub fn on(&mut self, event: Event) -> Vec<Action> {
         let mut todo = Vec::new();
         match event {
-            Event::Wanted { task, nonce } => {
-                self.open.insert(task, Open { is_new: false, ..Open::new(Stage::Wanted, nonce) });
+            Event::Wanted { task, nonce, accepted } => {
+                let open = Open::new(Stage::Wanted, nonce, accepted);
+                self.open.insert(task, Open { is_new: false, ..open });
             }
-            Event::Assign { task, nonce, journaled } => self.assign(task, nonce, journaled, &mut todo),
-            Event::Cancel { task, times, journaled } => self.cancel(&task, times, journaled, &mut todo),
+            Event::Assign { task, nonce, accepted, journaled } => {
+                let open = Open::new(Stage::Starting, Some(nonce), accepted);
+                self.assign(task, open, journaled, &mut todo);
+            }
+            Event::Cancel { task, times, accepted, journaled } => {
+                // The assignment may still be on its way, and is to start nothing.
+                let unknown = Open::new(Stage::Wanted, None, accepted);
+                let cancels = times.min(MOST_CANCELS);
+                self.cancel(&task, Open { cancels, ..unknown }, journaled, &mut todo);
+            }
             Event::Journaled { task } => self.journaled(&task, &mut todo),
             Event::NotWritten { task } => {
                 if self.open.get(&task).is_some_and(|open| open.is_new) {
@@ -136,21 +153,26 @@ impl NodeState {
         todo
     }
 
-    fn assign(&mut self, task: TaskId, nonce: Nonce, journaled: Journaled, todo: &mut Vec<Action>) {
+    fn assign(&mut self, task: TaskId, new: Open, journaled: Journaled, todo: &mut Vec<Action>) {
+        let (nonce, accepted) = (new.nonce, new.accepted);
         let Some(open) = self.open.get_mut(&task) else {
-            if journaled == Journaled::Settled {
-                todo.push(settled_before(task));
-                return;
+            match (journaled, nonce) {
+                (Journaled::Unknown, Some(nonce)) => {
+                    todo.push(Action::JournalTaken { task: task.clone(), nonce, accepted });
+                    todo.push(Action::Start { task: task.clone() });
+                    todo.push(new.taken(&task));
+                    self.open.insert(task, new);
+                }
+                (Journaled::OtherSettled, _) => {
+                    self.open.insert(task.clone(), new);
+                    self.never(&task, Verdict::of_before(), todo);
+                }
+                _ => todo.push(settled_before(task, accepted)),
             }
-            self.open.insert(task.clone(), Open::new(Stage::Starting, Some(nonce)));
-            todo.push(Action::JournalTaken { task: task.clone(), nonce });
-            todo.push(Action::Start { task: task.clone() });
-            todo.push(Action::Send(ToServer::Taken { task }));
             return;
         };
-        if open.nonce.is_some_and(|known| known != nonce) {
-            let message = "another assignment of this id is in the journal; this one was dropped".to_owned();
-            todo.push(complaint(task, OTHER_ASSIGNMENT, message));
+        if open.is_another(accepted) || open.nonce.is_some_and(|known| Some(known) != nonce) {
+            todo.push(other_assignment(task, open));
             return;
         }
         if open.stage == Stage::Wanted {
@@ -160,18 +182,18 @@ impl NodeState {
         self.say_again(&task, todo);
     }
 
-    fn cancel(&mut self, task: &TaskId, times: u32, journaled: Journaled, todo: &mut Vec<Action>) {
+    fn cancel(&mut self, task: &TaskId, unknown: Open, journaled: Journaled, todo: &mut Vec<Action>) {
         let Some(open) = self.open.get_mut(task) else {
             if journaled == Journaled::Settled {
-                todo.push(settled_before(task.clone()));
-                return;
+                return todo.push(settled_before(task.clone(), unknown.accepted));
             }
-            // The assignment may still be on its way, and is to start nothing.
-            self.open.insert(task.clone(), Open::new(Stage::Wanted, None));
-            self.never(task, Verdict::cancelled(), todo);
-            return;
+            self.open.insert(task.clone(), unknown);
+            return self.never(task, Verdict::cancelled(), todo);
         };
-        open.cancels = open.cancels.max(times.min(MOST_CANCELS));
+        if open.is_another(unknown.accepted) {
+            return todo.push(other_assignment(task.clone(), open));
+        }
+        open.cancels = open.cancels.max(unknown.cancels);
         match open.stage {
             Stage::Wanted | Stage::Waiting => self.never(task, Verdict::cancelled(), todo),
             Stage::Running { .. } => open.pass_cancels_on(task, todo),
@@ -325,10 +347,9 @@ impl NodeState {
     /// Says how a task stands, and goes on with its log.
     fn say_again(&mut self, task: &TaskId, todo: &mut Vec<Action>) {
         let Some(open) = self.open.get_mut(task) else { return };
-        let taken = ToServer::Taken { task: task.clone() };
         match open.stage {
             Stage::Wanted => {}
-            Stage::Waiting | Stage::Starting => todo.push(Action::Send(taken)),
+            Stage::Waiting | Stage::Starting => todo.push(open.taken(task)),
             Stage::Running { .. } => todo.extend(open.started(task)),
             Stage::Ended => open.is_end_sent = false,
         }
@@ -360,13 +381,4 @@ impl NodeState {
 
 fn is_sent(action: &Action) -> bool {
     matches!(action, Action::Send(_) | Action::SendLog { .. } | Action::SendEnd { .. })
-}
-
-fn settled_before(task: TaskId) -> Action {
-    let message = "this task was settled before; it is not started again".to_owned();
-    complaint(task, SETTLED_BEFORE, message)
-}
-
-fn complaint(task: TaskId, code: &str, message: String) -> Action {
-    Action::Send(ToServer::Complaint { task: Some(task), code: code.to_owned(), message })
 }

@@ -6,7 +6,7 @@ use task_service::{Recorded, Task};
 
 use super::event::{Event, Verdict};
 use super::follow::has_ended;
-use super::start::{is_of_before, of_before};
+use super::start::is_of_before;
 use super::work::Work;
 use crate::journal::JournalError;
 
@@ -17,7 +17,8 @@ impl Work {
         for entry in journal.unfinished(Timestamp::now())? {
             let task = entry.task;
             self.owners.take_up(task.clone(), entry.server);
-            let mut todo = self.state.on(Event::Wanted { task: task.clone(), nonce: entry.nonce });
+            let mut todo =
+                self.state.on(Event::Wanted { task: task.clone(), nonce: entry.nonce, accepted: entry.said });
             if entry.verdict.is_some() {
                 todo.extend(self.state.on(Event::Ended { task, log_bytes: 0 }));
                 self.perform(todo).await;
@@ -28,7 +29,7 @@ impl Work {
                 && is_of_before(found, entry.accepted)
             {
                 // What the journal has was not started.
-                todo.extend(self.state.on(Event::Never { task, verdict: of_before() }));
+                todo.extend(self.state.on(Event::Never { task, verdict: Verdict::of_before() }));
                 self.perform(todo).await;
                 continue;
             }

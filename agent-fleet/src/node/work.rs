@@ -184,6 +184,7 @@ impl Work {
     /// An assignment that is believed; what it asks for is kept where it is to be started, and only there.
     fn assigned(&mut self, signed: &SignedAssignment, todo: &mut Vec<Action>) {
         let Some((mut assignment, journaled)) = self.believed(signed) else { return };
+        let accepted = assignment.accepted;
         // It is compared with what this clock has shown, and will be; one that was set back is not to tell against the task.
         assignment.accepted = assignment.accepted.map(|accepted| accepted.min(Timestamp::now()));
         let (task, nonce) = (assignment.task.clone(), assignment.nonce);
@@ -194,7 +195,7 @@ impl Work {
         if self.state.wants(&task) && !(self.has_room_for(&task) && self.assignments.has_room_for(bytes)) {
             return self.tell_full();
         }
-        let actions = self.state.on(Event::Assign { task: task.clone(), nonce, journaled });
+        let actions = self.state.on(Event::Assign { task: task.clone(), nonce, accepted, journaled });
         if actions.contains(&Action::Start { task: task.clone() }) {
             self.assignments.keep(task, assignment, bytes);
         }
@@ -206,8 +207,8 @@ impl Work {
         let is_its = self.owners.is_of_connected(task);
         if !is_its {
             let message = "this task is another API server's; nothing was changed".to_owned();
-            let task = Some(task.clone());
-            self.complain(&ToServer::Complaint { task, code: OTHER_ASSIGNMENT.to_owned(), message });
+            let (task, code) = (Some(task.clone()), OTHER_ASSIGNMENT.to_owned());
+            self.complain(&ToServer::Complaint { task, accepted: None, code, message });
         }
         is_its
     }
@@ -233,22 +234,29 @@ impl Work {
 
     /// What a message means; none where it means nothing, or is not believed.
     fn understood(&mut self, message: ToNode) -> Option<Event> {
-        if let ToNode::Held { task, .. } | ToNode::Cancel { task, .. } | ToNode::Settled { task } = &message
+        if let ToNode::Held { task, .. } | ToNode::Cancel { task, .. } | ToNode::Settled { task, .. } =
+            &message
             && !self.is_spoken_of_by_its_own(task)
         {
             return None;
         }
         match message {
-            ToNode::Held { task, bytes, again } => Some(Event::Held { task, bytes, again }),
+            // It was about the one that had this id before.
+            ToNode::Held { task, accepted, .. } | ToNode::Settled { task, accepted }
+                if self.state.is_another(&task, accepted) =>
+            {
+                None
+            }
+            ToNode::Held { task, bytes, again, .. } => Some(Event::Held { task, bytes, again }),
             ToNode::Cancel { task, .. } if !self.has_room_for(&task) => {
                 self.tell_full();
                 None
             }
-            ToNode::Cancel { task, times } => {
-                let journaled = self.journaled(&task)?;
-                Some(Event::Cancel { task, times, journaled })
+            ToNode::Cancel { task, times, accepted } => {
+                let journaled = self.journaled(&task, accepted)?;
+                Some(Event::Cancel { task, times, accepted, journaled })
             }
-            ToNode::Settled { task } => Some(Event::Settled { task }),
+            ToNode::Settled { task, .. } => Some(Event::Settled { task }),
             ToNode::Assign(_) | ToNode::Challenge(_) | ToNode::Welcome { .. } | ToNode::Refuse { .. } => None,
         }
     }
@@ -259,11 +267,11 @@ impl Work {
             Ok(assignment) => assignment,
             Err(disbelief) => {
                 let (code, message) = (disbelief.code().to_owned(), disbelief.to_string());
-                self.complain(&ToServer::Complaint { task: None, code, message });
+                self.complain(&ToServer::Complaint { task: None, accepted: None, code, message });
                 return None;
             }
         };
-        let journaled = self.journaled(&assignment.task)?;
+        let journaled = self.journaled(&assignment.task, assignment.accepted)?;
         Some((assignment, journaled))
     }
 
@@ -339,7 +347,7 @@ impl Work {
             }
             Action::Send(complaint @ ToServer::Complaint { .. }) => self.complain(&complaint),
             // Another API server's is told when that is there.
-            Action::Send(ToServer::Taken { task } | ToServer::Started { task, .. })
+            Action::Send(ToServer::Taken { task, .. } | ToServer::Started { task, .. })
             | Action::SendLog { task, .. }
             | Action::SendEnd { task, .. }
                 if !self.owners.is_of_connected(&task) => {}
@@ -353,7 +361,7 @@ impl Work {
 
     /// Says at both ends why an assignment is refused.
     fn complain(&self, complaint: &ToServer) {
-        if let ToServer::Complaint { task, code, message } = complaint {
+        if let ToServer::Complaint { task, code, message, .. } = complaint {
             let task_id = task.as_ref().map(tracing::field::display);
             tracing::error!(task_id, code, "{message}");
             self.counts.refused(code);

@@ -6,7 +6,7 @@ use std::path::Path;
 use agent_fleet::assignment::MAX_VALIDITY;
 use agent_fleet::controller::Fleet;
 use agent_fleet::journal::{Journal, JournalError, Record};
-use agent_fleet::keys::Nonce;
+use agent_fleet::keys::{Nonce, SigningKey};
 use agent_fleet::node::{Journaled, Verdict};
 use jiff::{SignedDuration, Timestamp};
 use task_service::TaskId;
@@ -51,7 +51,7 @@ fn what_was_written_is_there_when_it_is_opened_again() {
         Record::Taken { task: task("a"), nonce, accepted: Some(start()), server: None },
         Record::Taken { task: task("b"), nonce, accepted: None, server: None },
         Record::Taken { task: task("c"), nonce, accepted: Some(start()), server: None },
-        Record::Never { task: task("b"), verdict: verdict.clone(), server: None },
+        Record::Never { task: task("b"), accepted: None, verdict: verdict.clone(), server: None },
         Record::Settled { task: task("c") },
     ];
     journal.write(&records, start()).unwrap();
@@ -65,10 +65,37 @@ fn what_was_written_is_there_when_it_is_opened_again() {
         .map(|entry| (entry.task.as_str(), entry.nonce, entry.verdict.clone(), entry.is_old))
         .collect();
     assert_eq!(found, [("a", Some(nonce), None, false), ("b", Some(nonce), Some(verdict), false)]);
-    assert_eq!(journal.of(&task("c")).unwrap(), Journaled::Settled);
-    assert_eq!(journal.of(&task("d")).unwrap(), Journaled::Unknown);
+    assert_eq!(journal.of(&task("c"), None).unwrap(), Journaled::Settled);
+    assert_eq!(journal.of(&task("d"), None).unwrap(), Journaled::Unknown);
     assert_eq!((unfinished[0].accepted, unfinished[1].accepted), (Some(start()), None));
     assert!(journal.unfinished(after(3)).unwrap()[0].is_old);
+}
+
+#[test]
+fn another_task_of_an_id_is_told_from_the_one_that_is_settled_and_takes_its_row() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+    // To the nanosecond, and also where the API server's clock is ahead.
+    let ahead = start() + SignedDuration::from_mins(4);
+    let (first, second) = (Some(ahead), Some(ahead + SignedDuration::from_nanos(1)));
+    let nonce = Nonce::random().unwrap();
+    let key = |name: &str| SigningKey::open(&folder.path().join(name)).unwrap().public();
+    let taken = Record::Taken { task: task("a"), nonce, accepted: first, server: Some(key("first")) };
+    journal.write(&[taken, Record::Settled { task: task("a") }], start()).unwrap();
+    let of = |journal: &Journal, accepted| journal.of(&task("a"), accepted).unwrap();
+    assert_eq!(of(&journal, first), Journaled::Settled);
+    assert_eq!(of(&journal, second), Journaled::OtherSettled);
+    // Whoever does not say which means the one that there is.
+    assert_eq!(of(&journal, None), Journaled::Settled);
+
+    let verdict = Verdict { code: "id_conflict".to_owned(), message: "there is another".to_owned() };
+    let (accepted, server) = (second, Some(key("second")));
+    journal.write(&[Record::Never { task: task("a"), accepted, verdict, server }], start()).unwrap();
+    let unfinished = journal.unfinished(start()).unwrap();
+    let found = (unfinished[0].said, unfinished[0].accepted, unfinished[0].nonce, unfinished[0].server);
+    assert_eq!(found, (second, Some(start()), None, server));
+    journal.write(&[Record::Settled { task: task("a") }], start()).unwrap();
+    assert_eq!((of(&journal, first), of(&journal, second)), (Journaled::OtherSettled, Journaled::Settled));
 }
 
 #[test]
@@ -91,7 +118,7 @@ fn the_journal_of_an_older_agent_is_read_on() {
     let mut journal = Journal::open(&path).unwrap();
     let unfinished = journal.unfinished(start()).unwrap();
     assert_eq!((unfinished.len(), unfinished[0].task.as_str(), unfinished[0].accepted), (1, "runs", None));
-    assert_eq!(journal.of(&task("over")).unwrap(), Journaled::Settled);
+    assert_eq!(journal.of(&task("over"), None).unwrap(), Journaled::Settled);
     let nonce = Nonce::random().unwrap();
     journal
         .write(&[Record::Taken { task: task("new"), nonce, accepted: Some(start()), server: None }], start())
@@ -108,9 +135,9 @@ fn what_is_settled_is_remembered_until_no_assignment_is_valid_by_a_clock_that_is
     let valid = start() + MAX_VALIDITY + SignedDuration::from_mins(5);
     let a_day = SignedDuration::from_hours(24);
     open().forget(valid + a_day).unwrap();
-    assert_eq!(open().of(&task("a")).unwrap(), Journaled::Settled);
+    assert_eq!(open().of(&task("a"), None).unwrap(), Journaled::Settled);
     open().forget(after(27)).unwrap();
-    assert_eq!(open().of(&task("a")).unwrap(), Journaled::Unknown);
+    assert_eq!(open().of(&task("a"), None).unwrap(), Journaled::Unknown);
 }
 
 #[test]
@@ -125,7 +152,7 @@ fn what_is_settled_by_a_clock_that_was_set_back_is_remembered_by_the_later_time(
     drop(journal);
     let mut journal = Journal::open(&folder.path().join("journal.db")).unwrap();
     journal.forget(after(2)).unwrap();
-    assert_eq!(journal.of(&task("a")).unwrap(), Journaled::Settled);
+    assert_eq!(journal.of(&task("a"), None).unwrap(), Journaled::Settled);
 }
 
 #[test]
@@ -135,11 +162,11 @@ fn a_clock_that_is_far_ahead_for_a_moment_has_nothing_forgotten() {
     let mut journal = open();
     journal.write(&[Record::Settled { task: task("a") }], start()).unwrap();
     journal.forget(after(24 * 365)).unwrap();
-    assert_eq!(journal.of(&task("a")).unwrap(), Journaled::Settled);
+    assert_eq!(journal.of(&task("a"), None).unwrap(), Journaled::Settled);
     // The twin: by a process that knows no other time it is long ago.
     drop(journal);
     open().forget(after(24 * 365)).unwrap();
-    assert_eq!(open().of(&task("a")).unwrap(), Journaled::Unknown);
+    assert_eq!(open().of(&task("a"), None).unwrap(), Journaled::Unknown);
 }
 
 #[test]
@@ -164,7 +191,7 @@ fn a_journal_of_the_first_version_is_read_as_it_was_written() {
         let open = journal.unfinished(start()).unwrap();
         let open: Vec<_> = open.into_iter().map(|entry| (entry.task, entry.server)).collect();
         assert_eq!(open, [(task("open"), None)]);
-        assert_eq!(journal.of(&task("settled")).unwrap(), Journaled::Settled);
+        assert_eq!(journal.of(&task("settled"), None).unwrap(), Journaled::Settled);
     }
     // What was taken before is the API server's that the node knows, and no other's later.
     let [known, other] = ["01", "02"].map(|digits| digits.repeat(32).parse().unwrap());

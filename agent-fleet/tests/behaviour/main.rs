@@ -4,6 +4,7 @@
 mod authenticity;
 mod controller;
 mod journal;
+mod node_ids;
 mod node_state;
 mod node_work;
 mod opens;

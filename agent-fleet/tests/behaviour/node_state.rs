@@ -9,11 +9,16 @@ fn task(id: &str) -> TaskId {
 }
 
 fn assign(id: &str) -> Event {
-    Event::Assign { task: task(id), nonce: Nonce::random().unwrap(), journaled: Journaled::Unknown }
+    Event::Assign {
+        task: task(id),
+        nonce: Nonce::random().unwrap(),
+        accepted: None,
+        journaled: Journaled::Unknown,
+    }
 }
 
 fn cancel(id: &str, times: u32) -> Event {
-    Event::Cancel { task: task(id), times, journaled: Journaled::Unknown }
+    Event::Cancel { task: task(id), times, accepted: None, journaled: Journaled::Unknown }
 }
 
 /// A node that is connected and has taken these tasks.

@@ -28,7 +28,7 @@ async fn a_long_message_comes_over_a_slow_line_while_somebody_waits() {
     line.slowness.store(200, Ordering::Relaxed);
     line.say(&long).await;
     let is_long =
-        |said| matches!(said, ToServer::Taken { task: taken } if taken == task("long")).then_some(());
+        |said| matches!(said, ToServer::Taken { task: taken, .. } if taken == task("long")).then_some(());
     line.until("what came slowly", is_long).await;
     assert_eq!(node.numbers().connections, 1);
 }
@@ -44,7 +44,7 @@ async fn a_node_whose_clock_was_ahead_by_an_hour_takes_assignments_as_soon_as_it
     let mut line = server.connected().await;
     line.assign(&server, "now", "quick").await;
     let said = |said| match said {
-        ToServer::Taken { task: taken } if taken == task("now") => Some("taken".to_owned()),
+        ToServer::Taken { task: taken, .. } if taken == task("now") => Some("taken".to_owned()),
         ToServer::Complaint { code, .. } => Some(code),
         _ => None,
     };
@@ -185,9 +185,9 @@ async fn a_node_that_was_moved_to_another_api_server_keeps_the_results_of_the_on
     assert_eq!(line.hello.unsettled, [], "it is nothing to the second one");
     // That speaks of it all the same.
     for message in [
-        ToNode::Settled { task: task("a") },
-        ToNode::Cancel { task: task("a"), times: 1 },
-        ToNode::Held { task: task("a"), bytes: 0, again: true },
+        ToNode::Settled { task: task("a"), accepted: None },
+        ToNode::Cancel { task: task("a"), times: 1, accepted: None },
+        ToNode::Held { task: task("a"), bytes: 0, again: true, accepted: None },
     ] {
         line.say(&message).await;
         let complaint = |said| match said {
@@ -198,7 +198,7 @@ async fn a_node_that_was_moved_to_another_api_server_keeps_the_results_of_the_on
     }
     line.assign(&second, "b", "quick").await;
     assert_eq!(line.ended("b").await.result.error, None);
-    line.say(&ToNode::Settled { task: task("b") }).await;
+    line.say(&ToNode::Settled { task: task("b"), accepted: None }).await;
     node.has_unsettled(1).await;
 
     // The twin: the first one gets it, and is asked nothing of the other's.
@@ -207,6 +207,6 @@ async fn a_node_that_was_moved_to_another_api_server_keeps_the_results_of_the_on
     let node = Running::start(&state, &[&first]).await;
     let mut line = first.connected_to(|hello| hello.unsettled.len() == 1).await;
     assert_eq!(line.ended("a").await.result.error, None);
-    line.say(&ToNode::Settled { task: task("a") }).await;
+    line.say(&ToNode::Settled { task: task("a"), accepted: None }).await;
     node.has_unsettled(0).await;
 }

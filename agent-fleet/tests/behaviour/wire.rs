@@ -60,9 +60,9 @@ proptest! {
 
     #[test]
     fn a_message_is_read_as_it_was_written(bytes in any::<u64>(), again in any::<bool>(), times in any::<u32>()) {
-        let held = ToNode::Held { task: task("a"), bytes, again };
+        let held = ToNode::Held { task: task("a"), bytes, again, accepted: None };
         prop_assert_eq!(decode::<ToNode>(&encode(&held).unwrap()).unwrap(), held);
-        let cancel = ToNode::Cancel { task: task("a"), times };
+        let cancel = ToNode::Cancel { task: task("a"), times, accepted: None };
         prop_assert_eq!(decode::<ToNode>(&encode(&cancel).unwrap()).unwrap(), cancel);
     }
 }
@@ -163,14 +163,15 @@ fn a_message_of_another_version_names_it_and_further_fields_are_ignored() {
     let text = r#"{"v": 2, "type": "settled", "task": "a"}"#;
     assert!(matches!(decode::<ToNode>(text), Err(MessageError::Version { found: 2 })));
     let text = r#"{"v": 1, "type": "settled", "task": "a", "later": true}"#;
-    assert_eq!(decode::<ToNode>(text).unwrap(), ToNode::Settled { task: task("a") });
+    assert_eq!(decode::<ToNode>(text).unwrap(), ToNode::Settled { task: task("a"), accepted: None });
     assert!(decode::<ToNode>(r#"{"v": 1, "type": "settled", "task": "../a"}"#).is_err());
 }
 
 #[test]
 fn a_message_that_is_too_long_is_neither_written_nor_read() {
     let long = "x".repeat(MAX_MESSAGE_BYTES);
-    let complaint = ToServer::Complaint { task: None, code: "x".to_owned(), message: long.clone() };
+    let complaint =
+        ToServer::Complaint { task: None, accepted: None, code: "x".to_owned(), message: long.clone() };
     assert!(matches!(encode(&complaint), Err(MessageError::TooLong { .. })));
     let text = format!(r#"{{"v": 1, "type": "settled", "task": "{long}"}}"#);
     assert!(matches!(decode::<ToNode>(&text), Err(MessageError::TooLong { .. })));

@@ -6,6 +6,7 @@ mod given_up;
 mod ids;
 mod lost;
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,8 +19,8 @@ use agent_fleet::heard::Heard;
 use agent_fleet::keys::{NodeKeys, Nonce};
 use agent_fleet::link::{Frame, LinkError, LinkReceiver, LinkSender};
 use agent_fleet::message::{
-    CataloguePart, CatalogueScript, Ended, Hello, Standing, ToNode, ToServer, Unsettled, VERSION, decode,
-    encode,
+    AcceptedAt, CataloguePart, CatalogueScript, Ended, Hello, OTHER_ASSIGNMENT, Standing, ToNode, ToServer,
+    Unsettled, VERSION, decode, encode,
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -53,6 +54,8 @@ struct FakeNode {
     welcome: Vec<Standing>,
     /// What it has taken: that may be said again.
     taken: Vec<String>,
+    /// When the tasks that it has were accepted.
+    accepted: HashMap<String, AcceptedAt>,
 }
 
 struct Sender(UnboundedSender<Frame>);
@@ -130,18 +133,29 @@ impl Agent {
         self.node_with(name, keys, &[])
     }
 
-    /// A node connects that names these tasks as begun, and offers `where.sh` to whoever wants the role `db`.
+    /// A node connects that names these tasks as begun, and does not say when they were accepted: an older one.
     fn node_with(&self, name: &str, keys: &NodeKeys, begun: &[&str]) -> FakeNode {
+        let begun: Vec<_> = begun.iter().map(|task| (*task, None)).collect();
+        self.node_that_says(name, keys, &begun)
+    }
+
+    /// A node connects that names these tasks as begun, and offers `where.sh` to whoever wants the role `db`.
+    fn node_that_says(&self, name: &str, keys: &NodeKeys, begun: &[(&str, AcceptedAt)]) -> FakeNode {
         let (says, heard) = unbounded_channel();
         let (said, hears) = unbounded_channel();
         let (fleet, served) = (self.fleet.clone(), name.to_owned());
         self.runtime.spawn(async move { fleet.serve(&served, Sender(said), Receiver(heard)).await });
-        let mut node =
-            FakeNode { name: name.to_owned(), says, hears, welcome: Vec::new(), taken: Vec::new() };
+        let (name, welcome, taken) = (name.to_owned(), Vec::new(), Vec::new());
+        let accepted = begun.iter().map(|(task, accepted)| ((*task).to_owned(), *accepted)).collect();
+        let mut node = FakeNode { name: name.clone(), says, hears, welcome, taken, accepted };
         self.wait(async {
             let ToNode::Challenge(challenge) = node.next().await else { panic!("no challenge") };
-            let unsettled =
-                begun.iter().map(|task| Unsettled { task: task.parse().unwrap(), is_begun: true }).collect();
+            let named = |(task, accepted): &(&str, AcceptedAt)| Unsettled {
+                task: id(task),
+                is_begun: true,
+                accepted: *accepted,
+            };
+            let unsettled = begun.iter().map(named).collect();
             let hello = Hello {
                 version: VERSION,
                 nonce: challenge.nonce,
@@ -168,7 +182,7 @@ impl Agent {
         };
         let (digest, scripts) = ("0".repeat(64), vec![script]);
         node.say(&ToServer::Catalogue(CataloguePart { digest, scripts, is_last: true }));
-        let offers = |fleet: &Fleet| fleet.node(name).is_some_and(|node| !node.scripts.is_empty());
+        let offers = |fleet: &Fleet| fleet.node(&name).is_some_and(|node| !node.scripts.is_empty());
         self.eventually("the node's catalogue", || offers(&self.fleet).then_some(()));
         node
     }
@@ -231,7 +245,9 @@ impl FakeNode {
         });
         let assignment = assignment.await;
         assert_eq!(assignment["task"], task);
-        self.say(&ToServer::Taken { task: id(task) });
+        let accepted = Some(assignment["accepted"].as_str().unwrap().parse().unwrap());
+        self.accepted.insert(task.to_owned(), accepted);
+        self.say(&ToServer::Taken { task: id(task), accepted });
         self.taken = [known, vec![task.to_owned()]].concat();
         assignment["nonce"].as_str().unwrap().parse().unwrap()
     }
@@ -242,22 +258,43 @@ impl FakeNode {
         self.says.send(Frame::Log(frame.encode())).unwrap();
         let end = offset + bytes.len() as u64;
         let is_held = |message: &ToNode| {
-            matches!(message, ToNode::Held { task: held, bytes, again: false } if held.as_str() == task && *bytes == end)
+            matches!(message, ToNode::Held { task: held, bytes, again: false, .. } if held.as_str() == task && *bytes == end)
                 .then_some(())
         };
         self.next_that(is_held).await;
     }
 
+    /// Says that it does not take a task because of another one that it has under its id.
+    fn has_another(&self, task: &str) {
+        let (accepted, code) = (self.accepted[task], OTHER_ASSIGNMENT.to_owned());
+        let (task, message) = (Some(id(task)), "there is another".to_owned());
+        self.say(&ToServer::Complaint { task, accepted, code, message });
+    }
+
     /// Says how a task ended, and waits until that is settled.
     async fn ends(&mut self, task: &str, log_bytes: u64, code: i32) {
-        let (attempts, debug_script) = (Vec::new(), None);
-        let ended = Ended { task: id(task), log_bytes, result: exited(code), attempts, debug_script };
-        self.say(&ToServer::Ended(Box::new(ended)));
+        self.says_the_end(task, log_bytes, code);
         self.is_settled(task).await;
     }
 
+    fn says_the_end(&self, task: &str, log_bytes: u64, code: i32) {
+        let (attempts, debug_script) = (Vec::new(), None);
+        let (accepted, result) = (self.accepted.get(task).copied().flatten(), exited(code));
+        let ended = Ended { task: id(task), accepted, log_bytes, result, attempts, debug_script };
+        self.say(&ToServer::Ended(Box::new(ended)));
+    }
+
+    /// Waits until the task that it has under an id is settled.
     async fn is_settled(&mut self, task: &str) {
-        self.next_that(|message| (*message == ToNode::Settled { task: id(task) }).then_some(())).await;
+        let accepted = self.accepted.get(task).copied().flatten();
+        let is_it = |settled: &TaskId, which: AcceptedAt| {
+            settled.as_str() == task && (accepted.is_none() || which == accepted)
+        };
+        self.next_that(|message| match message {
+            ToNode::Settled { task, accepted } if is_it(task, *accepted) => Some(()),
+            _ => None,
+        })
+        .await;
     }
 
     async fn is_cancelled(&mut self, task: &str) {

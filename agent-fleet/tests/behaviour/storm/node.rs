@@ -7,7 +7,7 @@ use agent_fleet::message::{Standing, ToNode, Unsettled};
 use agent_fleet::node::{Action, Event, Flow, Journaled, NodeState, Verdict};
 use task_service::TaskId;
 
-use super::world::{Down, Link, Up, VALIDITY, Weakness, nth};
+use super::world::{ACCEPTED, Down, Link, Up, VALIDITY, Weakness, nth};
 
 const FLOW: Flow = Flow { chunk: 3, window: 7 };
 
@@ -88,14 +88,14 @@ impl Node {
             Down::Assign { task, nonce, .. } => {
                 let journaled = self.journaled(&task);
                 let nonce: Nonce = format!("{nonce:032x}").parse().unwrap();
-                Event::Assign { task, nonce, journaled }
+                Event::Assign { task, nonce, accepted: ACCEPTED, journaled }
             }
-            Down::Say(ToNode::Held { task, bytes, again }) => Event::Held { task, bytes, again },
-            Down::Say(ToNode::Cancel { task, times }) => {
+            Down::Say(ToNode::Held { task, bytes, again, .. }) => Event::Held { task, bytes, again },
+            Down::Say(ToNode::Cancel { task, times, accepted }) => {
                 let journaled = self.journaled(&task);
-                Event::Cancel { task, times, journaled }
+                Event::Cancel { task, times, accepted, journaled }
             }
-            Down::Say(ToNode::Settled { task }) => Event::Settled { task },
+            Down::Say(ToNode::Settled { task, .. }) => Event::Settled { task },
             Down::Say(_) => return,
         };
         self.on(event, link, now);
@@ -152,7 +152,7 @@ impl Node {
             if row == Row::Settled {
                 continue;
             }
-            self.state.on(Event::Wanted { task: task.clone(), nonce: None });
+            self.state.on(Event::Wanted { task: task.clone(), nonce: None, accepted: ACCEPTED });
             if row == Row::Never {
                 self.state.on(Event::Ended { task, log_bytes: 0 });
             } else if self.runs.contains_key(&task) {
@@ -280,7 +280,10 @@ impl Node {
                 let bytes = self.logs[&task][from..to].to_vec();
                 link.up.push(Up::Log { task, offset, bytes });
             }
-            Action::SendEnd { task, log_bytes } => link.up.push(Up::Ended { task, log_bytes }),
+            Action::SendEnd { task, log_bytes } => {
+                let accepted = self.state.accepted(&task);
+                link.up.push(Up::Ended { task, log_bytes, accepted });
+            }
         }
         None
     }

@@ -6,7 +6,7 @@ use agent_fleet::controller::{Action, Desk, Event};
 use agent_fleet::message::{Standing, ToNode, ToServer, Unsettled};
 use task_service::TaskId;
 
-use super::world::{Down, Link, Up, VALIDITY, Weakness, nth};
+use super::world::{ACCEPTED, Down, Link, Up, VALIDITY, Weakness, nth};
 
 /// Most actions that may follow from one event.
 const MOST_ACTIONS: usize = 100;
@@ -54,7 +54,7 @@ impl Server {
         self.intents.insert(task.clone(), (nonce, false));
         self.ends.insert(task.clone(), Vec::new());
         self.contents.insert(task.clone());
-        self.on(Event::Submitted { task, was_handed: false, held: 0 }, &[], link, now);
+        self.on(Event::Submitted { task, was_handed: false, held: 0, accepted: ACCEPTED }, &[], link, now);
     }
 
     pub(crate) fn connected(
@@ -91,11 +91,11 @@ impl Server {
 
     pub(crate) fn receive(&mut self, frame: Up, link: &mut Link, now: i64) {
         match frame {
-            Up::Say(ToServer::Taken { task } | ToServer::Started { task, .. }) => {
-                self.on(Event::Taken { task }, &[], link, now);
+            Up::Say(ToServer::Taken { task, accepted } | ToServer::Started { task, accepted, .. }) => {
+                self.on(Event::Taken { task, accepted }, &[], link, now);
             }
-            Up::Say(ToServer::Complaint { task: Some(task), .. }) => {
-                self.on(Event::Refused { task }, &[], link, now);
+            Up::Say(ToServer::Complaint { task: Some(task), accepted, .. }) => {
+                self.on(Event::Refused { task, accepted }, &[], link, now);
             }
             Up::Say(_) => {}
             Up::Log { task, offset, bytes } => {
@@ -105,11 +105,11 @@ impl Server {
                 let length = bytes.len() as u64;
                 self.on(Event::Log { task, offset, bytes: length }, &bytes, link, now);
             }
-            Up::Ended { task, log_bytes } => {
+            Up::Ended { task, log_bytes, accepted } => {
                 if self.weakness == Weakness::SettledTooEarly {
-                    link.down.push(Down::Say(ToNode::Settled { task: task.clone() }));
+                    link.down.push(Down::Say(ToNode::Settled { task: task.clone(), accepted }));
                 }
-                self.on(Event::Ended { task, log_bytes }, &[], link, now);
+                self.on(Event::Ended { task, log_bytes, accepted }, &[], link, now);
             }
         }
     }
@@ -123,7 +123,7 @@ impl Server {
         let left_over: Vec<TaskId> = self.intents.keys().filter(|task| !is_open(task)).cloned().collect();
         for task in left_over.into_iter().filter(|task| self.given_up.contains(task)) {
             let held = self.logs.get(&task).map_or(0, |log| log.len() as u64);
-            self.desk.on(Event::LeftOver { task, held });
+            self.desk.on(Event::LeftOver { task, held, accepted: ACCEPTED });
         }
     }
 
@@ -135,7 +135,8 @@ impl Server {
         let task = self.not_taken_up.remove(pick % self.not_taken_up.len());
         let was_handed = self.intents[&task].1;
         let held = self.logs.get(&task).map_or(0, |log| log.len() as u64);
-        self.on(Event::Submitted { task: task.clone(), was_handed, held }, &[], link, now);
+        let submitted = Event::Submitted { task: task.clone(), was_handed, held, accepted: ACCEPTED };
+        self.on(submitted, &[], link, now);
         if self.given_up.contains(&task) && !self.has_crashed {
             self.on(Event::GiveUp { task }, &[], link, now);
         }
@@ -219,11 +220,11 @@ impl Server {
             Action::FinishLate { task } => return Ok(Some(Event::Finished { task })),
             Action::Finish { task } => return self.end(task, "ended"),
             Action::EndUnheard { task } => return self.end(task, "unheard"),
-            Action::EndGone { task } => return self.end(task, "gone"),
-            Action::Ask { task } => {
+            Action::EndGone { task } | Action::EndOther { task } => return self.end(task, "gone"),
+            Action::Ask { task, accepted } => {
                 let is_over = self.ends.get(&task).is_none_or(|ends| !ends.is_empty());
                 if is_over || self.weakness == Weakness::SettlesUnknown {
-                    return Ok(Some(Event::Over { task }));
+                    return Ok(Some(Event::Over { task, accepted }));
                 }
             }
             Action::Forget { task } => drop(self.intents.remove(&task)),

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use agent_fleet::message::{ToNode, ToServer};
+use agent_fleet::message::{AcceptedAt, ToNode, ToServer};
+use jiff::Timestamp;
 use task_service::TaskId;
 
 use super::node::Node;
@@ -10,6 +11,9 @@ use super::server::Server;
 
 /// For how long an assignment may be taken, seconds.
 pub(crate) const VALIDITY: i64 = 600;
+
+/// When all tasks are accepted.
+pub(crate) const ACCEPTED: AcceptedAt = Some(Timestamp::UNIX_EPOCH);
 
 /// What is broken on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +56,7 @@ pub(crate) enum Down {
 pub(crate) enum Up {
     Say(ToServer),
     Log { task: TaskId, offset: u64, bytes: Vec<u8> },
-    Ended { task: TaskId, log_bytes: u64 },
+    Ended { task: TaskId, log_bytes: u64, accepted: AcceptedAt },
 }
 
 /// The link: what is on its way, in no order.
