@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use nix::dir::Dir;
 use nix::errno::Errno;
@@ -70,9 +70,8 @@ impl Folders {
         Ok(found)
     }
 
-    /// The tasks in whose folders nothing has been made or removed for `age`.
-    pub(crate) fn old(&self, age: Duration) -> io::Result<Vec<TaskId>> {
-        let Some(before) = SystemTime::now().checked_sub(age) else { return Ok(Vec::new()) };
+    /// The tasks in whose folders nothing has been made or removed since then.
+    pub(crate) fn untouched_since(&self, before: SystemTime) -> io::Result<Vec<TaskId>> {
         let all = self.all()?;
         Ok(all.into_iter().filter(|folder| folder.modified < before).map(|folder| folder.id).collect())
     }

@@ -9,7 +9,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use jiff::{SignedDuration, Timestamp};
 use task_runners::{ATTEMPTS_FOLDER, RESULT_FILE, TaskId};
@@ -114,8 +114,7 @@ impl TaskService {
 
     async fn remove_by_age(&self, age: Duration, removed: &mut Removed) -> Result<(), CleanUpError> {
         let age = SignedDuration::try_from(age).unwrap_or(SignedDuration::MAX);
-        let before =
-            self.inner.steady.trusted(Timestamp::now()).saturating_sub(age).unwrap_or(Timestamp::MIN);
+        let before = self.inner.trusted_now().saturating_sub(age).unwrap_or(Timestamp::MIN);
         loop {
             let held = self.inner.held.as_json();
             let old = self.read_old(move |db| store::ended_before(db, before, &held, STEP)).await?;
@@ -225,6 +224,17 @@ impl TaskService {
 }
 
 impl Inner {
+    /// The time by which it is told what is old: rows and folders both are by the clock on the wall, which may be far ahead for
+    /// a moment.
+    pub(crate) fn trusted_now(&self) -> Timestamp {
+        self.steady.trusted(self.clock.now().wall)
+    }
+
+    /// So long ago by that time; none where no time is.
+    pub(crate) fn before(&self, age: Duration) -> Option<SystemTime> {
+        SystemTime::from(self.trusted_now()).checked_sub(age)
+    }
+
     /// Removes what a round before this one has put away and not removed.
     fn remove_put_away(&self, retention: &Retention) -> io::Result<()> {
         for path in [self.records.root(), &retention.work_dir.join("tasks")] {
@@ -235,10 +245,11 @@ impl Inner {
 
     /// Removes the records that no row knows and that are old enough; says how many.
     fn remove_old_records(&self, age: Duration) -> io::Result<usize> {
+        let Some(before) = self.before(age) else { return Ok(0) };
         let Some(records) = Folders::open(self.records.root())? else { return Ok(0) };
         let is_nobodys = |id: &TaskId| matches!(self.ended_at(id), Ok(None));
         let mut removed = 0;
-        for id in records.old(age)? {
+        for id in records.untouched_since(before)? {
             if is_nobodys(&id) && self.has_ended(&id) && !self.held.has(&id) {
                 removed += usize::from(records.remove_if(&id, || is_nobodys(&id))?);
             }

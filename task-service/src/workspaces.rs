@@ -17,8 +17,9 @@ use crate::folders::{Folders, Found, Mark};
 use crate::retention::Retention;
 use crate::service::Inner;
 
-/// A run on the command line makes its working folder a moment before its record. By this time it has one.
-const BEGINNING: Duration = Duration::from_secs(60 * 60);
+/// A run on the command line makes its working folder a moment before its record. By this time it has one, also where the
+/// clock has made as long a step as is followed.
+const BEGINNING: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// What folders take that were measured.
 #[derive(Debug, Default)]
@@ -44,7 +45,7 @@ impl Inner {
     pub(crate) fn remove_old_workspaces(&self, retention: &Retention) -> io::Result<usize> {
         let Some(folders) = Folders::open(&retention.work_dir.join("tasks"))? else { return Ok(0) };
         let mut unused = self.unused(&folders)?;
-        let before = SystemTime::now().checked_sub(retention.workspaces);
+        let before = self.before(retention.workspaces);
         let by_age = unused.partition_point(|folder| before.is_some_and(|before| folder.since < before));
         let by_count = excess(unused.len(), retention.max_workspaces);
         let mut removed = self.remove_unused(&folders, unused.drain(..by_age.max(by_count)))?;
@@ -71,7 +72,7 @@ impl Inner {
             Ok(Some(ended_at)) => ended_at.map(SystemTime::from),
             Ok(None) if self.has_ended(id) => Some(modified),
             Ok(None) if !self.records.folder(id).exists() => {
-                Some(modified).filter(|at| at.elapsed().is_ok_and(|age| age > BEGINNING))
+                Some(modified).filter(|at| self.before(BEGINNING).is_some_and(|before| *at < before))
             }
             _ => None,
         }

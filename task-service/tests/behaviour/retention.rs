@@ -206,6 +206,29 @@ async fn folders_that_no_row_knows_go_when_they_are_old_and_their_task_has_ended
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_far_ahead_for_a_moment_makes_nothing_old() {
+    let (bench, clock) = Bench::stopped(1, 10).await;
+    let records = Records::open(&bench.state()).unwrap();
+    ended(&bench, "known").await;
+    records.create(&"unknown".parse().unwrap()).unwrap();
+    records.write_result(&"unknown".parse().unwrap(), &exited(0)).unwrap();
+    for id in ["unknown", "begins"] {
+        make_workspace(&bench, id);
+    }
+    let kept = Retention { max_workspaces: 2, ..retention(&bench) };
+    clock.advance(400 * DAY);
+    assert_eq!(bench.service.clean_up(&kept).await.unwrap(), Removed::default());
+    // The twin: what is old is by that clock too.
+    age_task(&bench, "known", 31 * DAY);
+    age(&bench.state().join("tasks/unknown"), 31 * DAY);
+    for id in ["unknown", "begins"] {
+        age(&workspace(&bench, id), 2 * DAY);
+    }
+    let removed = bench.service.clean_up(&kept).await.unwrap();
+    assert_eq!(removed, Removed { tasks: 1, records: 2, workspaces: 3 });
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_to_be_kept_for_ever_is_kept() {
     let bench = Bench::new(1, 10).await;
     ended(&bench, "old").await;

@@ -127,7 +127,7 @@ async fn of_runs_on_the_command_line_only_those_that_have_ended_count_and_go() {
         records.create(&id.parse().unwrap()).unwrap();
     }
     records.write_result(&"ended".parse().unwrap(), &exited(0)).unwrap();
-    age(&workspace(&bench, "forgotten"), Duration::from_secs(2 * 60 * 60));
+    age(&workspace(&bench, "forgotten"), Duration::from_secs(3 * 60 * 60));
     let at_most = |max_workspaces, max_workspace_bytes| Retention {
         max_workspaces,
         max_workspace_bytes,
