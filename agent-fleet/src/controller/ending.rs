@@ -1,6 +1,7 @@
 //! The end of a task: log and result are written, its place on the node is free.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use task_runners::{ErrorReport, Mirror};
 use task_service::{ExecutionResult, Outcome, TaskId};
@@ -108,14 +109,26 @@ impl Remote {
     }
 }
 
-/// Writes log and result of a task, and its reproduction script where there is one.
+/// Writes log and result of a task, and gives the task back whatever becomes of that: what is lost with a thread would be ended
+/// by nobody.
 fn write(mut remote: Remote, result: ExecutionResult, debug_script: Option<String>) -> Written {
+    let written = AssertUnwindSafe(|| try_to_write(&mut remote, result, debug_script));
+    let finished =
+        catch_unwind(written).unwrap_or_else(|_| Err(io::Error::other("its writing has panicked")));
+    (remote, finished)
+}
+
+/// The same, with the reproduction script where there is one.
+fn try_to_write(
+    remote: &mut Remote,
+    result: ExecutionResult,
+    debug_script: Option<String>,
+) -> io::Result<()> {
     let kept = debug_script.map(|script| remote.mirror.keep_debug_script(script.as_bytes()));
     if let Some(Err(error)) = kept {
         tracing::warn!(task_id = %remote.order.id, %error, "the reproduction script cannot be kept");
     }
-    let finished = remote.mirror.finish(result);
-    (remote, finished)
+    remote.mirror.finish(result)
 }
 
 /// The end of a task that was cancelled in time.

@@ -2,6 +2,7 @@
 //! service hands them over, and the agent dies and starts again.
 
 mod away;
+mod ending;
 mod given_up;
 mod ids;
 mod lost;
