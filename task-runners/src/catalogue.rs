@@ -70,10 +70,19 @@ impl Catalogue {
     ) -> impl Iterator<Item = ScriptEntry> + 'a {
         let listed = self.found.behind(after).filter(|(_, known)| !is_hidden(known));
         let wanted = listed.filter(move |(name, _)| wants(name));
-        wanted.map(|(name, known)| match &known.looked {
+        wanted.map(|(name, known)| self.entry(name, known))
+    }
+
+    /// All scripts by name, those too that lists leave out: whoever knows such a name can run it.
+    pub fn all(&self) -> impl Iterator<Item = ScriptEntry> + '_ {
+        self.found.behind(None).map(|(name, known)| self.entry(name, known))
+    }
+
+    fn entry(&self, name: &ScriptName, known: &Known) -> ScriptEntry {
+        match &known.looked {
             Ok(card) => ScriptEntry::of_card(name, card, self.is_verified),
             Err(reason) => ScriptEntry::broken(name, reason.to_string()),
-        })
+        }
     }
 
     /// The scripts of which this one and `before` do not say the same: those that came, those that changed, those that

@@ -84,12 +84,13 @@ impl Fleet {
             offered.scripts.range::<str, _>((behind, Bound::Unbounded)).map(move |script| (node, script))
         });
         let mut found = Found::new();
-        all.for_each(|(node, (name, script))| note(&mut found, node, name, script));
+        let listed = all.filter(|(_, (_, script))| !script.is_hidden());
+        listed.for_each(|(node, (name, script))| note(&mut found, node, name, script));
         let shown = found.into_iter().filter_map(|(name, versions)| shown(whose, name, versions));
         Some(shown.filter(|script| wants(&script.entry)).take(most).collect())
     }
 
-    /// One script of theirs. The outer none is that of [`scripts`](Self::scripts).
+    /// One script of theirs, which lists may leave out. The outer none is that of [`scripts`](Self::scripts).
     pub fn script(&self, whose: &Whose, name: &ScriptName) -> Option<Option<NodeScript>> {
         let meant = self.meant(whose)?;
         let mut found = Found::new();

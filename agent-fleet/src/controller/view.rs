@@ -34,7 +34,7 @@ pub struct NodeEntry {
     pub capacity: Option<usize>,
     /// The version of its agent.
     pub agent: Option<String>,
-    /// The scripts that it offers, with their digests.
+    /// The scripts that it offers and lists show, with their digests.
     pub scripts: BTreeMap<String, String>,
 }
 
@@ -71,6 +71,11 @@ impl OfferedScript {
         let Header { description, warnings } = header::read(script.header.as_bytes());
         let (sha256, verified) = (script.sha256.clone(), script.verified);
         Some(Self { sha256, verified, declared: description.ok()?, warnings })
+    }
+
+    /// Whether lists leave it out.
+    pub(super) fn is_hidden(&self) -> bool {
+        self.declared.as_ref().is_some_and(|declared| declared.hidden)
     }
 
     /// The script as lists show it.
@@ -140,7 +145,8 @@ impl View {
     }
 
     pub(super) fn entry(&self, name: &str) -> NodeEntry {
-        let digests = self.offered.scripts.iter().map(|(name, script)| (name.clone(), script.sha256.clone()));
+        let listed = self.offered.scripts.iter().filter(|(_, script)| !script.is_hidden());
+        let digests = listed.map(|(name, script)| (name.clone(), script.sha256.clone()));
         NodeEntry {
             name: name.to_owned(),
             connected: self.connected.is_some(),

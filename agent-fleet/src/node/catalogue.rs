@@ -53,7 +53,7 @@ impl Offer {
     fn listed(scripts: &Scripts) -> Result<Vec<CatalogueScript>, task_service::Refusal> {
         let (source, _) = scripts.source()?;
         let catalogue = scripts.catalogue()?;
-        let entries = catalogue.entries(None, |_| true).filter(|entry| entry.broken.is_empty());
+        let entries = catalogue.all().filter(|entry| entry.broken.is_empty());
         let with_header = entries.filter_map(|entry| {
             let found = source.resolve(&entry.name.parse().ok()?).ok()?;
             let header = header::lines(&head(&found.path).ok()?);

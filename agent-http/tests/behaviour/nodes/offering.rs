@@ -63,6 +63,29 @@ fn the_scripts_of_a_node_are_shown_as_it_shows_them_itself_also_while_it_is_away
 }
 
 #[test]
+fn a_hidden_script_of_a_node_is_in_no_list_and_is_shown_and_run_by_its_name_as_at_home() {
+    let server = Service::usual();
+    let node = vouched_site(&server).start();
+    connected(&server);
+    for (service, query) in [(&node, ""), (&server, "?node=node")] {
+        assert!(!names(&scripts(service, query)).contains(&"hidden.sh"), "{query}");
+    }
+    assert!(server.get("/api/v1/nodes/node").json()["scripts"]["hidden.sh"].is_null());
+    let by_name = |service: &Service, query: &str| {
+        let reply = service.get(&format!("/api/v1/scripts/hidden.sh{query}"));
+        assert_eq!(reply.status, 200, "{query}: {}", reply.text());
+        reply.json()
+    };
+    assert_eq!(by_name(&server, "?node=node"), by_name(&node, ""));
+    let runs = |service: &Service, spec: Value| {
+        let id = service.post("/api/v1/tasks", &spec).id();
+        assert_eq!(service.ended(&id)["status"], "succeeded", "{spec}");
+    };
+    runs(&node, json!({ "name": "hidden.sh" }));
+    runs(&server, json!({ "name": "hidden.sh", "target": { "node": "node" } }));
+}
+
+#[test]
 fn a_form_made_of_what_is_shown_is_what_the_node_takes() {
     let server = Service::usual();
     let node = vouched_site(&server);
