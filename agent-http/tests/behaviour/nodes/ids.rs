@@ -72,6 +72,34 @@ fn a_node_that_dies_before_it_starts_such_a_task_says_the_same() {
 }
 
 #[test]
+fn the_end_of_a_task_that_its_node_tells_when_another_has_its_id_is_not_taken_for_that_one_s() {
+    let server = Site::new("[retention]\nmax_tasks = 1").start();
+    let node = node_site(&server, "").start();
+    connected(&server);
+    let spec = json!({ "id": "again", "name": "where.sh" });
+    submit(&server, &spec);
+    assert_eq!(server.ended("again")["status"], "succeeded");
+    let server = forgets(server, "again");
+    // It has not heard that the end is settled, and is away for so long that the id is free again.
+    let site = node.stop();
+    change(&site, "state/node/journal.db", "UPDATE assignment SET stage = 'taken'");
+    submit(&server, &spec);
+    let node = site.start();
+    let task = server.ended("again");
+    let found = (&task["status"], &task["result"]["error"]["code"]);
+    assert_eq!(found, (&json!("failed"), &json!("id_conflict")), "{task}");
+    assert_eq!((&task["log_bytes"], node.count()), (&json!(0), 1));
+    // Neither is asked for any more.
+    submit(&server, &json!({ "id": "other", "name": "where.sh" }));
+    assert_eq!(server.ended("other")["status"], "succeeded");
+    eventually("all of them to be settled", || {
+        let db = Connection::open(node.site.path("state/node/journal.db")).unwrap();
+        let sql = "SELECT count(*) FROM assignment WHERE stage <> 'settled'";
+        (db.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap() == 0).then_some(())
+    });
+}
+
+#[test]
 fn what_a_node_that_lost_its_journal_has_of_the_same_task_is_told() {
     let server = Service::usual();
     let node = node_site(&server, "").start();
