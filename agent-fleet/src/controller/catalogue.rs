@@ -10,14 +10,32 @@ use crate::message::{CataloguePart, CatalogueScript, is_sha256};
 const MAX_SCRIPTS: usize = 100_000;
 const MAX_CATALOGUE_BYTES: usize = 64 << 20;
 
+/// The parts of a catalogue that have come.
+#[derive(Debug, Default)]
+pub(super) struct Coming {
+    scripts: Vec<CatalogueScript>,
+    /// Added up part by part: a node may send as many as it likes.
+    bytes: usize,
+}
+
+impl Coming {
+    fn take(&mut self, scripts: Vec<CatalogueScript>) {
+        self.bytes += scripts.iter().map(CatalogueScript::bytes).sum::<usize>();
+        self.scripts.extend(scripts);
+    }
+
+    fn is_too_much(&self) -> bool {
+        self.scripts.len() > MAX_SCRIPTS || self.bytes > MAX_CATALOGUE_BYTES
+    }
+}
+
 impl Work {
     /// Takes a part.
     pub(super) async fn catalogue(&mut self, part: CataloguePart) {
         let is_sound = part.scripts.iter().all(CatalogueScript::is_sound) && is_sha256(&part.digest);
         if let Some(coming) = &mut self.coming {
-            coming.extend(part.scripts);
-            let bytes: usize = coming.iter().map(CatalogueScript::bytes).sum();
-            if !is_sound || coming.len() > MAX_SCRIPTS || bytes > MAX_CATALOGUE_BYTES {
+            coming.take(part.scripts);
+            if !is_sound || coming.is_too_much() {
                 tracing::error!(node = %self.name,
                     "a node offers more scripts than any has, or what is none; nothing of it is taken");
                 self.coming = None;
@@ -26,7 +44,7 @@ impl Work {
         if !part.is_last {
             return;
         }
-        let Some(scripts) = self.coming.replace(Vec::new()) else { return };
+        let Some(Coming { scripts, .. }) = self.coming.replace(Coming::default()) else { return };
         let (fleet, name) = (self.fleet.clone(), self.name.clone());
         let read = tokio::task::spawn_blocking(move || {
             if let Err(error) = fleet.store().keep_catalogue(&name, &part.digest, &scripts) {

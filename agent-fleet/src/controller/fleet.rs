@@ -211,7 +211,7 @@ impl Fleet {
             tasks: Default::default(),
             late: Default::default(),
             line: None,
-            coming: Some(Vec::new()),
+            coming: Some(Default::default()),
             asking: Arc::new(Semaphore::new(ASKS)),
             finishing: Default::default(),
             accepted: Default::default(),

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::by_people::AbandonError;
+use super::catalogue::Coming;
 use super::ending::{self, Written};
 use super::event::{Action, Event};
 use super::fleet::{Inner, Question};
@@ -25,8 +26,7 @@ use crate::frame::LogFrame;
 use crate::keys::Nonce;
 use crate::link::{Outgoing, Queue};
 use crate::message::{
-    AcceptedAt, CatalogueScript, Ended, Hello, OTHER_ASSIGNMENT, SETTLED_BEFORE, ToNode, ToServer, encode,
-    quoted,
+    AcceptedAt, Ended, Hello, OTHER_ASSIGNMENT, SETTLED_BEFORE, ToNode, ToServer, encode, quoted,
 };
 
 /// Most inputs that are taken together, and most intents that wait to be removed.
@@ -87,7 +87,7 @@ pub(super) struct Work {
     /// The newest connection, and who is at its other end.
     pub(super) line: Option<(u64, Box<Hello>, Queue)>,
     /// The parts of a catalogue that have come; none while the rest of one comes that is not taken.
-    pub(super) coming: Option<Vec<CatalogueScript>>,
+    pub(super) coming: Option<Coming>,
     /// Places for questions that wait for the history.
     pub(super) asking: Arc<Semaphore>,
     /// The tasks whose end is being written.
@@ -189,7 +189,7 @@ impl Work {
             view.connected(&hello);
             view.offered.digest != hello.catalogue
         };
-        self.coming = Some(Vec::new());
+        self.coming = Some(Coming::default());
         // What waited to leave by the connection before does not any more.
         self.tasks.values_mut().for_each(|remote| remote.on_its_way = Weak::new());
         // The one before it, if there is one, ends with its sending half.

@@ -6,6 +6,7 @@ mod ending;
 mod given_up;
 mod ids;
 mod lost;
+mod offering;
 
 use std::collections::HashMap;
 use std::future::Future;
