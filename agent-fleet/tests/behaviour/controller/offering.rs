@@ -36,10 +36,10 @@ fn a_part_costs_no_more_where_many_scripts_have_come_before_it() {
         verified: false,
         header: String::new(),
     };
-    a.say(&part('2', (0..50_000).map(script).collect(), false));
+    a.say(&part('2', (0..30_000).map(script).collect(), false));
     let many = time_of_parts(&agent, &mut a, "many");
     assert!(many < 4 * few + Duration::from_secs(3), "{few:?}, {many:?}");
     a.say(&part('2', Vec::new(), true));
-    let offers = || agent.fleet.node("a").is_some_and(|node| node.scripts.len() == 50_000);
+    let offers = || agent.fleet.node("a").is_some_and(|node| node.scripts.len() == 30_000);
     agent.eventually("all of them", || offers().then_some(()));
 }
