@@ -27,6 +27,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Largest answer that is read as JSON, bytes.
 const MAX_JSON_BYTES: u64 = 64 << 20;
+/// Pages of a list that are followed.
+const MAX_PAGES: usize = 1000;
 
 /// A client of one service. It has no `Debug` form, since that would show the token.
 pub(crate) struct Client {
@@ -98,6 +100,29 @@ impl Client {
     /// GETs JSON that the service may take this long for.
     pub(crate) fn get_within(&self, path: &str, wait: Duration) -> Result<Value, Failure> {
         json(self.answer(self.send(self.request("GET", path).body(()), wait))?)
+    }
+
+    /// GETs all that a list has, page after page, and what stands on its last page beside. `what` is the list's name.
+    pub(crate) fn all(&self, first: &str, what: &str) -> Result<(Vec<Value>, Value), Failure> {
+        let mut all = Vec::new();
+        let mut path = first.to_owned();
+        for _ in 0..MAX_PAGES {
+            let mut page = self.get(&path)?;
+            match page[what].take() {
+                Value::Array(found) => all.extend(found),
+                _ => return Err(Failure::new(format!("the service's answer is no list of {what}"))),
+            }
+            match page["next"].as_str() {
+                Some(next) => path = format!("{first}&cursor={}", segment(next)),
+                None => return Ok((all, page)),
+            }
+        }
+        Err(Failure::new(format!("the service's list of {what} does not end")))
+    }
+
+    /// Where the service is.
+    pub(crate) fn address(&self) -> &Address {
+        &self.address
     }
 
     /// POSTs JSON, and gives the JSON that came back.
@@ -220,7 +245,8 @@ fn refused(response: Response<Body>) -> Failure {
     // What is wrong with the scripts folder, and the command that mends it.
     details.extend(serde_json::from_value::<Vec<String>>(problem["problems"].clone()).unwrap_or_default());
     let hints = text("mend").map(|mend| format!("on the service's host: {mend}"));
-    let failure = Failure::refused(status.as_u16(), message).with_details(details);
+    let code = text("code").unwrap_or_default();
+    let failure = Failure::refused(status.as_u16(), &code, message).with_details(details);
     failure.with_hints(hints.into_iter().collect())
 }
 

@@ -13,12 +13,12 @@ use crate::args::{Global, Last, ListArgs, ShowArgs};
 use crate::client::{Client, segment};
 use crate::failure::Failure;
 use crate::output::{self, say, table};
+use crate::summary::moment;
 
 /// Pages of recent tasks that are looked through for a list, and tasks on each: the list is bounded, whatever ran.
 const MAX_PAGES: usize = 10;
 const PAGE: usize = 200;
-/// Pages of scripts that are followed, and scripts on each.
-const MAX_SCRIPT_PAGES: usize = 1000;
+/// Scripts on a page.
 const SCRIPT_PAGE: usize = 1000;
 
 /// The last task of each script, newest first looked up.
@@ -78,23 +78,11 @@ fn client(global: &Global, last: &Last) -> Result<Client, Failure> {
     Client::new(global, &last.to_server())
 }
 
-/// All scripts, page after page, and what stands behind them.
+/// All scripts, and what stands behind them.
 fn scripts(client: &Client, place: &Place) -> Result<(Vec<Value>, Value), Failure> {
-    let mut scripts = Vec::new();
     let first = format!("/api/v1/scripts?limit={SCRIPT_PAGE}{}", place.of_scripts());
-    let mut path = first.clone();
-    for _ in 0..MAX_SCRIPT_PAGES {
-        let mut page = client.get(&path)?;
-        match page["scripts"].take() {
-            Value::Array(found) => scripts.extend(found),
-            _ => return Err(Failure::new("the service's answer is no list of scripts")),
-        }
-        match page["next"].as_str() {
-            Some(next) => path = format!("{first}&cursor={}", segment(next)),
-            None => return Ok((scripts, page["verification"].take())),
-        }
-    }
-    Err(Failure::new("the service's list of scripts does not end"))
+    let (scripts, mut rest) = client.all(&first, "scripts")?;
+    Ok((scripts, rest["verification"].take()))
 }
 
 /// The last tasks of these scripts among the recent ones.
@@ -136,11 +124,7 @@ fn columns(task: Option<&Task>) -> Vec<String> {
     let none = || ["-", "-", "-"].map(str::to_owned).to_vec();
     task.map_or_else(none, |task| {
         let when = task.ended_at.unwrap_or(task.created_at);
-        vec![
-            task.status.to_string(),
-            when.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
-            task.created_by.clone(),
-        ]
+        vec![task.status.to_string(), moment(when), task.created_by.clone()]
     })
 }
 

@@ -9,7 +9,7 @@ use crate::args::{Global, TaskListArgs};
 use crate::client::{Client, segment};
 use crate::failure::Failure;
 use crate::output::{self, say, table};
-use crate::summary::duration;
+use crate::summary::{duration, moment};
 
 /// Most tasks that the service gives at once.
 const MAX_PAGE: u32 = 1000;
@@ -85,7 +85,7 @@ fn row(task: &Task) -> Vec<String> {
     vec![
         task.id.to_string(),
         task.status.to_string(),
-        task.created_at.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
+        moment(task.created_at),
         took,
         task.created_by.clone(),
         task.name.clone(),

@@ -185,8 +185,9 @@ fn a_cancelled_task_ends_and_its_follower_with_130() {
     site.script("long.sh", "#!/bin/sh\necho begun\nexec sleep 600\n");
     let mut live = site.live(["task", "submit", "--id", "mine", "-f", "long.sh"]);
     assert_eq!(live.line(), "begun\n");
-    let cancelled = site.ended(["task", "cancel", "mine"]);
+    let cancelled = site.ended(["task", "cancel", "--json", "mine"]);
     assert_eq!(cancelled.code, Some(0), "{}", cancelled.stderr);
+    assert_eq!(cancelled.json()["id"], "mine");
     let ended = live.ended();
     assert_eq!(ended.code, Some(130), "{}", ended.stderr);
     assert_eq!(show(&site, "mine")["status"], "cancelled");
