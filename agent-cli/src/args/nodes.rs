@@ -1,5 +1,6 @@
 //! The grammar of commands about nodes.
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 
 use super::Server;
@@ -31,6 +32,7 @@ pub(crate) struct OneNode {
     #[command(flatten)]
     pub(crate) server: Server,
     /// The node's name
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub(crate) node: String,
 }
 

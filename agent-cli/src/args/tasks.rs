@@ -1,5 +1,6 @@
 //! The grammar of commands about tasks of a service.
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand, ValueHint};
 
 use super::Server;
@@ -30,6 +31,7 @@ pub(crate) struct OneTask {
     #[command(flatten)]
     pub(crate) server: Server,
     /// The task's id
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub(crate) id: String,
 }
 
