@@ -66,8 +66,12 @@ fn every_command_of_every_page_is_run_or_there_is_a_reason() {
 /// The files that settings of the pages name.
 fn write_files(site: &Site) {
     tls_commands(site.folder(), None, &blocks_of(&page("docs/tls.md"), "sh")[0]);
-    for name in ["deploy-web.secret", "billing.secret"] {
+    for name in ["deploy-web.secret", "billing.secret", "db-1.token"] {
         site.write_secret(name, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n");
+    }
+    site.write_secret("proxy.credentials", "Aladdin:open sesame\n");
+    for (from, to) in [("ca.pem", "ca.pem"), ("chain.pem", "db-2.pem"), ("key.pem", "db-2.key")] {
+        fs::copy(site.path("tls").join(from), site.path(to)).unwrap();
     }
 }
 
