@@ -68,6 +68,11 @@ pub(crate) fn moment(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
 }
 
+/// The same where there is little room.
+pub(crate) fn brief_moment(at: Timestamp) -> String {
+    at.strftime("%m-%d %H:%M").to_string()
+}
+
 /// A duration for people.
 pub(crate) fn duration(millis: u64) -> String {
     match millis {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::process::ExitCode;
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use task_runners::{SCRIPT_RUNNER, Task};
 
@@ -12,8 +13,8 @@ use super::{remark, rows};
 use crate::args::{Global, Last, ListArgs, ShowArgs};
 use crate::client::{Client, segment};
 use crate::failure::Failure;
-use crate::output::{self, say, table};
-use crate::summary::moment;
+use crate::output::{self, is_terminal, say, table};
+use crate::summary::{brief_moment, moment};
 
 /// Pages of recent tasks that are looked through for a list, and tasks on each: the list is bounded, whatever ran.
 const MAX_PAGES: usize = 10;
@@ -37,11 +38,12 @@ pub(super) fn list(global: &Global, args: &ListArgs) -> Result<ExitCode, Failure
         output::print_json(&json!({ "scripts": scripts, "next": null, "verification": verification }));
         return Ok(ExitCode::SUCCESS);
     }
+    let when = if is_terminal() { brief_moment } else { moment };
     let lines: Vec<rows::Line> = scripts
         .iter()
         .map(|script| {
             let task = script["name"].as_str().and_then(|name| last.get(name));
-            rows::Line::of(script, None, Some(columns(task)))
+            rows::Line::of(script, None, Some(columns(task, when)))
         })
         .collect();
     rows::print(&lines);
@@ -120,11 +122,11 @@ fn script_of(task: &Task) -> String {
 }
 
 /// How a script ended last: status, when, by whom.
-fn columns(task: Option<&Task>) -> Vec<String> {
+fn columns(task: Option<&Task>, form: fn(Timestamp) -> String) -> Vec<String> {
     let none = || ["-", "-", "-"].map(str::to_owned).to_vec();
     task.map_or_else(none, |task| {
         let when = task.ended_at.unwrap_or(task.created_at);
-        vec![task.status.to_string(), moment(when), task.created_by.clone()]
+        vec![task.status.to_string(), form(when), task.created_by.clone()]
     })
 }
 
@@ -152,7 +154,7 @@ fn facts(name: &str, script: &Value, last: Option<&Task>) -> Vec<Vec<String>> {
     let versions = script["versions"].as_array().map(Vec::as_slice).unwrap_or_default();
     rows.extend(versions.iter().map(|version| row("version", &of_nodes(version))));
     rows.push(match last {
-        Some(task) => row("last", &format!("{}, task {}", columns(Some(task)).join("  "), task.id)),
+        Some(task) => row("last", &format!("{}, task {}", columns(Some(task), moment).join("  "), task.id)),
         None => row("last", "-"),
     });
     rows
