@@ -63,9 +63,9 @@ pub(crate) fn create(folder: impl AsFd, name: &str, content: &[u8], mode: u32) -
     create_new(folder, name, mode)?.write_all(content)
 }
 
-/// Makes an empty file that was not there before; a link of that name is not followed.
+/// Makes an empty file that was not there before, to be written and read; a link of that name is not followed.
 pub(crate) fn create_new(folder: impl AsFd, name: &str, mode: u32) -> io::Result<File> {
-    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     Ok(openat(folder, name, flags, Mode::from_bits_truncate(mode))?.into())
 }
 

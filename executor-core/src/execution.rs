@@ -3,9 +3,10 @@
 //! Whoever carries the execution out holds the other end, an [`ExecutionDriver`]; the engine's supervisor is one,
 //! and a runner that starts no script is another.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use tokio::sync::{Notify, watch};
 
@@ -31,6 +32,8 @@ pub struct ExecutionDriver {
 struct Shared {
     id: TaskId,
     log_path: PathBuf,
+    /// What the log is written to, for as long as it is.
+    log: OnceLock<Weak<File>>,
     progress: ProgressSender,
     cancels: AtomicU32,
     cancel_notify: Notify,
@@ -51,6 +54,7 @@ impl Execution {
         let shared = Arc::new(Shared {
             id,
             log_path,
+            log: OnceLock::new(),
             progress: ProgressSender::new(),
             cancels: AtomicU32::new(0),
             cancel_notify: Notify::new(),
@@ -98,7 +102,16 @@ impl Execution {
     /// # Errors
     /// When the file cannot be opened.
     pub fn log(&self) -> std::io::Result<LogReader> {
-        LogReader::live(&self.shared.log_path, &self.shared.progress)
+        match self.log_at_hand() {
+            Some(reader) => Ok(reader),
+            None => LogReader::live(&self.shared.log_path, &self.shared.progress),
+        }
+    }
+
+    /// The same, for as long as the log is written: it reads through the writer's file, opens nothing and does not block.
+    pub fn log_at_hand(&self) -> Option<LogReader> {
+        let file = self.shared.log.get()?.upgrade()?;
+        Some(LogReader::shared(file, &self.shared.log_path, &self.shared.progress))
     }
 
     /// Asks for the end: the first time politely, with the grace period; a second time at once.
@@ -167,6 +180,12 @@ impl ExecutionDriver {
     /// Another handle of the execution.
     pub fn handle(&self) -> Execution {
         Execution { shared: self.shared.clone() }
+    }
+
+    /// Says what the log is written to.
+    pub(crate) fn log_is(&self, file: &Arc<File>) {
+        // Each execution has one log.
+        let _ = self.shared.log.set(Arc::downgrade(file));
     }
 
     /// Tells everybody who follows how far the log has come.

@@ -76,6 +76,17 @@ impl ScriptExecutor {
         run::start(self.inner.clone(), request).await
     }
 
+    /// The same, of a request that is made on the execution's own thread: what makes it may read the disk.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start), and those of `make`.
+    pub async fn start_with(
+        &self,
+        make: impl FnOnce() -> Result<ExecuteScriptRequest, StartError> + Send + 'static,
+    ) -> Result<Execution, StartError> {
+        run::start_with(self.inner.clone(), make).await
+    }
+
     /// Starts a script and waits for its result. A script that ran and failed is a result, not an error.
     ///
     /// # Errors

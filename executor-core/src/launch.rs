@@ -53,7 +53,7 @@ pub(crate) fn launch(
     driver: &ExecutionDriver,
 ) -> Result<Running, (StartError, LogSummary)> {
     let log = open_log(inner, request, &prepared.accepted).map_err(|error| (error, LogSummary::default()))?;
-    log.announce(driver.progress());
+    log.announce(driver);
     match start(inner, request, prepared, driver) {
         Ok(started) => Ok(started.with(log)),
         Err(error) => Err((error, log.summary().clone())),

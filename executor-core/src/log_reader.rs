@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tokio::sync::watch;
 
@@ -13,7 +14,7 @@ use crate::progress::{LogProgress, ProgressSender};
 /// A reader of one log: any number of them, each at its own place, none of them felt by the script.
 #[derive(Debug)]
 pub struct LogReader {
-    file: File,
+    file: Arc<File>,
     path: PathBuf,
     progress: Source,
 }
@@ -26,13 +27,18 @@ enum Source {
 }
 
 impl LogReader {
-    /// Opens the log of an execution under way.
+    /// Opens the log of an execution by its name.
     ///
     /// # Errors
     /// When the file cannot be opened.
     pub(crate) fn live(path: &Path, progress: &ProgressSender) -> io::Result<Self> {
+        Ok(Self::shared(Arc::new(open(path)?), path, progress))
+    }
+
+    /// Reads the log of an execution through a file that is open.
+    pub(crate) fn shared(file: Arc<File>, path: &Path, progress: &ProgressSender) -> Self {
         let source = Source::Live(progress.subscribe(), progress.lines().clone());
-        Ok(Self { file: open(path)?, path: path.to_owned(), progress: source })
+        Self { file, path: path.to_owned(), progress: source }
     }
 
     /// Opens the log of an execution that has ended, of which `progress` says how long its parts are.
@@ -49,19 +55,16 @@ impl LogReader {
             body_end: progress.body_end.map(|end| end.min(bytes)),
             ended: true,
         };
-        Ok(Self { file, path: path.to_owned(), progress: Source::Ended(progress) })
+        Ok(Self { file: Arc::new(file), path: path.to_owned(), progress: Source::Ended(progress) })
     }
 
     /// Another reader of the same log, which waits for itself.
-    ///
-    /// # Errors
-    /// When there is no descriptor for it.
-    pub fn another(&self) -> io::Result<Self> {
+    pub fn another(&self) -> Self {
         let progress = match &self.progress {
             Source::Live(receiver, marks) => Source::Live(receiver.clone(), marks.clone()),
             Source::Ended(progress) => Source::Ended(*progress),
         };
-        Ok(Self { file: self.file.try_clone()?, path: self.path.clone(), progress })
+        Self { file: self.file.clone(), path: self.path.clone(), progress }
     }
 
     /// How far the log has come.

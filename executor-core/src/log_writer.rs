@@ -5,8 +5,10 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
 use crate::durable;
+use crate::execution::ExecutionDriver;
 use crate::log_lines::{LineCounter, LineMarks};
 use crate::progress::ProgressSender;
 use crate::record::LOG_FILE;
@@ -15,7 +17,7 @@ use crate::result::LogSummary;
 /// The writing end of one log.
 #[derive(Debug)]
 pub(crate) struct LogWriter {
-    file: File,
+    file: Arc<File>,
     max_body_bytes: u64,
     body_bytes: u64,
     failure: Option<Failure>,
@@ -33,8 +35,8 @@ struct Failure {
 impl LogWriter {
     /// Makes the log in a record's folder and writes the started banner. Nothing that lies there is opened.
     pub(crate) fn create(folder: impl AsFd, max_body_bytes: u64, header: &str) -> io::Result<Self> {
-        let mut file = durable::create_new(folder, LOG_FILE, 0o600)?;
-        file.write_all(header.as_bytes())?;
+        let file = Arc::new(durable::create_new(folder, LOG_FILE, 0o600)?);
+        (&*file).write_all(header.as_bytes())?;
         let length = header.len() as u64;
         let summary = LogSummary { bytes: length, header_bytes: length, ..LogSummary::default() };
         // Far shorter than what lies between two marks, so that it makes none.
@@ -62,9 +64,10 @@ impl LogWriter {
         }
     }
 
-    /// Tells followers how long the banner at the beginning is.
-    pub(crate) fn announce(&self, progress: &ProgressSender) {
-        progress.update(|progress| {
+    /// Tells followers where they read it, and how long the banner at the beginning is.
+    pub(crate) fn announce(&self, driver: &ExecutionDriver) {
+        driver.log_is(&self.file);
+        driver.progress().update(|progress| {
             progress.bytes = self.summary.bytes;
             progress.header_bytes = self.summary.header_bytes;
         });
@@ -84,7 +87,7 @@ impl LogWriter {
         progress: &ProgressSender,
     ) -> LogSummary {
         let body_end = self.summary.bytes;
-        let ended = self.file.write_all(footer.as_bytes()).and_then(|()| self.file.sync_data());
+        let ended = (&*self.file).write_all(footer.as_bytes()).and_then(|()| self.file.sync_data());
         if ended.is_ok() {
             self.summary.footer_bytes = footer.len() as u64;
             self.summary.bytes += self.summary.footer_bytes;
@@ -117,7 +120,7 @@ impl LogWriter {
     fn write(&mut self, mut bytes: &[u8]) -> u64 {
         let before = self.summary.bytes;
         while !bytes.is_empty() {
-            match self.file.write(bytes) {
+            match (&*self.file).write(bytes) {
                 Ok(written) if written > 0 => {
                     self.summary.bytes += written as u64;
                     bytes = &bytes[written..];

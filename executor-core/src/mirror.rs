@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::sync::Arc;
 
 use crate::banner;
 use crate::boot;
@@ -21,7 +22,7 @@ pub struct Mirror {
     records: Records,
     driver: Option<ExecutionDriver>,
     folder: OwnedFd,
-    log: File,
+    log: Arc<File>,
     bytes: u64,
     /// Where the script's own output ends, as far as that is known: nobody is shown what is behind it before the end.
     body_end: Option<u64>,
@@ -46,6 +47,8 @@ impl Mirror {
             Err(error) => return Err(error),
         };
         let (execution, driver) = Execution::new(id.clone(), records.log_path(id));
+        let log = Arc::new(log);
+        driver.log_is(&log);
         let (records, lines) = (records.clone(), LineCounter::default());
         let mut mirror = Self { records, driver: Some(driver), folder, log, bytes: 0, body_end: None, lines };
         mirror.take_up()?;
@@ -61,7 +64,7 @@ impl Mirror {
             (records.open_record(id)?, Self::reopen(records, id, Self::flushed(records, id)?)?);
         // Nobody follows it, so that its lines are not counted.
         let bytes = log.metadata()?.len();
-        let (records, lines) = (records.clone(), LineCounter::default());
+        let (records, log, lines) = (records.clone(), Arc::new(log), LineCounter::default());
         Ok(Self { records, driver: None, folder, log, bytes, body_end: None, lines })
     }
 
@@ -198,10 +201,13 @@ impl Mirror {
 
     /// Counts what is there already.
     fn take_up(&mut self) -> io::Result<()> {
-        let mut buffer = vec![0; 64 << 10];
         let length = self.log.metadata()?.len();
+        if length == 0 {
+            return Ok(());
+        }
+        let mut buffer = vec![0; 64 << 10];
         while self.bytes < length {
-            match self.log.read(&mut buffer)? {
+            match (&*self.log).read(&mut buffer)? {
                 0 => break,
                 count => {
                     if self.bytes == 0 {

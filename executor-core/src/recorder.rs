@@ -65,7 +65,7 @@ impl Recorder {
         });
         let log = LogWriter::create(&folder, MAX_LOG_BYTES, &header)?;
         let (execution, driver) = Execution::new(id.clone(), records.log_path(id));
-        log.announce(driver.progress());
+        log.announce(&driver);
         let driver = Some(driver);
         Ok((execution, Self { records: records.clone(), driver, folder, log, started: Instant::now() }))
     }

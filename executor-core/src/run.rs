@@ -49,6 +49,23 @@ pub(crate) async fn start(inner: Arc<Inner>, request: ExecuteScriptRequest) -> R
     answered.await.unwrap_or_else(|_| Err(lost()))
 }
 
+/// The same, of a request that is made on that thread, where that may block.
+pub(crate) async fn start_with(
+    inner: Arc<Inner>,
+    make: impl FnOnce() -> Result<ExecuteScriptRequest, StartError> + Send + 'static,
+) -> Result<Execution, StartError> {
+    let (answer, answered) = oneshot::channel();
+    let answer = Answer::Started(answer);
+    on_a_thread(inner, move |inner| {
+        let made = make().and_then(|request| Ok((checked(inner, &request)?, request)));
+        match made {
+            Ok((names, request)) => carry_out(inner, &request, names, answer),
+            Err(error) => refuse(answer, error),
+        }
+    })?;
+    answered.await.unwrap_or_else(|_| Err(lost()))
+}
+
 /// The same, and waits for its end.
 pub(crate) async fn execute(
     inner: Arc<Inner>,
@@ -66,15 +83,19 @@ fn lost() -> StartError {
 
 fn begin(inner: Arc<Inner>, request: ExecuteScriptRequest, answer: Answer) -> Result<(), StartError> {
     let names = checked(&inner, &request)?;
+    on_a_thread(inner, move |inner| carry_out(inner, &request, names, answer))
+}
+
+fn on_a_thread(inner: Arc<Inner>, work: impl FnOnce(&Inner) + Send + 'static) -> Result<(), StartError> {
     let counted = Counted::new(&inner);
     let pool = inner.pool.clone();
-    let carry_out = move || {
-        carry_out(&inner, &request, names, answer);
+    let job = move || {
+        work(&inner);
         // Whoever waits for the threads wants what they held to be given back by then.
         drop(inner);
         drop(counted);
     };
-    pool.run(Box::new(carry_out)).map_err(StartError::host("start a thread for the execution"))
+    pool.run(Box::new(job)).map_err(StartError::host("start a thread for the execution"))
 }
 
 /// One more execution that a thread is at work for, until it is dropped.

@@ -2,7 +2,6 @@
 //! with everything that helps to find out what a script gets here.
 
 use std::ffi::OsString;
-use std::io;
 use std::sync::Arc;
 
 use executor_core::{
@@ -125,39 +124,23 @@ impl ScriptRunner {
     }
 
     fn start_script(&self, script: String, order: TaskOrder) -> StartFuture<'_> {
-        Box::pin(async move {
-            let source = self.source_of(order.pinned.clone()).await?;
-            let request = self.bound_again(script, order.spec.clone(), source).await?;
+        let runner = self.clone();
+        // Scripts folder and script are looked at on the execution's own thread.
+        Box::pin(self.executor.start_with(move || {
+            let source = runner.source_of(order.pinned.as_deref())?;
+            let request = runner.bind(&script, &order.spec, source)?;
+            let spec = serde_json::to_value(&*order.spec).unwrap_or_default();
             let metadata = Metadata {
                 id: Some(order.id.to_string()),
                 created_by: Some(order.created_by),
                 created_at: Some(order.created_at),
                 attempt: order.attempt,
             };
-            let spec = serde_json::to_value(&*order.spec).unwrap_or_default();
-            self.executor.start(request.metadata(metadata).spec(spec)).await
-        })
+            Ok(request.metadata(metadata).spec(spec))
+        }))
     }
 
     /// The request as it was accepted, against what the script says now: it may be another one by now.
-    async fn bound_again(
-        &self,
-        script: String,
-        spec: Arc<TaskSpec>,
-        source: Arc<dyn ScriptCards>,
-    ) -> Result<ExecuteScriptRequest, StartError> {
-        // What a verified script says is in memory; for any other its file is looked at.
-        let is_in_memory = script.parse().is_ok_and(|name| source.card_in_memory(&name).is_some());
-        if is_in_memory {
-            return self.bind(&script, &spec, source);
-        }
-        let runner = self.clone();
-        let bound = tokio::task::spawn_blocking(move || runner.bind(&script, &spec, source));
-        bound.await.unwrap_or_else(|error| {
-            Err(StartError::Host { operation: "check the task".to_owned(), source: io::Error::other(error) })
-        })
-    }
-
     fn bind(
         &self,
         script: &str,
@@ -175,21 +158,14 @@ impl ScriptRunner {
 
     /// Where a task gets its script from whose turn has come. One that was accepted unverified is held to what holds now:
     /// verification may have been turned on while it waited.
-    async fn source_of(&self, pinned: Option<String>) -> Result<Arc<dyn ScriptCards>, StartError> {
-        if let Some(source) = pinned.as_ref().and_then(|pinned| self.scripts.current(pinned)) {
-            return Ok(source);
-        }
-        let scripts = self.scripts.clone();
-        let opened = tokio::task::spawn_blocking(move || match pinned {
-            Some(pinned) => scripts.pinned(&pinned),
-            None => scripts
-                .cards()
+    fn source_of(&self, pinned: Option<&str>) -> Result<Arc<dyn ScriptCards>, StartError> {
+        let Some(pinned) = pinned else {
+            let found = self.scripts.cards();
+            return found
                 .map(|(source, _)| source)
-                .map_err(|refusal| StartError::Unverified(refusal.to_string())),
-        });
-        opened.await.unwrap_or_else(|error| {
-            Err(StartError::Unverified(format!("the scripts were not looked at: {error}")))
-        })
+                .map_err(|refusal| StartError::Unverified(refusal.to_string()));
+        };
+        self.scripts.pinned(pinned)
     }
 }
 

@@ -111,8 +111,8 @@ impl ScriptSource for SnapshotSource {
 
 impl ScriptCards for SnapshotSource {
     fn card(&self, name: &ScriptName) -> Result<Arc<Card>, StartError> {
-        if let Some(card) = self.card_in_memory(name) {
-            return Ok(card);
+        if let Some(card) = self.kept().cards.get(name) {
+            return Ok(card.clone());
         }
         let path = self.snapshot.path_of(self.file(name)?);
         let open = File::open(path).map_err(|source| StartError::Host {
@@ -122,10 +122,6 @@ impl ScriptCards for SnapshotSource {
         let card = Card::of(open, name)?;
         self.kept().cards.insert(name.clone(), card.clone());
         Ok(card)
-    }
-
-    fn card_in_memory(&self, name: &ScriptName) -> Option<Arc<Card>> {
-        self.kept().cards.get(name).cloned()
     }
 }
 
@@ -156,11 +152,6 @@ impl ScriptCards for Offered {
     fn card(&self, name: &ScriptName) -> Result<Arc<Card>, StartError> {
         let card = self.0.card(name)?;
         self.check(name).map(|()| card)
-    }
-
-    fn card_in_memory(&self, name: &ScriptName) -> Option<Arc<Card>> {
-        self.check(name).ok()?;
-        self.0.card_in_memory(name)
     }
 }
 

@@ -76,7 +76,7 @@ pub use service::{OpenError, ReadError, ServiceStats, TaskService};
 pub use settings::ServiceSettings;
 pub use steady::Steady;
 pub use store::StoreError;
-pub use submit::{SubmitError, Submitted};
+pub use submit::{SubmitError, Submitted, WantedPin};
 pub use task_runners::{
     Attempt, ErrorReport, Execution, ExecutionDriver, ExecutionResult, KillScope, Lane, LineMatch,
     LogMatches, LogProgress, LogReader, LogSummary, OnBusy, Outcome, Plan, Problem, Records, Refusal,

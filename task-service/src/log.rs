@@ -84,7 +84,7 @@ impl TaskService {
         if let Some(mut phase) = self.live().follow(id) {
             let begun = phase.wait_for(has_begun).await.map(|phase| phase.clone());
             if let Ok(Phase::Running { execution, .. }) = begun
-                && let Ok(reader) = blocking(move || execution.log()).await
+                && let Ok(reader) = live_reader(&execution).await
                 && is_of_first(&phase.borrow())
             {
                 return Ok(Some(reader));
@@ -223,8 +223,7 @@ async fn live_log(
     execution: &Execution,
     phase: &mut watch::Receiver<Phase>,
 ) -> io::Result<Option<LogSource>> {
-    let opening = execution.clone();
-    let opened = blocking(move || opening.log()).await;
+    let opened = live_reader(execution).await;
     let is_same = |phase: &Phase| matches!(phase, Phase::Running { execution: now, .. } if now.is(execution));
     match opened {
         Ok(reader) if is_same(&phase.borrow()) => Ok(Some(LogSource::Log(reader))),
@@ -235,6 +234,15 @@ async fn live_log(
             Ok(None)
         }
     }
+}
+
+/// Reads the log of an execution; where nobody writes it any more it has to be opened, which may block.
+async fn live_reader(execution: &Execution) -> io::Result<LogReader> {
+    if let Some(reader) = execution.log_at_hand() {
+        return Ok(reader);
+    }
+    let execution = execution.clone();
+    blocking(move || execution.log()).await
 }
 
 /// Whether a log that cannot be opened may be one that is set aside, which begins when its execution has ended.

@@ -1,5 +1,6 @@
 //! Accepts tasks: checked by their runner, then written, then said to be accepted.
 
+use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use jiff::Timestamp;
@@ -91,6 +92,23 @@ impl SubmitError {
     }
 }
 
+/// What a task has to be pinned to, where that matters: a digest, or nothing.
+pub type WantedPin = Option<Option<String>>;
+
+/// Why nothing came of a look at a spec.
+enum Refused<E> {
+    /// The caller wants no such task.
+    Unwanted(E),
+    /// It cannot be accepted.
+    Not(SubmitError),
+}
+
+impl<E, F: Into<SubmitError>> From<F> for Refused<E> {
+    fn from(error: F) -> Self {
+        Self::Not(error.into())
+    }
+}
+
 /// What a look at a spec led to, before anything is written.
 enum Prepared {
     New(Box<NewTask>),
@@ -107,33 +125,35 @@ impl TaskService {
     /// # Errors
     /// See [`SubmitError`]; in all cases there is no new task.
     pub async fn submit(&self, spec: TaskSpec, created_by: &str) -> Result<Submitted, SubmitError> {
-        self.submit_if(spec, created_by, |_| true).await
+        let submitted = self.submit_if(spec, created_by, |_| Ok::<_, Infallible>(None)).await;
+        submitted.unwrap_or_else(|never| match never {})
     }
 
-    /// The same, where its runner plans with it what is wanted; otherwise it is refused as one that is to be tried again. A
-    /// task that exists is given as it stands.
+    /// The same, of what the caller still wants after a look of its own, which may read the disk: where its runner would pin
+    /// the task to something else, it is refused as one that is to be tried again. A task that exists is not looked at, and
+    /// given as it stands.
     ///
     /// # Errors
-    /// As [`submit`](Self::submit).
-    pub async fn submit_if(
+    /// What the look says against it; inside, as [`submit`](Self::submit).
+    pub async fn submit_if<E: Send + 'static>(
         &self,
         spec: TaskSpec,
         created_by: &str,
-        is_wanted: impl FnOnce(&Plan) -> bool,
-    ) -> Result<Submitted, SubmitError> {
+        look: impl FnOnce(&TaskSpec) -> Result<WantedPin, E> + Send + 'static,
+    ) -> Result<Result<Submitted, SubmitError>, E> {
         let (inner, created_by) = (self.inner.clone(), created_by.to_owned());
-        let prepared = tokio::task::spawn_blocking(move || prepare(&inner, spec, created_by));
-        let new = match prepared.await {
-            Ok(Ok(Prepared::New(new))) if is_wanted(&new.plan) => new,
-            Ok(Ok(Prepared::New(_))) => {
-                return Err(Refusal::Unavailable("what it names has changed meanwhile".to_owned()).into());
-            }
-            Ok(Ok(Prepared::Existing(task))) => {
-                return Ok(Submitted { task: self.completed(*task), created: false });
-            }
-            Ok(Err(error)) => return Err(error),
-            Err(error) => return Err(SubmitError::Unavailable(format!("it could not be checked: {error}"))),
-        };
+        let prepared = tokio::task::spawn_blocking(move || prepare(&inner, spec, created_by, look));
+        Ok(match prepared.await {
+            Ok(Ok(Prepared::New(new))) => self.accept(new).await,
+            Ok(Ok(Prepared::Existing(task))) => Ok(Submitted { task: self.completed(*task), created: false }),
+            Ok(Err(Refused::Unwanted(why))) => return Err(why),
+            Ok(Err(Refused::Not(error))) => Err(error),
+            Err(error) => Err(SubmitError::Unavailable(format!("it could not be checked: {error}"))),
+        })
+    }
+
+    /// Has a task written that was checked.
+    async fn accept(&self, new: Box<NewTask>) -> Result<Submitted, SubmitError> {
         // While the keeper is held up, by a slow disk for one, specs wait with their callers and not in its channel.
         let place = self.inner.submissions.clone().acquire_owned().await;
         let place = place.map_err(|_| SubmitError::Draining)?;
@@ -146,13 +166,22 @@ impl TaskService {
 }
 
 /// Checks a spec. It may block: runners look into the scripts folder.
-fn prepare(inner: &Inner, mut spec: TaskSpec, created_by: String) -> Result<Prepared, SubmitError> {
+fn prepare<E>(
+    inner: &Inner,
+    mut spec: TaskSpec,
+    created_by: String,
+    look: impl FnOnce(&TaskSpec) -> Result<WantedPin, E>,
+) -> Result<Prepared, Refused<E>> {
     if let Some(id) = &spec.id
         && let Some(task) = existing(inner, id, &spec)?
     {
         return Ok(Prepared::Existing(Box::new(task)));
     }
+    let wanted = look(&spec).map_err(Refused::Unwanted)?;
     let (runner, plan) = check(inner, &spec)?;
+    if wanted.is_some_and(|pin| plan.pinned != pin) {
+        return Err(Refusal::Unavailable("what it names has changed meanwhile".to_owned()).into());
+    }
     let secrets = take_secrets(&mut spec, &plan)?;
     let digest = digest::of_spec(&spec).map_err(unencodable)?;
     let spec_json = serde_json::to_string(&spec).map_err(unencodable)?;

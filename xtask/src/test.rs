@@ -3,11 +3,15 @@
 
 use std::path::Path;
 use std::process::Stdio;
+use std::thread::available_parallelism;
 
 use crate::failure::Failure;
 use crate::programs;
 use crate::step::{Steps, cargo, say};
 use crate::tools;
+
+/// How many tests run at once, for the test runner: one more than there are processors, since many of them mostly wait.
+const AT_ONCE: &str = "NEXTEST_TEST_THREADS";
 
 /// Runs all tests; the arguments go to the test runner.
 pub(crate) fn run(folder: &Path, arguments: &[String]) -> Result<(), Failure> {
@@ -21,7 +25,11 @@ pub(crate) fn run(folder: &Path, arguments: &[String]) -> Result<(), Failure> {
     }
     steps.cargo(&["test", "--workspace", "--doc"]);
     if has_nextest {
-        steps.run(cargo().args(["nextest", "run", "--workspace"]).args(arguments));
+        let mut nextest = cargo();
+        if let (None, Ok(processors)) = (std::env::var_os(AT_ONCE), available_parallelism()) {
+            nextest.env(AT_ONCE, (processors.get() + 1).to_string());
+        }
+        steps.run(nextest.args(["nextest", "run", "--workspace"]).args(arguments));
     } else {
         say(
             "xtask: cargo-nextest cannot be had here; `cargo test` runs the tests instead, without its time limits",

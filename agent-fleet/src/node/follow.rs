@@ -95,10 +95,10 @@ async fn opened(task: &TaskId, service: &TaskService) -> Option<(LogReader, LogR
     let mut tries = 0;
     loop {
         let why = match service.log_once_begun(task).await {
-            Ok(Some(reader)) => match reader.another() {
-                Ok(other) => return Some((reader, other)),
-                Err(error) => error.to_string(),
-            },
+            Ok(Some(reader)) => {
+                let other = reader.another();
+                return Some((reader, other));
+            }
             Ok(None) => return None,
             Err(error) => error.to_string(),
         };

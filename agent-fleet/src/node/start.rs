@@ -1,12 +1,9 @@
 //! The start of a task by the node's own task service, and what a refusal of that means.
 
-use std::sync::Arc;
-
 use jiff::Timestamp;
 use serde_json::Value;
 use task_runners::{SCRIPT_RUNNER, ScriptEntry, ScriptName, Scripts};
-use task_service::{Plan, Refusal, SubmitError, Task, TaskId, TaskService, TaskSpec};
-use tokio::task::JoinError;
+use task_service::{Refusal, SubmitError, Task, TaskId, TaskSpec, WantedPin};
 
 use super::event::{Event, Verdict};
 use super::follow::follow;
@@ -32,23 +29,20 @@ impl Work {
             retries: Some(0),
             ..assignment.spec.clone()
         };
+        let looked = task.clone();
+        let look = move |spec: &TaskSpec| seen_script(looked, &scripts, spec, wanted.as_deref(), &opens);
         tokio::spawn(async move {
-            let event = match seen_script(&service, scripts, &spec, wanted, &opens).await {
-                Ok(pin) => {
-                    let is_seen = move |plan: &Plan| pin.is_none_or(|pin| plan.pinned == pin);
-                    match service.submit_if(spec, &created_by, is_seen).await {
-                        Ok(submitted) if is_of_before(&submitted.task, accepted) => {
-                            Event::Never { task, verdict: of_before() }
-                        }
-                        Ok(_) => {
-                            let begun = Event::Begun { task: task.clone(), header_bytes: 0 };
-                            // Nobody listens where the node stops.
-                            let _ = inputs.send(Input::Event(begun)).await;
-                            return follow(task, service, inputs).await;
-                        }
-                        Err(error) => after(task, &error),
-                    }
+            let event = match service.submit_if(spec, &created_by, look).await {
+                Ok(Ok(submitted)) if is_of_before(&submitted.task, accepted) => {
+                    Event::Never { task, verdict: of_before() }
                 }
+                Ok(Ok(_)) => {
+                    let begun = Event::Begun { task: task.clone(), header_bytes: 0 };
+                    // Nobody listens where the node stops.
+                    let _ = inputs.send(Input::Event(begun)).await;
+                    return follow(task, service, inputs).await;
+                }
+                Ok(Err(error)) => after(task, &error),
                 Err(event) => event,
             };
             let _ = inputs.send(Input::Event(event)).await;
@@ -57,47 +51,33 @@ impl Work {
 }
 
 /// Makes sure that the script is the one that the API server has seen here, and that the task asks for nothing that is not
-/// open; gives what the task must be pinned to for that, if anything: what cannot be compared is not started. A task that the
-/// service has by now runs what it was accepted with.
-async fn seen_script(
-    service: &TaskService,
-    scripts: Arc<Scripts>,
+/// open; gives what the task must be pinned to for that, if anything: what cannot be compared is not started.
+fn seen_script(
+    task: TaskId,
+    scripts: &Scripts,
     spec: &TaskSpec,
-    wanted: Option<String>,
+    wanted: Option<&str>,
     opens: &Opens,
-) -> Result<Option<Option<String>>, Event> {
-    let Some(task) = spec.id.clone() else { return Ok(None) };
+) -> Result<WantedPin, Event> {
     if wanted.is_none() && opens.problems(spec, &[]).is_empty() {
         return Ok(None);
     }
-    let looked = looked_up(scripts, spec).await;
-    // Mostly nothing is wrong, and the history is not asked.
-    let verdict = match &looked {
-        Ok(Ok((found, pin))) => match wrong(spec, found.as_ref(), wanted.as_deref(), opens) {
-            None => return Ok(found.is_some().then(|| pin.clone())),
-            Some(verdict) => Some(verdict),
+    match looked_up(scripts, spec) {
+        Ok((found, pin)) => match wrong(spec, found.as_ref(), wanted, opens) {
+            None => Ok(found.is_some().then_some(pin)),
+            Some(verdict) => Err(Event::Never { task, verdict }),
         },
-        Ok(Err(_)) | Err(_) => None,
-    };
-    match service.task(&task).await {
-        Ok(Some(_)) => return Ok(None),
-        Ok(None) => {}
-        Err(_) => return Err(Event::NotYet { task }),
+        Err(refusal) => Err(after(task, &SubmitError::Refused(refusal))),
     }
-    Err(match (verdict, looked) {
-        (Some(verdict), _) => Event::Never { task, verdict },
-        (None, Ok(Err(refusal))) => after(task, &SubmitError::Refused(refusal)),
-        (None, _) => Event::NotYet { task },
-    })
 }
 
 /// The script that a spec names, by itself or through the runner of scripts, with what pins it.
-async fn looked_up(scripts: Arc<Scripts>, spec: &TaskSpec) -> Result<Looked, JoinError> {
+fn looked_up(scripts: &Scripts, spec: &TaskSpec) -> Looked {
     let through = spec.params.get("script").and_then(Value::as_str);
     let name = if spec.name == SCRIPT_RUNNER { through.unwrap_or_default() } else { &spec.name };
     // What is no name of a script is refused as such.
-    let Ok(name) = name.parse::<ScriptName>() else { return Ok(Ok((None, None))) };
-    tokio::task::spawn_blocking(move || scripts.get_with_pin(&name)).await
+    let Ok(name) = name.parse::<ScriptName>() else { return Ok((None, None)) };
+    scripts.get_with_pin(&name)
 }
 
 /// Why a task is not started by this script, if that is so.

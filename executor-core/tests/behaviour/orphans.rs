@@ -1,5 +1,7 @@
 //! An agent that is the first process of a container: what loses its parent there becomes the agent's child.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -71,16 +73,19 @@ pub(crate) fn help_as_the_first_process(folder: &Path) {
             let (result, code) = ended.unwrap();
             assert_eq!(result.exit_code, Some(code), "{result:?}");
         }
-        // None may be older than a second.
+        // None may be older than a second; those that have ended since are younger.
+        let before = zombies();
         tokio::time::sleep(Duration::from_secs(1)).await;
+        println!("zombies: {}", zombies().intersection(&before).count());
     });
-    println!("zombies: {}", zombies());
 }
 
-fn zombies() -> usize {
+/// Those that there are. A pid is not used again before all the others were.
+fn zombies() -> BTreeSet<OsString> {
     let is_zombie = |stat: &str| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z'));
     let processes = fs::read_dir("/proc").unwrap().flatten();
     processes
         .filter(|entry| fs::read_to_string(entry.path().join("stat")).is_ok_and(|stat| is_zombie(&stat)))
-        .count()
+        .map(|entry| entry.file_name())
+        .collect()
 }

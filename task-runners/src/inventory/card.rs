@@ -24,9 +24,6 @@ pub(crate) trait ScriptCards: ScriptSource {
     /// # Errors
     /// Why it would give none, or cannot be read.
     fn card(&self, name: &ScriptName) -> Result<Arc<Card>, StartError>;
-
-    /// The same, where that can be told for certain without a disk.
-    fn card_in_memory(&self, name: &ScriptName) -> Option<Arc<Card>>;
 }
 
 impl Card {

@@ -172,10 +172,6 @@ impl ScriptCards for Inventory {
         }
         looked
     }
-
-    fn card_in_memory(&self, _: &ScriptName) -> Option<Arc<Card>> {
-        None
-    }
 }
 
 /// Taken before a file is read: what changes meanwhile is seen as a change the next time.
