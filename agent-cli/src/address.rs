@@ -174,6 +174,8 @@ fn own_url(settings: &Settings) -> String {
 pub(crate) struct Token {
     pub(crate) text: String,
     pub(crate) owner: Option<u32>,
+    /// That file.
+    pub(crate) file: PathBuf,
     /// What its reader should hear.
     pub(crate) note: Option<String>,
 }
@@ -202,6 +204,7 @@ pub(crate) fn read_token(path: &Path) -> Result<Token, Failure> {
     Ok(Token {
         text: token.to_owned(),
         owner: metadata.is_file().then(|| metadata.uid()),
+        file: path.to_owned(),
         note: is_exposed.then(note),
     })
 }

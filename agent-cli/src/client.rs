@@ -1,6 +1,7 @@
 //! The HTTP API as a client: one place that knows address, token and errors.
 
 use std::io::Read;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use agent_config::Settings;
@@ -27,6 +28,10 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Largest answer that is read as JSON, bytes.
 const MAX_JSON_BYTES: u64 = 64 << 20;
+/// What the service calls it that it does not know a token.
+const UNKNOWN_TOKEN: &str = "token_invalid";
+/// Pages of a list that are followed.
+const MAX_PAGES: usize = 1000;
 
 /// A client of one service. It has no `Debug` form, since that would show the token.
 pub(crate) struct Client {
@@ -34,6 +39,8 @@ pub(crate) struct Client {
     address: Address,
     /// None where a certificate or the user says who calls.
     token: Option<String>,
+    /// Where that was read.
+    token_file: Option<PathBuf>,
     answer_timeout: Duration,
     silence_timeout: Duration,
 }
@@ -86,8 +93,9 @@ impl Client {
 
     fn of(address: Address, token: Option<Token>, tls: TlsConfig) -> Self {
         let agent = agent(&address, token.as_ref().map(|token| token.owner), tls);
-        let token = token.map(|token| token.text);
-        Self { agent, address, token, answer_timeout: ANSWER_TIMEOUT, silence_timeout: SILENCE_TIMEOUT }
+        let (token, token_file) = token.map(|token| (token.text, token.file)).unzip();
+        let (answer_timeout, silence_timeout) = (ANSWER_TIMEOUT, SILENCE_TIMEOUT);
+        Self { agent, address, token, token_file, answer_timeout, silence_timeout }
     }
 
     /// GETs JSON.
@@ -98,6 +106,29 @@ impl Client {
     /// GETs JSON that the service may take this long for.
     pub(crate) fn get_within(&self, path: &str, wait: Duration) -> Result<Value, Failure> {
         json(self.answer(self.send(self.request("GET", path).body(()), wait))?)
+    }
+
+    /// GETs all that a list has, page after page, and what stands on its last page beside. `what` is the list's name.
+    pub(crate) fn all(&self, first: &str, what: &str) -> Result<(Vec<Value>, Value), Failure> {
+        let mut all = Vec::new();
+        let mut path = first.to_owned();
+        for _ in 0..MAX_PAGES {
+            let mut page = self.get(&path)?;
+            match page[what].take() {
+                Value::Array(found) => all.extend(found),
+                _ => return Err(Failure::new(format!("the service's answer is no list of {what}"))),
+            }
+            match page["next"].as_str() {
+                Some(next) => path = format!("{first}&cursor={}", segment(next)),
+                None => return Ok((all, page)),
+            }
+        }
+        Err(Failure::new(format!("the service's list of {what} does not end")))
+    }
+
+    /// Where the service is.
+    pub(crate) fn address(&self) -> &Address {
+        &self.address
     }
 
     /// POSTs JSON, and gives the JSON that came back.
@@ -167,12 +198,29 @@ impl Client {
                 // Trying again would not help.
                 Some(hint) => Failure::new(message).with_hints(vec![hint.to_owned()]),
                 None => {
-                    let hint = "is it running? agent-http starts it".to_owned();
-                    Failure::unreachable(message).with_hints(vec![hint])
+                    // The system's resolver has no kind of error of its own.
+                    let is_unknown_name = message.contains("failed to lookup address information");
+                    let hint = match is_unknown_name {
+                        true => "no address is known for that name; is it the right one?",
+                        false => "is it running? agent-http starts it",
+                    };
+                    Failure::unreachable(message).with_hints(vec![hint.to_owned()])
                 }
             }
         })?;
-        if response.status().is_success() { Ok(response) } else { Err(refused(response)) }
+        if response.status().is_success() { Ok(response) } else { Err(self.refused(response)) }
+    }
+
+    /// What a refusal says, and which token was sent where that is not the right one.
+    fn refused(&self, response: Response<Body>) -> Failure {
+        let failure = refused(response);
+        match &self.token_file {
+            Some(file) if failure.refusal() == UNKNOWN_TOKEN => {
+                let hint = format!("that in {} was sent; name another with --token-file", file.display());
+                failure.with_hints(vec![hint])
+            }
+            _ => failure,
+        }
     }
 }
 
@@ -220,7 +268,8 @@ fn refused(response: Response<Body>) -> Failure {
     // What is wrong with the scripts folder, and the command that mends it.
     details.extend(serde_json::from_value::<Vec<String>>(problem["problems"].clone()).unwrap_or_default());
     let hints = text("mend").map(|mend| format!("on the service's host: {mend}"));
-    let failure = Failure::refused(status.as_u16(), message).with_details(details);
+    let code = text("code").unwrap_or_default();
+    let failure = Failure::refused(status.as_u16(), &code, message).with_details(details);
     failure.with_hints(hints.into_iter().collect())
 }
 
@@ -248,7 +297,7 @@ mod tests {
             }
         });
         let timeout = Duration::from_millis(200);
-        let token = Token { text: "dag_token".to_owned(), owner: None, note: None };
+        let token = Token { text: "dag_token".to_owned(), owner: None, file: PathBuf::new(), note: None };
         let client = Client {
             answer_timeout: timeout,
             silence_timeout: timeout,

@@ -30,6 +30,8 @@ pub(crate) struct Failure {
     /// The exit code where those below 125 may be a script's own.
     run_code: u8,
     is_unreachable: bool,
+    /// The service's own name for why it refused; none where it did not.
+    refusal: String,
 }
 
 impl Failure {
@@ -73,8 +75,8 @@ impl Failure {
         Self { is_unreachable: true, ..Self::new(message) }
     }
 
-    /// The service refused what it was asked: `status` is its HTTP status.
-    pub(crate) fn refused(status: u16, message: impl Into<String>) -> Self {
+    /// The service refused what it was asked: `status` is its HTTP status, `refusal` its own name for why.
+    pub(crate) fn refused(status: u16, refusal: &str, message: impl Into<String>) -> Self {
         let run_code = match status {
             404 => NOT_FOUND,
             403 | 409 | 422 => REFUSED,
@@ -82,7 +84,12 @@ impl Failure {
         };
         // What a proxy says whose service is being started again is no refusal.
         let is_unreachable = matches!(status, 502..=504);
-        Self { run_code, is_unreachable, ..Self::new(message) }
+        Self { run_code, is_unreachable, refusal: refusal.to_owned(), ..Self::new(message) }
+    }
+
+    /// Why the service refused, by its own name for that; empty where it did not.
+    pub(crate) fn refusal(&self) -> &str {
+        &self.refusal
     }
 
     /// Whether the service did not answer; trying again may help.
@@ -99,7 +106,8 @@ impl Failure {
     fn coded(code: u8, message: impl Into<String>) -> Self {
         let run_code = code.max(AGENT_FAILED);
         let (details, hints) = (Vec::new(), Vec::new());
-        Self { code, message: message.into(), details, hints, run_code, is_unreachable: false }
+        let (message, refusal) = (message.into(), String::new());
+        Self { code, message, details, hints, run_code, is_unreachable: false, refusal }
     }
 
     /// Prints it and gives the exit code. What comes from files or over the network steers no terminal.

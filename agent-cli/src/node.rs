@@ -5,16 +5,15 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 use task_runners::Problem;
 
-use crate::args::{DrainArgs, Global, NodeArgs, NodeCommand, NodeListArgs, RemoveArgs};
+use crate::args::{DrainArgs, Global, NodeArgs, NodeCommand, NodeListArgs, OneNode, RemoveArgs};
 use crate::client::{Client, segment};
 use crate::failure::Failure;
 use crate::output::{self, count, say, table};
+use crate::summary::moment;
 use crate::terminal::escaped_line;
 
 /// Where the list of nodes begins: a node comes with the digests of its scripts.
-const FIRST_PAGE: &str = "/api/v1/nodes?limit=200";
-/// Pages that are followed.
-const MAX_PAGES: usize = 1000;
+const PAGE: &str = "/api/v1/nodes?limit=200";
 
 /// Carries one of the node's commands out.
 pub(crate) fn run(global: &Global, command: NodeCommand) -> Result<ExitCode, Failure> {
@@ -27,7 +26,7 @@ pub(crate) fn run(global: &Global, command: NodeCommand) -> Result<ExitCode, Fai
 }
 
 fn list(global: &Global, args: &NodeListArgs) -> Result<ExitCode, Failure> {
-    let nodes = nodes(&Client::new(global, &args.server)?)?;
+    let (nodes, _) = Client::new(global, &args.server)?.all(PAGE, "nodes")?;
     if args.json {
         output::print_json(&json!({ "nodes": nodes, "next": null }));
         return Ok(ExitCode::SUCCESS);
@@ -39,27 +38,9 @@ fn list(global: &Global, args: &NodeListArgs) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// All nodes, page after page.
-fn nodes(client: &Client) -> Result<Vec<Value>, Failure> {
-    let mut nodes = Vec::new();
-    let mut path = FIRST_PAGE.to_owned();
-    for _ in 0..MAX_PAGES {
-        let mut page = client.get(&path)?;
-        match page["nodes"].take() {
-            Value::Array(found) => nodes.extend(found),
-            _ => return Err(Failure::new("the service's answer is no list of nodes")),
-        }
-        match page["next"].as_str() {
-            Some(next) => path = format!("{FIRST_PAGE}&cursor={}", segment(next)),
-            None => return Ok(nodes),
-        }
-    }
-    Err(Failure::new("the service's list of nodes does not end"))
-}
-
-fn show(global: &Global, args: &NodeArgs) -> Result<ExitCode, Failure> {
-    let node = Client::new(global, &args.server)?.get(&path(&args.node, ""))?;
-    if args.json {
+fn show(global: &Global, NodeArgs { one, json }: &NodeArgs) -> Result<ExitCode, Failure> {
+    let node = Client::new(global, &one.server)?.get(&path(&one.node, ""))?;
+    if *json {
         output::print_json(&node);
         return Ok(ExitCode::SUCCESS);
     }
@@ -67,10 +48,11 @@ fn show(global: &Global, args: &NodeArgs) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn drain(global: &Global, DrainArgs { one, undo }: &DrainArgs) -> Result<ExitCode, Failure> {
+fn drain(global: &Global, DrainArgs { node, undo }: &DrainArgs) -> Result<ExitCode, Failure> {
+    let NodeArgs { one, json } = node;
     let client = Client::new(global, &one.server)?;
     let node = client.post(&path(&one.node, "/drain"), Some(&json!({ "enabled": !undo })))?;
-    if one.json {
+    if *json {
         output::print_json(&node);
         return Ok(ExitCode::SUCCESS);
     }
@@ -80,7 +62,8 @@ fn drain(global: &Global, DrainArgs { one, undo }: &DrainArgs) -> Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-fn remove(global: &Global, RemoveArgs { server, node, yes }: &RemoveArgs) -> Result<ExitCode, Failure> {
+fn remove(global: &Global, RemoveArgs { one, yes }: &RemoveArgs) -> Result<ExitCode, Failure> {
+    let OneNode { server, node } = one;
     let asked = format!("{} and its key are forgotten; type its name to do so:", escaped_line(node));
     let is_confirmed = *yes || output::can_ask() && output::ask(&asked).as_deref() == Some(node);
     if !is_confirmed {
@@ -102,7 +85,7 @@ fn facts(node: &Value) -> Vec<Vec<String>> {
     let mut rows = vec![
         row("name", text(&node["name"])),
         row("state", state(node)),
-        row("since", text(&node["since"])),
+        row("since", since(node)),
         row("running", slots(node)),
         row("labels", labels(node)),
         row("agent", text(&node["agent"])),
@@ -116,6 +99,12 @@ fn facts(node: &Value) -> Vec<Vec<String>> {
 fn state(node: &Value) -> String {
     let line = if node["connected"] == true { "connected" } else { "away" };
     if node["draining"] == true { format!("{line}, draining") } else { line.to_owned() }
+}
+
+/// Since when it is there, or away.
+fn since(node: &Value) -> String {
+    let since = text(&node["since"]);
+    since.parse().map_or(since, moment)
 }
 
 /// Tasks that it was handed, of those that it runs at once.

@@ -1,5 +1,6 @@
 //! What people are told about a run that has ended.
 
+use jiff::Timestamp;
 use task_runners::{Containment, ExecutionResult, Outcome};
 
 use crate::output::{count, say};
@@ -60,6 +61,16 @@ fn notes(result: &ExecutionResult) -> Vec<String> {
     notes.extend(result.output_error.iter().map(|why| format!("no output parameters: {why}")));
     notes.extend(result.error.iter().map(|error| error.message.clone()));
     notes
+}
+
+/// A time for people, in the way of all lists: to the second, in UTC.
+pub(crate) fn moment(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
+}
+
+/// The same where there is little room.
+pub(crate) fn brief_moment(at: Timestamp) -> String {
+    at.strftime("%m-%d %H:%M").to_string()
 }
 
 /// A duration for people.

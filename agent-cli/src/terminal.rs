@@ -3,6 +3,8 @@
 
 use std::io::{self, IsTerminal};
 
+use terminal_size::{Width, terminal_size_of};
+
 /// Whether messages are coloured: on a terminal, unless `NO_COLOR` is set (<https://no-color.org>).
 pub(crate) fn stderr_has_colour() -> bool {
     io::stderr().is_terminal() && is_colour_wanted()
@@ -16,6 +18,20 @@ fn is_colour_wanted() -> bool {
 /// Whether standard error is a terminal that understands more than plain lines.
 pub(crate) fn stderr_moves() -> bool {
     io::stderr().is_terminal() && has_moving_terminal()
+}
+
+/// Columns of the terminal that standard output is; none where it is none, or does not say.
+pub(crate) fn width() -> Option<usize> {
+    terminal_size_of(io::stdout()).map(|(Width(columns), _)| columns.into())
+}
+
+/// As much of a text as stands in so many columns, with a mark where there is more of it.
+pub(crate) fn cut(text: &str, columns: usize) -> String {
+    if text.chars().count() <= columns {
+        return text.to_owned();
+    }
+    let kept = text.chars().take(columns.saturating_sub(1)).collect::<String>();
+    if columns == 0 { kept } else { kept + "…" }
 }
 
 fn has_moving_terminal() -> bool {

@@ -47,6 +47,7 @@ mod tokens;
 pub use agent::{AccessError, Agent, AgentError, Host, address};
 pub use first_token::FirstTokenError;
 pub use hooks::{HookError, check_hooks};
+pub use node::check_node;
 pub use peer::{PeerError, check_peers};
 pub use server::{LocalSocket, Server, ServerLimits, SocketError};
 pub use tls::{Tls, TlsError};

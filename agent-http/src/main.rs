@@ -16,7 +16,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent_config::{Loaded, LogFormat};
-use agent_http::{Agent, Host, LocalSocket, Server, ServerLimits, Tls, address, check_hooks, check_peers};
+use agent_http::{
+    Agent, Host, LocalSocket, Server, ServerLimits, Tls, address, check_hooks, check_node, check_peers,
+};
 use clap::Parser;
 use task_runners::error_chain;
 use task_service::DrainReport;
@@ -55,6 +57,10 @@ fn main() -> ExitCode {
         return WRONG_SETTINGS.into();
     }
     if let Err(error) = check_hooks(&loaded.settings) {
+        complain(&error_chain(&error));
+        return WRONG_SETTINGS.into();
+    }
+    if let Err(error) = check_node(&loaded.settings) {
         complain(&error_chain(&error));
         return WRONG_SETTINGS.into();
     }

@@ -54,6 +54,17 @@ pub(crate) async fn open(
     opened.map(Some).map_err(AgentError::Node)
 }
 
+/// Whether the files that `[node]` names can be used now. Nothing is opened or started.
+///
+/// # Errors
+/// When one of them cannot, with what would be right.
+pub fn check_node(settings: &Settings) -> Result<(), AgentError> {
+    match settings.node.api_server {
+        Some(_) => access(&settings.node).map(drop).map_err(AgentError::Node),
+        None => Ok(()),
+    }
+}
+
 /// Reads what opens the API server, and the proxy on the way: each time, since files may have changed.
 fn access(node: &agent_config::NodeSettings) -> Result<Access, String> {
     let token = secret("node.token_file", node.token_file.as_deref(), |text| {

@@ -1,13 +1,15 @@
 //! The scripts of one agent: a folder, whether it must be verified, and the verified snapshot in use. Here
 //! execution and integrity meet.
 
+mod current;
+
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use executor_core::{ScriptName, ScriptSource, StartError};
 use executor_integrity::{
@@ -20,6 +22,8 @@ use crate::error_chain::error_chain;
 use crate::inventory::{Inventory, ScriptCards, Versions, scan};
 use crate::refusal::Refusal;
 use crate::snapshot_source::{Offered, SnapshotSource};
+
+use current::{Current, Seen};
 
 pub use crate::scripts_status::ScriptsStatus;
 
@@ -39,20 +43,6 @@ pub struct Scripts {
     versions: Versions,
 }
 
-#[derive(Debug, Default)]
-struct Current {
-    source: Option<Arc<SnapshotSource>>,
-    status: Arc<ScriptsStatus>,
-    /// The manifest's and signature's identity when the folder was looked at last.
-    seen: Option<Seen>,
-    /// The problems that the log tells of.
-    told: Vec<String>,
-    /// Since when there are others, which it does not tell of yet.
-    untold_since: Option<Instant>,
-    /// Whether somebody looks at the folder whenever it changes.
-    is_watched: bool,
-}
-
 /// When the log tells what a look found to be wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tell {
@@ -60,9 +50,6 @@ pub(crate) enum Tell {
     /// If it stands: manifest and scripts are written one after the other, and in between nothing fits.
     IfItStands,
 }
-
-/// Tells one state of manifest and signature from another without reading them.
-type Seen = [Option<(u64, u64, u64, i64, i64)>; 2];
 
 impl Scripts {
     /// Opens the store of snapshots and looks at the folder once. A folder that does not verify is no error here:
@@ -304,7 +291,7 @@ impl Scripts {
             Ok(Some(snapshot)) => {
                 status.verification = true;
                 status.manifest = Some(snapshot.digest().to_string());
-                self.take_into_use(&mut current, snapshot);
+                current.take_into_use(snapshot, &self.versions);
             }
             Err(Found { problems, mend }) => {
                 status.verification = true;
@@ -318,18 +305,6 @@ impl Scripts {
             current.tell();
         }
         current.status.clone()
-    }
-
-    fn take_into_use(&self, current: &mut Current, snapshot: Snapshot) {
-        let before = current.source.as_ref();
-        if before.is_some_and(|before| before.is_of(&snapshot)) {
-            return;
-        }
-        if before.is_none_or(|before| before.snapshot().digest() != snapshot.digest()) {
-            tracing::info!(manifest = %snapshot.digest(), files = snapshot.files().len(), "scripts verified");
-        }
-        let source = SnapshotSource::new(snapshot, self.versions.clone(), before.map(Arc::as_ref));
-        current.source = Some(Arc::new(source));
     }
 
     fn take(&self) -> Result<Option<Snapshot>, Found> {
@@ -366,30 +341,6 @@ impl Scripts {
 
     fn read<T>(&self, look: impl FnOnce(&Current) -> T) -> T {
         look(&self.current.read().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-impl Current {
-    /// Notes whether the log tells something else than what is wrong now.
-    fn note_untold(&mut self) {
-        if self.told == self.status.problems {
-            self.untold_since = None;
-        } else {
-            self.untold_since.get_or_insert_with(Instant::now);
-        }
-    }
-
-    /// Tells the log what is wrong now, if it says otherwise.
-    fn tell(&mut self) {
-        if self.untold_since.take().is_none() {
-            return;
-        }
-        let (problems, in_use) = (&self.status.problems, &self.status.manifest);
-        match problems.as_slice() {
-            [] => tracing::info!(?in_use, "the scripts folder verifies again"),
-            problems => tracing::error!(?problems, ?in_use, "the scripts folder does not verify"),
-        }
-        self.told.clone_from(problems);
     }
 }
 

@@ -1,5 +1,6 @@
 //! The grammar of commands about nodes.
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 
 use super::Server;
@@ -25,12 +26,20 @@ pub(crate) struct NodeListArgs {
     pub(crate) json: bool,
 }
 
+/// A node of a service.
 #[derive(Debug, Args)]
-pub(crate) struct NodeArgs {
+pub(crate) struct OneNode {
     #[command(flatten)]
     pub(crate) server: Server,
     /// The node's name
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub(crate) node: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NodeArgs {
+    #[command(flatten)]
+    pub(crate) one: OneNode,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -39,7 +48,7 @@ pub(crate) struct NodeArgs {
 #[derive(Debug, Args)]
 pub(crate) struct DrainArgs {
     #[command(flatten)]
-    pub(crate) one: NodeArgs,
+    pub(crate) node: NodeArgs,
     /// Have it take new tasks again
     #[arg(long)]
     pub(crate) undo: bool,
@@ -48,9 +57,7 @@ pub(crate) struct DrainArgs {
 #[derive(Debug, Args)]
 pub(crate) struct RemoveArgs {
     #[command(flatten)]
-    pub(crate) server: Server,
-    /// The node's name
-    pub(crate) node: String,
+    pub(crate) one: OneNode,
     /// Do so without being asked
     #[arg(long)]
     pub(crate) yes: bool,

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::without_name;
 use crate::output::{self, is_terminal, padded, table};
-use crate::terminal::{Style, escaped_line};
+use crate::terminal::{self, Style, cut, escaped_line};
 
 /// Characters of a digest that tell one from another for people.
 const SHORT_DIGEST: usize = 12;
@@ -80,7 +80,7 @@ pub(super) fn print(lines: &[Line]) {
 }
 
 fn print_groups(lines: &[Line]) {
-    let style = Style::of_stdout();
+    let (style, width) = (Style::of_stdout(), terminal::width());
     let rows = padded(&lines.iter().map(Line::short).collect::<Vec<_>>());
     let mut groups: Vec<Option<&String>> = lines.iter().map(|line| line.group.as_ref()).collect();
     // Those without a group come last.
@@ -94,9 +94,17 @@ fn print_groups(lines: &[Line]) {
         }
         let of_group = lines.iter().zip(&rows).filter(|(line, _)| line.group.as_ref() == *group);
         for (line, cells) in of_group {
-            output::print(format!("  {}", coloured(line, cells, style)).trim_end());
+            output::print(format!("  {}", coloured(line, &within(width, cells), style)).trim_end());
         }
     }
+}
+
+/// The cells of a line of which the last is as long as the terminal lets it be.
+fn within(width: Option<usize>, cells: &[String]) -> Vec<String> {
+    let (Some(width), Some((about, facts))) = (width, cells.split_last()) else { return cells.to_vec() };
+    let before: usize = 2 + facts.iter().map(|cell| cell.chars().count() + 2).sum::<usize>();
+    let about = cut(about.trim_end(), width.saturating_sub(before));
+    facts.iter().cloned().chain([about]).collect()
 }
 
 /// The cells of a line, with colour for what needs care.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::process::ExitCode;
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use task_runners::{SCRIPT_RUNNER, Task};
 
@@ -12,13 +13,13 @@ use super::{remark, rows};
 use crate::args::{Global, Last, ListArgs, ShowArgs};
 use crate::client::{Client, segment};
 use crate::failure::Failure;
-use crate::output::{self, say, table};
+use crate::output::{self, is_terminal, say, table};
+use crate::summary::{brief_moment, moment};
 
 /// Pages of recent tasks that are looked through for a list, and tasks on each: the list is bounded, whatever ran.
 const MAX_PAGES: usize = 10;
 const PAGE: usize = 200;
-/// Pages of scripts that are followed, and scripts on each.
-const MAX_SCRIPT_PAGES: usize = 1000;
+/// Scripts on a page.
 const SCRIPT_PAGE: usize = 1000;
 
 /// The last task of each script, newest first looked up.
@@ -37,11 +38,12 @@ pub(super) fn list(global: &Global, args: &ListArgs) -> Result<ExitCode, Failure
         output::print_json(&json!({ "scripts": scripts, "next": null, "verification": verification }));
         return Ok(ExitCode::SUCCESS);
     }
+    let when = if is_terminal() { brief_moment } else { moment };
     let lines: Vec<rows::Line> = scripts
         .iter()
         .map(|script| {
             let task = script["name"].as_str().and_then(|name| last.get(name));
-            rows::Line::of(script, None, Some(columns(task)))
+            rows::Line::of(script, None, Some(columns(task, when)))
         })
         .collect();
     rows::print(&lines);
@@ -78,23 +80,11 @@ fn client(global: &Global, last: &Last) -> Result<Client, Failure> {
     Client::new(global, &last.to_server())
 }
 
-/// All scripts, page after page, and what stands behind them.
+/// All scripts, and what stands behind them.
 fn scripts(client: &Client, place: &Place) -> Result<(Vec<Value>, Value), Failure> {
-    let mut scripts = Vec::new();
     let first = format!("/api/v1/scripts?limit={SCRIPT_PAGE}{}", place.of_scripts());
-    let mut path = first.clone();
-    for _ in 0..MAX_SCRIPT_PAGES {
-        let mut page = client.get(&path)?;
-        match page["scripts"].take() {
-            Value::Array(found) => scripts.extend(found),
-            _ => return Err(Failure::new("the service's answer is no list of scripts")),
-        }
-        match page["next"].as_str() {
-            Some(next) => path = format!("{first}&cursor={}", segment(next)),
-            None => return Ok((scripts, page["verification"].take())),
-        }
-    }
-    Err(Failure::new("the service's list of scripts does not end"))
+    let (scripts, mut rest) = client.all(&first, "scripts")?;
+    Ok((scripts, rest["verification"].take()))
 }
 
 /// The last tasks of these scripts among the recent ones.
@@ -132,15 +122,11 @@ fn script_of(task: &Task) -> String {
 }
 
 /// How a script ended last: status, when, by whom.
-fn columns(task: Option<&Task>) -> Vec<String> {
+fn columns(task: Option<&Task>, form: fn(Timestamp) -> String) -> Vec<String> {
     let none = || ["-", "-", "-"].map(str::to_owned).to_vec();
     task.map_or_else(none, |task| {
         let when = task.ended_at.unwrap_or(task.created_at);
-        vec![
-            task.status.to_string(),
-            when.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
-            task.created_by.clone(),
-        ]
+        vec![task.status.to_string(), form(when), task.created_by.clone()]
     })
 }
 
@@ -168,7 +154,7 @@ fn facts(name: &str, script: &Value, last: Option<&Task>) -> Vec<Vec<String>> {
     let versions = script["versions"].as_array().map(Vec::as_slice).unwrap_or_default();
     rows.extend(versions.iter().map(|version| row("version", &of_nodes(version))));
     rows.push(match last {
-        Some(task) => row("last", &format!("{}, task {}", columns(Some(task)).join("  "), task.id)),
+        Some(task) => row("last", &format!("{}, task {}", columns(Some(task), moment).join("  "), task.id)),
         None => row("last", "-"),
     });
     rows

@@ -9,7 +9,8 @@ use crate::args::{Global, TaskListArgs};
 use crate::client::{Client, segment};
 use crate::failure::Failure;
 use crate::output::{self, say, table};
-use crate::summary::duration;
+use crate::summary::{brief_moment, duration, moment};
+use crate::terminal;
 
 /// Most tasks that the service gives at once.
 const MAX_PAGE: u32 = 1000;
@@ -23,8 +24,7 @@ pub(crate) fn list(global: &Global, args: &TaskListArgs) -> Result<ExitCode, Fai
         return Ok(ExitCode::SUCCESS);
     }
     let tasks: Vec<Task> = serde_json::from_value(tasks.into()).map_err(|error| no_list(&error))?;
-    let rows: Vec<Vec<String>> = tasks.iter().map(row).collect();
-    for line in table(&rows) {
+    for line in if output::is_terminal() { short_lines(&tasks, terminal::width()) } else { lines(&tasks) } {
         output::print(&line);
     }
     if tasks.is_empty() {
@@ -80,17 +80,36 @@ fn query(args: &TaskListArgs, limit: u32, cursor: &Value) -> String {
     query
 }
 
-fn row(task: &Task) -> Vec<String> {
-    let took = task.result.as_ref().map(|result| duration(result.duration_ms)).unwrap_or_default();
-    vec![
-        task.id.to_string(),
-        task.status.to_string(),
-        task.created_at.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
-        took,
-        task.created_by.clone(),
-        task.name.clone(),
-        place(task),
-    ]
+/// The columns for programs that read columns: always the same ones.
+fn lines(tasks: &[Task]) -> Vec<String> {
+    let row = |task: &Task| {
+        let created = moment(task.created_at);
+        let [id, status, name] = [task.id.to_string(), task.status.to_string(), task.name.clone()];
+        vec![id, status, created, took(task), task.created_by.clone(), name, place(task)]
+    };
+    table(&tasks.iter().map(row).collect::<Vec<_>>())
+}
+
+/// The columns for people, whose terminal may be narrow: what `task show` tells too is left out where it does not fit.
+fn short_lines(tasks: &[Task], width: Option<usize>) -> Vec<String> {
+    let with = |has_took: bool, has_by: bool| {
+        let row = |task: &Task| {
+            let mut row = vec![task.id.to_string(), task.status.to_string(), brief_moment(task.created_at)];
+            row.extend(has_took.then(|| took(task)));
+            row.extend(has_by.then(|| task.created_by.clone()));
+            row.extend([task.name.clone(), place(task)]);
+            row
+        };
+        table(&tasks.iter().map(row).collect::<Vec<_>>())
+    };
+    let fits =
+        |lines: &[String]| lines.iter().all(|line| width.is_none_or(|width| line.chars().count() <= width));
+    let wide = [with(true, true), with(false, true)].into_iter().find(|lines| fits(lines));
+    wide.unwrap_or_else(|| with(false, false))
+}
+
+fn took(task: &Task) -> String {
+    task.result.as_ref().map(|result| duration(result.duration_ms)).unwrap_or_default()
 }
 
 /// The node, and whether it is away; nothing for a task of this agent.

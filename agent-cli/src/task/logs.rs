@@ -27,11 +27,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Prints a task's log.
 pub(crate) fn logs(global: &Global, args: &LogsArgs) -> Result<ExitCode, Failure> {
-    let client = Client::new(global, &args.server)?;
+    let client = Client::new(global, &args.one.server)?;
     if args.follow {
-        return follow(&client, &args.id, args.banner).map_err(Failure::beside_a_script);
+        return follow(&client, &args.one.id, args.banner).map_err(Failure::beside_a_script);
     }
-    let mut log = Log::new(&client, &args.id, args.banner);
+    let mut log = Log::new(&client, &args.one.id, args.banner);
     match log.print(false)? {
         Piece::Cut(why) => Err(Failure::new(format!("the log was cut off: {why}; ask for it again"))),
         Piece::Whole | Piece::Unread => {

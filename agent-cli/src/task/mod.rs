@@ -11,11 +11,11 @@ use std::process::ExitCode;
 use serde_json::Value;
 use task_runners::Task;
 
-use crate::args::{Global, Server, TaskCommand};
+use crate::args::{Global, OneTask, TaskArgs, TaskCommand};
 use crate::client::{Client, segment};
 use crate::failure::Failure;
 use crate::follow::Screen;
-use crate::output::say;
+use crate::output::{self, say};
 use crate::terminal::escaped_line;
 
 /// Carries one of the task's commands out.
@@ -23,32 +23,32 @@ pub(crate) fn run(global: &Global, command: TaskCommand) -> Result<ExitCode, Fai
     match command {
         TaskCommand::Submit(args) => submit::submit(global, &args),
         TaskCommand::List(args) => list::list(global, &args),
-        TaskCommand::Show { server, id, json } => show::show(global, &server, &id, json),
+        TaskCommand::Show(args) => show::show(global, &args),
         TaskCommand::Logs(args) => logs::logs(global, &args),
-        TaskCommand::Cancel { server, id } => cancel(global, &server, &id),
-        TaskCommand::Rerun { server, id, confirm, follow } => {
-            submit::rerun(global, &server, &id, confirm.as_deref(), follow)
-        }
-        TaskCommand::Abandon { server, id } => abandon(global, &server, &id),
-        TaskCommand::DebugScript { server, id } => debug_script(global, &server, &id),
+        TaskCommand::Cancel(args) => end(global, &args, "/cancel", "asked to end"),
+        TaskCommand::Rerun(args) => submit::rerun(global, &args),
+        TaskCommand::Abandon(args) => end(global, &args, "/abandon", "given up"),
+        TaskCommand::DebugScript(one) => debug_script(global, &one),
     }
 }
 
-fn cancel(global: &Global, server: &Server, id: &str) -> Result<ExitCode, Failure> {
-    let client = Client::new(global, server)?;
-    let task = client.post(&path(id, "/cancel"), None)?;
-    say(&format!("asked to end; it is {}", escaped_line(task["status"].as_str().unwrap_or_default())));
+/// Has a task end, in one way or the other, and says what became of it.
+fn end(
+    global: &Global,
+    TaskArgs { one, json }: &TaskArgs,
+    how: &str,
+    said: &str,
+) -> Result<ExitCode, Failure> {
+    let task = Client::new(global, &one.server)?.post(&path(&one.id, how), None)?;
+    if *json {
+        output::print_json(&task);
+    } else {
+        say(&format!("{said}; it is {}", escaped_line(task["status"].as_str().unwrap_or_default())));
+    }
     Ok(ExitCode::SUCCESS)
 }
 
-fn abandon(global: &Global, server: &Server, id: &str) -> Result<ExitCode, Failure> {
-    let client = Client::new(global, server)?;
-    let task = client.post(&path(id, "/abandon"), None)?;
-    say(&format!("given up; it is {}", escaped_line(task["status"].as_str().unwrap_or_default())));
-    Ok(ExitCode::SUCCESS)
-}
-
-fn debug_script(global: &Global, server: &Server, id: &str) -> Result<ExitCode, Failure> {
+fn debug_script(global: &Global, OneTask { server, id }: &OneTask) -> Result<ExitCode, Failure> {
     let client = Client::new(global, server)?;
     let mut script = Vec::new();
     client

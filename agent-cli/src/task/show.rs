@@ -4,22 +4,21 @@ use std::process::ExitCode;
 
 use task_runners::Task;
 
-use crate::args::{Global, Server};
+use crate::args::{Global, TaskArgs};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::{self, table};
-use crate::summary::{duration, outcome};
+use crate::summary::{duration, moment, outcome};
 use crate::task::{parsed, path};
 
 /// Shows one task.
-pub(crate) fn show(global: &Global, server: &Server, id: &str, as_json: bool) -> Result<ExitCode, Failure> {
-    let client = Client::new(global, server)?;
-    let json = client.get(&path(id, ""))?;
-    if as_json {
-        output::print_json(&json);
+pub(crate) fn show(global: &Global, TaskArgs { one, json }: &TaskArgs) -> Result<ExitCode, Failure> {
+    let task = Client::new(global, &one.server)?.get(&path(&one.id, ""))?;
+    if *json {
+        output::print_json(&task);
         return Ok(ExitCode::SUCCESS);
     }
-    for line in table(&describe(&parsed(json)?)) {
+    for line in table(&describe(&parsed(task)?)) {
         output::print(&line);
     }
     Ok(ExitCode::SUCCESS)
@@ -32,13 +31,13 @@ fn describe(task: &Task) -> Vec<Vec<String>> {
         row("name", task.name.clone()),
         row("status", task.status.to_string()),
         row("node", task.node.clone().unwrap_or_default()),
-        row("created", format!("{} by {}", task.created_at, task.created_by)),
+        row("created", format!("{} by {}", moment(task.created_at), task.created_by)),
     ];
     // A task of this agent has none.
     rows.retain(|row| !row[1].is_empty());
-    rows.extend(task.unreachable_since.map(|at| row("away since", at.to_string())));
-    rows.extend(task.started_at.map(|at| row("started", at.to_string())));
-    rows.extend(task.ended_at.map(|at| row("ended", at.to_string())));
+    rows.extend(task.unreachable_since.map(|at| row("away since", moment(at))));
+    rows.extend(task.started_at.map(|at| row("started", moment(at))));
+    rows.extend(task.ended_at.map(|at| row("ended", moment(at))));
     rows.push(row("log", format!("{} bytes", task.log_bytes)));
     let Some(result) = &task.result else { return rows };
     rows.push(row("took", duration(result.duration_ms)));

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use serde_json::{Map, Value, json};
 use task_runners::{ExposeSecret, Problem, Secrets};
 
-use crate::args::{Global, Server, SubmitArgs};
+use crate::args::{Global, RerunArgs, SubmitArgs};
 use crate::asked::pairs;
 use crate::client::Client;
 use crate::failure::Failure;
@@ -13,6 +13,9 @@ use crate::output::{self, say};
 use crate::secrets;
 use crate::task::{logs, path};
 use crate::terminal::escaped_line;
+
+/// What the service calls it that it has no script of that name.
+const NO_SUCH_SCRIPT: &str = "not_found";
 
 /// Submits a task, and follows it where that is asked for.
 pub(crate) fn submit(global: &Global, args: &SubmitArgs) -> Result<ExitCode, Failure> {
@@ -22,34 +25,40 @@ pub(crate) fn submit(global: &Global, args: &SubmitArgs) -> Result<ExitCode, Fai
 fn submitted(global: &Global, args: &SubmitArgs) -> Result<ExitCode, Failure> {
     let spec = spec(args)?;
     let client = Client::new(global, &args.server)?;
-    let task = client.post("/api/v1/tasks", Some(&spec))?;
+    let task = client.post("/api/v1/tasks", Some(&spec)).map_err(|failure| match failure.refusal() {
+        NO_SUCH_SCRIPT => failure.with_hints(vec![where_scripts_are(&client, args)]),
+        _ => failure,
+    })?;
     say_seen(&task, &args.params);
-    if args.json && !args.follow {
-        output::print_json(&task);
-        return Ok(ExitCode::SUCCESS);
-    }
-    told(&client, &task, args.follow)
+    told(&client, &task, args.follow, args.json)
 }
 
 /// Submits a task as another one was submitted, and follows it where that is asked for.
-pub(crate) fn rerun(
-    global: &Global,
-    server: &Server,
-    id: &str,
-    confirm: Option<&str>,
-    follow: bool,
-) -> Result<ExitCode, Failure> {
+pub(crate) fn rerun(global: &Global, args: &RerunArgs) -> Result<ExitCode, Failure> {
     let submitted = || {
-        let client = Client::new(global, server)?;
-        let body = confirm.map(|name| json!({ "confirm": name }));
-        let task = client.post(&path(id, "/rerun"), body.as_ref())?;
-        told(&client, &task, follow)
+        let client = Client::new(global, &args.one.server)?;
+        let body = args.confirm.as_ref().map(|name| json!({ "confirm": name }));
+        let task = client.post(&path(&args.one.id, "/rerun"), body.as_ref())?;
+        told(&client, &task, args.follow, args.json)
     };
-    submitted().map_err(|failure| if follow { failure.beside_a_script() } else { failure })
+    submitted().map_err(|failure| if args.follow { failure.beside_a_script() } else { failure })
 }
 
-/// Prints the id of a task that was accepted, or follows it.
-fn told(client: &Client, task: &Value, follow: bool) -> Result<ExitCode, Failure> {
+/// Which command shows the scripts that the task might have been meant for.
+fn where_scripts_are(client: &Client, args: &SubmitArgs) -> String {
+    let place = match (&args.node, args.node_labels.as_slice()) {
+        (Some(node), _) => format!(" --node {node}"),
+        (None, labels) => labels.iter().map(|label| format!(" --node-label {label}")).collect(),
+    };
+    format!("agent-cli list --server {}{place} shows the scripts there", client.address())
+}
+
+/// Prints the id of a task that was accepted, or all of it, or follows it.
+fn told(client: &Client, task: &Value, follow: bool, json: bool) -> Result<ExitCode, Failure> {
+    if json && !follow {
+        output::print_json(task);
+        return Ok(ExitCode::SUCCESS);
+    }
     let id = task["id"].as_str().unwrap_or_default();
     if follow {
         say(&format!("task {}", escaped_line(id)));

@@ -1,84 +1,56 @@
 //! The examples of the pages about the command line and about scripts, executed one after the other on one site each.
 
-use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use crate::examples::{Example, blocks_of, chapter, examples, is_as_expected, page};
+use crate::nodes::Scene;
 use crate::service::Service;
-use crate::support::{Ended, Site};
+use crate::support::Site;
 
-/// What stands for a text that differs each time.
-const ANY: &str = "…";
-
-fn page(name: &str) -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name)).unwrap()
-}
-
-/// The text of the page's blocks of one kind.
-fn blocks(page: &str, kind: &str) -> Vec<String> {
-    let opening = format!("```{kind}\n");
-    let parts = page.split(opening.as_str()).skip(1);
-    parts.map(|part| part.split("```").next().unwrap().to_owned()).collect()
-}
-
-/// A command of the page, and what it prints.
-struct Example {
-    command: String,
-    output: String,
-}
-
-fn examples(page: &str) -> Vec<Example> {
-    let mut examples: Vec<Example> = Vec::new();
-    for block in blocks(page, "console") {
-        for line in block.lines() {
-            match line.strip_prefix("$ ") {
-                Some(command) => {
-                    examples.push(Example { command: command.to_owned(), output: String::new() });
-                }
-                None => examples.last_mut().unwrap().output.push_str(&format!("{line}\n")),
-            }
-        }
-    }
-    examples
-}
-
-/// Whether a text is the expected one, in which a mark stands for any text.
-fn is_as_expected(text: &str, expected: &str) -> bool {
-    let pieces: Vec<&str> = expected.split(ANY).collect();
-    let [first, between @ .., last] = pieces.as_slice() else { return text == expected };
-    let Some(mut rest) = text.strip_prefix(first) else { return false };
-    for piece in between {
-        match rest.find(piece) {
-            Some(at) => rest = &rest[at + piece.len()..],
-            None => return false,
-        }
-    }
-    rest.ends_with(last)
-}
+/// The chapter of the page about the command line whose service has a node.
+const OF_NODES: &str = "node";
 
 #[test]
 fn every_example_of_the_page_prints_what_the_page_says() {
-    let page = page("cli.md");
+    let page = page("docs/cli.md");
+    let page = page.replace(chapter(&page, OF_NODES), "");
     let (site, service) = Service::on_a_free_port();
-    site.script("deploy/web.sh", &blocks(&page, "sh")[0]);
+    let [script] = blocks_of(&page, "sh").try_into().expect("one block");
+    site.script("deploy/web.sh", &script);
     let examples = examples(&page);
     assert!(examples.len() > 20, "the page has {} examples", examples.len());
-    execute(examples, &site, service.port);
+    execute(&examples, &site, &[("DEVOPS_AGENT__HTTP__PORT", &service.port.to_string())]);
+}
+
+#[test]
+fn every_example_with_a_node_prints_what_the_page_says() {
+    let page = page("docs/cli.md");
+    let chapter = chapter(&page, OF_NODES);
+    let [service] = blocks_of(chapter, "sh").try_into().expect("one block");
+    let scene = Scene::new();
+    scene.node.0.script("wait.sh", "#!/bin/sh\nexec sleep 600\n");
+    scene.offers("wait.sh");
+    // Named here as in a shell of the reader's, at another address.
+    let (_, named) = service.trim_end().trim_end_matches('"').split_once("AGENT=\"").expect("a variable");
+    let named = named.replace("https://api.example.com:8848", &scene.url).replace("admin.token", "boss");
+    execute(&examples(chapter), &scene.caller, &[("AGENT", &named)]);
 }
 
 #[test]
 fn every_example_of_the_page_about_scripts_prints_what_the_page_says() {
-    let page = page("scripts.md");
+    let page = page("docs/scripts.md");
     let site = Site::new();
-    site.script("deploy.sh", &blocks(&page, "sh")[0]);
+    let [script] = blocks_of(&page, "sh").try_into().expect("one block");
+    site.script("deploy.sh", &script);
     let examples = examples(&page);
     assert!(examples.len() > 5, "the page has {} examples", examples.len());
-    execute(examples, &site, 0);
+    execute(&examples, &site, &[]);
 }
 
 #[test]
 fn the_page_about_scripts_names_every_key() {
-    let page = page("scripts.md");
+    let page = page("docs/scripts.md");
     // What a reader is told who writes a key that there is not.
     let told = |header: &str| {
         let header = task_runners::header::read(format!("#!/bin/sh\n{header}\n").as_bytes());
@@ -102,52 +74,35 @@ fn the_page_about_scripts_names_every_key() {
     assert_eq!(unnamed, Vec::<&String>::new());
 }
 
-fn execute(examples: Vec<Example>, site: &Site, port: u16) {
+fn execute(examples: &[Example], site: &Site, variables: &[(&str, &str)]) {
     let program = Path::new(env!("CARGO_BIN_EXE_agent-cli")).parent().unwrap();
-    for Example { command, output } in examples {
+    for example in examples {
         let mut shell = Command::new("sh");
-        let line = format!("exec 2>&1; {command}\ncode=$?; [ $code = 0 ] || echo \"[exit code $code]\"");
-        shell.args(["-c", &line]).current_dir(site.path("")).env_clear();
+        shell.current_dir(site.path("")).env_clear().envs(variables.iter().copied());
         shell.env("PATH", format!("{}:/usr/bin:/bin", program.display()));
-        shell.env("DEVOPS_AGENT__HTTP__PORT", port.to_string());
-        let text = Ended::of(&mut shell).text();
-        let lines: Vec<&str> = text.lines().collect();
-        let expected: Vec<&str> = output.lines().collect();
-        let fits = lines.len() == expected.len()
-            && lines.iter().zip(&expected).all(|(line, expected)| is_as_expected(line, expected));
-        assert!(fits, "$ {command}\nprints\n{text}\nand the page says\n{output}");
+        example.prints_what_the_page_says(&mut shell);
     }
+}
+
+/// The commands that do something, as the program's own help names them.
+fn commands_of(words: &[String]) -> Vec<Vec<String>> {
+    let help = Site::new().ended(words.iter().map(String::as_str).chain(["--help"])).text();
+    let Some((_, list)) = help.split_once("\nCommands:\n") else { return vec![words.to_vec()] };
+    // What is indented further goes on with the line above.
+    let lines = list.lines().take_while(|line| !line.is_empty()).filter_map(|line| line.strip_prefix("  "));
+    let names = lines.filter_map(|line| line.split(' ').next()).filter(|name| !["", "help"].contains(name));
+    names.flat_map(|name| commands_of(&[words, &[name.to_owned()]].concat())).collect()
 }
 
 #[test]
 fn every_command_has_an_example() {
-    let examples = examples(&page("cli.md"));
-    for command in [
-        "run",
-        "list",
-        "show",
-        "lint",
-        "new",
-        "completions",
-        "man",
-        "manifest create",
-        "manifest verify",
-        "manifest sign",
-        "manifest keygen",
-        "task submit",
-        "task list",
-        "task show",
-        "task logs",
-        "task cancel",
-        "task rerun",
-        "task debug-script",
-        "token create",
-        "backup",
-        "restore",
-    ] {
-        let line = format!("agent-cli {command} ");
+    let examples = examples(&page("docs/cli.md"));
+    let commands = commands_of(&[]);
+    assert!(commands.len() > 25, "{commands:?}");
+    for command in commands {
+        let line = format!("agent-cli {} ", command.join(" "));
         let is_used = |example: &Example| format!("{} ", example.command).contains(&line);
-        assert!(examples.iter().any(is_used), "{command}");
+        assert!(examples.iter().any(is_used), "{line}");
     }
 }
 

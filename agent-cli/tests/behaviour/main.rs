@@ -14,6 +14,7 @@ mod debug_script;
 mod described;
 mod documentation;
 mod dry_run;
+mod examples;
 mod exit_codes;
 mod help;
 mod input;

@@ -9,15 +9,15 @@ use crate::support::{Ended, Site, eventually, write};
 use crate::terminal::typing;
 
 /// An API server, a node of it, and what the command line calls the former with.
-struct Scene {
-    caller: Site,
-    url: String,
+pub(crate) struct Scene {
+    pub(crate) caller: Site,
+    pub(crate) url: String,
     _server: (Site, Service),
-    node: (Site, Service),
+    pub(crate) node: (Site, Service),
 }
 
 impl Scene {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let caller = Site::new();
         let mut sections = String::new();
         for (name, scope) in [("boss", "admin"), ("db-1", "node")] {
@@ -52,8 +52,13 @@ impl Scene {
     }
 
     fn connected(&self) {
+        self.offers("hello.sh");
+    }
+
+    /// Waits until the service knows that the node has this script.
+    pub(crate) fn offers(&self, script: &str) {
         eventually("the node's script", || {
-            self.ended(&["node", "show", "db-1"]).text().contains("hello.sh").then_some(())
+            self.ended(&["node", "show", "db-1"]).text().contains(script).then_some(())
         });
     }
 }
@@ -120,6 +125,13 @@ fn a_task_whose_node_does_not_come_back_is_given_up() {
     assert!(shown.contains("status     lost\n") && shown.contains("came late  cancelled"), "{shown}");
     assert!(shown.contains("given up by boss;"), "{shown}");
     assert_eq!(scene.ended(&["task", "abandon", &id]).code, Some(1));
+    let another = scene.ended(&["task", "rerun", "--json", &id]).json();
+    let another = another["id"].as_str().unwrap();
+    let given_up = eventually("its start", || {
+        let ended = scene.ended(&["task", "abandon", "--json", another]);
+        (ended.code == Some(0)).then(|| ended.json())
+    });
+    assert_eq!((&given_up["id"], &given_up["status"]), (&another.into(), &"lost".into()));
 }
 
 #[test]
@@ -162,6 +174,17 @@ fn the_scripts_of_a_node_and_of_a_pool_are_listed_and_shown() {
     assert!(ended(&["list", "--node", "db-2"]).stderr.contains("there is no node 'db-2'"));
     assert!(ended(&["show", "no.sh", "--node", "db-1"]).stderr.contains("named 'no.sh'"));
     assert!(ended(&["list", "--node-label", "role"]).stderr.contains("label: a label's name and value"));
+    let hints = [
+        (&["--node", "db-1"][..], "--node db-1"),
+        (&["--node-label", "role=db"], "--node-label role=db"),
+        (&[], ""),
+    ];
+    for (target, place) in hints {
+        let refused = scene.ended(&[&["task", "submit"], target, &["no.sh"]].concat());
+        let hint = format!("hint: agent-cli list --server {} {place}", scene.url);
+        let shows = format!("{} shows the scripts there\n", hint.trim_end());
+        assert!(refused.code == Some(1) && refused.stderr.ends_with(&shows), "{}", refused.stderr);
+    }
     let without_service = scene.caller.ended(["list", "--node", "db-1"]);
     assert!(without_service.stderr.contains("--server"), "{}", without_service.stderr);
     assert_eq!(

@@ -5,6 +5,9 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use insta::assert_snapshot;
+
+use crate::service::Service;
 use crate::support::{Ended, Live, Site, eventually, program};
 
 /// What a command of the agent writes to a terminal, byte for byte, as `script` of util-linux sees it.
@@ -14,11 +17,22 @@ pub(crate) fn on_terminal(site: &Site, args: &[&str], env: &[(&str, &str)]) -> S
 
 /// The same where somebody types.
 pub(crate) fn typing(site: &Site, args: &[&str], env: &[(&str, &str)], input: Stdio) -> String {
+    behind_terminal(site, "", args, env, input)
+}
+
+/// The same on a terminal of so many columns, without colour; the others do not say how wide they are.
+fn on_terminal_of(columns: u32, site: &Site, args: &[&str]) -> String {
+    behind_terminal(site, &format!("stty cols {columns} rows 24; "), args, &[], Stdio::null())
+}
+
+/// What a command of the agent, and what a shell does before, write to a terminal.
+fn behind_terminal(site: &Site, before: &str, args: &[&str], env: &[(&str, &str)], input: Stdio) -> String {
     let agent = site.agent(args);
     let words = std::iter::once(agent.get_program()).chain(agent.get_args());
     let line: Vec<String> = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
+    let line = format!("{before}{}", line.join(" "));
     let mut command = Command::new("script");
-    command.args(["-qec", &line.join(" "), "/dev/null"]).env_clear().env("PATH", "/usr/bin:/bin");
+    command.args(["-qec", &line, "/dev/null"]).env_clear().env("PATH", "/usr/bin:/bin");
     command.env("SHELL", "/bin/sh").envs(env.iter().copied()).current_dir(site.path(""));
     let ended = program(command.stdin(input), "bsdutils");
     ended.text().replace("\r\n", "\n")
@@ -40,6 +54,41 @@ fn whoever_sits_at_a_terminal_confirms_what_cannot_be_undone_by_typing_its_name(
         assert!(shown.contains("confirm: ") && !shown.contains("purged"), "{answer:?}: {shown:?}");
     }
     assert_eq!(site.records().len(), 1);
+}
+
+#[test]
+fn what_a_script_does_is_told_as_far_as_the_terminal_is_wide() {
+    let site = Site::new();
+    let header =
+        "#TASK group=\"files\" effect=\"write\" description=\"Packs a folder into a checked archive\"";
+    site.script("pack.sh", format!("#!/bin/sh\n{header}\n"));
+    site.script("up.sh", "#!/bin/sh\n#TASK effect=\"read\" description=\"Short\"\n");
+    for columns in [40, 80] {
+        assert_snapshot!(format!("list_of_{columns}_columns"), on_terminal_of(columns, &site, &["list"]));
+    }
+    // The twin: a pipe gets all of it, however wide a terminal its reader has.
+    assert!(site.ended(["list"]).text().contains("Packs a folder into a checked archive\n"));
+}
+
+#[test]
+fn a_list_of_tasks_leaves_out_what_a_narrow_terminal_has_no_room_for() {
+    let (site, _service) = Service::on_a_free_port();
+    site.script("some.sh", "#!/bin/sh\n");
+    let submitted = site.ended(["task", "submit", "some.sh"]).text();
+    let id = submitted.trim();
+    assert_eq!(site.ended(["task", "logs", "--follow", id]).code, Some(0));
+    let cells = |columns: u32| -> Vec<String> {
+        let shown = on_terminal_of(columns, &site, &["task", "list"]);
+        let line = shown.trim_end();
+        assert!(line.starts_with(&format!("{id}  succeeded  ")) && line.ends_with("  some.sh"), "{shown:?}");
+        assert!(line.chars().count() <= columns as usize, "{shown:?}");
+        line.split("  ").map(str::to_owned).collect()
+    };
+    assert_eq!([120, 80, 72].map(|columns| cells(columns).len()), [6, 5, 4]);
+    assert_eq!(cells(80)[3], "admin");
+    // What is cut off here stands there.
+    let whole = site.ended(["task", "list"]).text();
+    assert_eq!(whole.trim_end().split("  ").count(), 6, "{whole}");
 }
 
 pub(crate) const TERM: (&str, &str) = ("TERM", "xterm-256color");

@@ -1,6 +1,5 @@
 //! Scripts that say how many of them run at once, and what is tried again, as callers see it.
 
-use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::support::{Service, Site, eventually};
@@ -129,8 +128,7 @@ fn an_agent_that_is_killed_tries_again_only_what_says_so_and_leaves_nothing_of_t
         let path = format!("/api/v1/tasks/{id}/log?banner=false");
         eventually("the script to begin", || (!service.get(&path).body.is_empty()).then_some(()));
     }
-    service.signal(Signal::SIGKILL);
-    let (_, site, _) = service.ended_with();
+    let site = service.killed();
     let service = site.start();
     let [named, unnamed] = &ids;
     let ended = service.ended(unnamed);

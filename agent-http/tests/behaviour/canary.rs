@@ -66,20 +66,6 @@ impl Stage {
         assert_eq!(reply.status, 202, "{}", reply.text());
     }
 
-    /// The secret's file, once the script runs.
-    fn secret_file(&self, id: &str) -> PathBuf {
-        let path = format!("/api/v1/tasks/{id}/log?banner=false");
-        eventually("the script's first line", || {
-            let text = self.service.get(&path).text();
-            text.strip_prefix("file ")?.strip_suffix('\n').map(PathBuf::from)
-        })
-    }
-
-    /// Lets the script go on.
-    fn open_gate(&self) {
-        fs::OpenOptions::new().write(true).open(&self.gate).unwrap().write_all(b"go\n").unwrap();
-    }
-
     /// Every place that holds the canary and that others than the script can see.
     fn places_with(&self, canary: &str) -> Vec<String> {
         let mut found = in_processes(canary);
@@ -90,6 +76,20 @@ impl Stage {
         }
         found
     }
+}
+
+/// The secret's file of the script that waits, once it runs and its log is there.
+pub(crate) fn secret_file(service: &Service, id: &str) -> PathBuf {
+    let path = format!("/api/v1/tasks/{id}/log?banner=false");
+    eventually("the script's first line", || {
+        let text = service.get(&path).text();
+        text.strip_prefix("file ")?.strip_suffix('\n').map(PathBuf::from)
+    })
+}
+
+/// Lets that script go on.
+pub(crate) fn open_gate(gate: &Path) {
+    fs::OpenOptions::new().write(true).open(gate).unwrap().write_all(b"go\n").unwrap();
 }
 
 /// Every secret is another one: nothing else, and no other test, holds it.
@@ -176,7 +176,7 @@ pub(crate) const NOWHERE: [&str; 0] = [];
 fn a_secret_is_in_the_scripts_own_file_while_it_runs_and_nowhere_else_ever() {
     let (stage, canary) = (Stage::new(), canary());
     stage.submit("one", &json!({"token": canary}));
-    let file = stage.secret_file("one");
+    let file = secret_file(&stage.service, "one");
     // The second one waits, its secret in the agent's memory only.
     stage.submit_as("script", "two", &json!({"script": "waits.sh", "token": canary}));
     assert_eq!(stage.places_with(&canary), NOWHERE);
@@ -186,12 +186,12 @@ fn a_secret_is_in_the_scripts_own_file_while_it_runs_and_nowhere_else_ever() {
     assert_eq!(task["spec"]["secrets"], json!(["token"]), "{task}");
     assert!(task["spec"]["params"]["token"].is_null(), "{task}");
 
-    stage.open_gate();
+    open_gate(&stage.gate);
     let ended = stage.service.ended("one");
     assert!(!file.exists());
     assert_eq!(ended["result"]["output_params"]["LENGTH"], canary.len().to_string(), "{ended}");
-    stage.secret_file("two");
-    stage.open_gate();
+    secret_file(&stage.service, "two");
+    open_gate(&stage.gate);
     assert_eq!(stage.service.ended("two")["status"], "succeeded");
     assert_eq!(stage.places_with(&canary), NOWHERE);
     assert_eq!(in_memory(&canary), Vec::<PathBuf>::new());
@@ -211,7 +211,7 @@ fn a_secret_is_in_the_scripts_own_file_while_it_runs_and_nowhere_else_ever() {
 fn what_is_no_secret_is_found_wherever_the_canary_is_looked_for() {
     let (stage, canary) = (Stage::new(), canary());
     stage.submit("one", &json!({"token": "x", "plain": canary}));
-    stage.secret_file("one");
+    secret_file(&stage.service, "one");
     let found = stage.places_with(&canary);
     for place in [
         "cmdline",
@@ -225,7 +225,7 @@ fn what_is_no_secret_is_found_wherever_the_canary_is_looked_for() {
     ] {
         assert!(found.iter().any(|found| found == place), "{place}: {found:?}");
     }
-    stage.open_gate();
+    open_gate(&stage.gate);
     stage.service.ended("one");
     let echoed = json!({"name": "echoes.sh", "id": "two", "params": {"token": canary}});
     assert_eq!(stage.service.post("/api/v1/tasks", &echoed).status, 202);
@@ -286,7 +286,7 @@ fn no_refusal_repeats_a_secret() {
 fn the_id_of_a_task_with_a_secret_is_answered_by_it_and_another_spec_is_a_conflict() {
     let (stage, canary) = (Stage::new(), canary());
     stage.submit("one", &json!({"token": canary}));
-    stage.secret_file("one");
+    secret_file(&stage.service, "one");
     let gate = stage.gate.to_str().unwrap();
     let again = |params: Value| {
         let spec = json!({"name": "waits.sh", "id": "one", "params": params, "debug_script": true});
@@ -297,7 +297,7 @@ fn the_id_of_a_task_with_a_secret_is_answered_by_it_and_another_spec_is_a_confli
     let conflict = again(json!({"gate": gate, "token": canary, "plain": "x"}));
     assert_eq!((conflict.status, conflict.code().as_str()), (409, "id_conflict"));
     assert!(!conflict.text().contains(&canary));
-    stage.open_gate();
+    open_gate(&stage.gate);
     stage.service.ended("one");
 }
 
@@ -305,12 +305,11 @@ fn the_id_of_a_task_with_a_secret_is_answered_by_it_and_another_spec_is_a_confli
 fn an_agent_that_is_killed_leaves_no_secret_behind() {
     let (stage, canary) = (Stage::new(), canary());
     stage.submit("runs", &json!({"token": canary}));
-    let file = stage.secret_file("runs");
+    let file = secret_file(&stage.service, "runs");
     stage.submit("waits", &json!({"token": canary}));
     stage.submit("plain", &json!({"plain": "x"}));
     let Stage { service, gate } = stage;
-    service.signal(Signal::SIGKILL);
-    let (_, site, _) = service.ended_with();
+    let site = service.killed();
     assert!(file.exists(), "nobody has cleaned up yet");
     assert_eq!(in_files(site.folder(), &canary), NOWHERE);
     let stage = Stage { service: Stage::open(site), gate };
@@ -321,7 +320,7 @@ fn an_agent_that_is_killed_leaves_no_secret_behind() {
         assert_eq!(task["result"]["error"]["code"], code, "{task}");
     }
     // What has no secret waited and is run.
-    stage.open_gate();
+    open_gate(&stage.gate);
     assert!(!stage.service.ended("plain")["result"]["exit_code"].is_null());
     assert_eq!(stage.places_with(&canary), NOWHERE);
     assert_eq!(in_memory(&canary), Vec::<PathBuf>::new());

@@ -1,12 +1,15 @@
 //! The commands of the README's chapter about the service, and of the pages about TLS and about getting started, executed
 //! as they stand.
 
+mod pages;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::Value;
 
+use crate::examples::{blocks_of, chapter, page};
 use crate::support::{Service, Site, eventually};
 
 /// Where the README has the service listen, and how it calls the programs.
@@ -17,23 +20,13 @@ const USER: &str = "peer_users = [\"deploy\"]";
 const SERVICE: &str = "cargo run --release --bin agent-http";
 const CLI: &str = "cargo run --release --bin agent-cli -- ";
 
-pub(crate) fn root() -> PathBuf {
+fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
 /// The shell blocks of a chapter of the README.
 fn blocks(title: &str) -> Vec<String> {
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    let beginning = format!("{title}\n");
-    let chapter = readme.split("\n## ").find(|chapter| chapter.starts_with(&beginning)).unwrap();
-    blocks_of(chapter, "sh")
-}
-
-/// The text of a page's blocks of one kind.
-pub(crate) fn blocks_of(page: &str, kind: &str) -> Vec<String> {
-    let opening = format!("```{kind}\n");
-    let parts = page.split(opening.as_str()).skip(1);
-    parts.map(|part| part.split("```").next().unwrap().to_owned()).collect()
+    blocks_of(chapter(&page("README.md"), title), "sh")
 }
 
 /// A site with the scripts of the repository, without configuration, as the README has it.
@@ -111,22 +104,24 @@ fn tls_commands(folder: &Path, port: Option<u16>, block: &str) -> String {
     commands(folder, &block.replace(ADDRESS, &address))
 }
 
+/// A shell in a folder, which finds the programs of this build.
+pub(crate) fn shell_in(folder: &Path) -> Command {
+    let programs = cli().parent().unwrap().display().to_string();
+    let mut shell = Command::new("sh");
+    shell.current_dir(folder).env("PATH", format!("{programs}:{}", std::env::var("PATH").unwrap()));
+    shell
+}
+
 /// Executes a block with the programs of this build, and gives what it prints.
 pub(crate) fn commands(folder: &Path, block: &str) -> String {
-    let programs = cli().parent().unwrap().display().to_string();
-    let output = Command::new("sh")
-        .args(["-ec", block])
-        .current_dir(folder)
-        .env("PATH", format!("{programs}:{}", std::env::var("PATH").unwrap()))
-        .output()
-        .unwrap();
+    let output = shell_in(folder).args(["-ec", block]).output().unwrap();
     assert!(output.status.success(), "{block}: {output:?}");
     String::from_utf8(output.stdout).unwrap()
 }
 
 #[test]
 fn the_commands_of_the_page_about_tls_do_what_it_says() {
-    let page = fs::read_to_string(root().join("docs/tls.md")).unwrap();
+    let page = page("docs/tls.md");
     let [make, call, make_client, call_as_client] = blocks_of(&page, "sh").try_into().expect("four blocks");
     let site = Site::bare(&blocks_of(&page, "toml")[0]);
     tls_commands(site.folder(), None, &make);
@@ -143,7 +138,7 @@ fn the_commands_of_the_page_about_tls_do_what_it_says() {
 
 #[test]
 fn the_commands_of_the_page_about_the_socket_do_what_it_says() {
-    let page = fs::read_to_string(root().join("docs/socket.md")).unwrap();
+    let page = page("docs/socket.md");
     let [settings] = blocks_of(&page, "toml").try_into().expect("one block");
     let [calls] = blocks_of(&page, "sh").try_into().expect("one block");
     let user = format!("peer_uids = [{}]", nix::unistd::geteuid());
@@ -156,7 +151,7 @@ fn the_commands_of_the_page_about_the_socket_do_what_it_says() {
 
 #[test]
 fn whoever_gets_started_by_the_page_has_tls_and_tokens_for_two_people() {
-    let page = fs::read_to_string(root().join("docs/getting-started.md")).unwrap();
+    let page = page("docs/getting-started.md");
     let [build, write, mistaken, vouch, certify, configure, start, deploy, read, audit] =
         blocks_of(&page, "sh").try_into().expect("ten blocks");
     // These programs are those of this build.

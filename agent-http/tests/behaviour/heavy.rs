@@ -7,7 +7,6 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::support::{LONG, Random, Service, Site, eventually, read_reply, request_text, tasks};
@@ -59,8 +58,7 @@ fn a_hundred_kills_under_load_lose_nothing_start_nothing_twice_and_leave_nothing
         known.look(&service);
         let life = Duration::from_millis(random.below(MAX_LIFE_MS));
         load(&service, &mut known, &starts, &mut random, life);
-        service.signal(Signal::SIGKILL);
-        site = service.ended_with().1;
+        site = service.killed();
     }
     let service = site.start();
     let ends = all_ended(&service, &mut known);

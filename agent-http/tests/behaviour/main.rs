@@ -21,6 +21,8 @@ mod curl;
 mod description;
 mod documentation;
 mod draining;
+#[path = "../../../agent-cli/tests/behaviour/examples.rs"]
+mod examples;
 mod hanging_up;
 mod heavy;
 mod hooks;

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use crate::examples::{blocks_of, chapter, page};
 use crate::nodes_tls::{connected, node_site, run};
 use crate::support::{Answer, Authority, Proxy, Service, Site, eventually, tls_site};
 
@@ -63,11 +64,17 @@ fn a_proxy_that_wants_to_know_who_calls_is_told_from_a_file_that_is_read_again()
     says(&without, "answered 407 Proxy Authentication Required: it wants to know who calls; expected");
     drop(without);
 
-    let site = site_behind(&authority, &server, &proxy, "proxy_credentials_file = \"proxy.secret\"\n");
-    site.write_secret("proxy.secret", "Aladdin:wrong");
+    // By the settings of the page about nodes, at this proxy.
+    let page = page("docs/nodes.md");
+    let [_, _, by_proxy] =
+        blocks_of(chapter(&page, "Between hosts"), "toml").try_into().expect("three blocks");
+    let by_proxy = by_proxy.replace("proxy.example.com:3128", &proxy.at.to_string());
+    let settings = format!("token_file = \"node.token\"\n{by_proxy}");
+    let site = node_site(&authority, "localhost", server.at.port(), &settings);
+    site.write_secret("proxy.credentials", "Aladdin:wrong");
     let node = site.start();
     says(&node, "it does not take what node.proxy_credentials_file holds");
-    node.site.write_secret("proxy.secret", &format!("Aladdin:{PASSWORD}\n"));
+    node.site.write_secret("proxy.credentials", &format!("Aladdin:{PASSWORD}\n"));
     connected(&server, &authority);
     assert!(!node.said().contains("c4n4ry") && !node.said().contains("QWxh"), "{}", node.said());
 }

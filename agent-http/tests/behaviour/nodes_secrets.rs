@@ -1,7 +1,5 @@
 //! A canary on its way to a node: it is looked for on the line, and at both ends wherever anybody but its script could look.
 
-use std::fs;
-use std::io::Write;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -11,7 +9,9 @@ use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use serde_json::{Value, json};
 
-use crate::canary::{NOWHERE, SCRIPT, canary, holds, in_answers, in_files, in_memory, in_processes};
+use crate::canary::{
+    NOWHERE, SCRIPT, canary, holds, in_answers, in_files, in_memory, in_processes, open_gate, secret_file,
+};
 use crate::support::{Line, Service, Site, eventually};
 
 /// An API server and its node, whose logs say all that they can say, and somebody who keeps what passes between them.
@@ -71,20 +71,6 @@ impl Stage {
         assert_eq!(reply.status, 202, "{}", reply.text());
     }
 
-    /// The secret's file, once the script runs and its log has come.
-    fn secret_file(&self, id: &str) -> PathBuf {
-        let path = format!("/api/v1/tasks/{id}/log?banner=false");
-        eventually("the script's first line", || {
-            let text = self.server.get(&path).text();
-            text.strip_prefix("file ")?.strip_suffix('\n').map(PathBuf::from)
-        })
-    }
-
-    /// Lets the script go on.
-    fn open_gate(&self) {
-        fs::OpenOptions::new().write(true).open(&self.gate).unwrap().write_all(b"go\n").unwrap();
-    }
-
     /// Every place that holds the canary and that others than the script can see.
     fn places_with(&self, canary: &str) -> Vec<String> {
         let mut found = in_processes(canary);
@@ -118,7 +104,7 @@ fn a_secret_for_a_node_is_in_its_scripts_own_file_and_neither_on_the_line_nor_an
     let (mut stage, canary) = (Stage::new(), canary());
     let secret = json!({ "token": canary });
     stage.submit("one", &secret);
-    let file = stage.secret_file("one");
+    let file = secret_file(&stage.server, "one");
     // One waits at the node, and one at the API server, for a line.
     stage.submit("two", &secret);
     eventually("the second one at the node", || {
@@ -131,10 +117,10 @@ fn a_secret_for_a_node_is_in_its_scripts_own_file_and_neither_on_the_line_nor_an
 
     stage.line.mend();
     stage.connected();
-    stage.open_gate();
+    open_gate(&stage.gate);
     let ended = stage.server.ended("one");
     assert_eq!(ended["result"]["output_params"]["LENGTH"], canary.len().to_string(), "{ended}");
-    stage.secret_file("two");
+    secret_file(&stage.server, "two");
     eventually("the third one at the node", || {
         (stage.node.get("/api/v1/tasks/three").status == 200).then_some(())
     });
@@ -164,7 +150,7 @@ fn a_secret_for_a_node_is_in_its_scripts_own_file_and_neither_on_the_line_nor_an
 fn what_is_no_secret_is_found_on_the_line_and_at_both_ends() {
     let (stage, canary) = (Stage::new(), canary());
     stage.submit("one", &json!({ "token": "x", "plain": canary }));
-    stage.secret_file("one");
+    secret_file(&stage.server, "one");
     let found = stage.places_with(&canary);
     for place in [
         "cmdline",
@@ -177,7 +163,7 @@ fn what_is_no_secret_is_found_on_the_line_and_at_both_ends() {
     ] {
         assert!(found.iter().any(|found| found == place), "{place}: {found:?}");
     }
-    stage.open_gate();
+    open_gate(&stage.gate);
     stage.server.ended("one");
     let mut passed = stage.passed.lock().unwrap();
     for (form, text) in forms(&canary) {

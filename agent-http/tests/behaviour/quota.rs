@@ -2,7 +2,6 @@
 
 use std::fs;
 
-use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::support::{Reply, Service, Site, eventually, with};
@@ -99,8 +98,7 @@ fn tasks_that_wait_count_before_a_restart_and_behind_it() {
     assert_busy(&submit(&service, &gated(&service, "third")));
     assert_eq!(service.call("all", "POST", "/api/v1/tasks/waits/cancel", None).status, 202);
     assert_eq!(submit(&service, &gated(&service, "waits-2")).status, 202);
-    service.signal(Signal::SIGKILL);
-    let (_, site, _) = service.ended_with();
+    let site = service.killed();
     let service = site.start();
     // The one that ran is interrupted, and the one that waited has its turn.
     assert_eq!(service.ended("runs")["status"], "interrupted");

@@ -207,6 +207,30 @@ fn settings_are_checked_without_starting_anything() {
 }
 
 #[test]
+fn files_of_a_node_that_cannot_be_used_are_found_before_it_starts() {
+    let site = Site::new(
+        "[node]\napi_server = \"ws://127.0.0.1:9\"\nname = \"db-1\"\ntoken_file = \"node.token\"\n",
+    );
+    for (token, why) in [
+        (None, "No such file"),
+        (Some(" \n"), "there is no text in it"),
+        (Some("two words"), "expected a token, as `agent-cli token create` prints it"),
+    ] {
+        token.into_iter().for_each(|token| site.write_secret("node.token", token));
+        for flags in [&["--check-config"][..], &[]] {
+            let (code, said) = fails(&site, flags);
+            assert_eq!(code, Some(2), "{why}: {said}");
+            assert!(said.contains("cannot be a node: node.token_file: ") && said.contains(why), "{said}");
+            assert!(!site.path("state").exists(), "{why}");
+        }
+    }
+    // The twin.
+    site.write_secret("node.token", &Site::token("node"));
+    let (code, said) = fails(&site, &["--check-config"]);
+    assert_eq!(code, Some(0), "{said}");
+}
+
+#[test]
 fn a_start_that_fails_has_started_none_of_the_tasks_that_wait() {
     let site = Site::new("[limits]\nconcurrent = 1");
     site.write_script("count.sh", "#!/bin/sh\necho started >> \"$1\"\n");

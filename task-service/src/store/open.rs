@@ -97,6 +97,8 @@ fn try_open(path: &Path) -> Result<Connection, StoreError> {
         return Err(StoreError::Newer { path: path.to_owned(), found, known: schema::VERSION });
     }
     schema::migrate(&mut connection).map_err(sqlite)?;
+    // What a savepoint could take back: of more than 64 KiB SQLite would write it to a file beneath /var/tmp.
+    connection.pragma_update(None, "temp_store", "MEMORY").map_err(sqlite)?;
     check::unmark(path).map_err(io("remove the mark beside"))?;
     Ok(connection)
 }

@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use crate::documentation::{blocks_of, commands, root};
+use crate::documentation::commands;
+use crate::examples::{blocks_of, page};
 use crate::support::{Service, Site, eventually};
 
 const ADDRESS: &str = "127.0.0.1:8848";
@@ -14,7 +15,7 @@ fn shell(service: &Service, block: &str) -> String {
 
 #[test]
 fn the_commands_of_the_page_do_what_it_says() {
-    let page = fs::read_to_string(root().join("docs/hooks.md")).unwrap();
+    let page = page("docs/hooks.md");
     let [script, secret, call, find, standard_secret, standard, add, remove] =
         blocks_of(&page, "sh").try_into().expect("eight blocks");
     let [github, billing] = blocks_of(&page, "toml").try_into().expect("two blocks");

@@ -2,7 +2,6 @@
 
 use std::fs;
 
-use nix::sys::signal::Signal;
 use serde_json::json;
 
 use super::{connected, gone, named_site, node_site, running, submit, task, task_when};
@@ -41,8 +40,7 @@ fn since_when_a_node_is_away_is_told_with_its_tasks_until_it_is_back_also_over_a
     let listed = server.get("/api/v1/tasks?node=node").json();
     assert_eq!(listed["tasks"][0]["unreachable_since"], away["unreachable_since"]);
 
-    server.signal(Signal::SIGKILL);
-    let (_, site, _) = server.ended_with();
+    let site = server.killed();
     let command = site.command_at(port);
     let server = site.start_by(command);
     assert_eq!(task(&server, &id)["unreachable_since"], away["unreachable_since"]);
@@ -60,10 +58,8 @@ fn a_task_is_out_of_reach_from_the_start_of_an_api_server_that_finds_its_node_go
     let node = node_site(&server, "").start();
     connected(&server);
     let (id, _gate) = running(&server, &node);
-    server.signal(Signal::SIGKILL);
-    let (_, site, _) = server.ended_with();
-    node.signal(Signal::SIGKILL);
-    let (_, node, _) = node.ended_with();
+    let site = server.killed();
+    let node = node.killed();
     let command = site.command_at(port);
     let server = site.start_by(command);
     task_when(&server, &id, "that its node is away", |task| !task["unreachable_since"].is_null());

@@ -2,7 +2,6 @@
 
 use std::fs;
 
-use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use super::{back, connected_as, log, named_site, server_of, submit_to, task, task_when};
@@ -89,8 +88,7 @@ fn when_the_one_in_the_middle_dies_its_own_task_is_interrupted_and_that_below_go
     let port = chain.middle.at.port();
     let (above, below) = chain.running("gate");
     let Chain { top, middle, low } = chain;
-    middle.signal(Signal::SIGKILL);
-    let (_, site, _) = middle.ended_with();
+    let site = middle.killed();
     task_when(&top, &above, "that its node is away", |task| !task["unreachable_since"].is_null());
     let chain = Chain { top, middle: back(site, port), low };
     let ended = chain.top.ended(&above);

@@ -1,7 +1,5 @@
 //! Either end dies and comes back.
 
-use nix::sys::signal::Signal;
-
 use super::{back, connected, ended_alone, log, node_site, running};
 use crate::support::Service;
 
@@ -25,8 +23,7 @@ fn a_node_that_dies_and_comes_back_tells_how_its_task_ended_and_starts_nothing_a
     let node = node_site(&server, "").start();
     connected(&server);
     let (id, _gate) = running(&server, &node);
-    node.signal(Signal::SIGKILL);
-    let (_, site, _) = node.ended_with();
+    let site = node.killed();
     let node = site.start();
     let task = server.ended(&id);
     assert_eq!(task["status"], "interrupted", "{task}");

@@ -3,7 +3,6 @@
 
 use std::fs;
 
-use nix::sys::signal::Signal;
 use serde_json::json;
 
 use super::{back, connected, ended_alone, gone, log, node_site, submit};
@@ -21,8 +20,7 @@ fn an_api_server_that_lost_the_secret_of_a_task_leaves_it_to_the_node_that_has_i
     eventually("the first line of the log", || {
         String::from_utf8_lossy(&log(&server, &id)).contains("waiting\n").then_some(())
     });
-    server.signal(Signal::SIGKILL);
-    let (_, site, _) = server.ended_with();
+    let site = server.killed();
     let server = back(site, at.port());
     connected(&server);
     let other = submit(&server, &json!({ "name": "where.sh" }));

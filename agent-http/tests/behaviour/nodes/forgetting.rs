@@ -2,7 +2,6 @@
 
 use std::fs;
 
-use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use super::{
@@ -86,14 +85,12 @@ fn a_node_with_tasks_that_have_not_ended_is_not_forgotten_neither_before_they_ar
     connected(&server);
     let (runs, gate) = running(&server, &node);
     refused(&server, "node_has_tasks");
-    node.signal(Signal::SIGKILL);
-    let (_, site, _) = node.ended_with();
+    let site = node.killed();
     task_when(&server, &runs, "that its node is away", |task| !task["unreachable_since"].is_null());
     let waits = submit(&server, &json!({ "name": "where.sh" }));
     refused(&server, "node_has_tasks");
     let port = server.at.port();
-    server.signal(Signal::SIGKILL);
-    let (_, server_site, _) = server.ended_with();
+    let server_site = server.killed();
     let server = back(server_site, port);
     refused(&server, "node_has_tasks");
 

@@ -72,8 +72,7 @@ fn a_person_gives_a_task_up_and_its_node_ends_it_when_it_is_back_whoever_was_res
     assert_eq!((again.status, again.code().as_str()), (409, "already_ended"));
     assert_eq!(server.get("/api/v1/nodes/node").json()["running"], 0);
 
-    server.signal(Signal::SIGKILL);
-    let (_, site, _) = server.ended_with();
+    let site = server.killed();
     let command = site.command_at(port);
     let server = site.start_by(command);
     assert_eq!(task(&node, &id)["status"], "running");

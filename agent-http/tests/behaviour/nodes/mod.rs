@@ -23,7 +23,6 @@ use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 
-use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::support::{Service, Site, eventually};
@@ -128,8 +127,7 @@ fn running(server: &Service, node: &Service) -> (String, std::path::PathBuf) {
 fn ended_alone(server: Service, node: &Service) -> (String, Site, u16) {
     let (id, gate) = running(&server, node);
     let port = server.at.port();
-    server.signal(Signal::SIGKILL);
-    let (_, site, _) = server.ended_with();
+    let site = server.killed();
     fs::write(&gate, "").unwrap();
     assert_eq!(node.ended(&id)["status"], "succeeded");
     (id, site, port)

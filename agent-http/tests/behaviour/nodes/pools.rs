@@ -2,7 +2,6 @@
 
 use std::fs;
 
-use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use super::{connected_as, named_site, server_of, submit_to, task, task_when};
@@ -57,8 +56,7 @@ fn a_pool_shares_work_evenly_and_goes_on_without_a_node_that_died() {
     assert_eq!(server.ended(unwanted)["result"]["error"]["code"], "cancelled_in_queue");
 
     let dead = |task: &Value| task["node"] == "n1";
-    one.signal(Signal::SIGKILL);
-    let (_, site, _) = one.ended_with();
+    let site = one.killed();
     fs::write(&gate, "").unwrap();
     for id in ids.iter().filter(|id| *id != unwanted && !running.iter().any(|t| dead(t) && t["id"] == **id)) {
         let task = server.ended(id);

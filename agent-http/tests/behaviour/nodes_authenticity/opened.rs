@@ -9,14 +9,17 @@ use task_runners::TaskSpec;
 use super::forged::signed;
 use super::middle::Way;
 use super::{Member, STARTED, server_of, site_with};
+use crate::examples::{blocks_of, chapter, page};
 use crate::support::eventually;
 
 #[test]
 fn whoever_has_the_api_server_s_key_sets_no_variable_and_names_no_workspace_that_is_not_open() {
     let server = server_of(&["db-1"]);
-    let settings = "env = [\"DEPLOY_*\"]\nwork_dirs = [\"site\"]\n";
+    let page = page("docs/nodes.md");
+    let [settings] =
+        blocks_of(chapter(&page, "What tasks may ask for"), "toml").try_into().expect("one block");
     let node = Member::start_at(&server, "db-1", |at| {
-        let site = site_with("db-1", "db-1", at, settings);
+        let site = site_with("db-1", "db-1", at, &settings);
         let opens = "#!/bin/sh\n#TASK effect=\"read\" env=\"REGION\"\n#USAGE arg \"<notes>\"\n";
         site.write_script("region.sh", &STARTED.replace("#!/bin/sh\n", opens));
         site

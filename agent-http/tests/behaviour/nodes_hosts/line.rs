@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{NAME, Running, START, blocks};
+use super::{NAME, PAGE, Running, START};
 use crate::documentation::commands;
+use crate::examples::{blocks_of, chapter, page};
 use crate::support::eventually;
 
 /// Tells the helper where to work.
@@ -234,9 +235,11 @@ fn helper_process_between_two_hosts() {
     let Some(other) = OtherHost::start() else { return };
     println!("two hosts are there");
     let root = Path::new(&root);
-    let [_, _, _, _, certify, by_certificate, start] = blocks("sh").try_into().expect("seven blocks");
-    let [first, second] =
-        blocks("toml").into_iter().take(2).collect::<Vec<_>>().try_into().expect("two blocks");
+    let page = page(PAGE);
+    let chapter = chapter(&page, "Between hosts");
+    let [certify, by_certificate, start] = blocks_of(chapter, "sh").try_into().expect("three blocks");
+    // The third is for a node behind a proxy, of which there is none on this line.
+    let [first, second, _] = blocks_of(chapter, "toml").try_into().expect("three blocks");
     let api = root.join("api");
     fs::create_dir(&api).unwrap();
     commands(&api, &between(&certify));

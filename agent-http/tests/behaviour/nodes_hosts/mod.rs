@@ -6,25 +6,22 @@ mod line;
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-use crate::documentation::{blocks_of, commands, root};
+use crate::documentation::{commands, shell_in};
+use crate::examples::{blocks_of, chapter, examples, page};
 use crate::support::{LONG, eventually, free_port};
 
+const PAGE: &str = "docs/nodes.md";
 /// Where the page has the API server, and its name between hosts.
 const ADDRESS: &str = "127.0.0.1:8848";
 const NAME: &str = "api.example.com";
 /// What starts an agent by the page.
 const START: &str = "agent-http --config application.toml";
-
-/// The page's blocks of one kind.
-fn blocks(kind: &str) -> Vec<String> {
-    blocks_of(&fs::read_to_string(root().join("docs/nodes.md")).unwrap(), kind)
-}
 
 /// Programs that go on when the shell that started them has ended. Dropped, they are killed.
 struct Running(Child);
@@ -32,13 +29,11 @@ struct Running(Child);
 impl Running {
     /// Executes a block that leaves programs running; what they say goes into a file.
     fn start(folder: &Path, before: &[&str], block: &str, said: &Path) -> Self {
-        let programs = Path::new(env!("CARGO_BIN_EXE_agent-http")).parent().unwrap().display().to_string();
         let said = File::options().create(true).append(true).open(said).unwrap();
-        let words = [before, &["sh", "-ec", block]].concat();
-        let child = Command::new(words[0])
-            .args(&words[1..])
-            .current_dir(folder)
-            .env("PATH", format!("{programs}:{}", std::env::var("PATH").unwrap()))
+        let words = [&["exec \"$0\" \"$@\""], before, &["sh", "-ec", block]].concat();
+        let child = shell_in(folder)
+            .arg("-c")
+            .args(words)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(said)
@@ -64,23 +59,35 @@ impl Drop for Running {
     }
 }
 
+/// The page, with its API server at another address.
+fn page_at(address: &str) -> String {
+    page(PAGE).replace(ADDRESS, address)
+}
+
 #[test]
-fn an_api_server_and_two_nodes_run_on_one_machine_by_three_commands() {
+fn an_api_server_and_two_nodes_run_on_one_machine_and_every_example_prints_what_the_page_says() {
     let folder = tempfile::tempdir().unwrap();
-    let here = format!("127.0.0.1:{}", free_port());
-    let [prepare, api, nodes, look, _, _, _] = blocks("sh").try_into().expect("seven blocks");
-    let at = |block: &str| block.replace(ADDRESS, &here);
-    commands(folder.path(), &at(&prepare));
+    let port = free_port();
+    let page = page_at(&format!("127.0.0.1:{port}"));
+    let [prepare, api, nodes, service] =
+        blocks_of(chapter(&page, "On one machine"), "sh").try_into().expect("four blocks");
+    commands(folder.path(), &prepare);
     let said = folder.path().join("said");
-    let start = api.replace(START, &format!("{START} --port {}", here.rsplit_once(':').unwrap().1));
-    let _api = Running::start(folder.path(), &[], &start, &said);
-    let _nodes = Running::start(folder.path(), &[], &at(&nodes), &said);
+    let _api =
+        Running::start(folder.path(), &[], &api.replace(START, &format!("{START} --port {port}")), &said);
+    let _nodes = Running::start(folder.path(), &[], &nodes, &said);
     eventually("two nodes", || {
         let text = fs::read_to_string(&said).unwrap();
         (text.matches("a node has connected").count() == 2).then_some(())
     });
-    let printed = commands(folder.path(), &at(&look));
-    for words in ["hello from db-1\n", "hello from db-2\n", "\"connected\":true"] {
-        assert!(printed.contains(words), "{words}: {printed}");
+    let show = format!("{service}\nfor node in db-1 db-2; do agent-cli node show $AGENT $node; done");
+    eventually("their scripts", || {
+        (commands(folder.path(), &show).matches("hello.sh").count() == 2).then_some(())
+    });
+    let (_, named) = service.trim_end().trim_end_matches('"').split_once("AGENT=\"").expect("a variable");
+    let examples = examples(&page);
+    assert!(examples.len() > 20, "the page has {} examples", examples.len());
+    for example in examples {
+        example.prints_what_the_page_says(shell_in(folder.path()).env("AGENT", named));
     }
 }

@@ -141,8 +141,7 @@ impl Cluster {
     /// Kills the API server, which starts again after a while; gives when it did.
     pub(super) fn kill_server(&mut self, away: Duration) -> Instant {
         let service = self.server.take().unwrap();
-        service.signal(Signal::SIGKILL);
-        let site = service.ended_with().1;
+        let site = service.killed();
         thread::sleep(away);
         let command = site.command_at(self.at.port());
         let began = Instant::now();

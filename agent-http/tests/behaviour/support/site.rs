@@ -283,6 +283,12 @@ impl Service {
         (status, site, said)
     }
 
+    /// Ends it without any order, and gives its site back.
+    pub(crate) fn killed(self) -> Site {
+        self.signal(Signal::SIGKILL);
+        self.ended_with().1
+    }
+
     /// Stops it in order, and gives its site back.
     pub(crate) fn stop(self) -> Site {
         self.signal(Signal::SIGTERM);
