@@ -34,11 +34,7 @@ const COMMANDS: &[Command] = &[
         run: test::run,
     },
     Command { name: "check", help: "formatting, lints, documentation, shell scripts", run: check::run },
-    Command {
-        name: "bench",
-        help: "[engine] [calls] [http] [catalogue] [history]  measure, in memory and on disk, as ratios to a floor",
-        run: bench::run,
-    },
+    Command { name: "bench", help: bench::HELP, run: bench::run },
     Command {
         name: "docs",
         help: "[--check]  make docs/configuration.md from etc/application.toml",

@@ -44,7 +44,10 @@ impl Work {
         if !part.is_last {
             return;
         }
-        let Some(Coming { scripts, .. }) = self.coming.replace(Coming::default()) else { return };
+        let Some(Coming { scripts, .. }) = self.coming.replace(Coming::default()) else {
+            // What was known before is all that will be known.
+            return self.is_up_to_date(None);
+        };
         let (fleet, name) = (self.fleet.clone(), self.name.clone());
         let read = tokio::task::spawn_blocking(move || {
             if let Err(error) = fleet.store().keep_catalogue(&name, &part.digest, &scripts) {
@@ -52,9 +55,17 @@ impl Work {
             }
             Offered::read(part.digest, &scripts)
         });
-        if let Ok(offered) = read.await {
-            self.change_view(|view| view.offered = Arc::new(offered));
-            self.fleet.room.notify_one();
-        }
+        self.is_up_to_date(read.await.ok());
+    }
+
+    /// Nothing more is to come, and tasks can be handed to the node again.
+    fn is_up_to_date(&self, offered: Option<Offered>) {
+        self.change_view(|view| {
+            view.is_out_of_date = false;
+            if let Some(offered) = offered {
+                view.offered = Arc::new(offered);
+            }
+        });
+        self.fleet.room.notify_one();
     }
 }

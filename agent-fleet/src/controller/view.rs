@@ -42,6 +42,8 @@ pub struct NodeEntry {
 #[derive(Debug, Default)]
 pub(super) struct View {
     pub(super) connected: Option<Timestamp>,
+    /// Whether it has said that it offers something else than is known, which has not come yet.
+    pub(super) is_out_of_date: bool,
     pub(super) facts: Facts,
     pub(super) is_draining: bool,
     /// The tasks that are handed to it, or about to be, and have not ended here.
@@ -131,11 +133,12 @@ impl View {
     pub(super) fn connected(&mut self, hello: &Hello) {
         self.connected = Some(Timestamp::now());
         self.facts = Facts::of(hello);
+        self.is_out_of_date = self.offered.digest != hello.catalogue;
     }
 
-    /// Whether tasks can be handed to it.
+    /// Whether tasks can be handed to it: what it does not offer any more it would refuse for good.
     pub(super) fn is_open(&self) -> bool {
-        self.connected.is_some() && !self.is_draining
+        self.connected.is_some() && !self.is_draining && !self.is_out_of_date
     }
 
     /// How many tasks a node of a pool has room for.

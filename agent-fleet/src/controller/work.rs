@@ -187,7 +187,7 @@ impl Work {
         let wants_catalogue = {
             let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
             view.connected(&hello);
-            view.offered.digest != hello.catalogue
+            view.is_out_of_date
         };
         self.coming = Some(Coming::default());
         // What waited to leave by the connection before does not any more.

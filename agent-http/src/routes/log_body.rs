@@ -14,11 +14,9 @@ use tracing::Span;
 use super::range::Piece;
 use crate::metrics::Following;
 
-/// Most bytes that are read at once.
-pub(super) const CHUNK_BYTES: usize = 64 << 10;
-/// The same of a log that is sent as it is. No more than the connection buffers, which then holds one chunk at a time:
-/// hundreds of callers who read nothing hold half of what they would with twice as much.
-const READ_BYTES: usize = 32 << 10;
+/// Most bytes that are read at once. No more than the connection buffers, which then holds one chunk at a time: hundreds of
+/// callers who read nothing hold half of what they would with twice as much.
+pub(super) const CHUNK_BYTES: usize = 32 << 10;
 
 /// Which part of a log file is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,7 +137,7 @@ impl Body for LogBody {
 fn next_of_piece(reader: LogReader, piece: Piece) -> NextChunk {
     Box::pin(async move {
         // Its length was promised already: where it is shorter the answer is cut off, so that nobody takes it for whole.
-        let (reader, bytes) = read_chunk(reader, piece, READ_BYTES).await?;
+        let (reader, bytes) = read_chunk(reader, piece).await?;
         let rest = Piece { from: piece.from + bytes.len() as u64, ..piece };
         Ok(Some(Chunk { bytes: bytes.into(), next: next_of_piece(reader, rest) }))
     })
@@ -181,22 +179,18 @@ fn next_of_followed(mut reader: LogReader, part: Part, from: u64) -> NextChunk {
             // The log is complete: where it is not, there is more than `from` by now.
             return Ok(None);
         }
-        let (reader, bytes) = read_chunk(reader, Piece { from, to }, READ_BYTES).await?;
+        let (reader, bytes) = read_chunk(reader, Piece { from, to }).await?;
         let behind = from + bytes.len() as u64;
         Ok(Some(Chunk { bytes: bytes.into(), next: next_of_followed(reader, part, behind) }))
     })
 }
 
-/// Reads the beginning of a piece of a log, up to `most` bytes, on a thread that may wait for the disk.
+/// Reads the beginning of a piece of a log, a chunk at most, on a thread that may wait for the disk.
 ///
 /// # Errors
 /// When it cannot be read, or the file ends before the piece.
-pub(super) async fn read_chunk(
-    reader: LogReader,
-    piece: Piece,
-    most: usize,
-) -> io::Result<(LogReader, Vec<u8>)> {
-    let wanted = usize::try_from(piece.to - piece.from).unwrap_or(usize::MAX).min(most);
+pub(super) async fn read_chunk(reader: LogReader, piece: Piece) -> io::Result<(LogReader, Vec<u8>)> {
+    let wanted = usize::try_from(piece.to - piece.from).unwrap_or(usize::MAX).min(CHUNK_BYTES);
     // Made here: the memory of the many threads that wait for the disk would be theirs to keep.
     let mut bytes = vec![0; wanted];
     let read = tokio::task::spawn_blocking(move || {

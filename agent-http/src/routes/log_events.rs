@@ -207,7 +207,7 @@ impl Events {
         let Source::Log(reader) = std::mem::replace(&mut self.source, Source::Over) else {
             return Ok(Vec::new());
         };
-        let (reader, bytes) = read_chunk(reader, Piece { from, to }, CHUNK_BYTES).await?;
+        let (reader, bytes) = read_chunk(reader, Piece { from, to }).await?;
         self.source = Source::Log(reader);
         Ok(bytes)
     }

@@ -1,30 +1,22 @@
 //! Many attackers at once, wave after wave: a thousand who are slow at every point where a caller can be, and two hundred
-//! watchers that never read. In plain HTTP and over TLS.
+//! watchers that never read a log which is written all the time. In plain HTTP and over TLS.
 
-use std::io::{BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+mod attackers;
+mod flood;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use agent_config::{Settings, Sources};
 use agent_http::{Agent, Host};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use serde_json::json;
 use tokio::runtime::Runtime;
 
+use self::attackers::{Attacker, HEADERS, SILENT, WATCHERS_OF_EACH_FORM, Way};
+use self::flood::Flood;
 use super::{is_closed, plain};
-use crate::support::{
-    Authority, Reply, Service, Site, TlsConnection, connect, eventually, memory_kib, read_reply,
-    request_text, tls_connect, tls_site,
-};
+use crate::support::{Authority, Service, Site, eventually, memory_kib, tls_site};
 
-/// How many of each kind come with a wave: 1,000 slow ones, and watchers.
-const HEADERS: usize = 400;
-const BODIES: usize = 300;
-const SILENT: usize = 200;
-const READERS: usize = 100;
-const WATCHERS: usize = 200;
 /// For how long waves come.
 const STORM: Duration = Duration::from_secs(60);
 /// The promises.
@@ -35,133 +27,15 @@ const MOST_GROWTH_KIB: u64 = 64 << 10;
 const OTHER_FILES: usize = 40;
 /// Pause between two drops of those who drip.
 const DROP_EVERY: Duration = Duration::from_millis(500);
+/// Who follows the log, as bytes and as events: an honest one, and all watchers beside it.
+const THE_HONEST_ONE: [usize; 2] = [1, 0];
+const ALL_FOLLOWERS: [usize; 2] = [1 + WATCHERS_OF_EACH_FORM, WATCHERS_OF_EACH_FORM];
 
-/// A way to the service.
-enum Way<'a> {
-    Plain(SocketAddr),
-    Tls(SocketAddr, &'a Authority),
-}
-
-/// A connection that was made by one of them.
-enum Connection {
-    Plain(TcpStream),
-    Tls(Box<TlsConnection>),
-}
-
-/// Who holds on to a connection.
-struct Attacker {
-    connection: Connection,
-    /// What it does from time to time.
-    drips: Drips,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Drips {
-    /// It sends a byte.
-    Sends,
-    /// It takes a few bytes.
-    Takes,
-    Never,
-}
-
-impl Way<'_> {
-    fn at(&self) -> SocketAddr {
-        match self {
-            Self::Plain(at) | Self::Tls(at, _) => *at,
-        }
-    }
-
-    fn connect(&self) -> Connection {
-        match self {
-            Self::Plain(at) => Connection::Plain(connect(*at)),
-            Self::Tls(at, authority) => Connection::Tls(Box::new(tls_connect(*at, authority, None))),
-        }
-    }
-
-    fn attacker(&self, text: &str, drips: Drips) -> Attacker {
-        let mut connection = self.connect();
-        connection.write(text.as_bytes());
-        Attacker { connection, drips }
-    }
-
-    fn submit(&self, name: &str, prefer: &str) -> Reply {
-        let spec = json!({ "name": name });
-        let text = request_text("POST", "/api/v1/tasks", Some(&Site::token("admin")), Some(&spec));
-        let text = text.replacen("\r\n", &format!("\r\nPrefer: {prefer}\r\n"), 1);
-        let mut connection = self.connect();
-        connection.write(text.as_bytes());
-        match connection {
-            Connection::Plain(stream) => read_reply(&mut BufReader::new(stream), false),
-            Connection::Tls(stream) => read_reply(&mut BufReader::new(stream), false),
-        }
-        .unwrap()
-    }
-
-    /// A wave, all of it connected.
-    fn wave(&self, flood: &str) -> Vec<Attacker> {
-        let token = Site::token("admin");
-        let log = format!("/api/v1/tasks/{flood}/log");
-        let slow_header = "GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: ";
-        let slow_body = format!(
-            "POST /api/v1/tasks HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\
-             Content-Type: application/json\r\nContent-Length: 100000\r\n\r\n{{"
-        );
-        let read = request_text("GET", &log, Some(&token), None);
-        let watch = request_text("GET", &format!("{log}?follow=true"), Some(&token), None);
-        let mut attackers = Vec::new();
-        // Of TLS they have said half of the first message, and of HTTP nothing.
-        attackers.extend((0..SILENT).map(|_| {
-            let mut stream = connect(self.at());
-            if matches!(self, Way::Tls(..)) {
-                stream.write_all(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03").unwrap();
-            }
-            Attacker { connection: Connection::Plain(stream), drips: Drips::Never }
-        }));
-        attackers.extend((0..HEADERS).map(|_| self.attacker(slow_header, Drips::Sends)));
-        attackers.extend((0..BODIES).map(|_| self.attacker(&slow_body, Drips::Sends)));
-        attackers.extend((0..READERS).map(|_| self.attacker(&read, Drips::Takes)));
-        attackers.extend((0..WATCHERS).map(|_| self.attacker(&watch, Drips::Never)));
-        attackers
-    }
-}
-
-impl Connection {
-    /// Sends what it can: the other end may have closed.
-    fn write(&mut self, bytes: &[u8]) {
-        let _ = match self {
-            Self::Plain(stream) => stream.write_all(bytes),
-            Self::Tls(stream) => stream.write_all(bytes).and_then(|()| stream.flush()),
-        };
-    }
-
-    fn socket(&mut self) -> &mut TcpStream {
-        match self {
-            Self::Plain(stream) => stream,
-            Self::Tls(stream) => &mut stream.sock,
-        }
-    }
-}
-
-impl Attacker {
-    fn drip(&mut self) {
-        match self.drips {
-            Drips::Sends => self.connection.write(b" "),
-            Drips::Takes => {
-                let socket = self.connection.socket();
-                socket.set_nonblocking(true).unwrap();
-                // Nothing there, or all over: both are as good as a few bytes.
-                let _ = socket.read(&mut [0; 512]);
-            }
-            Drips::Never => {}
-        }
-    }
-}
-
-/// A script that writes more than all buffers hold.
+/// A site whose script writes a log for as long as a storm lasts; and this process may open all files that it needs.
 fn with_flood(site: Site) -> Site {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
-    site.write_script("flood.sh", "#!/bin/sh\nhead -c 50331648 /dev/zero\n");
+    Flood::write_script(&site);
     site
 }
 
@@ -189,13 +63,12 @@ impl Drop for SetBehind<'_> {
 }
 
 /// Wave after wave, each until its last attacker is gone, and honest requests meanwhile.
-fn storm(service: &Service, way: &Way<'_>) -> Storm {
-    let flood = way.submit("flood.sh", "wait=60").id();
-    way.submit("hello.sh", "wait=60");
+fn storm(service: &Service, way: &Way<'_>, flood: &Flood) -> Storm {
+    way.submit("hello.sh", &[], "wait=60");
     let before = open_files(service.pid());
     let (began, mut storm) = (Instant::now(), Storm::default());
     while began.elapsed() < STORM {
-        let mut attackers = way.wave(&flood);
+        let mut attackers = way.wave(&flood.log);
         let is_over = AtomicBool::new(false);
         let all_here = Instant::now();
         thread::scope(|scope| {
@@ -206,10 +79,11 @@ fn storm(service: &Service, way: &Way<'_>) -> Storm {
                     thread::sleep(DROP_EVERY);
                 }
             });
-            while open_files(service.pid()) > before + OTHER_FILES {
+            // The log goes on, so that nothing but being cut ends a watcher.
+            while open_files(service.pid()) > before + OTHER_FILES || way.followers() != THE_HONEST_ONE {
                 assert!(all_here.elapsed() < 2 * CUT_WITHIN, "{} files are open", open_files(service.pid()));
                 let asked = Instant::now();
-                assert_eq!(way.submit("hello.sh", "x").status, 202);
+                assert_eq!(way.submit("hello.sh", &[], "x").status, 202);
                 storm.times.push(asked.elapsed());
                 thread::sleep(Duration::from_millis(20));
             }
@@ -221,17 +95,21 @@ fn storm(service: &Service, way: &Way<'_>) -> Storm {
 }
 
 fn check(service: &Service, way: &Way<'_>) {
-    let hello = way.submit("hello.sh", "wait=60");
+    let hello = way.submit("hello.sh", &[], "wait=60");
     assert_eq!(hello.status, 200);
     let memory = memory_kib(service.pid(), "VmHWM");
-    let Storm { longest, mut times, waves } = storm(service, way);
+    let flood = Flood::begin(way, &service.site);
+    let follower = flood.follow(way);
+    let Storm { longest, mut times, waves } = storm(service, way, &flood);
+    let (last, to_its_end) = flood.end(way);
+    follower.got_all_to(last);
     times.sort();
     let p99 = times[times.len() * 99 / 100];
     let grown = memory_kib(service.pid(), "VmHWM") - memory;
     let (count, median) = (times.len(), times[times.len() / 2]);
     println!(
         "{waves} waves, the last attacker gone after {longest:?}; {count} honest requests, median {median:?}, \
-         p99 {p99:?}; {grown} KiB more"
+         p99 {p99:?}; {grown} KiB more; the script's end {to_its_end:?} after its last portion"
     );
     assert!(longest < CUT_WITHIN, "{longest:?}");
     assert!(p99 < HONEST_P99, "{p99:?}");
@@ -256,23 +134,24 @@ fn waves_of_twelve_hundred_attackers_over_tls_are_cut_off_likewise() {
 #[test]
 fn the_twin_on_a_plain_server_keeps_them() {
     let site = with_flood(Site::new(""));
-    let sources = Sources {
-        config_file: Some(site.path("application.toml")),
-        ..Sources::new(site.folder().to_owned(), nix::unistd::geteuid().as_raw())
-    };
-    let settings = Settings::load(sources).unwrap().settings;
+    let settings = site.settings();
     let runtime = Runtime::new().unwrap();
     let agent = runtime.block_on(Agent::open(&settings, Host::default())).unwrap();
+    runtime.block_on(async { agent.begin() });
     let way = Way::Plain(plain(&runtime, agent.app()));
-    let flood = way.submit("flood.sh", "wait=60").id();
-    let mut attackers = way.wave(&flood);
+    let flood = Flood::begin(&way, &site);
+    let follower = flood.follow(&way);
+    let mut attackers = way.wave(&flood.log);
     let began = Instant::now();
     eventually("the time in which they should be cut off", || {
         thread::sleep(DROP_EVERY);
         attackers.iter_mut().for_each(Attacker::drip);
         (began.elapsed() > CUT_WITHIN).then_some(())
     });
-    // Slow bodies are the routes' own to cut, and were; readers and watchers have bytes waiting, whoever has closed.
+    assert_eq!(way.followers(), ALL_FOLLOWERS);
+    // Slow bodies are the routes' own to cut, and were; those who asked for a log have bytes waiting, whoever has closed.
     let mut silent_and_slow = attackers.iter_mut().take(SILENT + HEADERS);
     assert!(!silent_and_slow.any(|attacker| is_closed(attacker.connection.socket())));
+    let (last, _) = flood.end(&way);
+    follower.got_all_to(last);
 }

@@ -30,8 +30,8 @@ pub(crate) struct Seen {
     pub(crate) asked: Vec<String>,
     /// What callers sent behind them, of all connections together.
     pub(crate) sent: Vec<u8>,
-    /// How many bytes the endless answers came to.
-    pub(crate) said: usize,
+    /// How many endless answers have ended: the caller closed.
+    pub(crate) given_up: usize,
 }
 
 impl Proxy {
@@ -72,9 +72,8 @@ fn serve(mut caller: TcpStream, seen: &Arc<Mutex<Seen>>, answer: &dyn Fn(&str) -
         // Who does not listen any more has heard enough.
         Answer::Says(text) => drop(caller.write_all(text.as_bytes())),
         Answer::Endless(text) => {
-            while caller.write_all(text.as_bytes()).is_ok() {
-                seen.lock().unwrap().said += text.len();
-            }
+            while caller.write_all(text.as_bytes()).is_ok() {}
+            seen.lock().unwrap().given_up += 1;
         }
         Answer::Silent => drop(caller.read(&mut byte)),
     }
