@@ -143,13 +143,28 @@ impl Agent {
 
     /// A node connects that names these tasks as begun, and offers `where.sh` to whoever wants the role `db`.
     fn node_that_says(&self, name: &str, keys: &NodeKeys, begun: &[(&str, AcceptedAt)]) -> FakeNode {
+        let (node, offer) = (self.node_before_its_offer(name, keys, begun, '0'), "1".repeat(64));
+        node.offers('0', &offer);
+        let offers = |fleet: &Fleet| fleet.node(name).is_some_and(|node| !node.scripts.is_empty());
+        self.eventually("the node's catalogue", || offers(&self.fleet).then_some(()));
+        node
+    }
+
+    /// The same before it has said what it offers, of which the digest consists of this digit.
+    fn node_before_its_offer(
+        &self,
+        name: &str,
+        keys: &NodeKeys,
+        begun: &[(&str, AcceptedAt)],
+        digit: char,
+    ) -> FakeNode {
         let (says, heard) = unbounded_channel();
         let (said, hears) = unbounded_channel();
         let (fleet, served) = (self.fleet.clone(), name.to_owned());
         self.runtime.spawn(async move { fleet.serve(&served, Sender(said), Receiver(heard)).await });
         let (name, welcome, taken) = (name.to_owned(), Vec::new(), Vec::new());
         let accepted = begun.iter().map(|(task, accepted)| ((*task).to_owned(), *accepted)).collect();
-        let mut node = FakeNode { name: name.clone(), says, hears, welcome, taken, accepted };
+        let mut node = FakeNode { name, says, hears, welcome, taken, accepted };
         self.wait(async {
             let ToNode::Challenge(challenge) = node.next().await else { panic!("no challenge") };
             let named = |(task, accepted): &(&str, AcceptedAt)| Unsettled {
@@ -168,7 +183,7 @@ impl Agent {
                 labels: [("role".to_owned(), "db".to_owned())].into(),
                 runners: Vec::new(),
                 capacity: 4,
-                catalogue: "0".repeat(64),
+                catalogue: digit.to_string().repeat(64),
                 unsettled,
                 opens: None,
             };
@@ -176,16 +191,6 @@ impl Agent {
             let ToNode::Welcome { tasks, .. } = node.next().await else { panic!("no welcome") };
             node.welcome = tasks;
         });
-        let script = CatalogueScript {
-            name: "where.sh".to_owned(),
-            sha256: "1".repeat(64),
-            header: "#!/bin/sh\n".to_owned(),
-            verified: false,
-        };
-        let (digest, scripts) = ("0".repeat(64), vec![script]);
-        node.say(&ToServer::Catalogue(CataloguePart { digest, scripts, is_last: true }));
-        let offers = |fleet: &Fleet| fleet.node(&name).is_some_and(|node| !node.scripts.is_empty());
-        self.eventually("the node's catalogue", || offers(&self.fleet).then_some(()));
         node
     }
 
@@ -235,6 +240,18 @@ impl FakeNode {
 
     fn say(&self, message: &ToServer) {
         self.says.send(Frame::Control(encode(message).unwrap())).unwrap();
+    }
+
+    /// Offers this version of `where.sh`, by a catalogue whose digest consists of this digit.
+    fn offers(&self, digit: char, sha256: &str) {
+        let script = CatalogueScript {
+            name: "where.sh".to_owned(),
+            sha256: sha256.to_owned(),
+            header: "#!/bin/sh\n".to_owned(),
+            verified: false,
+        };
+        let (digest, scripts) = (digit.to_string().repeat(64), vec![script]);
+        self.say(&ToServer::Catalogue(CataloguePart { digest, scripts, is_last: true }));
     }
 
     /// Takes the next assignment, which is of this task; gives its nonce.
