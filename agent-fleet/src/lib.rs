@@ -25,6 +25,7 @@ pub mod link;
 pub mod message;
 pub mod node;
 pub mod opens;
+mod room;
 pub mod sealing;
 pub mod websocket;
 

@@ -44,14 +44,18 @@ pub enum Frame {
 }
 
 impl Frame {
-    /// Time that its write may take more than others.
-    fn more_time(&self) -> Duration {
-        let bytes = match self {
+    /// How long it is.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
             Self::Control(text) => text.len(),
             Self::Log(bytes) => bytes.len(),
             Self::Ping => 0,
-        };
-        Duration::from_secs(bytes as u64 / LEAST_RATE)
+        }
+    }
+
+    /// Time that its write may take more than others.
+    fn more_time(&self) -> Duration {
+        Duration::from_secs(self.bytes() as u64 / LEAST_RATE)
     }
 }
 

@@ -19,6 +19,7 @@ use super::view::{NodeEntry, View};
 use super::work::{Input, Work};
 use crate::keys::{KeyError, SigningKey};
 use crate::message::AcceptedAt;
+use crate::room::Room;
 
 /// Inputs that wait for the work for a node. A node that sends more waits with them.
 const INPUTS: usize = 32;
@@ -67,6 +68,8 @@ pub(super) struct Question {
 pub(super) struct Seat {
     pub(super) view: Arc<Mutex<View>>,
     pub(super) inputs: mpsc::Sender<Input>,
+    /// For the messages of the node among them.
+    pub(super) room: Room,
     /// Held by each connection of the node.
     pub(super) here: Arc<()>,
 }
@@ -202,7 +205,7 @@ impl Fleet {
         }
         let (inputs, coming) = mpsc::channel(INPUTS);
         let view = Arc::new(Mutex::new(view));
-        let seat = Arc::new(Seat { view: view.clone(), inputs, here: Arc::default() });
+        let seat = Arc::new(Seat { view: view.clone(), inputs, room: Room::new(), here: Arc::default() });
         let work = Work {
             name: name.clone(),
             fleet: self.inner.clone(),

@@ -188,19 +188,27 @@ async fn pass_on(
     loop {
         // Who says much and reads little is not heard for a while.
         places.one_is_free().await;
-        let input = match receive(&mut receiver, &mut pace).await {
-            Ok(Frame::Control(text)) => match decode(&text) {
-                Ok(message) => Input::Message { session, message: Box::new(message) },
+        let frame = match receive(&mut receiver, &mut pace).await {
+            Ok(frame) => frame,
+            Err(error) => return error.to_string(),
+        };
+        let room = seat.room.take(frame.bytes()).await;
+        let input = match frame {
+            Frame::Control(text) => match decode(&text) {
+                Ok(message) => Input::Message { session, message: Box::new(message), _room: room },
                 Err(error @ MessageError::Malformed(_)) => {
                     tracing::error!(node, %error, "a message of a node is not understood");
                     let Some(ended) = end_in_other_words(&text, &error) else { continue };
-                    Input::Message { session, message: Box::new(ToServer::Ended(Box::new(ended))) }
+                    Input::Message {
+                        session,
+                        message: Box::new(ToServer::Ended(Box::new(ended))),
+                        _room: room,
+                    }
                 }
                 Err(error) => return error.to_string(),
             },
-            Ok(Frame::Log(frame)) => Input::Log { session, frame },
-            Ok(Frame::Ping) => continue,
-            Err(error) => return error.to_string(),
+            Frame::Log(frame) => Input::Log { session, frame, _room: room },
+            Frame::Ping => continue,
         };
         if seat.inputs.send(input).await.is_err() {
             return "this agent stops".to_owned();

@@ -28,6 +28,7 @@ use crate::link::{Outgoing, Queue};
 use crate::message::{
     AcceptedAt, Ended, Hello, OTHER_ASSIGNMENT, SETTLED_BEFORE, ToNode, ToServer, encode, quoted,
 };
+use crate::room::Taken;
 
 /// Most inputs that are taken together, and most intents that wait to be removed.
 pub(super) const MOST_TOGETHER: usize = 32;
@@ -40,9 +41,9 @@ pub(super) enum Input {
     /// The node is there, and is who it was.
     Connected { session: u64, hello: Box<Hello>, outgoing: Queue },
     /// It says something.
-    Message { session: u64, message: Box<ToServer> },
+    Message { session: u64, message: Box<ToServer>, _room: Taken },
     /// It sends bytes of a log.
-    Log { session: u64, frame: Vec<u8> },
+    Log { session: u64, frame: Vec<u8>, _room: Taken },
     /// A connection has ended.
     Lost { session: u64 },
     /// The end of a task is asked for.
@@ -148,8 +149,8 @@ impl Work {
             }
             Input::Connected { session, hello, outgoing } => self.connected(session, hello, outgoing).await,
             Input::Lost { session } if self.is_line(session) => self.lost().await,
-            Input::Message { session, message } if self.is_line(session) => self.message(*message).await,
-            Input::Log { session, frame } if self.is_line(session) => self.log(&frame).await,
+            Input::Message { session, message, .. } if self.is_line(session) => self.message(*message).await,
+            Input::Log { session, frame, .. } if self.is_line(session) => self.log(&frame).await,
             // Of a connection that another one has replaced.
             Input::Lost { .. } | Input::Message { .. } | Input::Log { .. } => {}
             Input::Cancel { task } => self.on(Event::Cancel { task }, Came::Nothing).await,

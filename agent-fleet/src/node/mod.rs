@@ -42,7 +42,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use task_runners::Scripts;
 use task_service::TaskService;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
 pub use counts::{NodeCounts, NodeNumbers};
 pub use dial::{Access, Address, CONNECT_PATH};
@@ -52,13 +52,12 @@ pub use state::NodeState;
 use crate::journal::{Journal, JournalError};
 use crate::keys::{self, KeyError, NodeKeys, PublicKey};
 use crate::opens::Opens;
+use crate::room::Room;
 use session::Sessions;
 use work::Work;
 
 /// Inputs that wait for the node's work; whoever has more waits.
 const INPUTS: usize = 256;
-/// KiB of messages of the API server among them.
-const ROOM_KIB: usize = 32 << 10;
 
 /// What makes an agent a node.
 #[derive(Debug, Clone)]
@@ -153,7 +152,7 @@ impl Node {
         let runners = service.runners().list().map(|runner| runner.name().to_owned()).collect();
         let was_late = false;
         let sessions = Sessions {
-            room: Arc::new(Semaphore::new(ROOM_KIB)),
+            room: Room::new(),
             settings,
             keys,
             scripts,

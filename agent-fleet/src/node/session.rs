@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use task_runners::Scripts;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
 use super::catalogue::{Offer, offer_changes, send_catalogue};
@@ -18,6 +18,7 @@ use crate::keys::{self, NodeKeys, PublicKey};
 use crate::link::{Frame, LinkReceiver, LinkSender, Outgoing, Pace, receive, send_all};
 use crate::message::{Challenge, Hello, MessageError, ToNode, ToServer, VERSION, decode, encode};
 use crate::node::NodeSettings;
+use crate::room::Room;
 
 /// Time in which a connection is made and both ends know each other.
 const GREET_WITHIN: Duration = Duration::from_secs(20);
@@ -37,8 +38,8 @@ pub(super) struct Sessions {
     pub(super) scripts: Arc<Scripts>,
     pub(super) runners: Vec<String>,
     pub(super) inputs: mpsc::Sender<Input>,
-    /// What the messages that wait there may take, KiB.
-    pub(super) room: Arc<Semaphore>,
+    /// For the messages of the API server among them.
+    pub(super) room: Room,
     /// The API servers' keys that are accepted; with none, the first one that is shown.
     pub(super) accepted: Vec<PublicKey>,
     pub(super) pinned: PathBuf,
@@ -207,15 +208,7 @@ struct Line<S, R> {
 struct ToWork {
     session: u64,
     inputs: mpsc::Sender<Input>,
-    room: Arc<Semaphore>,
-}
-
-impl ToWork {
-    /// Waits until there is room for a message of so many bytes; none where the node stops.
-    async fn room_for(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        let kib = u32::try_from(bytes.div_ceil(1 << 10)).unwrap_or(u32::MAX);
-        self.room.clone().acquire_many_owned(kib).await.ok()
-    }
+    room: Room,
 }
 
 impl<S: LinkSender, R: LinkReceiver> Line<S, R> {
@@ -244,7 +237,7 @@ async fn pass_on(
             Ok(_) => return Ok("the API server sent what no API server sends".to_owned()),
             Err(error) => return Ok(error.to_string()),
         };
-        let Some(room) = to_work.room_for(text.len()).await else { return Ok(STOPS.to_owned()) };
+        let room = to_work.room.take(text.len()).await;
         let message = match decode(&text) {
             Ok(ToNode::Refuse { code, message }) => return Err(Failure::refused(&code, &message)),
             Ok(message) => message,
@@ -345,7 +338,7 @@ mod tests {
             outgoing.send(Outgoing::Control("a catalogue".to_owned())).unwrap();
             let (inputs, _coming) = mpsc::channel(1);
             let line = Line { sender, to_send, receiver };
-            let to_work = ToWork { session: 1, inputs, room: Arc::new(Semaphore::new(1)) };
+            let to_work = ToWork { session: 1, inputs, room: Room::new() };
             let why = timeout(GREET_WITHIN, line.serve(&to_work, &Pace::calm())).await;
             assert_eq!(why.expect("it ends at once"), Ok("the line was cut: broken".to_owned()));
             assert!(sender_gone.load(Ordering::Relaxed) && receiver_gone.load(Ordering::Relaxed));

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use task_runners::Scripts;
 use task_service::{CancelError, LogReader, TaskId, TaskService};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::assignments::Assignments;
@@ -26,6 +26,7 @@ use crate::keys::{NodeKeys, PublicKey};
 use crate::link::Outgoing;
 use crate::message::{OTHER_ASSIGNMENT, Standing, ToNode, ToServer, Unsettled, encode};
 use crate::opens::Opens;
+use crate::room::Taken;
 
 /// Most events that are decided together.
 const MAX_EVENTS: usize = 128;
@@ -47,7 +48,7 @@ pub(super) enum Input {
         trusted: Vec<PublicKey>,
     },
     /// The API server says something.
-    Message { session: u64, message: ToNode, _room: OwnedSemaphorePermit },
+    Message { session: u64, message: ToNode, _room: Taken },
     /// A connection has ended, or never was.
     Lost { session: u64 },
     /// The log of a task can be read.

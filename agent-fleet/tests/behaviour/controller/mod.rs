@@ -2,6 +2,7 @@
 //! service hands them over, and the agent dies and starts again.
 
 mod away;
+mod crowding;
 mod ending;
 mod given_up;
 mod ids;
@@ -12,6 +13,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use agent_fleet::controller::Fleet;
@@ -56,13 +58,16 @@ struct FakeNode {
     welcome: Vec<Standing>,
     /// What it has taken: that may be said again.
     taken: Vec<String>,
+    /// Bytes of its messages that the API server has taken from the line.
+    heard: Arc<AtomicUsize>,
     /// When the tasks that it has were accepted.
     accepted: HashMap<String, AcceptedAt>,
 }
 
 struct Sender(UnboundedSender<Frame>);
 
-struct Receiver(UnboundedReceiver<Frame>);
+/// Counts the bytes that were taken from the line.
+struct Receiver(UnboundedReceiver<Frame>, Arc<AtomicUsize>);
 
 fn cut() -> LinkError {
     LinkError::Cut("the test has cut it".to_owned())
@@ -80,7 +85,14 @@ impl LinkSender for Sender {
 
 impl LinkReceiver for Receiver {
     async fn receive(&mut self) -> Result<Frame, LinkError> {
-        self.0.recv().await.ok_or_else(cut)
+        let frame = self.0.recv().await.ok_or_else(cut)?;
+        let length = match &frame {
+            Frame::Control(text) => text.len(),
+            Frame::Log(bytes) => bytes.len(),
+            Frame::Ping => 0,
+        };
+        self.1.fetch_add(length, Ordering::Relaxed);
+        Ok(frame)
     }
 
     fn heard(&self) -> Heard {
@@ -161,10 +173,12 @@ impl Agent {
         let (says, heard) = unbounded_channel();
         let (said, hears) = unbounded_channel();
         let (fleet, served) = (self.fleet.clone(), name.to_owned());
-        self.runtime.spawn(async move { fleet.serve(&served, Sender(said), Receiver(heard)).await });
+        let taken_off = Arc::new(AtomicUsize::new(0));
+        let receiver = Receiver(heard, taken_off.clone());
+        self.runtime.spawn(async move { fleet.serve(&served, Sender(said), receiver).await });
         let (name, welcome, taken) = (name.to_owned(), Vec::new(), Vec::new());
         let accepted = begun.iter().map(|(task, accepted)| ((*task).to_owned(), *accepted)).collect();
-        let mut node = FakeNode { name, says, hears, welcome, taken, accepted };
+        let mut node = FakeNode { name, says, hears, welcome, taken, heard: taken_off, accepted };
         self.wait(async {
             let ToNode::Challenge(challenge) = node.next().await else { panic!("no challenge") };
             let named = |(task, accepted): &(&str, AcceptedAt)| Unsettled {
