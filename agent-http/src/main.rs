@@ -4,6 +4,7 @@
 
 mod arguments;
 mod log;
+mod memory;
 mod process;
 mod reload;
 mod watched;
@@ -35,6 +36,7 @@ const WRONG_SETTINGS: u8 = 2;
 const LAST_CALLS: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
+    memory::share_one_heap();
     let arguments = Arguments::parse();
     let loaded = match arguments.settings() {
         Ok(loaded) => loaded,

@@ -16,7 +16,7 @@ use crate::metrics::Following;
 
 /// Most bytes that are read at once. No more than the connection buffers, which then holds one chunk at a time: hundreds of
 /// callers who read nothing hold half of what they would with twice as much.
-pub(super) const CHUNK_BYTES: usize = 32 << 10;
+pub(super) const CHUNK_BYTES: usize = 24 << 10;
 
 /// Which part of a log file is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -53,7 +53,7 @@ use crate::tls::{ClientCertificate, Tls};
 const MAX_HEADERS: usize = 64;
 const MAX_HEADER_BYTES: usize = 16 << 10;
 /// Most bytes that wait in the agent for one slow reader, beside one chunk of the body.
-const MAX_BUFFERED_BYTES: usize = 32 << 10;
+const MAX_BUFFERED_BYTES: usize = 24 << 10;
 /// Part of all connections that one peer may have, unless the settings say another number, and the least that this can be.
 const PEERS_PART: usize = 4;
 const LEAST_PER_PEER: usize = 64;

@@ -134,7 +134,7 @@ fn joined(events: &[Event], behind: u64) -> Vec<u8> {
     for event in events.iter().filter(|event| event.name.is_empty()) {
         let bytes = event.bytes();
         assert_eq!(event.data["offset"], behind + joined.len() as u64, "{event:?}");
-        assert!(!bytes.is_empty() && bytes.len() <= 32 << 10, "{} bytes", bytes.len());
+        assert!(!bytes.is_empty() && bytes.len() <= 24 << 10, "{} bytes", bytes.len());
         joined.extend(bytes);
         assert_eq!(event.id, behind + joined.len() as u64, "{event:?}");
     }
