@@ -36,7 +36,7 @@ const WRONG_SETTINGS: u8 = 2;
 const LAST_CALLS: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
-    memory::share_one_heap();
+    memory::divide_the_heap_less();
     let arguments = Arguments::parse();
     let loaded = match arguments.settings() {
         Ok(loaded) => loaded,

@@ -109,19 +109,40 @@ struct OpensslServer {
 }
 
 fn openssl_server(authority: &Authority, name: &str) -> OpensslServer {
-    let port = crate::support::free_port();
-    let child = std::process::Command::new("openssl")
-        .args(["s_server", "-quiet", "-accept", &format!("127.0.0.1:{port}")])
-        .arg("-cert")
-        .arg(authority.path(&format!("{name}.pem")))
-        .arg("-key")
-        .arg(authority.path(&format!("{name}.key")))
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
-        .stdin(std::process::Stdio::null())
-        .spawn()
-        .expect("this test needs openssl");
-    OpensslServer { port, child }
+    loop {
+        let port = crate::support::free_port();
+        let child = std::process::Command::new("openssl")
+            .args(["s_server", "-quiet", "-accept", &format!("127.0.0.1:{port}")])
+            .arg("-cert")
+            .arg(authority.path(&format!("{name}.pem")))
+            .arg("-key")
+            .arg(authority.path(&format!("{name}.key")))
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .stdin(std::process::Stdio::null())
+            .spawn()
+            .expect("this test needs openssl");
+        let mut server = OpensslServer { port, child };
+        let listens = eventually("that openssl listens, or does not", || match server.child.try_wait() {
+            Ok(None) => listens(server.child.id(), port).then_some(true),
+            _ => Some(false),
+        });
+        // Another one may have taken the port meanwhile.
+        if listens {
+            return server;
+        }
+    }
+}
+
+/// Whether a process listens at a port itself (proc_net(5)).
+fn listens(pid: u32, port: u16) -> bool {
+    let table = fs::read_to_string(format!("/proc/{pid}/net/tcp")).unwrap_or_default();
+    let at = format!("0100007F:{port:04X} 00000000:0000 0A ");
+    let row = table.lines().find(|row| row.contains(&at));
+    let Some(inode) = row.and_then(|row| row.split_whitespace().nth(9)) else { return false };
+    let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let socket = format!("socket:[{inode}]");
+    files.filter_map(|file| fs::read_link(file.path()).ok()).any(|to| to.as_os_str() == socket.as_str())
 }
 
 impl Drop for OpensslServer {
