@@ -3,7 +3,7 @@
 use std::fs;
 
 use rusqlite::Connection;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{back, connected, ended_alone, node_site, running, submit};
 use crate::support::{Service, Site, eventually};
@@ -25,15 +25,20 @@ fn forgets(server: Service, id: &str) -> Service {
     server
 }
 
-#[test]
-fn what_a_node_has_from_before_is_not_told_as_the_end_of_a_task_that_never_ran() {
+/// An API server, its node, and what is submitted again: the node has run it, and the history has forgotten it.
+fn forgotten_by_the_api_server() -> (Service, Service, Value) {
     let server = Site::new("[retention]\nmax_tasks = 1").start();
     let node = node_site(&server, "").start();
     connected(&server);
     let spec = json!({ "id": "again", "name": "where.sh" });
     submit(&server, &spec);
     assert_eq!(server.ended("again")["status"], "succeeded");
-    let server = forgets(server, "again");
+    (forgets(server, "again"), node, spec)
+}
+
+#[test]
+fn what_a_node_has_from_before_is_not_told_as_the_end_of_a_task_that_never_ran() {
+    let (server, node, spec) = forgotten_by_the_api_server();
     // Some hours later.
     let site = node.stop();
     change(&site, "state/agent.db", "UPDATE task SET created_at = created_at - 3 * 3600000000000");
@@ -49,13 +54,7 @@ fn what_a_node_has_from_before_is_not_told_as_the_end_of_a_task_that_never_ran()
 
 #[test]
 fn a_node_that_dies_before_it_starts_such_a_task_says_the_same() {
-    let server = Site::new("[retention]\nmax_tasks = 1").start();
-    let node = node_site(&server, "").start();
-    connected(&server);
-    let spec = json!({ "id": "again", "name": "where.sh" });
-    submit(&server, &spec);
-    server.ended("again");
-    let server = forgets(server, "again");
+    let (server, node, spec) = forgotten_by_the_api_server();
     let site = node.stop();
     submit(&server, &spec);
     // As it is when the journal is written, and the task service was not asked.
@@ -73,13 +72,7 @@ fn a_node_that_dies_before_it_starts_such_a_task_says_the_same() {
 
 #[test]
 fn the_end_of_a_task_that_its_node_tells_when_another_has_its_id_is_not_taken_for_that_one_s() {
-    let server = Site::new("[retention]\nmax_tasks = 1").start();
-    let node = node_site(&server, "").start();
-    connected(&server);
-    let spec = json!({ "id": "again", "name": "where.sh" });
-    submit(&server, &spec);
-    assert_eq!(server.ended("again")["status"], "succeeded");
-    let server = forgets(server, "again");
+    let (server, node, spec) = forgotten_by_the_api_server();
     // It has not heard that the end is settled, and is away for so long that the id is free again.
     let site = node.stop();
     change(&site, "state/node/journal.db", "UPDATE assignment SET stage = 'taken'");
