@@ -44,10 +44,9 @@ pub(crate) struct TaskArgs {
     pub(crate) json: bool,
 }
 
+/// What is said of any task that is made.
 #[derive(Debug, Args)]
-pub(crate) struct RerunArgs {
-    #[command(flatten)]
-    pub(crate) one: OneTask,
+pub(crate) struct NewTaskArgs {
     /// Repeat the name of a destructive script
     #[arg(long, value_name = "NAME")]
     pub(crate) confirm: Option<String>,
@@ -57,6 +56,14 @@ pub(crate) struct RerunArgs {
     /// Print the task as JSON instead of its id
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RerunArgs {
+    #[command(flatten)]
+    pub(crate) one: OneTask,
+    #[command(flatten)]
+    pub(crate) new: NewTaskArgs,
 }
 
 #[derive(Debug, Args)]
@@ -102,15 +109,8 @@ pub(crate) struct SubmitArgs {
     /// Give it up when its node has been away for this time, such as 2h
     #[arg(long, value_name = "TIME")]
     pub(crate) unreachable_after: Option<String>,
-    /// Repeat the name of a destructive script
-    #[arg(long, value_name = "NAME")]
-    pub(crate) confirm: Option<String>,
-    /// Follow the log until the task ends, and exit with the script's code
-    #[arg(short, long)]
-    pub(crate) follow: bool,
-    /// Print the task as JSON instead of its id
-    #[arg(long)]
-    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) new: NewTaskArgs,
     /// The script's or runner's name, and behind it its arguments
     #[arg(
         required = true,

@@ -19,7 +19,8 @@ const NO_SUCH_SCRIPT: &str = "not_found";
 
 /// Submits a task, and follows it where that is asked for.
 pub(crate) fn submit(global: &Global, args: &SubmitArgs) -> Result<ExitCode, Failure> {
-    submitted(global, args).map_err(|failure| if args.follow { failure.beside_a_script() } else { failure })
+    submitted(global, args)
+        .map_err(|failure| if args.new.follow { failure.beside_a_script() } else { failure })
 }
 
 fn submitted(global: &Global, args: &SubmitArgs) -> Result<ExitCode, Failure> {
@@ -30,18 +31,18 @@ fn submitted(global: &Global, args: &SubmitArgs) -> Result<ExitCode, Failure> {
         _ => failure,
     })?;
     say_seen(&task, &args.params);
-    told(&client, &task, args.follow, args.json)
+    told(&client, &task, args.new.follow, args.new.json)
 }
 
 /// Submits a task as another one was submitted, and follows it where that is asked for.
 pub(crate) fn rerun(global: &Global, args: &RerunArgs) -> Result<ExitCode, Failure> {
     let submitted = || {
         let client = Client::new(global, &args.one.server)?;
-        let body = args.confirm.as_ref().map(|name| json!({ "confirm": name }));
+        let body = args.new.confirm.as_ref().map(|name| json!({ "confirm": name }));
         let task = client.post(&path(&args.one.id, "/rerun"), body.as_ref())?;
-        told(&client, &task, args.follow, args.json)
+        told(&client, &task, args.new.follow, args.new.json)
     };
-    submitted().map_err(|failure| if args.follow { failure.beside_a_script() } else { failure })
+    submitted().map_err(|failure| if args.new.follow { failure.beside_a_script() } else { failure })
 }
 
 /// Which command shows the scripts that the task might have been meant for.
@@ -100,7 +101,7 @@ fn spec(args: &SubmitArgs) -> Result<Value, Failure> {
         ("unreachable_after", &args.unreachable_after),
         ("work_dir", &args.work_dir),
         ("on_busy", &args.on_busy),
-        ("confirm", &args.confirm),
+        ("confirm", &args.new.confirm),
     ];
     for (field, value) in texts.into_iter().filter_map(|(field, value)| Some((field, value.as_ref()?))) {
         spec.insert(field.to_owned(), json!(value));
